@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.records import Claim, Node, Put, Record, Registration
+from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View
 
 
@@ -74,7 +74,7 @@ class Directory(Protocol):
         it a subdomain of `name`.
         """
 
-    async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         """Register a node, and decide whom to list.
 
         Raises NoSuchID, TooManyNodes, LoopbackConflict, Ownerless, StoreUnavailable.
@@ -87,7 +87,7 @@ class Directory(Protocol):
         Raises NoSuchID, StoreUnavailable.
         """
 
-    async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
+    async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
         """Put the leader key of an ID that has neither leader nor nodes, and create the ID if
         needed.
 

@@ -132,7 +132,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ownerless: bool = False
 
 
-class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RegistrationOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a registration: the record after it, and the nodes to answer with.
 
     `bootstrap` is "granted" for a new grant, "again" for a repeated one whose answer may have been
@@ -146,7 +146,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_behalf: bool = False
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ClaimOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of a claim to the leader key: the record after it, and whether it was won, which
     is a grant.
 

@@ -14,14 +14,14 @@ from rqdisco.core import host_binding
 from rqdisco.core.addresses import same_addresses, same_node
 from rqdisco.core.errors import TooManyNodes, Undecided
 from rqdisco.core.records import (
-    Claim,
+    ClaimOutcome,
     Grant,
     Leader,
     Moment,
     Node,
     Put,
     Record,
-    Registration,
+    RegistrationOutcome,
     UnreportedClaim,
     own_entries,
     same_grant,
@@ -34,7 +34,7 @@ OWNER_RETRY_WINDOW_MS = 30_000
 
 def register(
     record: Record, node: Node, *, host: str | None, now: Moment, retry_window_ms: int, max_nodes: int
-) -> Registration:
+) -> RegistrationOutcome:
     """Register `node` for a client at `host`, and decide whom to list (P1, R3, R5).
 
     Entries of the node itself (`own_entries`) are replaced in their place; a grant or leader key
@@ -54,14 +54,14 @@ def register(
     nodes, grant = changed.nodes, changed.grant
     if grant is not None and grant.addr == node.addr and is_open:
         listed = tuple(entry for entry in nodes if entry.addr == node.addr)
-        return Registration(record=changed, listed=listed, bootstrap="again")
+        return RegistrationOutcome(record=changed, listed=listed, bootstrap="again")
     if len(nodes) > 1:
-        return Registration(record=changed, listed=nodes)
+        return RegistrationOutcome(record=changed, listed=nodes)
     granted = Grant(addr=node.addr, boot=now.boot, at=now.ms, host=host)
     if grant is not None and (granted.boot, granted.at) == (grant.boot, grant.at):
         # A removal must tell two grants of one millisecond apart (R9).
         granted = replace(granted, at=now.ms + 1)
-    return Registration(record=replace(changed, grant=granted), listed=nodes, bootstrap="granted")
+    return RegistrationOutcome(record=replace(changed, grant=granted), listed=nodes, bootstrap="granted")
 
 
 def add(record: Record, node: Node, *, host: str | None, max_nodes: int) -> Record:
@@ -86,7 +86,7 @@ def claim(
     is_hidden: bool,
     may_repeat: bool = True,
     began_ms: int = 0,
-) -> Claim:
+) -> ClaimOutcome:
     """Put the leader key if neither a leader nor a node is known; register and grant the claimant
     (P1, R3).
 
@@ -100,14 +100,14 @@ def claim(
     if record.unreported is not None:
         if is_hidden and may_repeat:
             return _claim_again(record, record.unreported, put, host, now, began_ms)
-        return Claim(record=record, won=False)
+        return ClaimOutcome(record=record, won=False)
     if record.leader is not None or record.nodes or not _may_join(record, put, host):
-        return Claim(record=record, won=False)
+        return ClaimOutcome(record=record, won=False)
     grant = Grant(addr=put.node.addr, boot=now.boot, at=now.ms, host=host)
     unreported = UnreportedClaim(times=1, since=version) if is_hidden else None
     claimed = with_leader(record, put, version, max_nodes)
     claimed = host_binding.bind(claimed, put.node, host_binding.by_raft(put.node), host)
-    return Claim(record=replace(claimed, grant=grant, unreported=unreported), won=True)
+    return ClaimOutcome(record=replace(claimed, grant=grant, unreported=unreported), won=True)
 
 
 def report(record: Record, put: Put, *, host: str | None, version: int, max_nodes: int) -> Record | None:
@@ -170,17 +170,17 @@ def _check_granted(grant: Grant, own: list[Node], node: Node, host: str | None) 
 
 def _claim_again(
     record: Record, unreported: UnreportedClaim, put: Put, host: str | None, now: Moment, began_ms: int
-) -> Claim:
+) -> ClaimOutcome:
     grant, leader = record.grant, record.leader
     if leader is None or not _owns(record, put) or not _may_join(record, put, host):
-        return Claim(record=record, won=False)
+        return ClaimOutcome(record=record, won=False)
     is_same_host = grant is not None and host is not None and host == grant.host
     if grant is not None and not is_same_host and not _is_owner_window_over(grant, now, began_ms):
         # Two machines that advertise one name send equal claims.
-        return Claim(record=record, won=False)
+        return ClaimOutcome(record=record, won=False)
     renewed = Grant(addr=leader.addr, boot=now.boot, at=now.ms, host=host)
     repeated = replace(unreported, times=unreported.times + 1)
-    return Claim(record=replace(record, grant=renewed, unreported=repeated), won=True, again=True)
+    return ClaimOutcome(record=replace(record, grant=renewed, unreported=repeated), won=True, again=True)
 
 
 def _is_owner_window_over(grant: Grant, now: Moment, began_ms: int) -> bool:

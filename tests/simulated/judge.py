@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqdisco.core import codec
 from rqdisco.core.directory import Removal
-from rqdisco.core.records import Record, Registration, is_unused, with_grant_answered
+from rqdisco.core.records import Record, RegistrationOutcome, is_unused, with_grant_answered
 from rqdisco.core.views import View
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
@@ -116,10 +116,10 @@ class Judge:
         if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_owner(boot, key):
             return
         missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
-        if missing and isinstance(outcome, (View, Registration, Removal)):
+        if missing and isinstance(outcome, (View, RegistrationOutcome, Removal)):
             self.violate(f"R8 {what}: {boot.host.name} leaves out {sorted(missing)}")
 
-    def node_answered(self, key: str, addr: str, registration: Registration) -> None:
+    def node_answered(self, key: str, addr: str, registration: RegistrationOutcome) -> None:
         """A node received an answer."""
         node = self._world.nodes[key, addr]
         node.grant_reason = registration.bootstrap

@@ -14,7 +14,7 @@ from rqdisco.core import records, transitions
 from rqdisco.core.directory import Removal
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.expiry import ExpiryWatermarks
-from rqdisco.core.records import Claim, Node, Put, Record, Registration
+from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 
@@ -89,11 +89,11 @@ def _believe_twice(backend: Any) -> None:
 def _others_grant(backend: Any) -> None:
     on_behalf = backend.directory._on_behalf
 
-    async def answer(discovery_id: str, node: Node, host: str | None, why: str, *sent: Any) -> Registration:
+    async def answer(discovery_id: str, node: Node, host: str | None, why: str, *sent: Any) -> RegistrationOutcome:
         copy = backend.store.settled(discovery_id)
         if copy is not None and all(each.addr == node.addr for each in records.without_pending_grant(copy).nodes):
-            return Registration(record=copy, listed=(node,), bootstrap="granted")
-        answered: Registration = await on_behalf(discovery_id, node, host, why, *sent)
+            return RegistrationOutcome(record=copy, listed=(node,), bootstrap="granted")
+        answered: RegistrationOutcome = await on_behalf(discovery_id, node, host, why, *sent)
         return answered
 
     backend.directory._on_behalf = answer
@@ -103,9 +103,9 @@ def _count_a_refusal_as_unreachable(backend: Any) -> None:
     directory = backend.directory
     register = directory.register
 
-    async def ignore_refusals(discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def ignore_refusals(discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         try:
-            answered: Registration = await register(discovery_id, node, host)
+            answered: RegistrationOutcome = await register(discovery_id, node, host)
         except Undecided as refusal:
             answered = await directory._on_behalf(discovery_id, node, host, refusal.reason)
         return answered
@@ -180,10 +180,10 @@ def _claim_once(backend: Any) -> None:
     local = backend.local
     claim = local._claim
 
-    def claim_once(record: Record, put: Put, host: str | None) -> Claim:
+    def claim_once(record: Record, put: Put, host: str | None) -> ClaimOutcome:
         if record.unreported is not None:
-            return Claim(record=record, won=False)
-        outcome: Claim = claim(record, put, host)
+            return ClaimOutcome(record=record, won=False)
+        outcome: ClaimOutcome = claim(record, put, host)
         return outcome
 
     local._claim = claim_once

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.records import Claim, Grant, Node, Put, Record, Registration
+from rqdisco.core.records import ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome
 from rqdisco.storage.memory import Change
 from tests.support.daemon import Daemon, create_id
 
@@ -63,7 +63,7 @@ class CheckedCalls(RuleBasedStateMachine):
 
     # Invariants of each answer, at the moment it is given.
 
-    def _registered(self, call: Call, outcome: Registration) -> None:
+    def _registered(self, call: Call, outcome: RegistrationOutcome) -> None:
         settled = self._settled(call)
         assert outcome.record.version <= settled.version, "R6"
         if outcome.bootstrap == "granted":
@@ -75,7 +75,7 @@ class CheckedCalls(RuleBasedStateMachine):
         else:
             assert len(outcome.listed) > 1
 
-    def _claimed(self, call: Call, outcome: Claim) -> None:
+    def _claimed(self, call: Call, outcome: ClaimOutcome) -> None:
         settled = self._settled(call)
         assert outcome.record.version <= settled.version, "R6"
         if outcome.again:

@@ -17,7 +17,7 @@ from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import ImportedNode, TransferredRecord
-from rqdisco.core.records import Node, Record, Registration
+from rqdisco.core.records import Node, Record, RegistrationOutcome
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.requests.deadlines import Deadlines
@@ -243,7 +243,7 @@ def transferred(discovery_id: str, *nodes: Node, **more: Any) -> TransferredReco
     return TransferredRecord(id=discovery_id, created_at=1, nodes=imported, **more)
 
 
-def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[Registration]:
+def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[RegistrationOutcome]:
     """Register the node at `addr` from the client host `host`; fires with the answer."""
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), host))
 
@@ -254,9 +254,9 @@ def give_up(asking: Deferred[Any]) -> None:
     asking.cancel()
 
 
-def answer_of(registering: Deferred[Registration]) -> list[str]:
+def answer_of(registering: Deferred[RegistrationOutcome]) -> list[str]:
     """Return the addresses that a registration was answered with."""
-    registration: Registration = result(registering)
+    registration: RegistrationOutcome = result(registering)
     return [node.addr for node in registration.listed]
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local, same_node
 from rqdisco.core.errors import LoopbackConflict, Undecided
-from rqdisco.core.records import Claim, Moment, Node, Put, Record, Registration, with_new_owner
+from rqdisco.core.records import ClaimOutcome, Moment, Node, Put, Record, RegistrationOutcome, with_new_owner
 from rqdisco.core.transitions import add, claim, clear_leader, register, remove, report
 
 WINDOW = 30_000
@@ -25,7 +25,7 @@ def fresh(*nodes: Node) -> Record:
     return Record(id="x", owner="aa", version=1, created_at=1, nodes=nodes)
 
 
-def post(record: Record, addr: str, host: str | None, at: int = 0, **known: str) -> Registration:
+def post(record: Record, addr: str, host: str | None, at: int = 0, **known: str) -> RegistrationOutcome:
     node = Node(addr=addr, **known)
     return register(record, node, host=host, now=Moment(1, at), retry_window_ms=WINDOW, max_nodes=9)
 
@@ -44,7 +44,7 @@ def put(addr: str, raft_addr: str, node_id: str | None = None) -> Put:
 LEFT_AT_DEFAULT = put("localhost:4001", "localhost:4002")
 
 
-def claimed(record: Record, what: Put, host: str | None, at: int = 0, *, is_hidden: bool = True) -> Claim:
+def claimed(record: Record, what: Put, host: str | None, at: int = 0, *, is_hidden: bool = True) -> ClaimOutcome:
     return claim(record, what, host=host, version=7, now=Moment(1, at), max_nodes=9, is_hidden=is_hidden)
 
 
@@ -58,7 +58,7 @@ def led(what: Put, host: str | None) -> Record:
     return record
 
 
-def addrs(registration: Registration) -> list[str]:
+def addrs(registration: RegistrationOutcome) -> list[str]:
     return [node.addr for node in registration.listed]
 
 
@@ -161,7 +161,7 @@ def test_one_of_several_hosts_left_at_the_default_wins_the_leader_key_for_good(i
     assert (first.won, first.record.host) == (True, M1)
     for host in (M2, None):
         for at in (1, WINDOW, 10 * WINDOW):
-            assert claimed(first.record, LEFT_AT_DEFAULT, host, at=at, is_hidden=is_hidden) == Claim(
+            assert claimed(first.record, LEFT_AT_DEFAULT, host, at=at, is_hidden=is_hidden) == ClaimOutcome(
                 record=first.record, won=False
             )
         assert reported(first.record, LEFT_AT_DEFAULT, host) is None

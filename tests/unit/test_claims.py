@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
-from rqdisco.core.records import Claim, Leader, Node, Put, Record
+from rqdisco.core.records import ClaimOutcome, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -21,7 +21,7 @@ def put(addr: str) -> Put:
     return Put(node=Node(addr=addr, raft_addr=addr), value=f'{{"addr":"{addr}"}}')
 
 
-def claim(daemon: Daemon, discovery_id: str, addr: str, host: str | None = "10.0.0.1") -> Deferred[Claim]:
+def claim(daemon: Daemon, discovery_id: str, addr: str, host: str | None = "10.0.0.1") -> Deferred[ClaimOutcome]:
     return Deferred.fromCoroutine(daemon.directory.claim(discovery_id, put(addr), host))
 
 

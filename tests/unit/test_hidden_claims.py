@@ -12,7 +12,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.host_binding import THIS_MACHINE
-from rqdisco.core.records import Claim, Node, Put
+from rqdisco.core.records import ClaimOutcome, Node, Put
 from rqdisco.core.views import View
 from tests.support.daemon import Daemon, result
 from tests.support.gossip import GossipDaemon, go
@@ -31,8 +31,8 @@ def put(name: str, **other: str) -> Put:
 A, B = put("a"), put("b")
 
 
-def claim(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> Claim:
-    claimed: Claim = go(at.directory.claim(key, of, host))
+def claim(at: Daemon | GossipDaemon, key: str, of: Put, host: str | None = HOST_A) -> ClaimOutcome:
+    claimed: ClaimOutcome = go(at.directory.claim(key, of, host))
     return claimed
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rqdisco.core.codec import Malformed, decode_put
 from rqdisco.core.errors import InvalidValue, TooManyNodes
-from rqdisco.core.records import Claim, Moment, Node, Put, Record
+from rqdisco.core.records import ClaimOutcome, Moment, Node, Put, Record
 from rqdisco.core.transitions import claim, clear_leader, register, remove, report
 from rqdisco.core.views import view_of
 from rqdisco.http.requests.documents import encode_full_document
@@ -27,7 +27,7 @@ def put(addr: str, **known: str) -> Put:
     return Put(node=Node(addr=addr, raft_addr=f"{addr}2", **known), value=f'{{"addr":"{addr}2"}}')
 
 
-def claimed(record: Record, addr: str, at: int = 0, version: int = 7) -> Claim:
+def claimed(record: Record, addr: str, at: int = 0, version: int = 7) -> ClaimOutcome:
     return claim(record, put(addr), host=None, version=version, now=Moment(1, at), max_nodes=5, is_hidden=False)
 
 
@@ -47,7 +47,7 @@ def post(record: Record, addr: str, at: int = 0, **known: str) -> tuple[str | No
 def test_the_first_claim_wins_and_no_other_does() -> None:
     first = claimed(fresh(), A)
     assert first.won
-    assert claimed(first.record, B) == Claim(record=first.record, won=False)
+    assert claimed(first.record, B) == ClaimOutcome(record=first.record, won=False)
     assert not claimed(first.record, A).won, "a repeat is no claim: its node would join itself"
 
 
@@ -71,8 +71,8 @@ def test_a_report_ends_the_window_because_the_cluster_has_its_seed() -> None:
 
 def test_nobody_wins_the_key_where_a_node_is_registered() -> None:
     record = post(fresh(), A)[2]
-    assert claimed(record, B) == Claim(record=record, won=False)
-    assert claimed(record, A) == Claim(record=record, won=False)
+    assert claimed(record, B) == ClaimOutcome(record=record, won=False)
+    assert claimed(record, A) == ClaimOutcome(record=record, won=False)
 
 
 def test_a_report_overwrites_and_moves_the_indexes() -> None:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from rqdisco.core.errors import TooManyNodes, Undecided
-from rqdisco.core.records import Moment, Node, Record, Registration, with_grant_answered, with_new_owner
+from rqdisco.core.records import Moment, Node, Record, RegistrationOutcome, with_grant_answered, with_new_owner
 from rqdisco.core.transitions import is_newer, register, remove
 
 WINDOW = 30_000
@@ -20,13 +20,13 @@ def fresh() -> Record:
     return Record(id="x", owner="h", version=1, created_at=1)
 
 
-def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> Registration:
+def post(record: Record, addr: str, at: int = 0, boot: int = 1, **known: str) -> RegistrationOutcome:
     return register(
         record, Node(addr=addr, **known), host=None, now=Moment(boot, at), retry_window_ms=WINDOW, max_nodes=5
     )
 
 
-def listed(registration: Registration) -> list[str]:
+def listed(registration: RegistrationOutcome) -> list[str]:
     return [node.addr for node in registration.listed]
 
 

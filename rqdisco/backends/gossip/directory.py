@@ -31,7 +31,7 @@ from rqdisco.core.errors import (
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.host_binding import check_list
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import Claim, Node, Put, Record, Registration
+from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
 
@@ -130,7 +130,7 @@ class GossipDirectory:
     async def has_subdomains(self, name: str) -> bool:
         return await self._local.has_subdomains(name)
 
-    async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         host = self.name_host(host)
         owner = self._owner(await self._record(discovery_id))
         if owner == self._own:
@@ -142,9 +142,11 @@ class GossipDirectory:
         if outcome.refusal == NotReady.__name__:
             return await self._on_behalf(discovery_id, node, host, outcome.reason, outcome)
         # A refusal by the owner is final: this copy may lack what the owner has.
-        return Registration(record=record_of(outcome, discovery_id), listed=outcome.listed, bootstrap=outcome.bootstrap)
+        return RegistrationOutcome(
+            record=record_of(outcome, discovery_id), listed=outcome.listed, bootstrap=outcome.bootstrap
+        )
 
-    async def _register_here(self, discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def _register_here(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         """Register at the owner; while it is not ready, list as another daemon would (R8)."""
         try:
             return await self._local.register(discovery_id, node, host)
@@ -158,13 +160,13 @@ class GossipDirectory:
         outcome = await self._forward(owner, FORWARD_SECONDS, "remove", discovery_id, addr=addr)
         return Removal(record=_view_of_answer(outcome, discovery_id), removed=outcome.yes)
 
-    async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
+    async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
         host = self.name_host(host)
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.claim(discovery_id, put, host)
         outcome = await self._forward(owner, FORWARD_SECONDS, "claim", discovery_id, put=put, host=host)
-        return Claim(record=record_of(outcome, discovery_id), won=outcome.yes, again=outcome.again)
+        return ClaimOutcome(record=record_of(outcome, discovery_id), won=outcome.yes, again=outcome.again)
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host = self.name_host(host)
@@ -292,7 +294,7 @@ class GossipDirectory:
 
     async def _on_behalf(
         self, discovery_id: str, node: Node, host: str | None, why: str, reply: Outcome = _NO_OUTCOME
-    ) -> Registration:
+    ) -> RegistrationOutcome:
         """Answer a registration from the copy, and store it as a hint for the owner (R4).
 
         `reply` is what the owner holds, if it answered. Raises Undecided where the list may be
@@ -309,7 +311,9 @@ class GossipDirectory:
             raise
         self._hint_store.mark_answered(hint)
         hinted = [*reply.listed, *self._hint_store.nodes(discovery_id), node]
-        return Registration(record=copy, listed=view_of(copy, is_owner=False, hinted=hinted).nodes, on_behalf=True)
+        return RegistrationOutcome(
+            record=copy, listed=view_of(copy, is_owner=False, hinted=hinted).nodes, on_behalf=True
+        )
 
     def _listable(self, discovery_id: str, node: Node, host: str | None, why: str, reply: Outcome) -> Record:
         """Return the newest record available, if it lists another node and is safe to list. Raises

@@ -22,7 +22,7 @@ from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import is_created_id, new_id
-from rqdisco.core.records import Claim, Node, Put, Record, Registration
+from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
@@ -131,7 +131,7 @@ class SingleDirectory:
     async def has_subdomains(self, name: str) -> bool:
         return self._store.name_index.has_subdomains(name.encode())
 
-    async def register(self, discovery_id: str, node: Node, host: str | None) -> Registration:
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         host = host_binding.name_host(host, self._records.machine)
         record = await self._records.after_pending_grant(discovery_id)
         if record is None:
@@ -173,7 +173,7 @@ class SingleDirectory:
             after = transitions.remove(record, addr)
         return await self._records.save(record, after), after is not record
 
-    async def claim(self, discovery_id: str, put: Put, host: str | None) -> Claim:
+    async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
         host = host_binding.name_host(host, self._records.machine)
         known = await self._records.after_pending_grant(discovery_id)
         if known is None and is_created_id(discovery_id):
@@ -265,7 +265,7 @@ class SingleDirectory:
             self._coordinator.check_unknown()
         return self._records.new_record(discovery_id, version=0, max_ids=self._limits.max_ids)
 
-    def _register(self, record: Record, node: Node, host: str | None) -> Registration:
+    def _register(self, record: Record, node: Node, host: str | None) -> RegistrationOutcome:
         limits, retry_window_ms = self._limits, self._limits.retry_window_ms
         if record.grant is not None and self._recovered_grants.get(record.id) == record.grant.at:
             retry_window_ms = 0
@@ -273,7 +273,7 @@ class SingleDirectory:
             record, node, host=host, now=self._now(), retry_window_ms=retry_window_ms, max_nodes=limits.max_nodes
         )
 
-    def _claim(self, record: Record, put: Put, host: str | None) -> Claim:
+    def _claim(self, record: Record, put: Put, host: str | None) -> ClaimOutcome:
         version, coordinator = self.versions.next(), self._coordinator
         outcome = transitions.claim(
             record,
@@ -321,7 +321,7 @@ class SingleDirectory:
             raise
 
 
-def _without_pending(outcome: Registration, shown: View, node: Node) -> Registration:
+def _without_pending(outcome: RegistrationOutcome, shown: View, node: Node) -> RegistrationOutcome:
     """List, under an ownerless ID, no node whose grant may never have been answered. Raises
     Undecided where no other node is left.
     """

@@ -181,7 +181,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     """The result of a call: a record and what the client is answered, or a refusal's kind and
     reason.
 
-    `again` is as in `Claim`, `removed` as in `Clearing`. For a lookup, and where the owner is not
+    `again` is as in `ClaimOutcome`, `removed` as in `Clearing`. For a lookup, and where the owner is not
     ready (R8), `record` is what it holds and `listed` the nodes it answered and has not added yet.
     """
 
