@@ -43,7 +43,8 @@ class SlowRequest(NamedTuple):
 
 
 class Acknowledged:
-    """What one client was acknowledged: which addresses and keys are there, and which are gone.
+    """The acknowledgements that one client received: addresses and keys that exist, and those
+    removed.
 
     Anything not acknowledged is neither: it may have been done all the same.
     """

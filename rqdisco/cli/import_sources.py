@@ -1,4 +1,4 @@
-"""What `rqdisco import` reads: rqdisco's exports and snapshots, and the documents of other
+"""The sources of `rqdisco import`: rqdisco's exports and snapshots, and the documents of other
 discovery services.
 
 A source is read and checked to its end before its first record is used.

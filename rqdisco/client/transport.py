@@ -1,4 +1,4 @@
-"""How DiscoveryClient sends HTTP requests: over treq, bounded in time and size, with every failure
+"""The HTTP transport of DiscoveryClient: over treq, bounded in time and size, with every failure
 of the network as an Unreachable of one line.
 """
 

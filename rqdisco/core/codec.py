@@ -49,7 +49,7 @@ class Malformed(ValueError):
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename={"owner": "home"}):
-    """What a daemon stores about its peers, on its own disk only.
+    """A line that a daemon stores about its peers, on its own disk only.
 
     `id` is a key that is not a valid discovery ID, `owner` the incarnation it is about. The meaning
     of `number` and `content` depends on the key. Metadata with neither deletes the key.

@@ -34,7 +34,7 @@ class ExpiryWatermarks:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no owner has a watermark."""
+        """Report whether no owner has a watermark."""
         return not self._versions
 
     def learn(self, metadata: Metadata) -> None:

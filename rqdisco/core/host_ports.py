@@ -22,7 +22,7 @@ _NUMERIC_NAME = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?\Z")
 
 
 class HostPort(msgspec.Struct, frozen=True):
-    """Where a node is reached: a canonical IP address, or a host name to resolve."""
+    """The host and port of a node: a canonical IP address, or a host name to resolve."""
 
     host: str
     port: int

@@ -71,7 +71,7 @@ class LeaderReports:
 
     @property
     def next_end(self) -> float | None:
-        """When the first of the IDs may have one leader again."""
+        """The earliest time at which one of the IDs may have one leader again."""
         return min((each.until for each in self._two.values()), default=None)
 
     def report(self, discovery_id: str, leader: str, now: float) -> bool:

@@ -1,5 +1,5 @@
-"""How the record of one ID changes: pure functions from a record and a request to a new record and
-an answer.
+"""The transitions of one ID's record: pure functions from a record and a request to a new record
+and an answer.
 
 All bootstrap grants are decided here (P1).
 """
@@ -28,7 +28,8 @@ from rqdisco.core.records import (
 )
 
 Held = TypeVar("Held", "Grant | None", "Leader | None")
-# For so long after the winner of a claim was answered, a claim from another client host loses (R5c).
+# For so long after the winner of a claim was answered, a claim from another client host loses
+# (R5c).
 OWNER_RETRY_WINDOW_MS = 30_000
 
 

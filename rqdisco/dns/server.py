@@ -94,7 +94,7 @@ class DNSConnection(Int16StringReceiver, TimeoutMixin):
 
     @property
     def is_busy(self) -> bool:
-        """Whether the client waits for a response and reads responses."""
+        """Report whether the client waits for a response and reads responses."""
         return self._is_responding and not self._is_full
 
     def connectionMade(self) -> None:
@@ -185,6 +185,7 @@ class DNSConnectionFactory(Factory):
         self.limiter = ConnectionLimiter(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE, clock.seconds)
 
     # Factory takes any IAddress; the server listens on IP addresses only.
+    # Only TCP listens with this factory, and Twisted types `addr` for any transport.
     def buildProtocol(self, addr: IPv4Address | IPv6Address) -> DNSConnection | None:  # type: ignore[override]
         if self.limiter.is_closed_to(addr.host):
             return None

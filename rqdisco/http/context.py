@@ -1,4 +1,4 @@
-"""What the HTTP APIs of one daemon need from the rest of it."""
+"""The parts of a daemon that its HTTP APIs use."""
 
 from __future__ import annotations
 

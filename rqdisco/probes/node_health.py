@@ -1,5 +1,5 @@
-"""How APIs use the health of nodes: nodes that are down are listed last, and are never removed from
-a list that nodes join by. Pure.
+"""The use of node health in answers: nodes that are down are listed last, and are never removed
+from a list that nodes join by. Pure.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class ProbeState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_unresolved(self) -> bool:
-        """Whether the name had no addresses at the last probe."""
+        """Report whether the name had no addresses at the last probe."""
         return self.outcome == "unresolved"
 
 

@@ -61,14 +61,14 @@ class _Loaded(msgspec.Struct, frozen=True):
 
 
 class ForListener(_Loaded, frozen=True):
-    """What connections to a listener start with."""
+    """The TLS context of a listener's connections."""
 
     context: SSL.Context
 
 
 class ForClients(_Loaded, frozen=True):
-    """What connections to others start with: the authorities to trust, and the certificate to send
-    if asked.
+    """The TLS settings of outgoing connections: the authorities to trust, and the certificate to
+    send if asked.
     """
 
     # Twisted declares its type, IOpenSSLTrustRoot, in a private module.

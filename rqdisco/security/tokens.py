@@ -37,7 +37,7 @@ class BadTokens(ValueError):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored of a token: its name, its SHA-256 digest, its scopes, and the one ID it is
+    """A stored token: its name, its SHA-256 digest, its scopes, and the one ID it is
     bound to, if any.
     """
 

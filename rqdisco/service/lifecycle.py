@@ -1,4 +1,6 @@
-"""The running daemon: starts its parts in order, and stops without losing anything it acknowledged."""
+"""The running daemon: starts its parts in order, and stops without losing anything it
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from rqdisco.telemetry.health import Health
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a daemon starts and stops.
+    """The parts that a daemon starts and stops.
 
     `peers` keeps in contact with peers; it is None without them. `background` groups the services
     that run for as long as the daemon. `stop_threads` waits for the worker threads; it is called

@@ -1,4 +1,4 @@
-"""What the daemon's process uses of the system it runs on."""
+"""The operating system as the daemon uses it: reactor, clocks, randomness, process."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _REMEDY = f"restore the file, or remove it to go on as a new incarnation; {_OWNE
 class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file that identifies the state directory of one daemon.
 
-    `incarnation` is 64 random bits in hex, created with the state directory. `inode` is that of this
-    file, so that a copy, which has another one, is detected. `directory` is the inode of the
+    `incarnation` is 64 random bits in hex, created with the state directory. `inode` is that of
+    this file, so that a copy, which has another one, is detected. `directory` is the inode of the
     directory it was created in; since directories have no hard links, it tells the original from a
     hard-linked copy. Version 1 does not have it. `crc` is the CRC-32 of these.
     """
@@ -41,7 +41,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def is_intact(self) -> bool:
-        """Whether the content is valid and matches the CRC."""
+        """Report whether the content is valid and matches the CRC."""
         return (
             bool(_INCARNATION.match(self.incarnation))
             and bool(self.directory) == (self.version > 1)

@@ -78,7 +78,7 @@ class Store:
         self.last_version = last_version
         self.settled_version = last_version
         self.on_settled: list[Callable[[Sequence[Change]], None]] = []
-        self.on_discarded: Callable[[Sequence[Change]], None] | None = None
+        self.on_discarded: list[Callable[[Sequence[Change]], None]] = []
         self.on_dropped: list[Callable[[Sequence[bytes]], None]] = []
         self.node_counter: NodeCounter | None = None
 
@@ -203,7 +203,8 @@ class Store:
         """Return every ID to its record on the disk, which refused a batch. Versions given out are
         not reused.
         """
-        if self.on_discarded is not None and self._pending:
-            self.on_discarded(list(self._pending.values()))
+        if self._pending:
+            for notify in self.on_discarded:
+                notify(list(self._pending.values()))
         self._pending.clear()
         self._new_ids = 0

@@ -35,7 +35,7 @@ def wal_metrics(journal: Journal, syncs: Histogram) -> MetricSource:
 
 
 def snapshot_metrics(compactor: Compactor) -> MetricSource:
-    """How fresh the snapshot is."""
+    """Return the metrics of snapshots."""
 
     def source() -> Iterable[Metric]:
         yield gauge(

@@ -22,7 +22,7 @@ class PeersHealth(Protocol):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What is wrong, if anything, and what else an operator should know."""
+    """The faults of a daemon, if any, and remarks for its operator."""
 
     wrong: tuple[str, ...]
     notes: tuple[str, ...]

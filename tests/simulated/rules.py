@@ -133,7 +133,8 @@ def _no_acknowledgement(backend: Any) -> None:
         return True
 
     backend.peers.replicated = replicated
-    backend.peers.change_pusher.push = backend.peers.replication.on_own_changes = lambda: None
+    backend.peers.change_pusher.push = lambda: None
+    backend.peers.replication.on_own_changes.clear()
 
 
 def _no_revoking(backend: Any) -> None:

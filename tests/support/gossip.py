@@ -146,6 +146,8 @@ class GossipDaemon:
             storage.journal,
             storage.now,
         )
+        # The reasons for which it was fenced.
+        self.fences: list[str] = []
         self.backend = GossipBackend(
             GossipContext(
                 config=GossipConfig(
@@ -159,6 +161,7 @@ class GossipDaemon:
                 store=self.store,
                 journal=self.journal,
                 metadata=storage.metadata,
+                on_fenced=self.fences.append,
                 environment=GossipEnvironment(
                     clock=clock,
                     link=network.link(name),

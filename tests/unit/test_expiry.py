@@ -39,7 +39,7 @@ def live_until_it_is_marked(daemon: Daemon) -> None:
         daemon.threads.hold = daemon.threads.hold or any(each.key.startswith(b"!expired/") for each in changes)
         return ()
 
-    daemon.journal.on_writing = noticed
+    daemon.journal.before_write.append(noticed)
     while not daemon.threads.hold:
         live(daemon.clock, 1 / 24)
 

@@ -101,11 +101,9 @@ def test_a_daemon_with_a_duplicate_is_fenced_and_reports_that_once(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _network, (a, _b, _c) = three
-    fences: list[str] = []
-    a.backend.peers.guard.on_fenced = fences.append
     a.backend.peers.fence("two daemons are called a")
     a.backend.peers.fence("two daemons are called a")
-    assert fences == ["two daemons are called a"]
+    assert a.fences == ["two daemons are called a"]
     assert watched(a)["rqdisco_fenced"] == 1
     logged_errors.clear()
 

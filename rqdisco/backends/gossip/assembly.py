@@ -82,7 +82,9 @@ class GossipBackend:
         run_id = environment.random_name()
         self.watermarks = ExpiryWatermarks(metadata)
         replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(run_id[:7], 16) + 1)
-        guard = DecisionGuard(lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members)
+        guard = DecisionGuard(
+            lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members, context.on_fenced
+        )
         self.peers = PeerSet(
             environment,
             run_id,
@@ -113,7 +115,7 @@ class GossipBackend:
             watermarks=self.watermarks,
         )
         own_recovery = OwnRecovery(environment.clock, parts, metadata)
-        exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms)
+        exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms, self.peers.convergence.update)
         self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
         self.store = store
         self.directory = GossipDirectory(
@@ -139,9 +141,8 @@ class GossipBackend:
             return (*extra, *own_recovery.marker_before_write(changes))
 
         # These parts refer to each other, so they are connected once all exist.
-        guard.on_fenced = context.on_fenced
-        replication.on_foreign_grant = self.directory.on_replicated
-        journal.on_writing = changes_to_add
+        replication.on_foreign_grant.append(self.directory.on_replicated)
+        journal.before_write.append(changes_to_add)
         self.peers.attach(exchange, self.hint_store, hint_merger, self.succession.resume)
         if members.own.state != "member":
             guard.successor = members.current_owner(incarnation)

@@ -40,6 +40,7 @@ class ConvergenceMonitor:
         self._peers = peers
         self._all_peers_identified = all_peers_identified
         self._waiting: list[Deferred[None]] = []
+        replication.on_cursor_moved.append(self.update)
 
     def members_agree(self) -> bool:
         """Report whether all members are up and list the same members."""

@@ -67,11 +67,9 @@ class PeerSet(Service):
         self.is_excluded = False
         self._loops: dict[Peer, Deferred[None]] = {}
         self.change_pusher = ChangePusher(clock, replication, self._own, self.active_peers, required=ack_required)
-        replication.on_own_changes = self.change_pusher.push
         self.convergence = ConvergenceMonitor(
             clock, members, replication, self.active_peers, lambda: not self.unidentified
         )
-        replication.on_cursor_moved = self.convergence.update
         self._resume_successions: Callable[[], Awaitable[None]]
         self.exchange: Exchange
         self.barriers: BarrierRunner
@@ -91,7 +89,6 @@ class PeerSet(Service):
         self._resume_successions = resume_successions
         self._hint_store, self._hint_merger = hint_store, hint_merger
         self.exchange = exchange
-        exchange.on_digest = self.convergence.update
         self.barriers = BarrierRunner(self.members, self.peers, hint_merger)
 
     def startService(self) -> None:

@@ -1,4 +1,6 @@
-"""What a daemon asks of its peers before it decides about its own IDs."""
+"""The interface through which a directory consults its peers before it decides about its own
+IDs.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,13 @@ class Coordinator(Protocol):
         """Report whether a former owner left its IDs behind, rather than handing them over (R7)."""
 
     def created(self, discovery_id: str) -> None:
-        """Note that an ID is created in this boot. Raises Undecided where nothing may be decided."""
+        """Note that an ID is created in this boot. Raises Undecided where nothing may be
+        decided.
+        """
 
     async def replicated(self, version: int, *, is_grant: bool) -> bool:
-        """Return, within a second, whether a peer durably has the change of that version, or no peer
-        is up (R6).
+        """Return, within a second, whether a peer durably has the change of that version, or no
+        peer is up (R6).
         """
 
     async def barrier(self, record: Record) -> None:

@@ -32,7 +32,7 @@ _PAUSE_SECONDS = 0.02
 
 
 class OwnIDs(msgspec.Struct, frozen=True, kw_only=True):
-    """How the sweeper treats the IDs of `owner`, this daemon.
+    """The rules for expiring the IDs of `owner`, this daemon.
 
     With `version_ages` they are deleted once they are old by `now`, if `may_expire` allows
     decisions about them. An ID for which `has_pending_grant` holds is kept.

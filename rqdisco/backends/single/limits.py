@@ -1,4 +1,4 @@
-"""What an operator allows."""
+"""The operator's limits on IDs, nodes and claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this daemon takes over from others: imports, records it inherits, and nodes they
+"""Takeover of records from other daemons: imports, inherited IDs, and nodes that others
 answered.
 """
 

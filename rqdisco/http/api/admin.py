@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class ClusterAdmin(Protocol):
-    """What an operator can do with peers. `forget` and `drain` raise RequestRefused,
+    """The operations on peers for an operator. `forget` and `drain` raise RequestRefused,
     StoreUnavailable.
     """
 

@@ -28,7 +28,7 @@ Check = Callable[[], None]
 
 
 class Streams(Protocol):
-    """What a watched ID needs from the collection of all watched IDs."""
+    """The interface of the collection of watched IDs to each of them."""
 
     directory: Directory
     clock: IReactorTime

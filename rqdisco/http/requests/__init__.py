@@ -1,1 +1,1 @@
-"""What all HTTP APIs share: authorization, deadlines, responses, request telemetry."""
+"""The parts that all HTTP APIs share: authorization, deadlines, responses, request telemetry."""

@@ -117,7 +117,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class _ErrorKind(msgspec.Struct, frozen=True):
-    """How exceptions of one class are counted and answered."""
+    """The metric label and the answer for exceptions of one class."""
 
     label: str
     # Any: each function accepts the class that it is listed under, or a base of it.

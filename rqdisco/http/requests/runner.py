@@ -53,8 +53,8 @@ RouteResult = Deferred[bytes] | bytes
 
 
 class RequestTelemetry:
-    """Where the APIs of a daemon report: `events` receives what happened, `refusals` counts refused
-    requests by API and label, `request_id` returns the ID of a request in the audit log.
+    """The event sinks of a daemon's APIs: `events` receives what happened, `refusals` counts
+    refused requests by API and label, `request_id` returns the ID of a request in the audit log.
     """
 
     def __init__(self, events: Events, request_id: Callable[[Request], str | None] = lambda _: None) -> None:
@@ -72,7 +72,7 @@ class RequestTelemetry:
 
 
 class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How one API answers.
+    """The conventions of one API's answers.
 
     `name` appears in metrics and events. `format_refusal` formats errors, `finish` completes every
     response. `too_large` is the text for a body beyond `max_body` bytes.

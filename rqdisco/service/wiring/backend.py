@@ -55,7 +55,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend with peers has besides.
+    """The parts that only a backend with peers has.
 
     `service` keeps in contact with peers. `report` describes them to health checks, the status
     page and `/metrics`. `admin` answers the operator API. `resource` answers peers. `reload_keys`

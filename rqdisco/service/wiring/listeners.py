@@ -45,7 +45,7 @@ _log = Logger()
 
 
 class ListenerContext(msgspec.Struct, frozen=True):
-    """What the listeners of one daemon share. `node_health` is None without probes."""
+    """The parts that a daemon's listeners share. `node_health` is None without probes."""
 
     config: Config
     system: System

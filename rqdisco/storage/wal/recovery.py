@@ -37,8 +37,8 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(msgspec.Struct, kw_only=True):
-    """What was recovered: the records as the store keeps them, where the journal continues, and the
-    newest boot in it.
+    """The result of recovery: the records as the store keeps them, where the journal continues, and
+    the newest boot in it.
 
     `metadata` has the same form as `records`; `compacted` is the last segment in the snapshot.
     """
@@ -65,7 +65,7 @@ class Recovered(msgspec.Struct, kw_only=True):
 
     @property
     def changed(self) -> bool:
-        """Whether the journal has segments that are not in the snapshot."""
+        """Report whether the journal has segments that are not in the snapshot."""
         return self.position.segment - 1 > self.compacted
 
 

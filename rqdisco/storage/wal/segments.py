@@ -18,14 +18,14 @@ _NAME = re.compile(r"([0-9]{10})\.journal\Z")
 
 
 class JournalFailed(Exception):
-    """A write or sync failed and the state of the disk is unknown: no change may be acknowledged any
-    more.
+    """A write or sync failed and the state of the disk is unknown: no change may be acknowledged
+    any more.
     """
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the journal continues: the number of the next segment, and the CRC that its first frame
-    chains to.
+    """The position at which the journal continues: the number of the next segment, and the CRC that
+    its first frame chains to.
     """
 
     segment: int
@@ -85,8 +85,8 @@ class SegmentWriter:
         self._append(lines)
 
     def seal(self) -> int:
-        """End the current segment, so that the next batch begins a new one; return the newest sealed
-        one.
+        """End the current segment, so that the next batch begins a new one; return the newest
+        sealed one.
         """
         if self._handle is not None:
             self._handle.close()

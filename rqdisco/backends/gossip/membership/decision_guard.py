@@ -1,5 +1,5 @@
-"""Whether this daemon may decide about its own IDs: not before it has all that peers hold of them,
-nor beside a duplicate of its identity.
+"""The guard of decisions about this daemon's own IDs. It forbids them until the daemon has all that
+peers hold of these IDs, and while a duplicate of its identity runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class DecisionGuard:
         own: Callable[[], Member],
         others: Callable[[], Sequence[Member]],
         lacks_members: Callable[[], bool] = lambda: False,
+        on_fenced: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._own = own
         self._others = others
@@ -31,7 +32,7 @@ class DecisionGuard:
         self._created: set[str] = set()
         self._is_ready = False
         self._fenced: str | None = None
-        self.on_fenced: Callable[[str], None] | None = None
+        self._on_fenced = on_fenced
         self.successor: str | None = None
 
     @property
@@ -41,8 +42,8 @@ class DecisionGuard:
     @fenced.setter
     def fenced(self, why: str | None) -> None:
         is_first, self._fenced = self._fenced is None, why
-        if is_first and why is not None and self.on_fenced is not None:
-            self.on_fenced(why)
+        if is_first and why is not None:
+            self._on_fenced(why)
 
     @property
     def objection(self) -> str | None:

@@ -1,5 +1,5 @@
-"""When grants of other owners first arrived here; the times of another machine mean nothing on this
-one (R4).
+"""The times at which grants of other owners first arrived here; the times of another machine mean
+nothing on this one (R4).
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ class ChangePusher:
         self._is_stopped = False
         self.unreplicated = 0
         self.unreplicated_grants = 0
+        replication.on_own_changes.append(self.push)
 
     async def replicated(self, version: int, *, is_grant: bool) -> bool:
         """Report whether a member durably has an own change, or none is up that could.

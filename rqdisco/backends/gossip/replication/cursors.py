@@ -1,4 +1,5 @@
-"""What a daemon holds of every owner's records, what it sends, and what it accepts; no I/O.
+"""Replication cursors: track how far each owner's records are held, build deltas and apply them.
+This module does no I/O.
 
 A *cursor* is the version up to which all records of an owner are held without a gap. Deltas begin
 at the receiver's cursor. Records beyond a gap are stored too, and the cursor passes them once the
@@ -86,13 +87,13 @@ class Replication:
         self._refused: dict[bytes, bytes] = {}
         self._correcting: set[bytes] = set()
         # Called with durable records of other owners that hold a grant.
-        self.on_foreign_grant: Callable[[Record], None] | None = None
+        self.on_foreign_grant: list[Callable[[Record], None]] = []
         # Called when the cursor of another owner moves.
-        self.on_cursor_moved: Callable[[], None] | None = None
+        self.on_cursor_moved: list[Callable[[], None]] = []
         # Called when there are own changes to push.
-        self.on_own_changes: Callable[[], None] | None = None
+        self.on_own_changes: list[Callable[[], None]] = []
         store.on_settled.append(self._settled)
-        store.on_discarded = self._discarded
+        store.on_discarded.append(self._discarded)
 
     @property
     def held(self) -> dict[str, int]:
@@ -192,8 +193,8 @@ class Replication:
             if codec.is_metadata(change.key):
                 cursor = codec.decode_metadata(change.line).number
                 self._held[delta.owner] = max(self._held.get(delta.owner, 0), cursor)
-                if self.on_cursor_moved is not None:
-                    self.on_cursor_moved()
+                for notify in self.on_cursor_moved:
+                    notify()
 
     def rollback(self) -> None:
         """Forget expected cursors after a failed write, which discards all that was built on it."""
@@ -295,8 +296,8 @@ class Replication:
             for change in own:
                 self._publish(change)
                 self._in_flight[change.key] = change
-            if self.on_own_changes is not None:
-                self.on_own_changes()
+            for notify in self.on_own_changes:
+                notify()
         extra: list[Change] = []
         if may_correct and self._refused:
             self._correcting = set(self._refused)
@@ -339,10 +340,13 @@ class Replication:
                 continue
             self._log(owner).add(change.version, change.key)
             self._newest[owner] = max(self._newest.get(owner, 0), change.version)
-            if self.on_foreign_grant is not None and _GRANT in change.rest:
-                self.on_foreign_grant(codec.decode_record(change.line))
-        if self.published != before and self.on_own_changes is not None:
-            self.on_own_changes()
+            if self.on_foreign_grant and _GRANT in change.rest:
+                record = codec.decode_record(change.line)
+                for notify in self.on_foreign_grant:
+                    notify(record)
+        if self.published != before:
+            for push in self.on_own_changes:
+                push()
 
     def _publish(self, change: Change) -> None:
         self._log(self._own).add(change.version, change.key)

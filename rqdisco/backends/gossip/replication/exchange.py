@@ -29,7 +29,9 @@ _MAX_ATTEMPTS = 3
 
 
 class Exchange:
-    """Bring this daemon and a peer to the same state. One object serves all peers."""
+    """Bring this daemon and a peer to the same state. One object serves all peers. `on_digest` is
+    called after each digest.
+    """
 
     _log = Logger()
 
@@ -39,6 +41,7 @@ class Exchange:
         hint_store: HintStore,
         own_recovery: OwnRecovery,
         wall_ms: Callable[[], int],
+        on_digest: Callable[[], None],
     ) -> None:
         self._replication = parts.replication
         self._members = parts.members
@@ -50,8 +53,7 @@ class Exchange:
         self._own = parts.members.own.incarnation
         self._pulling: set[str] = set()
         self._is_correcting = False
-        # Called after each digest.
-        self.on_digest: Callable[[], None] | None = None
+        self._on_digest = on_digest
         self._own_recovery = own_recovery
         self._watermarks = parts.watermarks
 
@@ -116,8 +118,7 @@ class Exchange:
             self._guard.fenced = digest.fenced
             self._log.error("daemon fenced", why=digest.fenced)
         self._own_recovery.check_digest(peer)
-        if self.on_digest is not None:
-            self.on_digest()
+        self._on_digest()
 
     async def catch_up(self, peer: Peer) -> None:
         """Recover own records, then pull all other records that a peer has and this daemon lacks.

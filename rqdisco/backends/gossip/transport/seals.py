@@ -1,4 +1,4 @@
-"""What the seals of messages between peers cover, and what a receiver stores to reject replays.
+"""The input of each message's seal, and the state with which a receiver rejects replays.
 
 A seal is a truncated HMAC (`PeerKey.seal`): without the key nobody can create, change or replay a
 message. HTTPLink (sender) and PeerResource (receiver) seal and check. No clock is used.
