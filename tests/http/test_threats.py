@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogPublisher, globalLogPublisher
 
 from rqdisco.http.openapi.document import build
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.operations import Audience
 from rqdisco.service.logging import LineObserver
 from tests.support.daemon import STATE, create_id
 from tests.support.prepared_daemons import PreparedDaemon, daemon_for

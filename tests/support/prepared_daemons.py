@@ -12,7 +12,7 @@ from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.context import HTTPContext, HTTPLimits
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.operations import Audience
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 from klein import Klein
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -67,12 +68,76 @@ class ClusterAdmin(Protocol):
         """Hand over this daemon's IDs, to the peer named `to` if given; return their new owner."""
 
 
-class _Forget(msgspec.Struct):
+class ForgetRequest(msgspec.Struct):
+    """The name of a peer that is lost for good."""
+
     name: str
 
 
-class _Drain(msgspec.Struct):
+class DrainRequest(msgspec.Struct):
+    """The peer that takes over; any peer if none is named."""
+
     to: str | None = None
+
+
+class ForgetAnswer(msgspec.Struct, frozen=True):
+    """The peer that was forgotten, and how many IDs have a new owner."""
+
+    forgotten: str
+    ids: int
+
+
+class DrainAnswer(msgspec.Struct, frozen=True):
+    """The peer that took over."""
+
+    drained: bool
+    to: str
+
+
+class ImportRefusal(msgspec.Struct, frozen=True):
+    """A record that was not imported."""
+
+    id: str
+    why: str
+
+
+class ImportAnswer(msgspec.Struct, frozen=True):
+    """How many records were imported, how many existed already, and those that were refused."""
+
+    imported: int
+    unchanged: int
+    refused: list[ImportRefusal]
+
+
+class ListedPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer. One that was never met has only `url`, `state` and `why`. `last_contact` is in
+    seconds, `lag` is the number of changes that it lacks.
+    """
+
+    name: str | UnsetType = UNSET
+    incarnation: str | UnsetType = UNSET
+    url: str
+    state: str
+    successor: str | UnsetType | None = UNSET
+    last_contact: float | UnsetType | None = UNSET
+    lag: int | UnsetType | None = UNSET
+    clock_offset_ms: float | UnsetType | None = UNSET
+    agrees: bool | UnsetType = UNSET
+    why: str | UnsetType | None = UNSET
+
+
+class PeersAnswer(msgspec.Struct, frozen=True):
+    """This daemon, and its peers."""
+
+    name: str
+    incarnation: str
+    url: str
+    state: str
+    agreed: bool
+    hints: int
+    unwitnessed: int
+    peers: list[ListedPeer]
+    notes: list[str]
 
 
 class OperatorAPI:
@@ -177,23 +242,23 @@ class OperatorAPI:
         return self._peers
 
     async def _show_peers(self, request: Request, token: Token | None) -> Response:
-        return Response(200, encode_object(self._cluster_admin().show()))
+        return Response(200, encode_object(msgspec.convert(self._cluster_admin().show(), PeersAnswer)))
 
     async def _forget(self, request: Request, token: Token | None) -> Response:
         with Attempt(self._runner, "forget", request, token=token) as attempt:
-            body = self._decoded(request, _Forget)
+            body = self._decoded(request, ForgetRequest)
             attempt.details = {"name": body.name}
             count = await self._cluster_admin().forget(body.name)
             attempt.result, attempt.details = "forgotten", {"name": body.name, "ids": count}
-        return Response(200, encode_object({"forgotten": body.name, "ids": count}))
+        return Response(200, encode_object(ForgetAnswer(body.name, count)))
 
     async def _drain(self, request: Request, token: Token | None) -> Response:
         with Attempt(self._runner, "drain", request, token=token) as attempt:
-            body = self._decoded(request, _Drain)
+            body = self._decoded(request, DrainRequest)
             attempt.details = {"to": body.to}
             successor = await self._cluster_admin().drain(body.to)
             attempt.result, attempt.details = "drained", {"to": successor}
-        return Response(200, encode_object({"drained": True, "to": successor}))
+        return Response(200, encode_object(DrainAnswer(drained=True, to=successor)))
 
     def _decoded(self, request: Request, kind: type[T]) -> T:
         try:
@@ -215,7 +280,7 @@ class OperatorAPI:
         except FirstError as first:
             first.subFailure.raiseException()
             raise
-        refusals = [outcome for outcome in outcomes if isinstance(outcome, dict)]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, ImportRefusal)]
         imported, unchanged = outcomes.count("imported"), outcomes.count("unchanged")
         self._log.info(
             "import",
@@ -226,11 +291,11 @@ class OperatorAPI:
             peer=client_ip(request),
             token=_name(token),
         )
-        return Response(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
+        return Response(200, encode_object(ImportAnswer(imported, unchanged, refusals)))
 
     async def _import_one(
         self, request: Request, token: Token | None, record: TransferredRecord, *, adopt: bool
-    ) -> str | dict[str, str]:
+    ) -> str | ImportRefusal:
         try:
             with Attempt(self._runner, "import", request, record.id[:64], token) as attempt:
                 attempt.is_bulk, attempt.details = True, {"adopt": adopt}
@@ -238,7 +303,7 @@ class OperatorAPI:
                 attempt.result = "imported" if is_new else "unchanged"
             return attempt.result
         except RequestRefused as refusal:
-            return {"id": record.id[:64], "why": str(refusal)}
+            return ImportRefusal(record.id[:64], str(refusal))
 
 
 def _kind_of(request: Request) -> str:

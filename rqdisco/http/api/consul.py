@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
 from klein import Klein
+from msgspec import Meta
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -62,13 +64,13 @@ _REMOVED = {
 }
 
 
-class _KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
+class KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
     """An entry as Consul encodes it."""
 
     lock_index: int
     key: str
     flags: int
-    value: str
+    value: Annotated[str, Meta(description="The value in base64.")]
     create_index: int
     modify_index: int
 
@@ -179,7 +181,7 @@ class ConsulAPI:
             nosniff = ((b"x-content-type-options", b"nosniff"),)
             return Response(200, leader.value.encode(), headers=nosniff, content_type=TEXT_PLAIN)
         value = b64encode(leader.value.encode()).decode()
-        entry = _KVEntry(0, key, leader.flags, value, leader.created, leader.modified)
+        entry = KVEntry(0, key, leader.flags, value, leader.created, leader.modified)
         return Response(200, msgspec.json.encode([entry]))
 
     async def _leader(self, discovery_id: str, host: str | None) -> Leader | None:

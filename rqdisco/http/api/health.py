@@ -9,8 +9,10 @@ and their URLs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import msgspec
+from msgspec import UNSET, UnsetType
 from twisted.web.resource import IResource
 
 from rqdisco.http.requests.authorization import Authorizer
@@ -19,6 +21,21 @@ from rqdisco.http.requests.request import Request, has_flag
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
 from rqdisco.telemetry.health import Health
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    alive: bool
+    wrong: Sequence[str]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What is wrong if the daemon is not ready, and `notes` of interest to operators."""
+
+    ready: bool
+    wrong: Sequence[str] | UnsetType = UNSET
+    notes: Sequence[str] | UnsetType = UNSET
 
 
 class HealthAPI:
@@ -39,12 +56,12 @@ class HealthAPI:
     def _ready(self, request: Request) -> Response:
         condition = self._health.for_grants() if has_flag(request, b"grant") else self._health.for_lists()
         is_ready = not condition.wrong
-        members: dict[str, object] = {"ready": is_ready}
+        readiness = Readiness(is_ready)
         if self._authorizer is None or self._authorizer.lets_administer(request.requestHeaders):
-            members |= {"wrong": list(condition.wrong), "notes": list(condition.notes)}
-        body = encode_object(members)
+            readiness = Readiness(is_ready, condition.wrong, condition.notes)
+        body = encode_object(readiness)
         return Response(200, body) if is_ready else Response(503, body, b"not ready")
 
 
 def _alive(_: Request) -> Response:
-    return Response(200, encode_object({"alive": True, "wrong": []}))
+    return Response(200, encode_object(Liveness(alive=True, wrong=())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from rqdisco.http.openapi.document import encode_openapi
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.operations import Audience
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
