@@ -43,6 +43,21 @@ class Client:
         self._connection.close()
 
 
+def raw_answer(host: str, port: int, request: bytes) -> bytes:
+    """Return the bytes of the answer to one request, its head included."""
+    with socket.create_connection((host, port), timeout=30) as connection:
+        connection.sendall(request)
+        received = b""
+        while True:
+            data = connection.recv(1 << 16)
+            received += data
+            head, end, body = received.partition(b"\r\n\r\n")
+            if not data:
+                raise BenchmarkFailed(f"{request!r} was not answered, but: {received!r}")
+            if end and len(body) == int(head.lower().partition(b"\r\ncontent-length:")[2].split()[0]):
+                return received
+
+
 class Process:
     """A daemon in a separate process, run in `directory`, with its output in a file there.
 
@@ -199,6 +214,21 @@ class Etcd(Process):
         finally:
             client.close()
         return bool(status["leader"] == status["header"]["member_id"])
+
+
+class Floor(Process):
+    """The server of floor.py, which gives the bytes `answer` to every request."""
+
+    def __init__(self, directory: Path, answer: bytes) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "answer"
+        file.write_bytes(answer)
+        # Without -P, the modules beside the script would hide others of the same name.
+        super().__init__([sys.executable, "-P", str(Path(__file__).with_name("floor.py")), str(file)], directory)
+
+    def address(self) -> tuple[str, int]:
+        """Return host and port, as soon as it listens."""
+        return HOST, int(self.wait_for_event("listening")["port"])
 
 
 class EtcdSet:
