@@ -147,20 +147,26 @@ class Process:
 
 
 class Rqdisco(Process):
-    """The daemon on the state in `data_dir`; it listens at `address`, when that is known."""
+    """The daemon on the state in `data_dir`; it listens at `address`, when that is known, by the
+    endpoint `listen`.
+    """
 
-    def __init__(self, data_dir: Path, directory: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, directory: Path, *options: str, listen: str = f"tcp:0:interface={HOST}") -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
-        here = ["--listen", f"tcp:0:interface={HOST}", "--data-dir", str(data_dir)]
+        here = ["--listen", listen, "--data-dir", str(data_dir)]
         super().__init__([*twistd, "rqdisco", *here, *options], directory)
-        self._address: tuple[str, int] | None = None
+        self._addresses: list[tuple[str, int]] = []
 
     def address(self) -> tuple[str, int]:
         """Return host and port, as soon as it listens."""
-        if self._address is None:
-            host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
-            self._address = host, int(port)
-        return self._address
+        return self.addresses()[0]
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Return host and port of each endpoint, as soon as it listens."""
+        if not self._addresses:
+            pairs = (each.rpartition(":") for each in self.wait_for_event("listening")["endpoints"])
+            self._addresses = [(host, int(port)) for host, _, port in pairs]
+        return self._addresses
 
     def dns_port(self) -> int:
         """Return the port for DNS, as soon as it listens; instead of `address`."""
