@@ -16,7 +16,7 @@ from benchmarks.load_figures import core_figures, load_figures
 from benchmarks.names import Answers
 from benchmarks.peer_figures import peer_figures
 from benchmarks.processes import BenchmarkFailed, is_installed
-from benchmarks.report import Row, load_rows, machine, ratios, summary, table, warnings
+from benchmarks.report import Row, bullets, load_rows, machine, ratios, summary, table, warnings
 from benchmarks.scale import empty_bytes, scale_round
 from benchmarks.server_figures import floods_figures, pipelines_figures
 from benchmarks.stall import keep_previous, stall_round
@@ -68,7 +68,9 @@ class Benchmark:
     def core(self) -> None:
         """Measure the main figures of the load, quickly."""
         with tempfile.TemporaryDirectory(dir=self._directory) as work:
-            self.rows += core_figures(Path(work), self._rounds, self._sizes.seconds, _progress)
+            rows, notes = core_figures(Path(work), self._rounds, self._sizes.seconds, _progress)
+        self.rows += rows
+        self.notes += notes
 
     def load(self) -> None:
         """Measure rqdisco, the floor and etcd in turn, each on a fresh state directory."""
@@ -273,10 +275,10 @@ def main() -> None:
             sys.exit(f"benchmark failed: {failure}")
     figures = table(benchmark.rows)
     rounds = 'The median of the rounds is quoted. "must" is the limit, "aim" the goal.'
-    notes = "".join(f"- {note}\n" for note in (*warnings(), summary(benchmark.rows), rounds, *benchmark.notes))
+    notes = bullets((*warnings(), summary(benchmark.rows), rounds, *benchmark.notes))
     print(figures, notes, sep="\n", end="")
     if not is_trial:
-        about = "".join(f"- {line}\n" for line in description)
+        about = bullets(description)
         command, name = "python -m benchmarks", "RESULTS"
         if options.only is not None:
             command, name = f"{command} --only {options.only}", f"{name}-{options.only.upper()}"

@@ -12,7 +12,17 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.processes import BenchmarkFailed, Client, Etcd, Floor, Process, Rqdisco, raw_answer
+from benchmarks.processes import (
+    BenchmarkFailed,
+    Client,
+    Etcd,
+    Floor,
+    Process,
+    Rqdisco,
+    busy_seconds,
+    own_cpu_seconds,
+    raw_answer,
+)
 from benchmarks.state import address, make_state
 
 CONNECTIONS = 32
@@ -25,12 +35,15 @@ _MOST_REGISTRATIONS = 12_000
 
 
 class Load(NamedTuple):
-    """The results of one run of wrk, and its cost to the daemon."""
+    """The results of one run of wrk, its cost to the daemon, and how many cores were busy with
+    anything else meanwhile.
+    """
 
     rate: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    disturbance: float
 
 
 class Round(NamedTuple):
@@ -196,9 +209,9 @@ class Bench:
         with self._file.open("wb") as file:
             for request in requests:
                 file.write(request + b"\0")
-        used = self._daemon.cpu_seconds()
+        used, own, busy = self._daemon.cpu_seconds(), own_cpu_seconds(), busy_seconds()
         done = self._wrk(seconds, "once" if once else "over and over")
-        used = self._daemon.cpu_seconds() - used
+        used, own, busy = self._daemon.cpu_seconds() - used, own_cpu_seconds() - own, busy_seconds() - busy
         if done["refused"] or done["failed"] or done["repeated"] or not done["requests"]:
             raise BenchmarkFailed(f"not every answer was 200, or there were too few requests: {done}")
         return Load(
@@ -206,6 +219,7 @@ class Bench:
             p50_ms=done["p50_ms"],
             p99_ms=done["p99_ms"],
             cpu_us=used * 1e6 / done["requests"],
+            disturbance=max(0.0, busy - used - own) / done["seconds"],
         )
 
     def _wrk(self, seconds: float, mode: str) -> dict[str, Any]:

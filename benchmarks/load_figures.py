@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.load import CONNECTIONS, CoreRound, Load, core_rounds, etcd_round, floor_round, rqdisco_round
@@ -48,13 +49,16 @@ def load_figures(run: Run, rounds: int, seconds: float) -> tuple[list[Row], list
         " which adds what a stall kept it from sending. etcd has one member and is used through its JSON gateway,"
         " a key for each node. The same job is a transaction that puts a new node's key and reads all keys of its ID,"
         " as a registration does. The floor is a server on Twisted that parses requests with llhttp and answers each"
-        " registration with the same bytes, which are those of a real answer. Ratios are taken within a round."
+        " registration with the same bytes, which are those of a real answer. Ratios are taken within a round.",
+        _disturbance(*registrations, *lookups, *floor, *transactions, *puts, *reads),
     ]
     return rows, notes
 
 
-def core_figures(directory: Path, rounds: int, seconds: float, progress: Callable[[str], None]) -> list[Row]:
-    """Return rates, costs and ratios only, from daemons that are started once."""
+def core_figures(
+    directory: Path, rounds: int, seconds: float, progress: Callable[[str], None]
+) -> tuple[list[Row], list[str]]:
+    """Return rows of rates, costs and ratios, and notes, from daemons that are started once."""
     if not is_installed("wrk", "etcd"):
         raise BenchmarkFailed("wrk and etcd must be installed")
     runs: list[CoreRound] = []
@@ -67,7 +71,15 @@ def core_figures(directory: Path, rounds: int, seconds: float, progress: Callabl
     for name, loads in zip(names, kinds, strict=True):
         rows.append(Row(name, "1/s", [load.rate for load in loads]))
         rows.append(Row(f"{name}: CPU each", "us", [load.cpu_us for load in loads]))
-    return rows + _comparisons(*kinds)
+    return rows + _comparisons(*kinds), [_disturbance(*(load for loads in kinds for load in loads))]
+
+
+def _disturbance(*loads: Load) -> str:
+    """Return a note about what other processes took, which affects the rate of etcd most: it would
+    use more cores than there are.
+    """
+    cores = [load.disturbance for load in loads] or [0.0]
+    return f"Other processes kept {median(cores):.2f} cores busy during a run, and {max(cores):.2f} at worst."
 
 
 def _comparisons(

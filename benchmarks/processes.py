@@ -58,6 +58,18 @@ def raw_answer(host: str, port: int, request: bytes) -> bytes:
                 return received
 
 
+def busy_seconds() -> float:
+    """Return how long the cores of this machine have been busy since it started, all together."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + sum(interrupts)) / _TICKS
+
+
+def own_cpu_seconds() -> float:
+    """Return the CPU time of this process and of all its children that have ended."""
+    own = os.times()
+    return own.user + own.system + own.children_user + own.children_system
+
+
 class Process:
     """A daemon in a separate process, run in `directory`, with its output in a file there.
 

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ def table(rows: Iterable[Row]) -> str:
     lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines) + "\n"
+
+
+def bullets(notes: Iterable[str]) -> str:
+    """Format notes as a Markdown list, in lines of prose."""
+    return "".join(textwrap.fill(note, 100, initial_indent="- ", subsequent_indent="  ") + "\n" for note in notes)
 
 
 def summary(rows: Iterable[Row]) -> str:
