@@ -1,9 +1,9 @@
-"""Pipelines requests on one connection: `python pipeliner.py PLACE FILE`.
+"""Pipelines requests: `python pipeliner.py PLACE COUNT FILE`.
 
-PLACE is HOST:PORT or the path of a UNIX socket. The bytes in FILE are sent again and again, as fast
-as the server reads them, and its answers are thrown away; the connection is opened anew whenever
-the server closes it. When stdin ends, one line of JSON is printed with the number of bytes sent and
-of connections used.
+PLACE is HOST:PORT or the path of a UNIX socket. The bytes in FILE are sent again and again on each
+of COUNT connections, as fast as the server reads them, and its answers are thrown away; a
+connection is opened anew whenever the server closes it. When stdin ends, one line of JSON is
+printed with the number of bytes sent and of connections used.
 """
 
 from __future__ import annotations
@@ -32,48 +32,56 @@ def connect(place: str) -> socket.socket:
 
 
 class Pipeliner:
-    """One connection at a time, and what was sent on all of them."""
+    """Connections to one place, and what was sent on them."""
 
     def __init__(self, place: str, content: bytes) -> None:
         self._place = place
         self._content = content
+        self._selector = selectors.DefaultSelector()
+        self._unsent: dict[socket.socket, memoryview] = {}
         self.sent = 0
         self.connections = 0
 
-    def run(self) -> None:
-        """Continue until stdin ends."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(sys.stdin, selectors.EVENT_READ)
-            while self._use_connection(selector):
-                pass
+    def run(self, count: int) -> None:
+        """Continue on `count` connections until stdin ends."""
+        for _ in range(count):
+            self._open()
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, events in self._selector.select():
+                if key.fileobj is sys.stdin:
+                    return
+                connection: socket.socket = key.data
+                if not self._use(connection, events):
+                    self._selector.unregister(connection)
+                    del self._unsent[connection]
+                    connection.close()
+                    self._open()
 
-    def _use_connection(self, selector: selectors.BaseSelector) -> bool:
-        """Use one connection until it is closed; return whether stdin goes on."""
+    def _open(self) -> None:
+        connection = connect(self._place)
         self.connections += 1
-        rest = memoryview(self._content)
-        with connect(self._place) as connection:
-            key = selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            try:
-                while True:
-                    for ready, events in selector.select():
-                        if ready.fd != key.fd:
-                            return False
-                        if events & selectors.EVENT_READ and not connection.recv(_BYTES):
-                            return True
-                        if events & selectors.EVENT_WRITE:
-                            count = connection.send(rest)
-                            self.sent += count
-                            rest = rest[count:] or memoryview(self._content)
-            except ConnectionError:
-                return True
-            finally:
-                selector.unregister(connection)
+        self._unsent[connection] = memoryview(self._content)
+        self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+
+    def _use(self, connection: socket.socket, events: int) -> bool:
+        """Read and write once; return whether the connection is still open."""
+        try:
+            if events & selectors.EVENT_READ and not connection.recv(_BYTES):
+                return False
+            if events & selectors.EVENT_WRITE:
+                count = connection.send(self._unsent[connection])
+                self.sent += count
+                self._unsent[connection] = self._unsent[connection][count:] or memoryview(self._content)
+        except ConnectionError:
+            return False
+        return True
 
 
-def main(place: str, file: str) -> None:
+def main(place: str, count: str, file: str) -> None:
     """Pipeline, then print."""
     pipeliner = Pipeliner(place, Path(file).read_bytes())
-    pipeliner.run()
+    pipeliner.run(int(count))
     print(json.dumps({"sent": pipeliner.sent, "connections": pipeliner.connections}))
 
 

@@ -1,4 +1,4 @@
-"""The time of `/healthz` while one client pipelines expensive requests on one connection."""
+"""The time of `/healthz` while one client pipelines expensive requests."""
 
 from __future__ import annotations
 
@@ -34,11 +34,14 @@ class Kind(NamedTuple):
     headers: str = ""
     body: bytes = b""
     is_operators: bool = False
+    connections: int = 1
 
 
 KINDS = (
     Kind("HEAD of a page", "HEAD", "/{id}", "Accept: text/html\r\n"),
     Kind("GET of a page", "GET", "/{id}", "Accept: text/html\r\n"),
+    Kind("HEAD of a page on 10 connections", "HEAD", "/{id}", "Accept: text/html\r\n", connections=10),
+    Kind("GET of a page on 10 connections", "GET", "/{id}", "Accept: text/html\r\n", connections=10),
     Kind("GET of a list", "GET", "/{id}"),
     Kind("registrations", "POST", "/{id}", body=json.dumps({"addr": address(1)}).encode()),
     Kind("exports", "GET", "/operator/export", is_operators=True),
@@ -80,7 +83,7 @@ def pipelines_round(directory: Path, seconds: float) -> Pipelines:
         by_kind = {}
         for kind in KINDS:
             place = str(operators) if kind.is_operators else f"{host}:{port}"
-            with _pipelining(directory, place, _pipelined(kind, crowded)):
+            with _pipelining(directory, place, kind.connections, _pipelined(kind, crowded)):
                 time.sleep(_SETTLE_SECONDS)
                 by_kind[kind.name] = _healthz_p99(host, port, seconds)
             _wait_for_answer(host, port)
@@ -88,13 +91,12 @@ def pipelines_round(directory: Path, seconds: float) -> Pipelines:
 
 
 @contextmanager
-def _pipelining(directory: Path, place: str, content: bytes) -> Iterator[None]:
+def _pipelining(directory: Path, place: str, connections: int, content: bytes) -> Iterator[None]:
     file = directory / "pipelined"
     file.write_bytes(content)
     script = str(Path(__file__).with_name("pipeliner.py"))
-    process = subprocess.Popen(
-        [sys.executable, "-P", script, place, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    command = [sys.executable, "-P", script, place, str(connections), str(file)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield
         output = process.communicate(timeout=_PATIENCE)[0]

@@ -37,11 +37,11 @@ def pipelines_figures(run: Run, rounds: int, seconds: float) -> tuple[list[Row],
         ),
     ]
     notes = [
-        f"Pipelines: {seconds:.0f} s for each kind of request, which one connection from the same machine, exempt from"
-        " limits per client, sends without pause in blocks of 25 KB, and whose answers it reads. Pages and lists are of"
-        f" an ID of {NODES:,} nodes, exports of {IDS:,} IDs, by the operator's socket. A request for /healthz"
-        " is due every 10 ms on another connection and is counted from then on; p99 cannot be more than the time that"
-        " was measured, or the longest stall."
+        f"Pipelines: {seconds:.0f} s for each kind of request, which a client on the same machine, exempt from"
+        " limits per client, sends without pause in blocks of 25 KB on one connection, unless 10 are named, and whose"
+        f" answers it reads. Pages and lists are of an ID of {NODES:,} nodes, exports of {IDS:,} IDs, by the operator's"
+        " socket. A request for /healthz is due every 10 ms on another connection and is counted from then on, so that"
+        " a stall counts for each that falls into it; the requests due after the last answer count until then."
     ]
     return rows, notes
 
