@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
@@ -64,6 +64,17 @@ class Benchmark:
         self._states: dict[int, State] = {}
         self.rows: list[Row] = []
         self.notes: list[str] = []
+
+    def measure(self, parts: Iterable[str]) -> list[str]:
+        """Measure these parts; return what failed, of which there are no figures, or not all."""
+        failures = []
+        for part in parts:
+            try:
+                getattr(self, part)()
+            except BenchmarkFailed as failure:
+                failures.append(f"NOT MEASURED: {part}: {failure}")
+                _progress(failures[-1])
+        return failures
 
     def core(self) -> None:
         """Measure the main figures of the load, quickly."""
@@ -268,14 +279,10 @@ def main() -> None:
     description = machine()
     with tempfile.TemporaryDirectory(prefix="rqdisco-benchmark-") as directory:
         benchmark = Benchmark(Path(directory), sizes, options.rounds)
-        try:
-            for part in _PARTS if options.only is None else (options.only,):
-                getattr(benchmark, part)()
-        except BenchmarkFailed as failure:
-            sys.exit(f"benchmark failed: {failure}")
+        failures = benchmark.measure(_PARTS if options.only is None else (options.only,))
     figures = table(benchmark.rows)
     rounds = 'The median of the rounds is quoted. "must" is the limit, "aim" the goal.'
-    notes = bullets((*warnings(), summary(benchmark.rows), rounds, *benchmark.notes))
+    notes = bullets((*warnings(), *failures, summary(benchmark.rows), rounds, *benchmark.notes))
     print(figures, notes, sep="\n", end="")
     if not is_trial:
         about = bullets(description)
@@ -283,6 +290,8 @@ def main() -> None:
         if options.only is not None:
             command, name = f"{command} --only {options.only}", f"{name}-{options.only.upper()}"
         (HERE / f"{name}.md").write_text(f"# Results of `{command}`\n\n{about}\n{figures}\n{notes}")
+    if failures:
+        sys.exit("benchmark failed")
 
 
 def _progress(text: str) -> None:
