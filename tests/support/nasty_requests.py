@@ -549,7 +549,7 @@ def _targets() -> Iterator[NastyRequest]:
             "9110 4.2",
             (Outcome((404,), "kept"), Outcome((400,), "kept"), Outcome((400,), "closed")),
         )
-    for target in (b"*", b"/", b"/" + ID, b"/healthz", b"/readyz", b"/metrics", b"/v1/kv/x/leader", b"http://h"):
+    for target in (b"*", b"/", b"/" + ID, b"/healthz", b"/readyz", b"/v1/kv/x/leader", b"http://h"):
         data = _get(first=b"OPTIONS %b HTTP/1.1" % target)
         yield _served(f"OPTIONS {target!r}", "9110 9.3.7", data, 204)
     data = _get(_LENGTH, first=b"OPTIONS * HTTP/1.1") + NODE
