@@ -239,7 +239,7 @@ def _codings() -> Iterator[NastyRequest]:
     yield _either("TE with a tab behind it", "9110 5.6.3", data, 200, 400)
     for value in (b"chunked,", b",chunked", b", , chunked"):
         data = _post(b"Transfer-Encoding: " + value, body=_WHOLE)
-        yield _either(f"TE {value!r}", "9110 5.6.1.2", data, 200, 400)
+        yield _either(f"TE {value!r}", "9110 5.6.1.2", data, 200, 400, 501)
     empty = b"Transfer-Encoding:"
     yield _either("TE empty and chunked", "9110 5.6.1.2", _post(empty, _CHUNKED, body=_WHOLE), 200, 400)
     yield _either("TE chunked and empty", "9110 5.6.1.2", _post(_CHUNKED, empty, body=_WHOLE), 200, 400)
@@ -621,7 +621,18 @@ def _hosts() -> Iterator[NastyRequest]:
         b"h%41",
     ):
         yield _served(f"Host {host!r}", "9110 7.2", _head(b"Host: " + host))
-    for host in (b"", b"a..b", b"h,i", b"h:0", b"h:65536", b"h:99999999999", b"h;x=y", b"[v1.x]", b"x" * 300):
+    for host in (
+        b"",
+        b"a..b",
+        b"h,i",
+        b"h:0",
+        b"h:65536",
+        b"h:99999999999",
+        b"h;x=y",
+        b"[v1.x]",
+        b"[fe80::1%25eth0]",
+        b"x" * 300,
+    ):
         yield _rejected(f"Host {host[:20]!r}", "9110 7.2", _head(b"Host: " + host), 400, 200)
     for line in (b"Host : h", b"Host\t: h", b" Host: h", b"Host", b"Ho st: h", b"Host h"):
         yield _refused(f"Host line {line!r}", "9112 5.1", _head(line))
@@ -896,7 +907,8 @@ def _connections() -> Iterator[NastyRequest]:
         yield _served(f"Connection {value!r}", "9110 7.6.1", _get(b"Connection: " + value))
     yield _served("Connection names the length", "9110 7.6.1", _post(b"Connection: content-length", _LENGTH))
     yield _served("Connection names the coding", "9110 7.6.1", _chunked(_WHOLE, b"Connection: transfer-encoding"))
-    yield _served("Proxy-Connection", "9112 C.2.2", _get(b"Proxy-Connection: close"))
+    closed = Outcome((200,), "kept"), Outcome((200,), "closed")
+    yield NastyRequest("Proxy-Connection", _get(b"Proxy-Connection: close"), "9112 C.2.2", closed)
     http10 = b"GET / HTTP/1.0"
     persistence = "9112 9.3"
     yield _last("1.0", persistence, _head(first=http10))
