@@ -4,11 +4,13 @@ where no client may get the answer to another client's request.
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,17 @@ def test_a_client_that_closes_its_side_at_once_gets_the_answers_of_the_table(dae
     assert {row.name: found[row.name] for row in NASTY_REQUESTS if found[row.name] not in right(row)} == {}
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [(b"http://evil.example/", b"localhost", 403), (b"http://localhost/", b"evil.example", 200)],
+)
+def test_the_host_of_an_absolute_target_counts_and_not_that_of_the_header(
+    shared_daemon: DaemonProcess, target: bytes, host: bytes, status: int
+) -> None:
+    """A listener on loopback serves only names of this machine (RFC 9112 section 3.2.2)."""
+    assert answered(shared_daemon.port, [b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target, host)]) == (status,)
+
+
 def test_bytes_that_arrive_one_by_one_make_no_difference(daemon: DaemonProcess) -> None:
     data = with_id(daemon)
     rows = [row for row in NASTY_REQUESTS[::7] if len(row.data) < 300]
@@ -153,7 +166,12 @@ def sharing(listener: int, ports: Sequence[int]) -> str:
     return _SHARING.format(listener=listener, port=ports[0])
 
 
-@pytest.fixture(params=["haproxy", "nginx"])
+def installed_proxy(name: str) -> Any:
+    """Return a parameter whose tests are skipped if the program is missing."""
+    return pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"))
+
+
+@pytest.fixture(params=[installed_proxy("haproxy"), installed_proxy("nginx")])
 def proxy_port(request: pytest.FixtureRequest, daemon: DaemonProcess, tmp_path: Path) -> Iterator[int]:
     """The port of a proxy in front of the daemon."""
     with ExitStack() as stack:
