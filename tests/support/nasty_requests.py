@@ -42,7 +42,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class NastyRequest(msgspec.Struct, frozen=True):
     """One row: bytes, the section that decides about them, and the outcomes that are right.
 
-    `interim` are the right numbers of responses with the status 100.
+    `interim` are the right numbers of responses with the status 100. The outcome `varies` if it may
+    depend on how much has arrived when the head is complete.
     """
 
     name: str
@@ -50,6 +51,7 @@ class NastyRequest(msgspec.Struct, frozen=True):
     section: str
     outcomes: tuple[Outcome, ...]
     interim: tuple[int, ...] = (0,)
+    varies: bool = False
 
     @property
     def must_close(self) -> bool:
@@ -327,6 +329,20 @@ def _lengths() -> Iterator[NastyRequest]:
     yield _served("GET with a body", "9110 9.3.1", _get(_SMUGGLED_LENGTH) + SMUGGLED)
     yield _served("GET with chunks", "9110 9.3.1", _get(_CHUNKED) + _SMUGGLED_CHUNKS)
     yield _served("HEAD with a body", "9110 9.3.2", _get(_SMUGGLED_LENGTH, first=b"HEAD / HTTP/1.1") + SMUGGLED)
+    # Requests that are answered without a look at their body.
+    for line, status in (
+        (b"POST /healthz HTTP/1.1", 405),
+        (b"PUT / HTTP/1.1", 405),
+        (b"DELETE / HTTP/1.1", 405),
+        (b"POST /nobody HTTP/1.1", 404),
+        (b"GET /nobody HTTP/1.1", 404),
+    ):
+        data = _get(_SMUGGLED_LENGTH, first=line) + SMUGGLED
+        yield _served(f"{line[:-9]!r} with a body", "9112 6.3", data, status)
+        data = _get(_CHUNKED, first=line) + _SMUGGLED_CHUNKS
+        yield _served(f"{line[:-9]!r} with chunks", "9112 6.3", data, status)
+    data = _get(_SMUGGLED_LENGTH, b"Origin: http://evil.example", first=b"POST / HTTP/1.1") + SMUGGLED
+    yield _served("a request of a foreign page with a body", "9112 6.3", data, 403)
     yield _served("a body of the greatest size", "9112 6.3", _post(b"Content-Length: 1000", body=NODE.ljust(MAX_BODY)))
     too_long = MAX_BODY + 1
     data = _post(b"Content-Length: %d" % too_long, body=b"x" * too_long)
@@ -340,6 +356,10 @@ def _lengths() -> Iterator[NastyRequest]:
 def _lines() -> Iterator[NastyRequest]:
     """Line ends, folding, and bytes that belong in no header."""
     bare = "9112 2.2"
+    for line in (b"Host:\n h", b"Host: h\nHost: h", b"Host:\r h", b"\nHost: h", b"Host: h\n"):
+        yield _refused(f"Host line {line!r}", bare, _head(line))
+    for line in (b"Content-Length:\n 24", b"Transfer-Encoding:\n chunked"):
+        yield _refused(f"folded by LF {line!r}", bare, _post(line))
     yield _refused("LF everywhere", bare, GOOD.replace(b"\r\n", b"\n"))
     yield _refused("LF behind the request line", bare, GOOD.replace(b"\r\n", b"\n", 1))
     yield _refused("LF behind a header", bare, b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n")
@@ -412,6 +432,12 @@ def _lines() -> Iterator[NastyRequest]:
     yield _refused("folded Host", "9112 5.2", _head(b"Host:\r\n h"))
     yield _refused("folded into a Host", "9112 5.2", _get(b"X: y\r\n Host: i"))
     yield _served("header name of all characters", "9110 5.6.2", _get(b"!#$%&'*+-.^_`|~09azAZ: x"))
+    # Values that decide show that they arrive whole.
+    foreign = b"Origin: http://evil.example"
+    data = _get(b"X:", foreign, b"Y:", first=b"POST / HTTP/1.1")
+    yield _served("a foreign Origin between empty values", "9110 5.5", data, 403)
+    data = _get(b"X:", b"Origin: \thttp://h \t", b"Y:", first=b"POST / HTTP/1.1")
+    yield _served("the own Origin between spaces", "9110 5.5", data, 200)
     yield _served("empty value", "9110 5.5", _head(b"X:", b"Host: h", b"Y: ", b"Z:\t"))
     yield _served("colons in a value", "9110 5.5", _get(b"X::y: z:"))
     yield _served("CRLF first", bare, b"\r\n" + GOOD)
@@ -445,6 +471,10 @@ def _request_lines() -> Iterator[NastyRequest]:
         b"{}",
         b"\x00\x00\x00",
         b"\xff\xfe",
+        b"\xef\xbb\xbfGET / HTTP/1.1",
+        b"GET / HTTP/1.1\x00",
+        b"GET / HTTP/1.1;x",
+        b"GET / HTTP/1.1/",
     ):
         yield _refused(f"line {line!r}", section, _get(first=line))
     yield _refused("0.9", section, b"GET /\r\n")
@@ -645,6 +675,13 @@ def _chunks() -> Iterator[NastyRequest]:
     size = b"%x" % len(NODE)
     data = NODE + b"\r\n" + _LAST
     yield _served("chunks of one byte", section, _chunked(b"".join(b"1\r\n%c\r\n" % byte for byte in NODE) + _LAST))
+    spaced = NODE.replace(b":", b":\r\n\r\n", 1)
+    yield _served("empty lines in a chunk", section, _chunked(b"%x\r\n%b\r\n" % (len(spaced), spaced) + _LAST))
+    ends = _LAST * 3 + NODE
+    yield _served(
+        "what looks like the end in a chunk", section, _chunked(b"%x\r\n%b\r\n" % (len(ends), ends) + _LAST), 400
+    )
+    yield _served("empty lines in a body", "9112 6.3", _post(b"Content-Length: %d" % len(spaced), body=spaced))
     for line in (b"018", b"000000000000018"):
         yield _served(f"chunk size {line!r}", section, _chunked(line + b"\r\n" + data))
     for digit in (b"a", b"A", b"f", b"F"):
@@ -832,6 +869,13 @@ def _upgrades() -> Iterator[NastyRequest]:
     yield _last("h2c and close", section, _post(*offer, b"Connection: close", _LENGTH))
     first = b"POST /%b HTTP/1.0" % ID
     yield _last("h2c in 1.0", section, _head(*offer, _LENGTH, first=first) + NODE)
+    yield _served("h2c and a trailer", section, _chunked(_CHUNK + b"0\r\nX: y\r\n\r\n", *offer) + GOOD, 200, 200)
+    yield _rejected("h2c and no Host", section, _head(*offer, _LENGTH, first=b"POST /%b HTTP/1.1" % ID) + NODE)
+    yield _served("h2c and a refused method", section, _get(*offer, _LENGTH, first=b"PUT / HTTP/1.1") + NODE, 405)
+    yield _waits("h2c and half a body", section, _post(*offer, _LENGTH)[:-5])
+    yield _waits("h2c and half a chunk", section, _chunked(_CHUNK[:-5], *offer))
+    data = _chunked(b"g\r\n" + _LAST, *offer)
+    yield _refused("h2c and a bad chunk", "9112 7.1", data)
     yield _refused("h2c and CL with TE", "9112 6.1", _post(*offer, _LENGTH, _CHUNKED, body=_WHOLE))
 
 
@@ -840,7 +884,7 @@ def _expectations() -> Iterator[NastyRequest]:
     expect = b"Expect: 100-continue"
 
     def at_once_or_not(name: str, data: bytes, *outcomes: Outcome, interim: tuple[int, ...] = (0, 1)) -> NastyRequest:
-        return NastyRequest(name, data, section, outcomes, interim)
+        return NastyRequest(name, data, section, outcomes, interim, varies=len({*outcomes}) > 1)
 
     kept = Outcome((200,), "kept")
     yield at_once_or_not("Expect and a body", _post(expect, _LENGTH), kept)
@@ -853,7 +897,25 @@ def _expectations() -> Iterator[NastyRequest]:
     waits = Outcome((), "waits")
     yield at_once_or_not("Expect, the body to come", _post(expect, _LENGTH, body=b""), waits, interim=(1,))
     yield at_once_or_not("Expect, chunks to come", _chunked(b"", expect), waits, interim=(1,))
+    offer = b"Connection: Upgrade", b"Upgrade: h2c"
+    yield at_once_or_not("Expect and h2c", _post(*offer, expect, _LENGTH), kept)
+    yield at_once_or_not(
+        "Expect and h2c, the body to come", _post(*offer, expect, _LENGTH, body=b""), waits, interim=(1,)
+    )
+    # Whether the body is asked for or not, it is no request.
+    data = _get(expect, _SMUGGLED_LENGTH, first=b"POST /healthz HTTP/1.1") + SMUGGLED
+    yield at_once_or_not(
+        "Expect, a refused method and a body", data, Outcome((405,), "kept"), Outcome((405,), "closed")
+    )
+    data = _get(expect, _CHUNKED, first=b"POST /healthz HTTP/1.1") + _SMUGGLED_CHUNKS
+    yield at_once_or_not(
+        "Expect, a refused method and chunks", data, Outcome((405,), "kept"), Outcome((405,), "closed")
+    )
+    twice = kept, Outcome((417,), "closed"), Outcome((417,), "kept"), Outcome((400,), "closed")
+    yield at_once_or_not("Expect twice", _post(expect, expect, _LENGTH), *twice)
     closed = Outcome((413,), "closed")
+    data = _post(expect, b"Content-Length: %d" % (MAX_BODY + 35), body=b"x" * MAX_BODY + SMUGGLED)
+    yield at_once_or_not("Expect and all of a body over the limit", data, closed, Outcome((413,), "kept"))
     length = b"Content-Length: %d" % (MAX_BODY * 1000)
     yield at_once_or_not("Expect and a body over the limit", _post(expect, length, body=b""), closed, interim=(0,))
     two = Outcome((200, 404), "kept")
