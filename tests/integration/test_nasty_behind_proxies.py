@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,10 @@ _NAMES = (f"nobody-{number}".encode() for number in count())
 
 @pytest.fixture(scope="module")
 def public_daemon(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """A daemon that any Host may address."""
+    """A daemon that any Host may address; its second listener expects a PROXY header."""
     state = tmp_path_factory.mktemp("public") / "state"
-    daemon = installed.start(*installed.twistd(state, "--open", f"--max-body={MAX_BODY}", listen="tcp:0"))
+    options = "--open", f"--max-body={MAX_BODY}", "--listen=haproxy:tcp:0"
+    daemon = installed.start(*installed.twistd(state, *options, listen="tcp:0"))
     yield daemon
     daemon.kill()
 
@@ -166,18 +167,41 @@ def sharing(listener: int, ports: Sequence[int]) -> str:
     return _SHARING.format(listener=listener, port=ports[0])
 
 
-def installed_proxy(name: str) -> Any:
+Proxy = HAProxy | Nginx
+
+
+def haproxy_that_shares(directory: Path, daemon: DaemonProcess) -> Proxy:
+    return HAProxy(directory, [daemon.port], sharing)
+
+
+def haproxy_of_deploy(directory: Path, daemon: DaemonProcess) -> Proxy:
+    """haproxy with the file of deploy/, whose three servers are this daemon."""
+    port = int(daemon.wait_for("listening")["endpoints"][1].rpartition(":")[2])
+    return HAProxy(directory, [port] * 3)
+
+
+def nginx_that_shares(directory: Path, daemon: DaemonProcess) -> Proxy:
+    return Nginx(directory, daemon.port)
+
+
+def needs(program: str, start: Callable[[Path, DaemonProcess], Proxy]) -> Any:
     """Return a parameter whose tests are skipped if the program is missing."""
-    return pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"))
+    missing = pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+    return pytest.param(start, marks=missing, id=start.__name__)
 
 
-@pytest.fixture(params=[installed_proxy("haproxy"), installed_proxy("nginx")])
+@pytest.fixture(
+    params=[
+        needs("haproxy", haproxy_that_shares),
+        needs("haproxy", haproxy_of_deploy),
+        needs("nginx", nginx_that_shares),
+    ]
+)
 def proxy_port(request: pytest.FixtureRequest, daemon: DaemonProcess, tmp_path: Path) -> Iterator[int]:
     """The port of a proxy in front of the daemon."""
-    with ExitStack() as stack:
-        proxy = Nginx(tmp_path, daemon.port) if request.param == "nginx" else HAProxy(tmp_path, [daemon.port], sharing)
-        stack.callback(proxy.stop)
-        yield proxy.port
+    proxy: Proxy = request.param(tmp_path, daemon)
+    yield proxy.port
+    proxy.stop()
 
 
 def test_no_client_gets_the_answer_to_what_another_client_smuggles(daemon: DaemonProcess, proxy_port: int) -> None:
