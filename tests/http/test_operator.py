@@ -260,14 +260,14 @@ def test_an_export_continues_while_ids_are_forgotten(monkeypatch: pytest.MonkeyP
     ids = [create_id(daemon) for _ in range(250)]
     register(daemon, ids[-1], A)
     operator = Operator(daemon)
-    write = operator.transport.writeSequence
+    write = operator.transport.write
 
-    def write_and_have_enough(data: list[bytes]) -> None:
+    def write_and_have_enough(data: bytes) -> None:
         write(data)
-        if ids[99].encode() in b"".join(data):
+        if ids[99].encode() in data:
             operator.protocol.pauseProducing()
 
-    monkeypatch.setattr(operator.transport, "writeSequence", write_and_have_enough)
+    monkeypatch.setattr(operator.transport, "write", write_and_have_enough)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.clock.advance(0)
     daemon.sweep.startService()
@@ -288,8 +288,9 @@ def test_an_export_waits_for_a_slow_reader_and_ends_with_its_connection() -> Non
     operator = Operator(daemon)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.protocol.pauseProducing()
+    assert operator.take().endswith(b"\r\n\r\n")
     operator.clock.advance(0)
-    assert operator.transport.value() == b""
+    assert operator.take() == b""
     operator.protocol.resumeProducing()
     assert len(operator.clock.getDelayedCalls()) == 1
     operator.hang_up()

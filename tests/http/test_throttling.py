@@ -188,7 +188,7 @@ def test_keys_that_create_ids_count_too_and_existing_ones_do_not(query: bytes) -
 
     def put(key: bytes) -> bytes:
         body = b'{"addr": "n1:4002"}'
-        head = b"PUT /v1/kv/%b/leader%b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, query, len(body))
+        head = b"PUT /v1/kv/%b/leader%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (key, query, len(body))
         return connection.send(head + body)
 
     for number in range(10):
@@ -208,7 +208,7 @@ def test_a_claim_under_an_unknown_created_id_creates_nothing_and_is_not_counted_
 
     def claim(key: bytes) -> bytes:
         return connection.send(
-            b"PUT /v1/kv/%b/leader?cas=0 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, len(body)) + body
+            b"PUT /v1/kv/%b/leader?cas=0 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (key, len(body)) + body
         )
 
     for _ in range(20):

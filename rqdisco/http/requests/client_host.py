@@ -36,7 +36,7 @@ def client_host(request: Request) -> str | None:
         if _is_forwarded(request):
             return None
         return THIS_MACHINE if _is_same_machine(client, reached) else client
-    if client is None or _is_forwarded(request, client):
+    if client is None or not connection.names_client or _is_forwarded(request, client):
         return None
     if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE

@@ -31,11 +31,13 @@ class ClientConnection(Protocol):
 
     `client` is the IP address of the client, None for a UNIX socket or if the proxy does not name
     it; `reached` is the address that the client connected to. `proxy` is the same pair for the
-    connection of a trusted proxy, None if no proxy is known.
+    connection of a trusted proxy, None if no proxy is known. Unless `names_client`, the proxy does
+    not know the client, and `client` is the proxy.
     """
 
     client: str | None
     reached: str | None
+    names_client: bool
     is_secure: bool
 
     @property
