@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.coroutines import resume
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.http.requests.request import Request, client_ip, decoded_path, method_of
@@ -110,7 +111,7 @@ class ApiRunner:
         except Exception:
             response = self.refuse(Failure())
         else:
-            deferred = Deferred.fromCoroutine(_continue(handler, waited))
+            deferred = resume(handler, waited)
             if not deferred.called:
                 self._deadlines.watch(deferred)
             deferred.addErrback(self.refuse)
@@ -312,22 +313,6 @@ def send(request: Request, response: EventualResponse, begin: Callable[[Response
     finished = request.notifyFinish()
     finished.addErrback(lambda _: response.cancel())
     response.addCallback(lambda response: None if finished.called else begin(response, request))
-
-
-# Any: the Deferreds have various results.
-def _continue(handler: Handler, waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
-    """Continue a handler that waits for `waited`."""
-    try:
-        while True:
-            try:
-                result = yield waited
-            except Exception as error:
-                waited = handler.throw(error)
-            else:
-                waited = handler.send(result)
-    except StopIteration as end:
-        response: Response = end.value
-        return response
 
 
 def _is_readable(segments: list[bytes]) -> bool:

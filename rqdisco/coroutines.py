@@ -1,0 +1,77 @@
+"""Run coroutines that await Deferreds, at a third of the cost of `Deferred.fromCoroutine`, which
+also keeps context variables and serves old generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+_NOTHING: Any = object()
+
+
+def resume(coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any]) -> Deferred[T]:
+    """Resume a coroutine, which has been started and awaits `waited`, whenever that has fired. Fire
+    with the coroutine's result.
+
+    Cancelling the Deferred that is returned cancels the one that the coroutine awaits, and fires
+    even if the coroutine then awaits another one.
+    """
+    return _Running(coroutine, waited).result
+
+
+def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
+    """Start a coroutine that handles its own exceptions, and let it run."""
+    try:
+        waited = coroutine.send(None)
+    except StopIteration:
+        return
+    _Running(coroutine, waited)
+
+
+class _Running(Generic[T]):
+    """A coroutine, and the Deferred that it awaits."""
+
+    __slots__ = ("_arrived", "_coroutine", "_is_adding", "_waited", "result")
+
+    def __init__(self, coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any]) -> None:
+        self._coroutine = coroutine
+        self._is_adding = False
+        self.result: Deferred[T] = Deferred(self._cancel)
+        self._wait(waited)
+
+    def _wait(self, waited: Deferred[Any] | None) -> None:
+        """Wait for Deferreds, one after the other, until one has not fired yet."""
+        while waited is not None:
+            self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
+            waited.addBoth(self._fired)
+            self._is_adding = False
+            waited = None if self._arrived is _NOTHING else self._continue(self._arrived)
+
+    def _fired(self, arrived: Any) -> None:
+        if self._is_adding:
+            # `_wait` goes on: calling it from here, a long row of them would exhaust the stack.
+            self._arrived = arrived
+        else:
+            self._wait(self._continue(arrived))
+
+    def _continue(self, arrived: Any) -> Deferred[Any] | None:
+        """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
+        try:
+            if isinstance(arrived, Failure):
+                return arrived.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-any-return]
+            return self._coroutine.send(arrived)
+        except StopIteration as end:
+            if not self.result.called:
+                self.result.callback(end.value)
+        except Exception:
+            if not self.result.called:
+                self.result.errback()
+        return None
+
+    def _cancel(self, _: Deferred[T]) -> None:
+        self._waited.cancel()
