@@ -139,6 +139,7 @@ def is_local(addr: str) -> bool:
     return not host or is_loopback(host) or _is_unspecified(host)
 
 
+@lru_cache(maxsize=8192)
 def is_loopback(host: str) -> bool:
     """Report whether `host`, an IP address or a name without a final dot, is the loopback
     interface.

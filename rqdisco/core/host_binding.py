@@ -85,8 +85,8 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     host. The next host that registers one binds it. Until then other nodes are refused, since they
     would join their own loopback address; a node that is listed may restart.
     """
-    check_host(record, node, by_http, host)
     if record.host is not None or is_local(node.addr):
+        check_host(record, node, by_http, host)
         return
     local = [entry for entry in record.nodes if is_local(entry.addr)]
     if not local:
