@@ -4,24 +4,32 @@ also keeps context variables and serves old generators.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 _NOTHING: Any = object()
 
+_log = Logger()
 
-def resume(coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any]) -> Deferred[T]:
+
+def resume(
+    coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any], failed: Callable[[Failure], T]
+) -> Deferred[T]:
     """Resume a coroutine, which has been started and awaits `waited`, whenever that has fired. Fire
-    with the coroutine's result.
+    with the coroutine's result, or what `failed` makes of its exception.
 
-    Cancelling the Deferred that is returned cancels the one that the coroutine awaits, and fires
-    even if the coroutine then awaits another one.
+    Cancelling the Deferred that is returned cancels the one that the coroutine awaits. It fires
+    then, even if the coroutine awaits another one.
     """
-    return _Running(coroutine, waited).result
+    running = _Running(coroutine, failed)
+    running.result = Deferred(running.cancel)
+    running.wait(waited)
+    return running.result
 
 
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
@@ -30,21 +38,30 @@ def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
         waited = coroutine.send(None)
     except StopIteration:
         return
-    _Running(coroutine, waited)
+    _Running(coroutine, _unexpected).wait(waited)
+
+
+def _unexpected(failure: Failure) -> None:
+    _log.failure("a coroutine in the background failed", failure)
 
 
 class _Running(Generic[T]):
     """A coroutine, and the Deferred that it awaits."""
 
-    __slots__ = ("_arrived", "_coroutine", "_is_adding", "_waited", "result")
+    __slots__ = ("_arrived", "_coroutine", "_failed", "_is_adding", "_waited", "result")
 
-    def __init__(self, coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any]) -> None:
+    def __init__(self, coroutine: Coroutine[Deferred[Any], Any, T], failed: Callable[[Failure], T]) -> None:
         self._coroutine = coroutine
+        self._failed = failed
         self._is_adding = False
-        self.result: Deferred[T] = Deferred(self._cancel)
-        self._wait(waited)
+        self.result: Deferred[T] | None = None
 
-    def _wait(self, waited: Deferred[Any] | None) -> None:
+    def cancel(self, result: Deferred[T]) -> None:
+        self._waited.cancel()
+        if not result.called:
+            result.callback(self._failed(Failure(CancelledError())))
+
+    def wait(self, waited: Deferred[Any] | None) -> None:
         """Wait for Deferreds, one after the other, until one has not fired yet."""
         while waited is not None:
             self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
@@ -54,10 +71,10 @@ class _Running(Generic[T]):
 
     def _fired(self, arrived: Any) -> None:
         if self._is_adding:
-            # `_wait` goes on: calling it from here, a long row of them would exhaust the stack.
+            # `wait` goes on: calling it from here, a long row of them would exhaust the stack.
             self._arrived = arrived
         else:
-            self._wait(self._continue(arrived))
+            self.wait(self._continue(arrived))
 
     def _continue(self, arrived: Any) -> Deferred[Any] | None:
         """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
@@ -66,12 +83,9 @@ class _Running(Generic[T]):
                 return arrived.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-any-return]
             return self._coroutine.send(arrived)
         except StopIteration as end:
-            if not self.result.called:
-                self.result.callback(end.value)
+            value: T = end.value
         except Exception:
-            if not self.result.called:
-                self.result.errback()
+            value = self._failed(Failure())
+        if self.result is not None and not self.result.called:
+            self.result.callback(value)
         return None
-
-    def _cancel(self, _: Deferred[T]) -> None:
-        self._waited.cancel()

@@ -44,17 +44,23 @@ class _Entry:
 
     def add(self, at: int, addr: str, what: str, listed: int) -> int:
         """Add an answer; return how many bytes the entry has grown."""
-        size = len(self.answers) + len(self.first)
         line = f"{at} {listed} {addr} {what}\n".encode()
+        grown = len(line)
         if self.count < MOST_ANSWERS:
             self.answers += line
             self.count += 1
         else:
-            self.answers = self.answers[self.answers.index(b"\n") + 1 :] + line
-        if self.find(addr) < 0:
-            # Where one daemon adds nodes and another one removes them, addresses pile up here.
-            self.first = self.first[-_ROW.size * (_MOST_ADDRESSES_OF_ONE - 1) :] + _ROW.pack(hash(addr), at)
-        return len(self.answers) + len(self.first) - size
+            oldest = self.answers.index(b"\n") + 1
+            self.answers = self.answers[oldest:] + line
+            grown -= oldest
+        if self.find(addr) >= 0:
+            return grown
+        if len(self.first) < _MOST_ADDRESSES_OF_ONE * _ROW.size:
+            self.first += _ROW.pack(hash(addr), at)
+            return grown + _ROW.size
+        # Where one daemon adds nodes and another one removes them, addresses pile up here.
+        self.first = self.first[_ROW.size :] + _ROW.pack(hash(addr), at)
+        return grown
 
     def find(self, addr: str) -> int:
         """Return where the row of an address begins; -1 if there is none."""

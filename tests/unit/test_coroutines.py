@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from rqdisco.coroutines import resume, run_in_background
 
@@ -26,7 +27,11 @@ async def last_of(awaited: Iterable[Awaitable[Any]]) -> Any:
 
 def started(awaited: list[Deferred[Any]]) -> Deferred[Any]:
     coroutine = last_of(awaited)
-    return resume(coroutine, coroutine.send(None))
+    return resume(coroutine, coroutine.send(None), same)
+
+
+def same(failure: Failure) -> Any:
+    return failure
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers()), min_size=1, max_size=5), st.randoms())
@@ -73,7 +78,7 @@ def test_an_exception_is_the_result_and_keeps_its_traceback() -> None:
     first: Deferred[None] = Deferred()
     coroutine = fails(first)
     failed: list[Any] = []
-    resume(coroutine, coroutine.send(None)).addErrback(failed.append)
+    resume(coroutine, coroutine.send(None), same).addErrback(failed.append)
     first.callback(None)
     assert isinstance(failed[0].value, KeyError)
     assert "in fails" in failed[0].getTraceback()
@@ -91,7 +96,7 @@ def test_cancelling_reaches_what_is_awaited_and_the_coroutine_may_still_answer()
     first: Deferred[None] = Deferred(cancelled.append)
     coroutine = answers(first)
     results: list[Any] = []
-    running = resume(coroutine, coroutine.send(None)).addCallback(results.append)
+    running = resume(coroutine, coroutine.send(None), same).addCallback(results.append)
     running.cancel()
     assert cancelled == [first]
     assert results == ["too late"]
@@ -111,7 +116,7 @@ def test_a_cancelled_coroutine_that_waits_again_ends_without_a_second_result() -
     first: Deferred[None] = Deferred()
     coroutine = cleans_up(first)
     failed: list[Any] = []
-    running = resume(coroutine, coroutine.send(None)).addErrback(failed.append)
+    running = resume(coroutine, coroutine.send(None), same).addErrback(failed.append)
     running.cancel()
     assert [each.type for each in failed] == [CancelledError]
     second.callback("cleaned up")
@@ -130,6 +135,20 @@ def test_a_coroutine_in_the_background_runs_to_its_end(waits: bool) -> None:
     assert ended == ([] if waits else ["at once"])
     first.callback("later")
     assert ended == (["later"] if waits else ["at once"])
+
+
+def test_a_bug_in_the_background_is_logged(logged_errors: list[dict[str, Any]]) -> None:
+    first: Deferred[None] = Deferred()
+
+    async def fails() -> None:
+        await first
+        raise KeyError("bug")
+
+    run_in_background(fails())
+    first.callback(None)
+    (event,) = logged_errors
+    assert isinstance(event["log_failure"].value, KeyError)
+    logged_errors.clear()
 
 
 def test_failures_that_were_awaited_are_not_reported_as_unhandled(logged_errors: list[dict[str, Any]]) -> None:

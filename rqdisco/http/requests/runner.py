@@ -111,10 +111,9 @@ class ApiRunner:
         except Exception:
             response = self.refuse(Failure())
         else:
-            deferred = resume(handler, waited)
+            deferred = resume(handler, waited, self.refuse)
             if not deferred.called:
                 self._deadlines.watch(deferred)
-            deferred.addErrback(self.refuse)
             return deferred if finish is None else deferred.addCallback(finish)
         return response if finish is None else finish(response)
 
@@ -231,11 +230,24 @@ class Attempt:
     which is neither logged nor audited; `is_bulk` for one of many, which is not logged by itself.
     """
 
+    __slots__ = (
+        "_kind",
+        "_request_id",
+        "_runner",
+        "_token_name",
+        "addr",
+        "details",
+        "discovery_id",
+        "is_bulk",
+        "is_repeat",
+        "peer",
+        "result",
+    )
+
     def __init__(
         self, runner: ApiRunner, kind: str, request: Request, discovery_id: str = "", token: Token | None = None
     ) -> None:
-        self._telemetry = runner.telemetry
-        self._api = runner.api
+        self._runner = runner
         self._kind = kind
         self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
@@ -252,11 +264,11 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _outcome_of(error)
         is_repeat = self.is_repeat and error is None
-        self._telemetry.events.publish(
+        self._runner.telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
-                api=self._api,
+                api=self._runner.api,
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
