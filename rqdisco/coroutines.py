@@ -1,5 +1,5 @@
-"""Run coroutines that await Deferreds, at a third of the cost of `Deferred.fromCoroutine`, which
-also keeps context variables and serves old generators.
+"""Run coroutines that await Deferreds, with fewer objects than `Deferred.fromCoroutine`, which also
+keeps context variables and serves old generators.
 """
 
 from __future__ import annotations
