@@ -73,8 +73,8 @@ class _Running(Generic[T]):
         if self._is_adding:
             # `wait` goes on: calling it from here, a long row of them would exhaust the stack.
             self._arrived = arrived
-        else:
-            self.wait(self._continue(arrived))
+        elif (waited := self._continue(arrived)) is not None:
+            self.wait(waited)
 
     def _continue(self, arrived: Any) -> Deferred[Any] | None:
         """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
