@@ -7,10 +7,10 @@ import json
 import pytest
 
 from rqdisco.core.records import Node
-from rqdisco.http.server.site import BoundedSite, SiteConfig
-from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledResource
+from rqdisco.http.server.site import Site, SiteConfig
+from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledApplication
 from rqdisco.service.options import DaemonOptions
-from tests.support.connections import CLIENT, CREATE_REQUEST, MAX_BODY, Connection
+from tests.support.connections import CLIENT, CREATE_REQUEST, Connection
 from tests.support.daemon import Daemon, create_id, register, result, shown
 from tests.support.dns_sockets import Reactor
 
@@ -25,8 +25,8 @@ class Server:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.throttled = ThrottledResource(self.daemon.apis.public(), self.clock, rate, self._count)
-        self.site = BoundedSite(self.throttled, self.clock, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
+        self.throttled = ThrottledApplication(self.daemon.apis.public(), self.clock, rate, self._count)
+        self.site = Site(self.throttled, self.clock, SiteConfig(), lambda: 0.0)
         self.discovery_id = create_id(self.daemon).encode()
 
     def _count(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import rqdisco
-from rqdisco.http.server.throttling import ThrottledResource
+from rqdisco.http.server.throttling import ThrottledApplication
 from tests.support.connections import Connection, Server, request
 
 ROOT = f"{Path(rqdisco.__file__).parent}/"
@@ -51,7 +51,7 @@ def ask(connection: Connection, path: str, document: object = None) -> dict[str,
 
 def test_a_registration_that_is_listed_enters_few_functions() -> None:
     server = Server()
-    server.site.resource = ThrottledResource(server.site.resource, server.clock, rate=1000, count=lambda: None)
+    server.site.application = ThrottledApplication(server.site.application, server.clock, rate=1000, count=lambda: None)
     connection = server.connect()
     path = f"/{ask(connection, '/')['disco_id']}"
     for number in (1, 2):
