@@ -17,51 +17,72 @@ _NOTHING: Any = object()
 _log = Logger()
 
 
-def resume(
-    coroutine: Coroutine[Deferred[Any], Any, T], waited: Deferred[Any], failed: Callable[[Failure], T]
-) -> Deferred[T]:
-    """Resume a coroutine, which has been started and awaits `waited`, whenever that has fired. Fire
-    with the coroutine's result, or what `failed` makes of its exception.
-
-    Cancelling the Deferred that is returned cancels the one that the coroutine awaits. It fires
-    then, even if the coroutine awaits another one.
-    """
-    running = _Running(coroutine, failed)
-    running.result = Deferred(running.cancel)
-    running.wait(waited)
-    return running.result
-
-
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
     """Start a coroutine that handles its own exceptions, and let it run."""
     try:
         waited = coroutine.send(None)
     except StopIteration:
         return
-    _Running(coroutine, _unexpected).wait(waited)
+    Running(coroutine, waited, _log_failure)
 
 
-def _unexpected(failure: Failure) -> None:
-    _log.failure("a coroutine in the background failed", failure)
+def _log_failure(outcome: Failure | None) -> None:
+    if outcome is not None:
+        _log.failure("a coroutine in the background failed", outcome)
 
 
-class _Running(Generic[T]):
-    """A coroutine, and the Deferred that it awaits."""
+class Running(Generic[T]):
+    """A coroutine that was started and awaits `waited`. It is resumed whenever what it awaits has
+    fired, until it is over.
 
-    __slots__ = ("_arrived", "_coroutine", "_failed", "_is_adding", "_waited", "result")
+    `complete` makes the result of what it returned or raised. Unless it `is_shielded`, `cancel`
+    cancels the Deferred that it awaits; it is over then, even if the coroutine awaits another one.
+    """
 
-    def __init__(self, coroutine: Coroutine[Deferred[Any], Any, T], failed: Callable[[Failure], T]) -> None:
+    __slots__ = (
+        "_arrived",
+        "_call",
+        "_complete",
+        "_coroutine",
+        "_is_adding",
+        "_is_shielded",
+        "_result",
+        "_waited",
+        "is_over",
+    )
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Deferred[Any], Any, T],
+        waited: Deferred[Any],
+        complete: Callable[[T | Failure], T],
+        *,
+        is_shielded: bool = False,
+    ) -> None:
         self._coroutine = coroutine
-        self._failed = failed
+        self._complete = complete
+        self._call: Callable[[T], object] | None = None
         self._is_adding = False
-        self.result: Deferred[T] | None = None
+        self._is_shielded = is_shielded
+        self.is_over = False
+        self._wait(waited)
 
-    def cancel(self, result: Deferred[T]) -> None:
+    def then(self, call: Callable[[T], object]) -> None:
+        """Call `call` with the result, once it is over."""
+        if self.is_over:
+            call(self._result)
+        else:
+            self._call = call
+
+    def cancel(self) -> None:
+        """End the coroutine early, unless it is shielded or over."""
+        if self.is_over or self._is_shielded:
+            return
         self._waited.cancel()
-        if not result.called:
-            result.callback(self._failed(Failure(CancelledError())))
+        if not self.is_over:
+            self._end(Failure(CancelledError()))
 
-    def wait(self, waited: Deferred[Any] | None) -> None:
+    def _wait(self, waited: Deferred[Any] | None) -> None:
         """Wait for Deferreds, one after the other, until one has not fired yet."""
         while waited is not None:
             self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
@@ -71,10 +92,10 @@ class _Running(Generic[T]):
 
     def _fired(self, arrived: Any) -> None:
         if self._is_adding:
-            # `wait` goes on: calling it from here, a long row of them would exhaust the stack.
+            # `_wait` goes on: calling it from here, a long row of them would exhaust the stack.
             self._arrived = arrived
         elif (waited := self._continue(arrived)) is not None:
-            self.wait(waited)
+            self._wait(waited)
 
     def _continue(self, arrived: Any) -> Deferred[Any] | None:
         """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
@@ -83,9 +104,15 @@ class _Running(Generic[T]):
                 return arrived.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-any-return]
             return self._coroutine.send(arrived)
         except StopIteration as end:
-            value: T = end.value
+            outcome: T | Failure = end.value
         except Exception:
-            value = self._failed(Failure())
-        if self.result is not None and not self.result.called:
-            self.result.callback(value)
+            outcome = Failure()
+        if not self.is_over:
+            self._end(outcome)
         return None
+
+    def _end(self, outcome: T | Failure) -> None:
+        self.is_over = True
+        self._result = result = self._complete(outcome)
+        if self._call is not None:
+            self._call(result)

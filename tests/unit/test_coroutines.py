@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.python.failure import Failure
 
-from rqdisco.coroutines import resume, run_in_background
+from rqdisco.coroutines import Running, run_in_background
 
 
 async def last_of(awaited: Iterable[Awaitable[Any]]) -> Any:
@@ -25,13 +24,12 @@ async def last_of(awaited: Iterable[Awaitable[Any]]) -> Any:
     return result
 
 
-def started(awaited: list[Deferred[Any]]) -> Deferred[Any]:
-    coroutine = last_of(awaited)
-    return resume(coroutine, coroutine.send(None), same)
-
-
-def same(failure: Failure) -> Any:
-    return failure
+def started(coroutine: Coroutine[Any, Any, Any], *, is_shielded: bool = False) -> tuple[Running[Any], list[Any]]:
+    """Return the running coroutine, and a list that its result, or its Failure, is added to."""
+    running: Running[Any] = Running(coroutine, coroutine.send(None), lambda outcome: outcome, is_shielded=is_shielded)
+    results: list[Any] = []
+    running.then(results.append)
+    return running, results
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers()), min_size=1, max_size=5), st.randoms())
@@ -39,23 +37,23 @@ def test_a_coroutine_gets_the_results_of_what_it_awaits_in_whatever_order_they_c
     outcomes: list[tuple[bool, int]], random: Any
 ) -> None:
     awaited: list[Deferred[Any]] = [Deferred() for _ in outcomes]
-    results: list[Any] = []
-    started(awaited).addCallback(results.append)
+    running, results = started(last_of(awaited))
     order = list(range(len(outcomes)))
     random.shuffle(order)
     for at in order:
-        assert results == []
+        assert (results, running.is_over) == ([], False)
         succeeds, value = outcomes[at]
         awaited[at].callback(value) if succeeds else awaited[at].errback(ValueError(str(value)))
     succeeds, value = outcomes[-1]
-    assert results == [value if succeeds else str(value)]
+    assert (results, running.is_over) == ([value if succeeds else str(value)], True)
+    running.then(results.append)
+    assert len(results) == 2
 
 
 def test_a_long_row_of_deferreds_that_have_fired_does_not_exhaust_the_stack() -> None:
     first: Deferred[None] = Deferred()
     row: list[Deferred[Any]] = [first, *(_behind(succeed(number)) for number in range(2 * sys.getrecursionlimit()))]
-    results: list[Any] = []
-    started(row).addCallback(results.append)
+    _, results = started(last_of(row))
     first.callback(None)
     assert results == [2 * sys.getrecursionlimit() - 1]
 
@@ -76,12 +74,10 @@ def test_an_exception_is_the_result_and_keeps_its_traceback() -> None:
         raise KeyError("here")
 
     first: Deferred[None] = Deferred()
-    coroutine = fails(first)
-    failed: list[Any] = []
-    resume(coroutine, coroutine.send(None), same).addErrback(failed.append)
+    _, results = started(fails(first))
     first.callback(None)
-    assert isinstance(failed[0].value, KeyError)
-    assert "in fails" in failed[0].getTraceback()
+    assert isinstance(results[0].value, KeyError)
+    assert "in fails" in results[0].getTraceback()
 
 
 def test_cancelling_reaches_what_is_awaited_and_the_coroutine_may_still_answer() -> None:
@@ -94,9 +90,7 @@ def test_cancelling_reaches_what_is_awaited_and_the_coroutine_may_still_answer()
 
     cancelled: list[Deferred[None]] = []
     first: Deferred[None] = Deferred(cancelled.append)
-    coroutine = answers(first)
-    results: list[Any] = []
-    running = resume(coroutine, coroutine.send(None), same).addCallback(results.append)
+    running, results = started(answers(first))
     running.cancel()
     assert cancelled == [first]
     assert results == ["too late"]
@@ -114,13 +108,22 @@ def test_a_cancelled_coroutine_that_waits_again_ends_without_a_second_result() -
         return "never"
 
     first: Deferred[None] = Deferred()
-    coroutine = cleans_up(first)
-    failed: list[Any] = []
-    running = resume(coroutine, coroutine.send(None), same).addErrback(failed.append)
+    running, results = started(cleans_up(first))
     running.cancel()
-    assert [each.type for each in failed] == [CancelledError]
+    assert [each.type for each in results] == [CancelledError]
     second.callback("cleaned up")
-    assert ended == ["cleaned up"]
+    assert (ended, len(results)) == (["cleaned up"], 1)
+    running.cancel()
+    assert len(results) == 1
+
+
+def test_cancelling_does_not_reach_a_shielded_coroutine() -> None:
+    first: Deferred[str] = Deferred()
+    running, results = started(last_of([first]), is_shielded=True)
+    running.cancel()
+    assert results == []
+    first.callback("done")
+    assert results == ["done"]
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -153,8 +156,7 @@ def test_a_bug_in_the_background_is_logged(logged_errors: list[dict[str, Any]]) 
 
 def test_failures_that_were_awaited_are_not_reported_as_unhandled(logged_errors: list[dict[str, Any]]) -> None:
     first: Deferred[Any] = Deferred()
-    results: list[Any] = []
-    started([first, fail(ValueError("second"))]).addCallback(results.append)
+    _, results = started(last_of([first, fail(ValueError("second"))]))
     first.errback(ValueError("first"))
     assert results == ["second"]
     assert logged_errors == []

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
-from rqdisco.coroutines import resume
+from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import (
@@ -43,8 +43,8 @@ ANSWER_SECONDS = 7.0
 
 # A handler. Any: it awaits Deferreds of various results.
 Handler = Coroutine[Deferred[Any], Any, Response]
-# Most handlers need not wait, and a Deferred around each costs a fifth of a request.
-EventualResponse = Response | Deferred[Response]
+# Most handlers need not wait.
+EventualResponse = Response | Running[Response]
 F = TypeVar("F", bound=Callable[..., Any])
 _SLASHES = re.compile("/+")
 
@@ -106,19 +106,29 @@ class ApiRunner:
 
     def run(self, handler: Handler) -> EventualResponse:
         """Run a handler; return its response, or that to its exception, at once or in time (P4)."""
-        finish = self._config.finish
+        response = self._start(handler)
+        if isinstance(response, Running) and not response.is_over:
+            self._deadlines.watch(response)
+        return response
+
+    def run_to_end(self, handler: Handler) -> EventualResponse:
+        """Run a handler without a deadline, and finish it even if the client is gone: operators
+        wait, and half an operation would need repair.
+        """
+        return self._start(handler, is_shielded=True)
+
+    def _start(self, handler: Handler, *, is_shielded: bool = False) -> EventualResponse:
         try:
             waited = handler.send(None)
         except StopIteration as end:
-            response: Response = end.value
+            return self._complete(end.value)
         except Exception:
-            response = self.refuse(Failure())
-        else:
-            deferred = resume(handler, waited, self.refuse)
-            if not deferred.called:
-                self._deadlines.watch(deferred)
-            return deferred if finish is None else deferred.addCallback(finish)
-        return response if finish is None else finish(response)
+            return self._complete(Failure())
+        return Running(handler, waited, self._complete, is_shielded=is_shielded)
+
+    def _complete(self, outcome: Response | Failure) -> Response:
+        response = self.refuse(outcome) if isinstance(outcome, Failure) else outcome
+        return response if self._config.finish is None else self._config.finish(response)
 
     def refuse(self, failure: Failure) -> Response:
         """Count a failure and return the response to it."""
@@ -306,10 +316,17 @@ def send(request: Request, response: EventualResponse, begin: Callable[[Response
     if isinstance(response, Response):
         begin(response, request)
         return
-    if not response.called:
+
+    def deliver(response: Response) -> None:
+        if not request.is_gone:
+            try:
+                begin(response, request)
+            except Exception:
+                request.fail(Failure())
+
+    if not response.is_over:
         request.on_abandoned(response.cancel)
-    response.addCallback(lambda response: None if request.is_gone else begin(response, request))
-    response.addErrback(request.fail)
+    response.then(deliver)
 
 
 def _is_readable(segments: list[bytes]) -> bool:
