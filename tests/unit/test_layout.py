@@ -68,7 +68,7 @@ PRIVATE_IN_TWISTED = {
 # The floors of the package, from the ground up. A package may import from the floors below it and
 # from itself.
 FLOORS = [
-    {"", "core", "twisted_compat"},
+    {"", "core", "coroutines", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
     {"storage"},
     {"backends"},

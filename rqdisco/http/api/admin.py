@@ -31,7 +31,6 @@ from rqdisco.http.requests.runner import (
     unsupported_method,
 )
 from rqdisco.security.tokens import Token
-from rqdisco.storage.shielding import shielded
 from rqdisco.telemetry.counters import Route
 
 _ROUTES: dict[bytes, Route] = {
@@ -122,12 +121,12 @@ class OperatorAPI:
     @route(app, "/operator/peers/forget")
     def forget(self, request: Request) -> EventualResponse:
         """`POST {"name": NAME}`: forget a peer that is lost for good."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._forget))
+        return self._runner.run_to_end(self._admitted(request, "POST", self._forget))
 
     @route(app, "/operator/drain")
     def drain(self, request: Request) -> EventualResponse:
         """`POST {"to": NAME}`, or `{}`: hand over this daemon's IDs to another peer."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._drain))
+        return self._runner.run_to_end(self._admitted(request, "POST", self._drain))
 
     def _unknown(self, request: Request) -> EventualResponse:
         return self._runner.run(self._refuse(request, _no_such_resource()))
@@ -151,12 +150,6 @@ class OperatorAPI:
     ) -> Response:
         """Run a handler with the caller's token, after checking both."""
         return await handle(request, self._admit(request, method))
-
-    def _run_to_end(self, request: Request, handler: Handler) -> EventualResponse:
-        """Run a handler without a deadline, and finish it even if the client is gone: operators
-        wait, and half an operation would need repair.
-        """
-        return shielded(Deferred.fromCoroutine(handler)).addErrback(self._runner.refuse)
 
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
