@@ -63,7 +63,9 @@ def is_cross_site(request: Request) -> bool:
     if sites := headers.getRawHeaders(b"sec-fetch-site"):
         return sites[-1] not in _SAME_SITE
     origins = headers.getRawHeaders(b"origin")
-    return bool(origins) and not is_own_origin(origins[-1], request.getHeader(b"host") or b"")
+    if not origins:
+        return False
+    return not is_own_origin(origins[-1], request.getHeader(b"host") or b"")
 
 
 def is_own_origin(origin: bytes, host: bytes) -> bool:
