@@ -136,6 +136,7 @@ class Daemon:
         reserve: int | None = 0,
         unused_days: float | None = None,
         max_watchers: int = 2000,
+        call_soon: Callable[[Callable[[], None]], object] = lambda call: call(),
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -184,6 +185,7 @@ class Daemon:
             HTTPContext(
                 directory=self.directory,
                 clock=self.clock,
+                call_soon=call_soon,
                 wall_us=self.wall_us,
                 deadlines=self.deadlines,
                 telemetry=self.telemetry,

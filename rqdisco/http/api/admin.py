@@ -33,10 +33,14 @@ from rqdisco.http.requests.runner import (
     from_klein,
     unsupported_method,
 )
+from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
 from rqdisco.storage.shielding import shielded
 from rqdisco.telemetry.counters import Route
 
+# Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
+EXPORTS_AT_ONCE = 4
+EXPORT_PATIENCE_SECONDS = 5.0
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
     for path in (
@@ -97,6 +101,7 @@ class OperatorAPI:
         self._clock = clock
         self._runner = runner
         self._log = Logger()
+        self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
     def resource(self) -> ApiResource:
         """The resource of all paths below `/operator`."""
@@ -111,9 +116,16 @@ class OperatorAPI:
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         self._log.info("export", peer=client_ip(request), token=_name(token))
-        stream = ExportStream(request, self._directory, self._clock)
-        stream.begin()
-        return stream.done
+        return Deferred.fromCoroutine(self._export(request)).addErrback(
+            lambda failure: self._runner.refuse(failure).put_on(request)
+        )
+
+    async def _export(self, request: Request) -> bytes:
+        """Write an export, except for its end, which is returned. Raises TooBusy."""
+        async with self._exports:
+            stream = ExportStream(request, self._directory, self._clock)
+            stream.begin()
+            return await stream.done
 
     @app.route("/operator/import")
     def import_(self, request: Request) -> RouteResult:
