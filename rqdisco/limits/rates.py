@@ -54,23 +54,18 @@ class Buckets:
         A waiting request has reserved its tokens, so requests of one source proceed in their order.
         """
         now = self._now()
-        tokens = self._tokens(source, now)
+        tokens, since = self._buckets.get(source, (self._most, now))
+        tokens = min(self._most, tokens + (now - since) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-        self._set(source, tokens - cost if wait <= patience else tokens, now)
+        self._buckets[source] = (tokens - cost if wait <= patience else tokens, now)
+        self._buckets.move_to_end(source)
+        if len(self._buckets) > MOST_SOURCES:
+            self._buckets.popitem(last=False)
         return wait
 
     def charge(self, source: str, cost: float) -> None:
         """Take `cost` tokens for something that is done already, though there may be fewer."""
-        now = self._now()
-        tokens = self._tokens(source, now)
-        self._set(source, max(tokens - cost, min(tokens, -self._most_debt)), now)
-
-    def _tokens(self, source: str, now: float) -> float:
-        tokens, since = self._buckets.get(source, (self._most, now))
-        return min(self._most, tokens + (now - since) * self._rate)
-
-    def _set(self, source: str, tokens: float, now: float) -> None:
-        self._buckets[source] = (tokens, now)
-        self._buckets.move_to_end(source)
-        if len(self._buckets) > MOST_SOURCES:
-            self._buckets.popitem(last=False)
+        # Brings the bucket up to date.
+        self.take(source, patience=-1.0)
+        tokens, now = self._buckets[source]
+        self._buckets[source] = max(tokens - cost, min(tokens, -self._most_debt)), now

@@ -104,6 +104,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "pid": 1,
         "boot_id": "boot-a",
         "uptime": clock.seconds,
+        "cpu": lambda: 0.0,
         "random": random.randbytes,
         "jitter": lambda: random.uniform(0.9, 1.1),
         "call_soon": lambda call: call(),

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import ExportEncoder
+from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
 
 _RECORDS_PER_WRITE = 100
@@ -81,6 +82,7 @@ class ExportStream:
             return
         if part is not None:
             self._request.write(part)
+            self._request.charge(export_cost(len(part)))
             if not self._is_paused:
                 self.resumeProducing()
             return

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
+from rqdisco.http.requests.costs import event_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.limits.traffic_budget import TrafficBudget
 
@@ -80,6 +81,7 @@ class Watcher:
         if not (self.is_gone or self._is_paused or self.last_event_id == self._watched.event_id):
             self.last_event_id = self._watched.event_id
             self._request.write(self._watched.event)
+            self._request.charge(event_cost(len(self._watched.event)))
 
     def send_heartbeat(self) -> None:
         """Show the client that the connection is alive; end it if the client may no longer watch or

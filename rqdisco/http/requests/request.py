@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -25,7 +26,8 @@ class Stream(Protocol):
 class Request(Protocol):
     """The part of `BoundedRequest` that handlers use; most of it is Twisted's `Request`.
 
-    `route` is what the request is counted as, `stream` the response if it is an endless one. The
+    `route` is what the request is counted as, `stream` the response if it is an endless one;
+    `charge` charges the client units of the rate limit (`costs`) for what goes on later. The
     channel of a request whose client is gone is None (Twisted's Request.connectionLost).
     """
 
@@ -43,6 +45,7 @@ class Request(Protocol):
     transport: ITCPTransport
     route: Route | None
     stream: Stream | None
+    charge: Callable[[float], None]
 
     @property
     def site(self) -> object: ...
@@ -63,6 +66,10 @@ class Request(Protocol):
     def finish(self) -> None: ...
     def render(self, resource: IResource, /) -> None: ...
     def processingFailed(self, reason: Failure, /) -> object: ...
+
+
+def charge_nothing(units: float) -> None:
+    """Charge a client that is not limited."""
 
 
 def client_ip(request: Request) -> str | None:

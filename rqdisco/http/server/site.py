@@ -18,7 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from rqdisco.http.requests.request import Stream
+from rqdisco.http.requests.request import Stream, charge_nothing
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.telemetry.counters import UNKNOWN_ROUTE, RequestCounts, Route
@@ -69,6 +69,7 @@ class BoundedRequest(Request):
     since: float | None = None
     # The response if it is an endless one, whose duration is not counted.
     stream: Stream | None = None
+    charge: Callable[[float], None] = staticmethod(charge_nothing)
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()

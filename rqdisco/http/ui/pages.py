@@ -18,6 +18,7 @@ from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.api.event_streams import EventStreams
 from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
+from rqdisco.http.requests.costs import page_cost
 from rqdisco.http.requests.documents import FullDocument, encode_object
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Headers, NotFound, Refusal, Response, refusal_of
@@ -152,14 +153,14 @@ class Pages:
             # The form was submitted without a script.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
         peers = _peer_states(self._context.cluster_admin) if sees_peers else ()
-        return await self._in_turn("", HomePage(self._assets, self._context.describe(), peers))
+        return await self._in_turn(request, "", HomePage(self._assets, self._context.describe(), peers))
 
     async def _status(self, request: Request, collector: StatusCollector) -> Response:
         is_operator = self._is_operators
         if self._authorizer is not None:
             is_operator = self._authorizer.admit(request, "admin").is_admin
         return await self._in_turn(
-            "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
+            request, "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
         )
 
     async def _cluster(self, request: Request, discovery_id: str) -> Response:
@@ -186,7 +187,7 @@ class Pages:
             targets=TARGETS,
             snippets=snippets(record.id, url, self._context.zone, requires_token=self._authorizer is not None),
         )
-        return await self._in_turn(record.id, ClusterPage(self._assets, view))
+        return await self._in_turn(request, record.id, ClusterPage(self._assets, view))
 
     def _seconds_since(self, milliseconds: int) -> float:
         return self._context.wall_us() / 1_000_000 - milliseconds / 1000
@@ -213,10 +214,12 @@ class Pages:
         content, kind = asset
         return Response(200, content, headers=_IMMUTABLE, content_type=kind)
 
-    async def _in_turn(self, title: str, inner: Element) -> Response:
+    async def _in_turn(self, request: Request, title: str, inner: Element) -> Response:
         """Render a page once no other one is being rendered. Raises TooBusy."""
         async with self._slots:
-            return await self._rendered(title, inner)
+            page = await self._rendered(title, inner)
+        request.charge(page_cost(len(page.body)))
+        return page
 
     async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
         page = await flattenString(None, PageFrame(self._assets, title, inner))

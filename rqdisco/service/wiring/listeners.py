@@ -85,7 +85,9 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
-    resource = throttle(apis.public(), clock, config.bounds.client_rate, context.telemetry.count_throttled)
+    resource = throttle(
+        apis.public(), clock, config.bounds.client_rate, context.system.cpu, context.telemetry.count_throttled
+    )
     site_config = SiteConfig(
         max_body=config.max_body, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body
     )
