@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from rqdisco.http.server.host_allowlist import HostAllowlist
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import HTTPListener, endpoint
 from rqdisco.service.option_values import own_host
@@ -96,7 +96,7 @@ class Local:
         self.daemon = Daemon()
         self.clock: Any = MemoryReactorClock()
         resource = self.daemon.page if is_metrics else self.daemon.apis.public()
-        site = BoundedSite(resource, self.clock, SiteConfig(max_body=1000), lambda: 0.0, self.daemon.counts.requests)
+        site = Site(resource, self.clock, SiteConfig(), lambda: 0.0, self.daemon.counts.requests)
         hosts = HostAllowlist(map(own_host, GIVEN), self.clock.seconds, self.daemon.telemetry.count_foreign_host)
         at = endpoint(self.clock, "listen", description, Certificates(Clock().seconds))
         result(Deferred.fromCoroutine(HTTPListener("endpoints", self.clock, [at], site, hosts=hosts).open()))

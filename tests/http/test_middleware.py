@@ -25,7 +25,7 @@ FOREIGN = [
     {"Origin": "http://rqdisco:8080", "Host": "rqdisco:80"},
     {"Origin": "file://rqdisco", "Host": "rqdisco"},
     {"Origin": "rqdisco", "Host": "rqdisco"},
-    {"Origin": "http://[2001:db8::80]", "Host": "[2001:db8:"},
+    {"Origin": "http://[2001:db8::80]", "Host": "[2001:db8::80]:443"},
 ]
 OWN = [
     {},
@@ -73,3 +73,7 @@ async def test_the_own_page_and_clients_without_fetch_headers_may_write(
 def test_an_origin_without_a_host_is_nobodys_own(origin: bytes) -> None:
     assert not is_own_origin(origin, b"")
     assert not is_own_origin(origin, b":443")
+
+
+def test_the_end_of_an_ipv6_address_is_no_port() -> None:
+    assert not is_own_origin(b"http://[2001:db8::80]", b"[2001:db8:")

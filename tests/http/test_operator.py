@@ -11,8 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.http.api.admin import EXPORT_PATIENCE_SECONDS, EXPORTS_AT_ONCE
-from rqdisco.http.router import IMPORT_BYTES
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from tests.support.connections import Connection, request, unchunked
 from tests.support.daemon import DAY, Daemon, answer_of, create_id, register, shown
 
@@ -25,7 +24,7 @@ class Operator(Connection):
 
     def __init__(self, daemon: Daemon, *, public: bool = False) -> None:
         resource = daemon.apis.public() if public else daemon.apis.operators()
-        super().__init__(BoundedSite(resource, Clock(), SiteConfig(max_body=IMPORT_BYTES), lambda: 0.0))
+        super().__init__(Site(resource, Clock(), SiteConfig(), lambda: 0.0))
         self.clock = daemon.clock
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:

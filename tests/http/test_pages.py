@@ -303,7 +303,7 @@ def test_pages_are_rendered_one_in_a_turn_and_those_that_wait_too_long_are_refus
     reactor = Reactor()
     server = Server()
     daemon = Daemon(clock=reactor, call_soon=lambda call: reactor.callLater(0, call))
-    server.site.resource = daemon.apis.public()
+    server.site.application = daemon.apis.public()
     asked = [server.connect() for _ in range(6)]
     statuses = []
 

@@ -315,7 +315,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
         connection.send(part)
         connection.hang_up()
         server.daemon.threads.release_all()
-    assert not server.site.channels
+    assert not server.site.connections
     server.daemon.deadlines.stop()
 
 

@@ -66,7 +66,7 @@ class WatchedServer(Server):
     def __init__(self, clock: Clock | None = None, **apis: Any) -> None:
         super().__init__(clock=clock)
         self.daemon = Daemon(clock=self.clock, **apis)
-        self.site.resource = self.daemon.apis.public()
+        self.site.application = self.daemon.apis.public()
 
     def watch(self, discovery_id: str, **headers: str) -> Watcher:
         return Watcher(self, discovery_id, **headers)

@@ -6,15 +6,14 @@ import json
 import math
 
 import pytest
-from twisted.web.resource import IResource
 
 from rqdisco.core.records import Node
-from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.http.requests.request import Request
-from rqdisco.http.server.site import BoundedSite, SiteConfig
-from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledResource
+from rqdisco.http.server.connection import Application
+from rqdisco.http.server.site import Site, SiteConfig
+from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledApplication
 from rqdisco.service.options import DaemonOptions
-from tests.support.connections import CLIENT, CREATE_REQUEST, MAX_BODY, Connection
+from tests.support.connections import CLIENT, CREATE_REQUEST, Connection
 from tests.support.daemon import Daemon, create_id, register, result, shown
 from tests.support.dns_sockets import Reactor
 
@@ -22,17 +21,17 @@ OTHER = "198.51.100.8"
 SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-class Working(LeafResource):
-    """A resource whose requests take CPU time of a server."""
+class Working:
+    """An application whose requests take CPU time of a server."""
 
-    def __init__(self, server: Server, resource: IResource) -> None:
-        super().__init__()
+    def __init__(self, server: Server, application: Application) -> None:
         self._server = server
-        self._resource = resource
+        self._application = application
+        self.max_body = application.max_body
 
-    def render(self, request: Request) -> object:
+    def handle(self, request: Request) -> None:
         self._server.cpu += self._server.work
-        return self._resource.render(request)
+        self._application.handle(request)
 
 
 class Server:
@@ -44,9 +43,9 @@ class Server:
         self.refused = 0
         # The CPU time of the thread so far, and what each request takes of it.
         self.cpu = self.work = 0.0
-        public = self.daemon.apis.public()
-        self.throttled = ThrottledResource(Working(self, public), self.clock, rate, lambda: self.cpu, self._count)
-        self.site = BoundedSite(self.throttled, self.clock, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
+        working = Working(self, self.daemon.apis.public())
+        self.throttled = ThrottledApplication(working, self.clock, rate, lambda: self.cpu, self._count)
+        self.site = Site(self.throttled, self.clock, SiteConfig(), lambda: 0.0)
         self.discovery_id = create_id(self.daemon).encode()
 
     def _count(self) -> None:

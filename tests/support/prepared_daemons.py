@@ -17,7 +17,7 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import Events, log_event
 from rqdisco.telemetry.health import Health
@@ -59,15 +59,15 @@ class PreparedDaemon:
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
         """Return the answer, however long it takes."""
-        config = SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=lambda _: True)
-        site = BoundedSite(self._resource, Clock(), config, lambda: 0.0)
+        config = SiteConfig()
+        site = Site(self._resource, Clock(), config, lambda: 0.0)
         # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
             headers["Authorization"] = f"Bearer {token}"
         connection.protocol.dataReceived(request(method, path.replace("{id}", self.id), body, **headers))
         for _ in range(int(ANSWER_SECONDS) * 20):
-            if not site.channels or not connection.protocol.requests:
+            if not site.connections or not connection.protocol.is_busy:
                 break
             self.clock.advance(0.1)
         return _parsed(connection.take(), has_body=method != "HEAD")

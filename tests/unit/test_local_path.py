@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import rqdisco
-from rqdisco.http.server.throttling import ThrottledResource
+from rqdisco.http.server.throttling import ThrottledApplication
 from tests.support.connections import Connection, Server, request
 
 ROOT = f"{Path(rqdisco.__file__).parent}/"
@@ -52,7 +52,8 @@ def ask(connection: Connection, path: str, document: object = None) -> dict[str,
 
 def test_a_registration_that_is_listed_enters_few_functions() -> None:
     server = Server()
-    server.site.resource = ThrottledResource(server.site.resource, server.clock, rate=1000, cpu=time.thread_time)
+    application = server.site.application
+    server.site.application = ThrottledApplication(application, server.clock, rate=1000, cpu=time.thread_time)
     connection = server.connect()
     path = f"/{ask(connection, '/')['disco_id']}"
     for number in (1, 2):

@@ -10,8 +10,6 @@ import msgspec
 from klein import Klein
 from msgspec.structs import replace
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 
 from rqdisco.core.addresses import check_text
 from rqdisco.core.errors import NoSuchID
@@ -27,13 +25,11 @@ from rqdisco.http.requests.documents import ServiceDocument, encode_document, en
 from rqdisco.http.requests.request import Request, decoded_path, has_flag, path_of
 from rqdisco.http.requests.responses import BadRequest, Response
 from rqdisco.http.requests.runner import (
-    ApiResource,
+    ApiApplication,
     ApiRunner,
     Attempt,
     EventualResponse,
-    RouteResult,
-    error_of,
-    from_klein,
+    route,
     unsupported_method,
 )
 from rqdisco.http.server.throttling import CreationLimit
@@ -94,24 +90,17 @@ class DiscoveryAPI:
         self._authorizer = None if authorizer is None else authorizer.for_api(runner.api, _kind_of)
         self._log = Logger()
 
-    def resource(self) -> ApiResource:
-        """The resource of all paths that belong to no other API."""
-        return ApiResource(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
+    def application(self) -> ApiApplication:
+        """The application of all paths that belong to no other API."""
+        return ApiApplication(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
 
-    @app.route("/")
-    def service(self, request: Request) -> RouteResult:
-        return self._runner.run_route(request, self._service(request))
+    @route(app, "/")
+    def service(self, request: Request) -> EventualResponse:
+        return self._runner.run(self._service(request))
 
-    @app.route("/<path:discovery_id>")
-    def record(self, request: Request, discovery_id: str) -> RouteResult:
-        return self._runner.run_route(request, self._answer(request, discovery_id.rstrip("/")))
-
-    def failed(self, request: IRequest, failure: Failure) -> RouteResult:
-        bounded = from_klein(request)
-        return self._runner.run_route(bounded, self._refuse(bounded, error_of(failure, NoSuchID(path_of(bounded)))))
-
-    # Not as a decorator: by its type, it does not return a method.
-    app.handle_errors(failed)
+    @route(app, "/<path:discovery_id>")
+    def record(self, request: Request, discovery_id: str) -> EventualResponse:
+        return self._runner.run(self._answer(request, discovery_id.rstrip("/")))
 
     def _match(self, request: Request, path: bytes) -> EventualResponse | None:
         name = path.strip(b"/")
@@ -186,7 +175,7 @@ class DiscoveryAPI:
         """
         info = self._describe()
         if self._authorizer is not None:
-            if not secrets_in(request.requestHeaders):
+            if not secrets_in(request):
                 return replace(info, ids=msgspec.UNSET)
             self._authorizer.admit(request, "known")
         return info

@@ -18,6 +18,7 @@ from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
 from rqdisco.http.requests.costs import event_cost
 from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.responses import Response
 from rqdisco.limits.traffic_budget import TrafficBudget
 
 # Changes within this time after an event are sent together in the next one; where events are large
@@ -26,6 +27,11 @@ PAUSE_SECONDS = 0.25
 # An event is sent to this many watchers in one turn of the reactor, or to fewer if it is large.
 _SENT_PER_TURN = 100
 _BYTES_PER_TURN = 1 << 20
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    # Tells proxies not to buffer.
+    (b"x-accel-buffering", b"no"),
+)
 _HEARTBEAT = b":\n\n"
 
 # Raises RequestRefused if a client may no longer watch.
@@ -64,16 +70,16 @@ class Watcher:
         self._check = check
         self._watched = watched
         self._is_paused = self._was_paused = False
-        self.last_event_id = request.getHeader(b"last-event-id") or b""
+        self.last_event_id = request.header(b"last-event-id") or b""
         self.is_gone = False
 
     def begin(self, preamble: bytes) -> None:
         """Start to send."""
         request = self._request
         request.stream = self
-        request.notifyFinish().addErrback(lambda _: self._leave())
-        request.registerProducer(self, True)
-        request.write(preamble)
+        request.start(Response(200, preamble, headers=_HEADERS, content_type=b"text/event-stream"))
+        request.on_abandoned(self._leave)
+        request.register_producer(self)
         self.send_event()
 
     def send_event(self) -> None:
@@ -93,7 +99,7 @@ class Watcher:
             self.end()
             return
         if self._is_paused and self._was_paused:
-            self._request.transport.abortConnection()
+            self._request.connection.abort()
         else:
             self._was_paused = self._is_paused
             if not self._is_paused:
@@ -103,7 +109,6 @@ class Watcher:
         """Finish the response; the client reconnects if it wants more."""
         if not self.is_gone:
             self._leave()
-            self._request.unregisterProducer()
             self._request.finish()
 
     def pauseProducing(self) -> None:

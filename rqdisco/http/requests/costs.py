@@ -26,7 +26,7 @@ def known_cost(request: Request) -> float:
     """What is known of the cost of a GET or HEAD before it is processed."""
     if request.path == b"/operator/export":
         return _EXPORT
-    return _PAGE if b"text/html" in (request.getHeader(b"accept") or b"") else 1.0
+    return _PAGE if b"text/html" in (request.header(b"accept") or b"") else 1.0
 
 
 def measured_cost(seconds: float) -> float:

@@ -39,7 +39,6 @@ from rqdisco.core.errors import (
     UnknownCreatedID,
 )
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.request import Request
 
 _log = Logger()
 
@@ -79,23 +78,16 @@ class MethodNotAllowed(Exception):
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A status line, headers and a body."""
+    """A status line, headers and a body. Without `cache-control` among the headers the response may
+    not be stored. The length of the body of a HEAD request's response may be unknown.
+    """
 
     status: int
     body: bytes
     reason: bytes = b"OK"
     headers: Headers = ()
     content_type: bytes = b"application/json"
-
-    def put_on(self, request: Request) -> bytes:
-        """Set status and headers on `request` and return the body."""
-        request.setResponseCode(self.status, self.reason)
-        request.setHeader(b"content-type", self.content_type)
-        request.setHeader(b"content-length", b"%d" % len(self.body))
-        request.setHeader(b"cache-control", b"no-store")
-        for name, value in self.headers:
-            request.setHeader(name, value)
-        return self.body
+    is_length_known: bool = True
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -5,26 +5,22 @@ they change.
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, cast
-from urllib.parse import unquote_to_bytes
+from typing import Any, TypeVar
 
 import msgspec
 from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
-from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.leaf import LeafResource
-from rqdisco.http.requests.request import Request, client_ip, decoded_path, method_of
+from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import (
     BadBatch,
     BadRequest,
@@ -48,8 +44,15 @@ ANSWER_SECONDS = 7.0
 Handler = Coroutine[Deferred[Any], Any, Response]
 # Most handlers need not wait, and a Deferred around each costs a fifth of a request.
 EventualResponse = Response | Deferred[Response]
-# What a Klein route returns.
-RouteResult = Deferred[bytes] | bytes
+F = TypeVar("F", bound=Callable[..., Any])
+_SLASHES = re.compile("/+")
+
+
+def route(app: Klein, path: str, **options: Any) -> Callable[[F], F]:
+    """Register a handler at a path of `app`. Klein declares other results of handlers than ours."""
+    untyped: Any = app
+    register: Callable[[F], F] = untyped.route(path, **options)
+    return register
 
 
 class RequestTelemetry:
@@ -117,13 +120,6 @@ class ApiRunner:
             return deferred if finish is None else deferred.addCallback(finish)
         return response if finish is None else finish(response)
 
-    def run_route(self, request: Request, handler: Handler) -> RouteResult:
-        """Run a handler for a Klein route."""
-        response = self.run(handler)
-        if isinstance(response, Deferred):
-            return response.addCallback(lambda response: response.put_on(request))
-        return response.put_on(request)
-
     def refuse(self, failure: Failure) -> Response:
         """Count a failure and return the response to it."""
         self.telemetry.refusals[self.api, label_of(failure)] += 1
@@ -131,10 +127,9 @@ class ApiRunner:
 
     def body(self, request: Request) -> bytes:
         """Return the whole body. Raises BodyTooLarge."""
-        content = request.content.read(self._config.max_body + 1)
-        if len(content) > self._config.max_body:
+        if request.is_body_too_large or len(request.body) > self._config.max_body:
             raise BodyTooLarge(self._config.too_large)
-        return content
+        return request.body
 
     def is_log_due(self, key: str) -> bool:
         """Report whether nothing was logged for `key` for a minute, and count it as logged now."""
@@ -156,70 +151,73 @@ class ApiRunner:
             )
 
 
-class ApiResource(LeafResource):
+class ApiApplication:
     """An API's Klein app, in front of which the paths of nodes are matched without Klein.
 
-    Klein binds and runs werkzeug's router for each request, which costs about as much as all the
-    rest of the request; and it fails with a traceback on a Host or path that is not UTF-8. `match`
-    gets the decoded path, and starts a response or leaves it to Klein, `unreadable` answers a path
-    that Klein cannot read, `route` returns what a decoded path is counted as.
+    `match` gets the decoded path, and starts a response or leaves it to Klein, `unknown` answers a
+    path that no route matches, `route` returns what a decoded path is counted as.
     """
 
     def __init__(
         self,
         app: Klein,
         match: Callable[[Request, bytes], EventualResponse | None],
-        unreadable: Callable[[Request], EventualResponse],
+        unknown: Callable[[Request], EventualResponse],
         route: Callable[[bytes], Route] = lambda _: UNKNOWN_ROUTE,
     ) -> None:
-        super().__init__()
-        self._klein = KleinResource(app)
+        # Klein declares other requests and results than ours.
+        self._app: Any = app
+        self._routes = app.url_map.bind("localhost")
         self._route = route
         self._match = match
-        self._unreadable = unreadable
+        self._unknown = unknown
 
-    def render(self, request: Request) -> object:
+    def max_body(self, _: Request) -> int:
+        """APIs check their bodies themselves."""
+        return 0
+
+    def handle(self, request: Request) -> None:
+        """Answer a request."""
         path = decoded_path(request)
         if path is request.path or _is_readable([path]):
             request.route = self._route(path)
             response = self._match(request, path)
         else:
             request.route = self._route(b"")
-            response = self._unreadable(request)
+            response = self._unknown(request)
         if response is None:
-            response = self._prepare_for_klein(request)
-        if response is None:
-            self._klein.render(cast("IRequest", request))
-        else:
+            response = self._routed(request, path)
+        if response is not None:
             send(request, response)
-        return NOT_DONE_YET
 
-    def _prepare_for_klein(self, request: Request) -> EventualResponse | None:
-        """Set the attributes that Klein uses; start a response if Klein cannot read the path."""
-        request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
-        if not _is_readable(request.postpath):
-            return self._unreadable(request)
-        # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
-        # socket without one.
-        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
-        return None
+    def _routed(self, request: Request, path: bytes) -> EventualResponse | None:
+        """Run the route of a path; None if it has begun the response itself."""
+        try:
+            single = _SLASHES.sub("/", path.decode())
+            endpoint, arguments = self._routes.match(single, request.method.decode("ascii", "replace"))
+        except (HTTPException, UnicodeDecodeError):
+            return self._unknown(request)
+        response: EventualResponse | None = self._app.execute_endpoint(endpoint, request, **arguments)
+        return response
 
 
-class ReadOnlyResource(LeafResource):
-    """A resource that supports GET and HEAD; `respond` returns its response at once."""
+class ReadOnlyApplication:
+    """Answers GET and HEAD; `respond` returns the response at once."""
 
     def __init__(self, respond: Callable[[Request], Response], runner: ApiRunner) -> None:
-        super().__init__()
         self._respond = respond
         self._runner = runner
 
-    def render(self, request: Request) -> object:
+    def max_body(self, _: Request) -> int:
+        """Bodies are ignored."""
+        return 0
+
+    def handle(self, request: Request) -> None:
+        """Answer a request."""
         if request.method in (b"GET", b"HEAD"):
-            response = self._respond(request)
+            request.respond(self._respond(request))
         else:
-            response = self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD")))
-        write(response, request)
-        return NOT_DONE_YET
+            request.respond(self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD"))))
 
 
 class Attempt:
@@ -238,7 +236,7 @@ class Attempt:
         self._kind = kind
         self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
-        self.peer = client_ip(request)
+        self.peer = request.client
         self.discovery_id = discovery_id
         self.addr: str | None = None
         self.result = ""
@@ -285,33 +283,20 @@ def unsupported_method(request: Request, allow: str) -> MethodNotAllowed:
     return MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
 
 
-def from_klein(request: IRequest) -> Request:
-    """The request that Klein passes to an error handler; every site makes BoundedRequests."""
-    return cast("Request", request)
-
-
-def error_of(failure: Failure, no_route: Exception) -> BaseException:
-    """The exception of a failed Klein route; `no_route` if werkzeug found none for the path."""
-    return no_route if failure.value is None or failure.check(HTTPException) is not None else failure.value
-
-
-def write(response: Response, request: Request) -> None:
+def respond(response: Response, request: Request) -> None:
     """Send a response."""
-    request.write(response.put_on(request))
-    request.finish()
+    request.respond(response)
 
 
-def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = write) -> None:
+def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = respond) -> None:
     """Call `begin` with the response once it is there; cancel it if the client hangs up before."""
     if isinstance(response, Response):
         begin(response, request)
         return
-    if response.called:
-        response.addCallback(begin, request)
-        return
-    finished = request.notifyFinish()
-    finished.addErrback(lambda _: response.cancel())
-    response.addCallback(lambda response: None if finished.called else begin(response, request))
+    if not response.called:
+        request.on_abandoned(response.cancel)
+    response.addCallback(lambda response: None if request.is_gone else begin(response, request))
+    response.addErrback(request.fail)
 
 
 # Any: the Deferreds have various results.

@@ -98,7 +98,7 @@ class Pages:
         if path.startswith(_STATIC):
             request.route = _route("/static")
             return self._runner.run(self._file(path))
-        accept = request.getHeader(b"accept")
+        accept = request.header(b"accept")
         if accept is None or b"text/html" not in accept or not prefers_html(accept.decode("latin-1")):
             return None
         handler = self._handler(request, path)
@@ -125,7 +125,7 @@ class Pages:
 
     async def _page(self, request: Request, handler: Handler) -> Response:
         """Return the page, or one that explains why there is none."""
-        if self._authorizer is not None and not secrets_in(request.requestHeaders):
+        if self._authorizer is not None and not secrets_in(request):
             handler.close()
             return await self._token_form()
         try:
@@ -148,7 +148,7 @@ class Pages:
     async def _home(self, request: Request) -> Response:
         # Where tokens are required, only admins see peers, as at /readyz.
         sees_peers = self._authorizer is None or self._authorizer.admit(request, "known").is_admin
-        given = request.args.get(b"id")
+        given = request.parameters().get(b"id")
         if given and is_id(name := given[-1].decode("utf-8", "replace").strip()):
             # The form was submitted without a script.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
@@ -171,7 +171,7 @@ class Pages:
         record = await self._directory.look_up(discovery_id)
         data = self._streams.encode(record)
         document = msgspec.json.decode(data, type=FullDocument)
-        given = request.args.get(b"url")
+        given = request.parameters().get(b"url")
         url = _own_url(request) if not given else given[-1].decode("utf-8", "replace").strip()
         view = ClusterView(
             id=record.id,
@@ -267,7 +267,7 @@ def _weight(parameters: str) -> float:
 
 def _own_url(request: Request) -> str:
     """The service's URL, as far as the request shows it."""
-    host = (request.getHeader(b"host") or b"").decode("latin-1")
+    host = (request.header(b"host") or b"").decode("latin-1")
     if not _HOST.match(host):
         host = "localhost:4000"
-    return f"{'https' if request.isSecure() else 'http'}://{host}"
+    return f"{'https' if request.connection.is_secure else 'http'}://{host}"

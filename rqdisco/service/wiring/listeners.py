@@ -8,18 +8,17 @@ from pathlib import Path
 import msgspec
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.web.resource import IResource
 
-from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
-from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.core.directory import Directory
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.requests.runner import RequestTelemetry
-from rqdisco.http.router import IMPORT_BYTES, Apis
+from rqdisco.http.router import Apis
+from rqdisco.http.server.connection import Application
 from rqdisco.http.server.host_allowlist import HostAllowlist
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import throttle
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
@@ -56,7 +55,7 @@ class ListenerContext(msgspec.Struct, frozen=True):
 
 
 def build_listeners(
-    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: IResource, backend: Backend
+    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: Application, backend: Backend
 ) -> list[Listener]:
     """Build all listeners that the options ask for. `page` answers `/metrics`."""
     config = context.config
@@ -85,17 +84,14 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
-    resource = throttle(
+    application = throttle(
         apis.public(), clock, config.bounds.client_rate, context.system.cpu, context.telemetry.count_throttled
-    )
-    site_config = SiteConfig(
-        max_body=config.max_body, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body
     )
     return HTTPListener(
         "endpoints",
         clock,
         endpoints,
-        _build_site(context, resource, site_config, build_public_limiter(config.bounds, context.system)),
+        _build_site(context, application, SiteConfig(), build_public_limiter(config.bounds, context.system)),
         is_guarded=config.is_open or requires_token,
         hosts=None if requires_token else _build_allowlist(context),
     )
@@ -104,31 +100,25 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
 def build_operator_listener(context: ListenerContext, path: Path, apis: Apis) -> HTTPListener:
     """Build the listener that only the daemon's own user can connect to."""
     clock = context.system.reactor
-    site = _build_site(context, apis.operators(), SiteConfig(max_body=IMPORT_BYTES), _build_limiter(context.system))
+    site = _build_site(context, apis.operators(), SiteConfig(), _build_limiter(context.system))
     return HTTPListener("operator", clock, [owner_only_socket(clock, path)], site)
 
 
-def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: IResource) -> HTTPListener:
+def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: Application) -> HTTPListener:
     """Build the listener for Prometheus."""
     limiter = _build_limiter(context.system, METRICS_CONNECTIONS, METRICS_CONNECTIONS)
     return HTTPListener(
         "metrics",
         context.system.reactor,
         build_endpoints("metrics-listen", descriptions, context.system, context.certificates),
-        _build_site(context, page, SiteConfig(max_body=0), limiter),
+        _build_site(context, page, SiteConfig(), limiter),
         hosts=_build_allowlist(context),
     )
 
 
 def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: PeerResource) -> HTTPListener:
     """Build the listener for peers."""
-    site_config = SiteConfig(
-        max_body=UNAUTHENTICATED_BYTES,
-        max_large_body=PEER_BYTES,
-        may_send_large_body=resource.may_send_more,
-        trusts_clients=True,
-        route=("peers", "any"),
-    )
+    site_config = SiteConfig(trusts_clients=True, route=("peers", "any"))
     limiter = _build_limiter(context.system, PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
     return HTTPListener(
         "peers",
@@ -171,7 +161,7 @@ def _build_allowlist(context: ListenerContext) -> HostAllowlist:
 
 
 def _build_site(
-    context: ListenerContext, resource: IResource, config: SiteConfig, limiter: ConnectionLimiter
-) -> BoundedSite:
+    context: ListenerContext, application: Application, config: SiteConfig, limiter: ConnectionLimiter
+) -> Site:
     system = context.system
-    return BoundedSite(resource, system.reactor, config, system.wall, context.counts.requests, limiter)
+    return Site(application, system.reactor, config, system.wall, context.counts.requests, limiter)
