@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from rqdisco.core.errors import TooBusy
 from rqdisco.limits.slots import Slots
@@ -21,7 +22,11 @@ class Work:
         self.is_running = False
         self.failures: list[BaseException] = []
         self.done = Deferred.fromCoroutine(self._run(slots))
-        self.done.addErrback(lambda failure: self.failures.append(failure.value))
+        self.done.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        assert failure.value is not None
+        self.failures.append(failure.value)
 
     async def _run(self, slots: Slots) -> None:
         async with slots:

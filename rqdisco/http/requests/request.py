@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.http.requests.responses import Headers, Response
+from rqdisco.http.server.forwarded import ForwardedClient
 from rqdisco.telemetry.counters import Route
 
 # Names in lower case, in the order in which they were sent.
@@ -65,7 +66,8 @@ class Request:
     application allows, `max_body` bytes. `route` is what the request is counted as, `stream` the
     response if it is an endless one, `status` the status of the response once it is sent. `since`
     is when the request was complete, in seconds of a monotonic clock. `charge` charges the client
-    units of its rate limit (`costs`) for what the request does later.
+    units of its rate limit (`costs`) for what the request does later. `forwarded` is what a trusted
+    proxy says of the client, None for a request that comes from no such proxy.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class Request:
         "charge",
         "client",
         "connection",
+        "forwarded",
         "handler",
         "headers",
         "is_body_too_large",
@@ -113,6 +116,7 @@ class Request:
         self.body = b""
         self.max_body = 0
         self.client = connection.client
+        self.forwarded: ForwardedClient | None = None
         self.route: Route | None = None
         # What the application found for the request, if it keeps anything.
         self.handler: object = None
