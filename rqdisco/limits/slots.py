@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
@@ -13,11 +14,12 @@ from rqdisco.core.errors import TooBusy
 
 
 class Slots:
-    """A context manager for work of which at most `most` pieces run at once.
+    """Slots for work of which at most `most` pieces run at once.
 
-    A piece that would wait for longer than `patience` seconds raises TooBusy. A slot that becomes
-    free goes to the next piece through `call_soon`. If that waits for a turn of the reactor, no
-    more than `most` pieces run in one turn, though each ends before the next begins.
+    A piece that would wait for longer than `patience` seconds raises TooBusy. `rest` calls what
+    gives a slot to the next piece, after the seconds that the last one took. So short pieces, each
+    of which ends before another begins, take half of the time for each slot at most, and no more
+    than `most` of them run in one turn of the reactor. By default there is no rest.
     """
 
     def __init__(
@@ -25,31 +27,38 @@ class Slots:
         most: int,
         patience: float,
         clock: IReactorTime,
-        call_soon: Callable[[Callable[[], None]], object] = lambda call: call(),
+        rest: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call(),
     ) -> None:
         self._free = most
         self._patience = patience
         self._clock = clock
-        self._call_soon = call_soon
+        self._rest = rest
         self._waiting: OrderedDict[Deferred[None], None] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of pieces that wait."""
         return len(self._waiting)
 
-    async def __aenter__(self) -> None:
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it. Raises TooBusy."""
         if self._free:
             self._free -= 1
-            return
+        else:
+            await self._wait()
+        began = self._clock.seconds()
+        try:
+            yield
+        finally:
+            self._rest(self._clock.seconds() - began, self._pass_on)
+
+    async def _wait(self) -> None:
         turn: Deferred[None] = Deferred(self._waiting.pop)
         self._waiting[turn] = None
         try:
             await turn.addTimeout(self._patience, self._clock)
         except defer.TimeoutError:
             raise TooBusy from None
-
-    async def __aexit__(self, *error: object) -> None:
-        self._call_soon(self._pass_on)
 
     def _pass_on(self) -> None:
         if self._waiting:

@@ -302,7 +302,7 @@ def test_a_page_of_a_thousand_nodes_delays_nobody() -> None:
 def test_pages_are_rendered_one_in_a_turn_and_those_that_wait_too_long_are_refused() -> None:
     reactor = Reactor()
     server = Server()
-    daemon = Daemon(clock=reactor, call_soon=lambda call: reactor.callLater(0, call))
+    daemon = Daemon(clock=reactor, rest=reactor.callLater)
     server.site.application = daemon.apis.public()
     asked = [server.connect() for _ in range(6)]
     statuses = []

@@ -137,7 +137,7 @@ class Daemon:
         reserve: int | None = 0,
         unused_days: float | None = None,
         max_watchers: int = 2000,
-        call_soon: Callable[[Callable[[], None]], object] = lambda call: call(),
+        rest: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call(),
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -186,7 +186,7 @@ class Daemon:
             HTTPContext(
                 directory=self.directory,
                 clock=self.clock,
-                call_soon=call_soon,
+                rest=rest,
                 wall_us=self.wall_us,
                 deadlines=self.deadlines,
                 telemetry=self.telemetry,

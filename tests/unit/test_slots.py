@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -29,7 +27,7 @@ class Work:
         self.failures.append(failure.value)
 
     async def _run(self, slots: Slots) -> None:
-        async with slots:
+        async with slots.take():
             self.is_running = True
             try:
                 await self.end
@@ -86,15 +84,11 @@ def test_work_that_is_cancelled_while_it_waits_takes_no_slot(clock: Clock) -> No
 
 def test_short_work_is_spread_over_the_turns_of_the_reactor() -> None:
     reactor = Reactor()
-
-    def in_next_turn(call: Callable[[], None]) -> object:
-        return reactor.callLater(0, call)
-
-    slots = Slots(2, 5.0, reactor, in_next_turn)
+    slots = Slots(2, 5.0, reactor, reactor.callLater)
     done: list[int] = []
 
     async def work(number: int) -> None:
-        async with slots:
+        async with slots.take():
             done.append(number)
 
     for number in range(5):
@@ -105,3 +99,16 @@ def test_short_work_is_spread_over_the_turns_of_the_reactor() -> None:
         reactor.turn()
     assert counts == [2, 4, 5]
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_after_a_piece_there_is_a_rest_of_the_time_that_it_took(clock: Clock) -> None:
+    slots = Slots(1, 5.0, clock, clock.callLater)
+    first, second = Work(slots), Work(slots)
+    clock.advance(0.5)
+    first.end.callback(None)
+    clock.advance(0.49)
+    assert not second.is_running
+    clock.advance(0.02)
+    assert second.is_running
+    second.end.callback(None)
+    clock.advance(0.1)

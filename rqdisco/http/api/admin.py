@@ -118,7 +118,7 @@ class OperatorAPI:
 
     async def _export(self, request: Request) -> None:
         """Write an export. Raises TooBusy."""
-        async with self._exports:
+        async with self._exports.take():
             stream = ExportStream(request, self._directory, self._clock)
             stream.begin()
             await stream.done

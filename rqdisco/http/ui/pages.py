@@ -39,7 +39,7 @@ _ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
 # Rendering takes up to some 50 ms, and everybody else waits meanwhile: one page in a turn of the
-# reactor. The wait leaves time to render, and for the delay of a rate limit (P4).
+# reactor, and as long a rest after it. The wait leaves time to render, and for the delay of a rate limit (P4).
 PAGES_AT_ONCE = 1
 PATIENCE_SECONDS = 5.0
 _POLICY = (
@@ -90,7 +90,7 @@ class Pages:
         self._streams = streams
         self._authorizer = None if authorizer is None else authorizer.for_api(runner.api)
         self._is_operators = is_operators
-        self._slots = Slots(PAGES_AT_ONCE, PATIENCE_SECONDS, context.clock, context.call_soon)
+        self._slots = Slots(PAGES_AT_ONCE, PATIENCE_SECONDS, context.clock, context.rest)
 
     def respond(self, request: Request) -> EventualResponse | None:
         """Start the response to a GET or HEAD; None if the request is for an API."""
@@ -216,7 +216,7 @@ class Pages:
 
     async def _in_turn(self, request: Request, title: str, inner: Element) -> Response:
         """Render a page once no other one is being rendered. Raises TooBusy."""
-        async with self._slots:
+        async with self._slots.take():
             page = await self._rendered(title, inner)
         request.charge(page_cost(len(page.body)))
         return page

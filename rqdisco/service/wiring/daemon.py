@@ -120,7 +120,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         HTTPContext(
             directory=backend.directory,
             clock=reactor,
-            call_soon=system.call_soon,
+            rest=reactor.callLater,
             wall_us=system.wall_us,
             deadlines=deadlines,
             telemetry=telemetry,
