@@ -129,6 +129,7 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
         boot_id=_read_boot_id(),
         wall_us=lambda: time.time_ns() // 1000,
         uptime=_uptime,
+        cpu=time.thread_time,
         random=os.urandom,
         jitter=lambda: jitter.uniform(0.9, 1.1),
         call_soon=lambda call: reactor.callLater(0, call),

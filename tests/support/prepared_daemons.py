@@ -110,6 +110,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         HTTPContext(
             directory=directory,
             clock=clock,
+            rest=lambda seconds, call: call(),
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
             telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US / 1e6))),

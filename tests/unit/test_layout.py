@@ -32,6 +32,7 @@ PURE = {
     "backends.gossip.transport.seals",
     "backends.single.version_ages",
     "dns.zone",
+    "http.server.forwarded",
     "limits.connection_limiter",
     "limits.event_sampler",
     "limits.log_throttle",

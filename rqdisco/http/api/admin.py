@@ -30,9 +30,13 @@ from rqdisco.http.requests.runner import (
     route,
     unsupported_method,
 )
+from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
 from rqdisco.telemetry.counters import Route
 
+# Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
+EXPORTS_AT_ONCE = 4
+EXPORT_PATIENCE_SECONDS = 5.0
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
     for path in (
@@ -93,6 +97,7 @@ class OperatorAPI:
         self._clock = clock
         self._runner = runner
         self._log = Logger()
+        self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
     def application(self) -> ApiApplication:
         """The application of all paths below `/operator`."""
@@ -105,9 +110,17 @@ class OperatorAPI:
         except (RequestRefused, MethodNotAllowed) as error:
             return self._runner.refuse(Failure(error))
         self._log.info("export", peer=request.client, token=_name(token))
-        stream = ExportStream(request, self._directory, self._clock)
-        stream.begin()
+        exporting = Deferred.fromCoroutine(self._export(request))
+        request.on_abandoned(exporting.cancel)
+        exporting.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
         return None
+
+    async def _export(self, request: Request) -> None:
+        """Write an export. Raises TooBusy."""
+        async with self._exports.take():
+            stream = ExportStream(request, self._directory, self._clock)
+            stream.begin()
+            await stream.done
 
     @route(app, "/operator/import")
     def import_(self, request: Request) -> EventualResponse:
