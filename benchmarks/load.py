@@ -1,5 +1,5 @@
-"""Requests per second on 32 keep-alive connections, the cost of each, and the same kind of writes
-into etcd.
+"""Requests per second on 32 keep-alive connections, the cost of each, the same job in etcd, and the
+floor: a server that does nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,18 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.processes import BenchmarkFailed, Client, Etcd, Process, Rqdisco
-from benchmarks.state import State, address, make_state
+from benchmarks.processes import (
+    BenchmarkFailed,
+    Client,
+    Etcd,
+    Floor,
+    Process,
+    Rqdisco,
+    busy_seconds,
+    own_cpu_seconds,
+    raw_answer,
+)
+from benchmarks.state import address, make_state
 
 CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
@@ -21,15 +31,19 @@ _SCRIPT = Path(__file__).with_name("requests.lua")
 _IDS = 24_000
 _WARM_UP_IDS = 2_000
 _NODES = 4
+_MOST_REGISTRATIONS = 12_000
 
 
 class Load(NamedTuple):
-    """The results of one run of wrk, and its cost to the daemon."""
+    """The results of one run of wrk, its cost to the daemon, and how many cores were busy with
+    anything else meanwhile.
+    """
 
     rate: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    disturbance: float
 
 
 class Round(NamedTuple):
@@ -39,35 +53,143 @@ class Round(NamedTuple):
     lookups: Load
 
 
+class EtcdRound(NamedTuple):
+    """The runs against one etcd that was started for them."""
+
+    transactions: Load
+    puts: Load
+    reads: Load
+
+
+class CoreRound(NamedTuple):
+    """One run of each kind against daemons that all rounds share."""
+
+    registrations: Load
+    lookups: Load
+    floor: Load
+    transactions: Load
+    puts: Load
+    reads: Load
+
+
 def rqdisco_round(directory: Path, seconds: float) -> Round:
     """Measure registrations, each of an address that is new to its ID, then lookups of those
     IDs.
     """
     state = make_state(directory / "state", _IDS, nodes=0)
     with Rqdisco(state.directory, directory) as daemon:
-        host, port = daemon.address()
-        bench = Bench(daemon, host, port, directory)
-        spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(registrations(spare), WARM_UP_SECONDS, once=True)
-        used = ids[: max(1, int(warm.rate * seconds / _NODES))]
-        registered = bench.run(islice(registrations(used), enough(warm.rate, seconds)), seconds, once=True)
-        _check_registered(host, port, used, registered.rate * seconds)
-        lookups = bench.run((request("GET", f"/{discovery_id}") for discovery_id in used), seconds, once=False)
-    return Round(registered, lookups)
+        load = RqdiscoLoad(daemon, directory, state.ids)
+        return Round(load.registrations(seconds), load.lookups(seconds))
 
 
-def etcd_round(directory: Path, seconds: float) -> Load:
-    """Measure puts of one key for each node, as an etcd behind rqdisco's APIs would receive
-    them.
+def etcd_round(directory: Path, seconds: float) -> EtcdRound:
+    """Measure what an etcd behind rqdisco's APIs would receive, a key for each node: transactions
+    that do what a registration does, plain puts, and reads of one key.
     """
-    state = State(directory, [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)])
     with Etcd(directory) as daemon:
+        load = EtcdLoad(daemon, directory, _IDS)
+        return EtcdRound(load.transactions(seconds), load.puts(seconds), load.reads(seconds))
+
+
+def floor_round(directory: Path, seconds: float) -> Load:
+    """Measure registrations, as the static server answers them."""
+    ids = etcd_ids("floor", _IDS)
+    with Floor(directory, registration_answer(directory)) as daemon:
+        return _floor_load(_bench(daemon, directory), ids, seconds)
+
+
+def core_rounds(directory: Path, seconds: float, rounds: int) -> Iterator[CoreRound]:
+    """Measure the main figures in turn, on daemons that are started once."""
+    each_round = int(seconds * _MOST_REGISTRATIONS / _NODES)
+    state = make_state(directory / "state", _WARM_UP_IDS + rounds * each_round, nodes=0)
+    answer = registration_answer(directory / "sample")
+    floor_ids = etcd_ids("floor", _WARM_UP_IDS)
+    with (
+        Rqdisco(state.directory, directory / "rqdisco") as rqdisco,
+        Floor(directory / "floor", answer) as floor,
+        Etcd(directory / "etcd") as etcd,
+    ):
+        ours = RqdiscoLoad(rqdisco, directory, state.ids)
+        lowest = _bench(floor, directory)
+        theirs = EtcdLoad(etcd, directory, _WARM_UP_IDS + rounds * each_round)
+        for _ in range(rounds):
+            yield CoreRound(
+                registrations=ours.registrations(seconds),
+                lookups=ours.lookups(seconds),
+                floor=_floor_load(lowest, floor_ids, seconds),
+                transactions=theirs.transactions(seconds),
+                puts=theirs.puts(seconds),
+                reads=theirs.reads(seconds),
+            )
+
+
+def registration_answer(directory: Path) -> bytes:
+    """Return the answer to a registration that is the third of its ID, head included."""
+    with Rqdisco(directory / "state", directory) as daemon:
         host, port = daemon.address()
-        bench = Bench(daemon, host, port, directory)
-        spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
-        warm = bench.run(puts(spare), WARM_UP_SECONDS, once=True)
-        used = ids[: max(1, int(warm.rate * seconds / _NODES))]
-        return bench.run(islice(puts(used), enough(warm.rate, seconds)), seconds, once=True)
+        client = Client(host, port)
+        discovery_id = client.ask("POST", "/")["disco_id"]
+        client.close()
+        return [raw_answer(host, port, each) for each in islice(registrations([discovery_id]), 3)][-1]
+
+
+class RqdiscoLoad:
+    """Measures runs against one daemon, which holds `ids` without any nodes."""
+
+    def __init__(self, daemon: Rqdisco, directory: Path, ids: list[str]) -> None:
+        self._host, self._port = daemon.address()
+        self._bench = Bench(daemon, self._host, self._port, directory)
+        self._unused = ids[_WARM_UP_IDS:]
+        self._used: list[str] = []
+        self._rate = self._bench.run(registrations(ids[:_WARM_UP_IDS]), WARM_UP_SECONDS, once=True).rate
+
+    def registrations(self, seconds: float) -> Load:
+        """Measure registrations, each of an address that is new to its ID."""
+        self._used, self._unused = _take(self._unused, self._rate, seconds)
+        requests = islice(registrations(self._used), enough(self._rate, seconds))
+        registered = self._bench.run(requests, seconds, once=True)
+        _check_registered(self._host, self._port, self._used, registered.rate * seconds)
+        return registered
+
+    def lookups(self, seconds: float) -> Load:
+        """Measure lookups of the IDs of the last registrations."""
+        requests = (request("GET", f"/{discovery_id}") for discovery_id in self._used)
+        return self._bench.run(requests, seconds, once=False)
+
+
+class EtcdLoad:
+    """Measures runs against one etcd, for up to `count` IDs of each kind."""
+
+    def __init__(self, daemon: Etcd, directory: Path, count: int) -> None:
+        self._host, self._port = daemon.address()
+        self._bench = Bench(daemon, self._host, self._port, directory)
+        self._for_puts, self._for_transactions = etcd_ids("puts", count), etcd_ids("txns", count)
+        self._used: list[str] = []
+        first, self._for_puts = self._for_puts[:_WARM_UP_IDS], self._for_puts[_WARM_UP_IDS:]
+        self._put_rate = self._bench.run(puts(first), WARM_UP_SECONDS, once=True).rate
+        first, self._for_transactions = self._for_transactions[:_WARM_UP_IDS], self._for_transactions[_WARM_UP_IDS:]
+        self._transaction_rate = self._bench.run(transactions(first), WARM_UP_SECONDS, once=True).rate
+
+    def transactions(self, seconds: float) -> Load:
+        """Measure puts of a new node's key with a range over its ID's keys, in one transaction."""
+        used, self._for_transactions = _take(self._for_transactions, self._transaction_rate, seconds)
+        requests = islice(transactions(used), enough(self._transaction_rate, seconds))
+        done = self._bench.run(requests, seconds, once=True)
+        _check_in_etcd(self._host, self._port, used, done.rate * seconds)
+        return done
+
+    def puts(self, seconds: float) -> Load:
+        """Measure puts of new nodes' keys."""
+        self._used, self._for_puts = _take(self._for_puts, self._put_rate, seconds)
+        done = self._bench.run(islice(puts(self._used), enough(self._put_rate, seconds)), seconds, once=True)
+        _check_in_etcd(self._host, self._port, self._used, done.rate * seconds)
+        return done
+
+    def reads(self, seconds: float) -> Load:
+        """Measure linearizable reads of one key of each ID of the last puts."""
+        keys = (etcd_key(each, address(index * 20)) for index, each in enumerate(self._used))
+        requests = (request("POST", "/v3/kv/range", json.dumps({"key": key}).encode()) for key in keys)
+        return self._bench.run(requests, seconds, once=False)
 
 
 class Bench:
@@ -87,9 +209,9 @@ class Bench:
         with self._file.open("wb") as file:
             for request in requests:
                 file.write(request + b"\0")
-        used = self._daemon.cpu_seconds()
+        used, own, busy = self._daemon.cpu_seconds(), own_cpu_seconds(), busy_seconds()
         done = self._wrk(seconds, "once" if once else "over and over")
-        used = self._daemon.cpu_seconds() - used
+        used, own, busy = self._daemon.cpu_seconds() - used, own_cpu_seconds() - own, busy_seconds() - busy
         if done["refused"] or done["failed"] or done["repeated"] or not done["requests"]:
             raise BenchmarkFailed(f"not every answer was 200, or there were too few requests: {done}")
         return Load(
@@ -97,6 +219,7 @@ class Bench:
             p50_ms=done["p50_ms"],
             p99_ms=done["p99_ms"],
             cpu_us=used * 1e6 / done["requests"],
+            disturbance=max(0.0, busy - used - own) / done["seconds"],
         )
 
     def _wrk(self, seconds: float, mode: str) -> dict[str, Any]:
@@ -124,12 +247,62 @@ def registrations(ids: list[str]) -> Iterator[bytes]:
 
 
 def puts(ids: list[str]) -> Iterator[bytes]:
+    """Yield puts of one key for each node, in the order of `registrations`."""
+    for _, members in _new_keys(ids):
+        yield request("POST", "/v3/kv/put", json.dumps(members).encode())
+
+
+def transactions(ids: list[str]) -> Iterator[bytes]:
+    """Yield what a registration does, in the order of `registrations`: put the node's key and read
+    all keys of its ID.
+    """
+    for discovery_id, members in _new_keys(ids):
+        operations = [{"requestPut": members}, {"requestRange": _all_keys(discovery_id)}]
+        yield request("POST", "/v3/kv/txn", json.dumps({"success": operations}).encode())
+
+
+def etcd_ids(kind: str, count: int) -> list[str]:
+    """Return IDs as long as rqdisco's, different ones for each kind of four letters or more."""
+    return [f"{number:08x}-{kind[:4]}-8bbb-9ccc-dddddddddddd" for number in range(count)]
+
+
+def etcd_key(discovery_id: str, addr: str) -> str:
+    """Return the key of a node, in base64."""
+    return _base64(f"rqdisco/{discovery_id}/{addr}")
+
+
+def _new_keys(ids: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     for number in range(20):
         for index, discovery_id in enumerate(ids):
             addr = address(index * 20 + number)
-            key, value = f"rqdisco/{discovery_id}/{addr}", json.dumps({"addr": addr})
-            members = {"key": b64encode(key.encode()).decode(), "value": b64encode(value.encode()).decode()}
-            yield request("POST", "/v3/kv/put", json.dumps(members).encode())
+            yield discovery_id, {"key": etcd_key(discovery_id, addr), "value": _base64(json.dumps({"addr": addr}))}
+
+
+def _all_keys(discovery_id: str) -> dict[str, str]:
+    """Return the range of an ID's keys: "0" follows "/"."""
+    return {"key": etcd_key(discovery_id, ""), "range_end": _base64(f"rqdisco/{discovery_id}0")}
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def _bench(daemon: Floor, directory: Path) -> Bench:
+    host, port = daemon.address()
+    return Bench(daemon, host, port, directory)
+
+
+def _floor_load(bench: Bench, ids: list[str], seconds: float) -> Load:
+    bench.run(registrations(ids[:100]), WARM_UP_SECONDS, once=False)
+    return bench.run(registrations(ids[:_WARM_UP_IDS]), seconds, once=False)
+
+
+def _take(unused: list[str], rate: float, seconds: float) -> tuple[list[str], list[str]]:
+    """Return as many IDs as get about `_NODES` nodes each at this rate, and those that are left."""
+    count = max(1, int(rate * seconds / _NODES))
+    if not unused:
+        raise BenchmarkFailed("there are too few IDs for this rate")
+    return unused[:count], unused[count:]
 
 
 def request(method: str, path: str, body: bytes | None = None) -> bytes:
@@ -149,4 +322,15 @@ def _check_registered(host: str, port: int, ids: list[str], requests: float) -> 
         nodes = client.ask("GET", f"/{ids[index]}")["nodes"]
         if len(nodes) < least or nodes != expected[: len(nodes)]:
             raise BenchmarkFailed(f"{ids[index]}: {nodes}, and not {expected[:least]} at least")
+    client.close()
+
+
+def _check_in_etcd(host: str, port: int, ids: list[str], requests: float) -> None:
+    """Raise BenchmarkFailed unless a sample of the IDs has the keys that were put."""
+    client = Client(host, port)
+    least = int(requests / len(ids) - 0.1)
+    for discovery_id in ids[::97]:
+        found = int(client.ask("POST", "/v3/kv/range", _all_keys(discovery_id)).get("count", 0))
+        if found < least:
+            raise BenchmarkFailed(f"{discovery_id}: {found} keys, and not {least} at least")
     client.close()

@@ -43,6 +43,33 @@ class Client:
         self._connection.close()
 
 
+def raw_answer(host: str, port: int, request: bytes) -> bytes:
+    """Return the bytes of the answer to one request, its head included."""
+    with socket.create_connection((host, port), timeout=30) as connection:
+        connection.sendall(request)
+        received = b""
+        while True:
+            data = connection.recv(1 << 16)
+            received += data
+            head, end, body = received.partition(b"\r\n\r\n")
+            if not data:
+                raise BenchmarkFailed(f"{request!r} was not answered, but: {received!r}")
+            if end and len(body) == int(head.lower().partition(b"\r\ncontent-length:")[2].split()[0]):
+                return received
+
+
+def busy_seconds() -> float:
+    """Return how long the cores of this machine have been busy since it started, all together."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + sum(interrupts)) / _TICKS
+
+
+def own_cpu_seconds() -> float:
+    """Return the CPU time of this process and of all its children that have ended."""
+    own = os.times()
+    return own.user + own.system + own.children_user + own.children_system
+
+
 class Process:
     """A daemon in a separate process, run in `directory`, with its output in a file there.
 
@@ -132,20 +159,26 @@ class Process:
 
 
 class Rqdisco(Process):
-    """The daemon on the state in `data_dir`; it listens at `address`, when that is known."""
+    """The daemon on the state in `data_dir`; it listens at `address`, when that is known, by the
+    endpoint `listen`.
+    """
 
-    def __init__(self, data_dir: Path, directory: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, directory: Path, *options: str, listen: str = f"tcp:0:interface={HOST}") -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
-        here = ["--listen", f"tcp:0:interface={HOST}", "--data-dir", str(data_dir)]
+        here = ["--listen", listen, "--data-dir", str(data_dir)]
         super().__init__([*twistd, "rqdisco", *here, *options], directory)
-        self._address: tuple[str, int] | None = None
+        self._addresses: list[tuple[str, int]] = []
 
     def address(self) -> tuple[str, int]:
         """Return host and port, as soon as it listens."""
-        if self._address is None:
-            host, _, port = self.wait_for_event("listening")["endpoints"][0].rpartition(":")
-            self._address = host, int(port)
-        return self._address
+        return self.addresses()[0]
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Return host and port of each endpoint, as soon as it listens."""
+        if not self._addresses:
+            pairs = (each.rpartition(":") for each in self.wait_for_event("listening")["endpoints"])
+            self._addresses = [(host, int(port)) for host, _, port in pairs]
+        return self._addresses
 
     def dns_port(self) -> int:
         """Return the port for DNS, as soon as it listens; instead of `address`."""
@@ -199,6 +232,21 @@ class Etcd(Process):
         finally:
             client.close()
         return bool(status["leader"] == status["header"]["member_id"])
+
+
+class Floor(Process):
+    """The server of floor.py, which gives the bytes `answer` to every request."""
+
+    def __init__(self, directory: Path, answer: bytes) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "answer"
+        file.write_bytes(answer)
+        # Without -P, the modules beside the script would hide others of the same name.
+        super().__init__([sys.executable, "-P", str(Path(__file__).with_name("floor.py")), str(file)], directory)
+
+    def address(self) -> tuple[str, int]:
+        """Return host and port, as soon as it listens."""
+        return HOST, int(self.wait_for_event("listening")["port"])
 
 
 class EtcdSet:

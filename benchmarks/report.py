@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from typing import Any
 
 from benchmarks.processes import program
 
-_HEAD = ("figure", "unit", "median", "rounds", "must", "aim", "reached")
+_HEAD = ("figure", "unit", "median", "rounds", "must", "aim", "result")
+_MISSED = "MISSED"
 _IN_MEMORY = ("tmpfs", "ramfs")
 _PROGRAMS = {"etcd": "--version", "wrk": "--version", "dnsmasq": "--version", "dnsperf": "-h"}
 
@@ -37,16 +39,23 @@ class Row:
         """Return the row of the table."""
         value = _number(median(self.rounds)) if self.rounds else "not installed"
         each = " ".join(map(_number, self.rounds)) if len(self.rounds) > 1 else ""
-        return self.figure, self.unit, value, each, _number(self.must), _number(self.aim), self._reached()
+        return self.figure, self.unit, value, each, _number(self.must), _number(self.aim), self.result()
 
-    def _reached(self) -> str:
-        if not self.rounds or self.must is None or self.aim is None:
+    def result(self) -> str:
+        """Return "met" if the figure as it is printed reaches the aim, "aim missed" if only the
+        limit, and "MISSED" if not even that; nothing for a figure without limits.
+        """
+        if self.must is None or self.aim is None:
             return ""
-        sign = 1 if self.more_is_better else -1
-        value = median(self.rounds)
-        if sign * value >= sign * self.aim:
-            return "aim"
-        return "must" if sign * value >= sign * self.must else "NO"
+        if not self.rounds:
+            return "not measured"
+        value, must, aim = (
+            float(_number(each).replace(",", "")) * (1 if self.more_is_better else -1)
+            for each in (median(self.rounds), self.must, self.aim)
+        )
+        if value >= aim:
+            return "met"
+        return "aim missed" if value >= must else _MISSED
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -56,6 +65,17 @@ def table(rows: Iterable[Row]) -> str:
     lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines) + "\n"
+
+
+def bullets(notes: Iterable[str]) -> str:
+    """Format notes as a Markdown list, in lines of prose."""
+    return "".join(textwrap.fill(note, 100, initial_indent="- ", subsequent_indent="  ") + "\n" for note in notes)
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """Return one line about the limits that were missed."""
+    missed = [row.figure for row in rows if row.result() == _MISSED]
+    return f"Missed: {'; '.join(missed)}." if missed else "No limit was missed."
 
 
 def load_rows(what: str, runs: Sequence[Any]) -> list[Row]:

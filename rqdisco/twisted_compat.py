@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.tcp import Port
 from twisted.web.client import HTTPConnectionPool
-from twisted.web.http import HTTPChannel
 
 P = TypeVar("P")
 
@@ -63,35 +62,6 @@ def silence_client_connections(pool: HTTPConnectionPool) -> None:
     The factory of a pool's connections is its private attribute `_factory`.
     """
     pool._factory.noisy = False
-
-
-class HeaderLimitChannel(HTTPChannel):
-    """An HTTPChannel with a hook for request headers that exceed its limits.
-
-    HTTPChannel answers every malformed request in `_respondToBadRequestAndDisconnect`, and counts
-    in `_receivedHeaderSize` and `_receivedHeaderCount`.
-    """
-
-    def headers_too_large(self) -> None:
-        """Answer headers larger or more numerous than allowed, and disconnect."""
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
-            self.headers_too_large()
-        else:
-            HTTPChannel._respondToBadRequestAndDisconnect(self)
-
-
-def prepare_channel(channel: Any, site: Any, request_factory: Callable[..., Any], clock: IReactorTime) -> None:
-    """Connect a new HTTPChannel to `site`, without the wrapper and the timeout of
-    HTTPFactory.buildProtocol.
-
-    That method sets `factory`, `site`, `requestFactory`, `callLater` and `timeOut` likewise.
-    """
-    channel.factory = channel.site = site
-    channel.requestFactory = request_factory
-    channel.timeOut = None
-    use_timer(channel, clock)
 
 
 def is_disconnecting(transport: object) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.resource import IResource
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.core.directory import Directory
@@ -14,6 +13,7 @@ from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import RequestTelemetry
+from rqdisco.http.server.connection import Application
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.security.tokens import Access
@@ -37,15 +37,16 @@ class HTTPLimits(msgspec.Struct, frozen=True, kw_only=True):
 class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     """The collaborators that the HTTP APIs of one daemon share.
 
-    `clock` is monotonic, `wall_us` returns the wall clock in microseconds since 1970. `describe`
-    returns the answer to `GET /`. With `access`, public listeners require tokens; the operator's
-    listener never does. `cluster_admin` is None without peers, `node_health` without probes,
-    `zone` without DNS. `metrics` answers `GET /metrics` on the operator's listener, `status` is
-    what `GET /status` shows.
+    `clock` is monotonic, `rest` runs a call after some seconds without expensive work, `wall_us`
+    returns the wall clock in microseconds since 1970. `describe` returns the answer to `GET /`. With
+    `access`, public listeners require tokens; the operator's listener never does. `cluster_admin`
+    is None without peers, `node_health` without probes, `zone` without DNS. `metrics` answers `GET
+    /metrics` on the operator's listener, `status` is what `GET /status` shows.
     """
 
     directory: Directory
     clock: IReactorTime
+    rest: Callable[[float, Callable[[], None]], object]
     wall_us: Callable[[], int]
     deadlines: Deadlines
     telemetry: RequestTelemetry
@@ -56,6 +57,6 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     cluster_admin: ClusterAdmin | None = None
     node_health: NodeHealth | None = None
     leaders: LeaderMonitor | None = None
-    metrics: IResource | None = None
+    metrics: Application | None = None
     status: StatusCollector | None = None
     zone: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import Site
 from rqdisco.telemetry.counters import RequestCounts
 from rqdisco.telemetry.metric_families import counters, gauges, histograms
 from rqdisco.telemetry.metrics import MetricSource
@@ -48,11 +48,11 @@ def request_metrics(counts: RequestCounts, refusals: Counter[tuple[str, str]]) -
     return source
 
 
-def connection_metrics(sites: Mapping[str, BoundedSite]) -> MetricSource:
+def connection_metrics(sites: Mapping[str, Site]) -> MetricSource:
     """Metrics of connections."""
 
     def source() -> Iterable[Metric]:
-        open_ = [((name,), len(site.channels)) for name, site in sites.items()]
+        open_ = [((name,), len(site.connections)) for name, site in sites.items()]
         yield gauges("rqdisco_connections", "Open connections.", ("listener",), open_)
 
     return source

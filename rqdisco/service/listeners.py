@@ -29,7 +29,7 @@ from rqdisco.core.errors import BadEndpoint, CannotListen, UnprotectedListener
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.server.host_allowlist import ConnectionFactory, HostAllowlist
 from rqdisco.http.server.proxy_protocol import BehindProxy
-from rqdisco.http.server.site import BoundedSite
+from rqdisco.http.server.site import Site
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import TLSEndpoint, parse_description
@@ -68,7 +68,7 @@ class HTTPListener:
         name: str,
         clock: IReactorTime,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
-        site: BoundedSite,
+        site: Site,
         *,
         is_guarded: bool = True,
         hosts: HostAllowlist | None = None,
@@ -94,7 +94,7 @@ class HTTPListener:
         try:
             await self.site.drain().addTimeout(DRAIN_SECONDS, self._clock)
         except defer.TimeoutError:
-            self._log.warn("requests left unanswered", connections=len(self.site.channels))
+            self._log.warn("requests left unanswered", connections=len(self.site.connections))
             self.site.abort_connections()
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:

@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.in_memory_http import InMemoryClient
@@ -100,7 +100,7 @@ def api(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[Api
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return
-    site = BoundedSite(daemon.apis.public(), reactor, SiteConfig(max_body=MAX_BODY), lambda: 0.0)
+    site = Site(daemon.apis.public(), reactor, SiteConfig(), lambda: 0.0)
     port = listen_tcp(site)
     yield _over_a_port(daemon, port_number(port))
     pytest_twisted.blockon(Deferred.fromCoroutine(close(port)))

@@ -9,7 +9,7 @@ import pytest
 
 from rqdisco.backends.single.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, create_id
@@ -26,7 +26,7 @@ class Audited:
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
         self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
-        site = BoundedSite(self.daemon.apis.operators(), self.daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0)
+        site = Site(self.daemon.apis.operators(), self.daemon.clock, SiteConfig(), lambda: 0.0)
         self.connection = Connection(site)
 
     def ask(self, method: str, path: str, document: object = None, **headers: str) -> tuple[dict[str, str], Any]:

@@ -246,7 +246,7 @@ def test_an_unreachable_http_address_is_logged_where_the_raft_address_is_good(
 def test_addresses_are_still_checked_strictly() -> None:
     server = Server()
     strict = Daemon(strict=True)
-    server.site.resource = strict.apis.public()
+    server.site.application = strict.apis.public()
     discovery_id = create_id(strict)
     refused = reply(server.connect("10.0.0.1"), "POST", f"/{discovery_id}", {"addr": DEFAULT})
     assert (refused.status, refused.reason) == (400, "loopback address, set -http-adv-addr")

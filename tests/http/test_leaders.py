@@ -52,9 +52,9 @@ def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
 
 def metric(server: WatchedServer) -> str:
     """Return how many IDs have two leaders, as Prometheus reads it."""
-    server.site.resource, public = server.daemon.apis.operators(), server.site.resource
+    server.site.application, public = server.daemon.apis.operators(), server.site.application
     answered = asked(server, "/metrics")
-    server.site.resource = public
+    server.site.application = public
     (line,) = [line for line in answered.body.decode().splitlines() if line.startswith("rqdisco_two_leaders ")]
     return line.rpartition(" ")[2]
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqdisco.backends.single.limits import Limits
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.connections import Connection, request
 from tests.support.daemon import STATE, Daemon, Probe, create_id, register
@@ -22,9 +22,7 @@ class Client(Connection):
     def __init__(self, daemon: Daemon, *, operator: bool = False, metrics: bool = False) -> None:
         public = daemon.page if metrics else daemon.apis.public()
         resource = daemon.apis.operators() if operator else public
-        super().__init__(
-            BoundedSite(resource, daemon.clock, SiteConfig(max_body=20_000), lambda: 0.0, daemon.counts.requests)
-        )
+        super().__init__(Site(resource, daemon.clock, SiteConfig(), lambda: 0.0, daemon.counts.requests))
 
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         top, _, content = self.send(request(method, path, document)).partition(b"\r\n\r\n")

@@ -14,9 +14,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.resource import MAX_BYTES, UNAUTHENTICATED_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
 from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER, hello_parts
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from tests.support.peer_links import Answering, ring
 
 
@@ -27,20 +27,15 @@ class PeerListener:
         self.handler = Answering()
         keys = Keys(ring(1))
         resource = PeerResource(self.handler, keys, Clock(), Random(1).randbytes)
-        self.site = BoundedSite(
+        self.site = Site(
             resource,
             Clock(),
-            SiteConfig(
-                max_body=UNAUTHENTICATED_BYTES,
-                max_large_body=MAX_BYTES,
-                may_send_large_body=resource.may_send_more,
-                trusts_clients=True,
-            ),
+            SiteConfig(trusts_clients=True),
             lambda: 0.0,
         )
         path, (key,) = PATH + b"hello", keys.ring.keys
         seal = key.seal(*hello_parts(path, "nonce", b"hi"))
-        hello = b"POST %b HTTP/1.1\r\n%b: %b nonce %b\r\nContent-Length: 2\r\n\r\nhi"
+        hello = b"POST %b HTTP/1.1\r\nHost: x\r\n%b: %b nonce %b\r\nContent-Length: 2\r\n\r\nhi"
         answer = self.send(hello % (path, KEY_HEADER, key.name.encode(), seal.encode()))
         assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -71,7 +66,7 @@ def only_strangers_are_logged(logged_errors: list[dict[str, Any]]) -> Iterator[N
 def test_no_more_of_an_unauthenticated_body_is_stored_than_a_greeting_needs(session: bytes, kept: int) -> None:
     listener = PeerListener()
     protocol, transport = listener.connect()
-    head = b"POST %bdelta HTTP/1.1\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
+    head = b"POST %bdelta HTTP/1.1\r\nHost: x\r\n%b: %b 1 seal\r\nContent-Length: 1000001\r\n\r\n" % (
         PATH,
         SESSION_HEADER,
         session,
@@ -79,7 +74,7 @@ def test_no_more_of_an_unauthenticated_body_is_stored_than_a_greeting_needs(sess
     protocol.dataReceived(head)
     for _ in range(100):
         protocol.dataReceived(b"x" * 10_000)
-    assert protocol.requests[-1].content.getbuffer().nbytes == kept
+    assert protocol.buffered == kept
     protocol.dataReceived(b"x")
     assert transport.value().startswith(b"HTTP/1.1 401 ")
     assert listener.handler.received == []

@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.protocol import Factory, Protocol
 
 from rqdisco.core.records import Node
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.probes.prober import Prober, tcp_endpoints
 from rqdisco.probes.targets import target_of
 from rqdisco.security.certificates import Certificates
@@ -177,7 +177,7 @@ async def test_probes_over_tls_verify_no_certificate_and_count_any_answer(tmp_pa
     (tmp_path / "ca").write_bytes(Authority("another").pem)
     certificates = Certificates(lambda: 0.0)
     tls = f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
-    site = BoundedSite(Daemon().apis.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
+    site = Site(Daemon().apis.public(), reactor, SiteConfig(), lambda: 0.0)
     ports = []
     for description in (tls, f"{tls}:clientCA={tmp_path / 'ca'}", "tcp:0:interface=127.0.0.1"):
         _, made = endpoint(reactor, "listen", description, certificates)

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.daemon import Daemon
 
@@ -46,7 +46,8 @@ class Connection:
     host, to a Unix socket.
     """
 
-    def __init__(self, factory: Any, host: str | None = CLIENT, own: str = OWN) -> None:
+    def __init__(self, factory: Any, host: str | None = CLIENT, own: str = OWN, clock: Clock | None = None) -> None:
+        self._clock = clock
         address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 40000)
         self.protocol = factory.buildProtocol(address)
         here = UNIXAddress(b"/run/x.sock") if host is None else IPv4Address("TCP", own, 4000)
@@ -56,7 +57,17 @@ class Connection:
     def send(self, data: bytes) -> bytes:
         """Send bytes; return what was answered since the last call."""
         self.protocol.dataReceived(data)
+        self.turn()
         return self.take()
+
+    def turn(self) -> None:
+        """Let the server start the requests that wait: it starts one in each turn of the
+        reactor.
+        """
+        if self._clock is not None:
+            now = self._clock.seconds()
+            while any(call.getTime() <= now for call in self._clock.getDelayedCalls()):
+                self._clock.advance(0)
 
     def take(self) -> bytes:
         """Return what was answered since the last call."""
@@ -81,9 +92,7 @@ class Server:
         self.daemon = Daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
         public = self.daemon.apis.public()
-        self.site = BoundedSite(
-            public, self.clock, SiteConfig(max_body=MAX_BODY, trusts_clients=trusting), lambda: 0.0, limiter=limiter
-        )
+        self.site = Site(public, self.clock, SiteConfig(trusts_clients=trusting), lambda: 0.0, limiter=limiter)
         self.factory = self.listening()
         self.factory.doStart()
 
@@ -92,7 +101,7 @@ class Server:
         return self.site
 
     def connect(self, host: str | None = CLIENT, own: str = OWN) -> Connection:
-        return Connection(self.factory, host, own)
+        return Connection(self.factory, host, own, self.clock)
 
     def wait(self, seconds: int) -> None:
         self.clock.pump([1] * seconds)

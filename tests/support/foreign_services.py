@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from rqdisco.client import Refused, Unreachable
-from rqdisco.http.requests.leaf import LeafResource
 from tests.support.command import Service
+
+
+class LeafResource(Resource):
+    """A resource without children."""
+
+    isLeaf = True  # noqa: N815, Twisted's
 
 
 class CannedAnswer(LeafResource):

@@ -8,8 +8,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from rqdisco.http.router import IMPORT_BYTES
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from tests.support.connections import Connection, request
 from tests.support.daemon import Daemon, create_id, register
@@ -51,10 +50,10 @@ class Guarded:
     ) -> Any:
         """Return status, reason, headers and body of the answer, over a separate connection."""
         apis = self.daemon.apis
-        site = BoundedSite(
+        site = Site(
             apis.operators() if operators else apis.public(),
             Clock(),
-            SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body),
+            SiteConfig(),
             lambda: 0.0,
         )
         connection = Connection(site, HOST)

@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -40,13 +40,15 @@ def config(listener: int, ports: Sequence[int]) -> str:
 
 
 class HAProxy:
-    """A running haproxy. Its log is read all the time."""
+    """A running haproxy, with the file of deploy/ or another `text`. Its log is read all the time."""
 
-    def __init__(self, directory: Path, ports: Sequence[int]) -> None:
+    def __init__(
+        self, directory: Path, ports: Sequence[int], text: Callable[[int, Sequence[int]], str] = config
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
             file = directory / "haproxy.cfg"
-            file.write_text(config(listener.fileno(), ports))
+            file.write_text(text(listener.fileno(), ports))
             self.process = subprocess.Popen(
                 ["haproxy", "-db", "-f", str(file)],
                 stdin=subprocess.DEVNULL,

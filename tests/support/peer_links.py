@@ -6,7 +6,6 @@ import base64
 from random import Random
 from typing import Any
 
-from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
@@ -15,6 +14,7 @@ from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.daemon import result
+from tests.support.in_memory_http import InMemoryAgent
 
 
 def ring(*numbers: int) -> KeyRing:
@@ -55,7 +55,7 @@ class Wire:
     """An agent that lets a test see, change and repeat what is sent."""
 
     def __init__(self, resource: PeerResource) -> None:
-        self.agent = RequestTraversalAgent(resource)
+        self.agent = InMemoryAgent(resource)
         self.sent: list[tuple[bytes, bytes, Headers, Any]] = []
         self.change_headers: Any = lambda headers: headers
 

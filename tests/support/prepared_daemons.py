@@ -17,9 +17,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.telemetry.events import Events, log_event
+from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
@@ -59,15 +59,15 @@ class PreparedDaemon:
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
         """Return the answer, however long it takes."""
-        config = SiteConfig(max_body=MAX_BODY, max_large_body=IMPORT_BYTES, may_send_large_body=lambda _: True)
-        site = BoundedSite(self._resource, Clock(), config, lambda: 0.0)
+        config = SiteConfig()
+        site = Site(self._resource, Clock(), config, lambda: 0.0)
         # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":
             headers["Authorization"] = f"Bearer {token}"
         connection.protocol.dataReceived(request(method, path.replace("{id}", self.id), body, **headers))
         for _ in range(int(ANSWER_SECONDS) * 20):
-            if not site.channels or not connection.protocol.requests:
+            if not site.connections or not connection.protocol.is_busy:
                 break
             self.clock.advance(0.1)
         return _parsed(connection.take(), has_body=method != "HEAD")
@@ -110,9 +110,10 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         HTTPContext(
             directory=directory,
             clock=clock,
+            rest=lambda seconds, call: call(),
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
-            telemetry=RequestTelemetry(Events(log_event)),
+            telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US / 1e6))),
             health=Health(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),

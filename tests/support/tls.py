@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
@@ -32,9 +32,7 @@ class Listener:
         _, made = endpoint(self.clock, "listen", description, self.certificates)
         self.is_mutual = made.is_mutual  # type: ignore[attr-defined]
         limiter = ConnectionLimiter(100, most_each, self.clock.seconds)
-        made.listen(
-            BoundedSite(Daemon().apis.public(), self.clock, SiteConfig(max_body=1000), lambda: 0.0, limiter=limiter)
-        )
+        made.listen(Site(Daemon().apis.public(), self.clock, SiteConfig(), lambda: 0.0, limiter=limiter))
         ((self.port, self.factory, self.backlog, self.interface),) = self.clock.tcpServers
 
 

@@ -20,10 +20,10 @@ from rqdisco.client import ExportedNode, ExportedRecord
 from rqdisco.core import codec
 from rqdisco.core.exports import ExportEncoder
 from rqdisco.core.records import Grant, Node, Record
-from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, lead
 from tests.support.daemon import create_id, register, shown
+from tests.support.foreign_services import LeafResource
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 MADE = "2017-02-20 01:25:45.589277"

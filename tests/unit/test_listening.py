@@ -14,7 +14,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from rqdisco.core.errors import CannotListen, UnprotectedListener
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
 from tests.support.daemon import Daemon
@@ -59,7 +59,7 @@ def api(description: str, passed: Any = None, *, is_guarded: bool = False) -> HT
         if passed is None
         else (description, passed)
     )
-    site = BoundedSite(Daemon().apis.public(), reactor, SiteConfig(max_body=1000), lambda: 0.0)
+    site = Site(Daemon().apis.public(), reactor, SiteConfig(), lambda: 0.0)
     return HTTPListener("endpoints", reactor, [at], site, is_guarded=is_guarded)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import pytest
 from twisted.internet.base import ReactorBase
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -17,7 +16,6 @@ from twisted.internet.unix import Port as UNIXPort
 from twisted.protocols.policies import TimeoutMixin
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.web.client import HTTPConnectionPool
-from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 from rqdisco import twisted_compat
 
@@ -76,48 +74,6 @@ def test_the_factory_of_pooled_connections_can_be_silenced() -> None:
     assert "self._factory" in source(HTTPConnectionPool._newConnection), why
     twisted_compat.silence_client_connections(pool)
     assert pool._factory.noisy is False, why
-
-
-class _Refusing(twisted_compat.HeaderLimitChannel):
-    refused = False
-    totalHeadersSize = 100  # noqa: N815, Twisted's name
-    maxHeaders = 3  # noqa: N815, Twisted's name
-
-    def headers_too_large(self) -> None:
-        self.refused = True
-        self.loseConnection()
-
-
-def channel(kind: Any) -> Any:
-    made: Any = kind()
-    twisted_compat.prepare_channel(made, HTTPFactory(), Request, Clock())
-    made.makeConnection(StringTransport())
-    return made
-
-
-@pytest.mark.parametrize(
-    ("headers", "is_refused"),
-    [(b"A: " + b"b" * 200, True), (b"A: b\r\n" * 9, True), (b"no header", False)],
-    ids=["too large", "too many", "malformed"],
-)
-def test_headers_over_the_limits_are_told_from_malformed_ones(headers: bytes, is_refused: bool) -> None:
-    made = channel(_Refusing)
-    made.dataReceived(b"GET / HTTP/1.1\r\n" + headers + b"\r\n\r\n")
-    why = (
-        "adapt HeaderLimitChannel: HTTPChannel no longer counts headers in _receivedHeaderSize and _receivedHeaderCount"
-    )
-    assert made.refused is is_refused, why + ", or no longer calls _respondToBadRequestAndDisconnect"
-
-
-def test_the_factory_of_http_channels_sets_what_prepare_channel_does() -> None:
-    text = source(HTTPFactory.buildProtocol) + source(HTTPFactory.__init__)
-    why = "adapt prepare_channel: HTTPFactory.buildProtocol prepares its channels in another way"
-    assert "timeOut" in text, why
-    assert "callLater" in text, why
-    made = channel(HTTPChannel)
-    made.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert isinstance(made.requests[0], Request), why
-    assert made.callLater.__self__.getDelayedCalls() == [], f"{why}: timeOut = None no longer disables the timeout"
 
 
 def test_transports_have_the_attribute_disconnecting() -> None:

@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 
 from rqdisco.core.codec import Malformed, decode_json
 from rqdisco.core.directory import Directory
@@ -21,23 +20,24 @@ from rqdisco.core.exports import TransferredRecord, decode_batch
 from rqdisco.http.api.export_stream import ExportStream
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.request import Request, client_ip, decoded_path, method_of
+from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import BadBatch, MethodNotAllowed, NotFound, Response
 from rqdisco.http.requests.runner import (
-    ApiResource,
+    ApiApplication,
     ApiRunner,
     Attempt,
     EventualResponse,
     Handler,
-    RouteResult,
-    error_of,
-    from_klein,
+    route,
     unsupported_method,
 )
+from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
-from rqdisco.storage.shielding import shielded
 from rqdisco.telemetry.counters import Route
 
+# Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
+EXPORTS_AT_ONCE = 4
+EXPORT_PATIENCE_SECONDS = 5.0
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
     for path in (
@@ -162,49 +162,49 @@ class OperatorAPI:
         self._clock = clock
         self._runner = runner
         self._log = Logger()
+        self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
-    def resource(self) -> ApiResource:
-        """The resource of all paths below `/operator`."""
-        return ApiResource(self.app, lambda request, path: None, self._unknown, _route)
+    def application(self) -> ApiApplication:
+        """The application of all paths below `/operator`."""
+        return ApiApplication(self.app, lambda request, path: None, self._unknown, _route)
 
-    @app.route("/operator/export")
-    def export(self, request: Request) -> RouteResult:
+    @route(app, "/operator/export")
+    def export(self, request: Request) -> EventualResponse | None:
         try:
             token = self._admit(request, "GET")
         except (RequestRefused, MethodNotAllowed) as error:
-            return self._runner.refuse(Failure(error)).put_on(request)
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"cache-control", b"no-store")
-        self._log.info("export", peer=client_ip(request), token=_name(token))
-        stream = ExportStream(request, self._directory, self._clock)
-        stream.begin()
-        return stream.done
+            return self._runner.refuse(Failure(error))
+        self._log.info("export", peer=request.client, token=_name(token))
+        exporting = Deferred.fromCoroutine(self._export(request))
+        request.on_abandoned(exporting.cancel)
+        exporting.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
+        return None
 
-    @app.route("/operator/import")
-    def import_(self, request: Request) -> RouteResult:
-        return self._runner.run_route(request, self._admitted(request, "POST", self._import))
+    async def _export(self, request: Request) -> None:
+        """Write an export. Raises TooBusy."""
+        async with self._exports.take():
+            stream = ExportStream(request, self._directory, self._clock)
+            stream.begin()
+            await stream.done
 
-    @app.route("/operator/peers")
-    def peers(self, request: Request) -> RouteResult:
+    @route(app, "/operator/import")
+    def import_(self, request: Request) -> EventualResponse:
+        return self._runner.run(self._admitted(request, "POST", self._import))
+
+    @route(app, "/operator/peers")
+    def peers(self, request: Request) -> EventualResponse:
         """`GET`: return all peers and their state."""
-        return self._runner.run_route(request, self._admitted(request, "GET", self._show_peers))
+        return self._runner.run(self._admitted(request, "GET", self._show_peers))
 
-    @app.route("/operator/peers/forget")
-    def forget(self, request: Request) -> RouteResult:
+    @route(app, "/operator/peers/forget")
+    def forget(self, request: Request) -> EventualResponse:
         """`POST {"name": NAME}`: forget a peer that is lost for good."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._forget))
+        return self._runner.run_to_end(self._admitted(request, "POST", self._forget))
 
-    @app.route("/operator/drain")
-    def drain(self, request: Request) -> RouteResult:
+    @route(app, "/operator/drain")
+    def drain(self, request: Request) -> EventualResponse:
         """`POST {"to": NAME}`, or `{}`: hand over this daemon's IDs to another peer."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._drain))
-
-    def failed(self, request: IRequest, failure: Failure) -> RouteResult:
-        bounded = from_klein(request)
-        return self._runner.run_route(bounded, self._refuse(bounded, error_of(failure, _no_such_resource())))
-
-    # Not as a decorator: by its type, it does not return a method.
-    app.handle_errors(failed)
+        return self._runner.run_to_end(self._admitted(request, "POST", self._drain))
 
     def _unknown(self, request: Request) -> EventualResponse:
         return self._runner.run(self._refuse(request, _no_such_resource()))
@@ -228,13 +228,6 @@ class OperatorAPI:
     ) -> Response:
         """Run a handler with the caller's token, after checking both."""
         return await handle(request, self._admit(request, method))
-
-    def _run_to_end(self, request: Request, handler: Handler) -> RouteResult:
-        """Run a handler without a deadline, and finish it even if the client is gone: operators
-        wait, and half an operation would need repair.
-        """
-        response = shielded(Deferred.fromCoroutine(handler)).addErrback(self._runner.refuse)
-        return response.addCallback(lambda response: response.put_on(request))
 
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
@@ -288,7 +281,7 @@ class OperatorAPI:
             unchanged=unchanged,
             refused=len(refusals),
             adopt=batch.adopt,
-            peer=client_ip(request),
+            peer=request.client,
             token=_name(token),
         )
         return Response(200, encode_object(ImportAnswer(imported, unchanged, refusals)))

@@ -15,8 +15,6 @@ import msgspec
 from klein import Klein
 from msgspec import Meta
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 
 from rqdisco.core import host_binding
 from rqdisco.core.addresses import is_local
@@ -31,13 +29,11 @@ from rqdisco.http.requests.client_host import client_host
 from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import TEXT_PLAIN, BadRequest, Forbidden, MethodNotAllowed, NotFound, Response
 from rqdisco.http.requests.runner import (
-    ApiResource,
+    ApiApplication,
     ApiRunner,
     Attempt,
     EventualResponse,
-    RouteResult,
-    error_of,
-    from_klein,
+    route,
 )
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.security.tokens import Right, Token
@@ -107,24 +103,17 @@ class ConsulAPI:
         self._log = Logger()
         self._logged_parameters: set[str] = set()
 
-    def resource(self) -> ApiResource:
-        """The resource of all paths below `/v1`."""
-        return ApiResource(self.app, self._match, self._unknown, lambda _: _OTHER)
+    def application(self) -> ApiApplication:
+        """The application of all paths below `/v1`."""
+        return ApiApplication(self.app, self._match, self._unknown, lambda _: _OTHER)
 
-    @app.route("/v1/kv/", strict_slashes=False)
-    def no_key(self, request: Request) -> RouteResult:
-        return self._runner.run_route(request, self._refuse(request, BadRequest("Missing key name")))
+    @route(app, "/v1/kv/", strict_slashes=False)
+    def no_key(self, request: Request) -> EventualResponse:
+        return self._runner.run(self._refuse(request, BadRequest("Missing key name")))
 
-    @app.route("/v1/kv/<path:key>")
-    def entry(self, request: Request, key: str) -> RouteResult:
-        return self._runner.run_route(request, self._answer(request, key))
-
-    def failed(self, request: IRequest, failure: Failure) -> RouteResult:
-        bounded = from_klein(request)
-        return self._runner.run_route(bounded, self._refuse(bounded, error_of(failure, _not_supported())))
-
-    # Not as a decorator: by its type, it does not return a method.
-    app.handle_errors(failed)
+    @route(app, "/v1/kv/<path:key>")
+    def entry(self, request: Request, key: str) -> EventualResponse:
+        return self._runner.run(self._answer(request, key))
 
     def _match(self, request: Request, path: bytes) -> EventualResponse | None:
         match = _KEY.match(path)
@@ -340,7 +329,7 @@ def _kind_of(request: Request) -> str:
 
 def _query_parameters(request: Request) -> dict[str, str]:
     """Parse the query string as Consul does: the first of repeated parameters counts."""
-    query = request.uri.partition(b"?")[2].decode("utf-8", "replace")
+    query = request.query.decode("utf-8", "replace")
     return dict(reversed(parse_qsl(query, keep_blank_values=True)))
 
 

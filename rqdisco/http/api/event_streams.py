@@ -22,18 +22,14 @@ from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, send, unsupported_method, write
+from rqdisco.http.requests.runner import ApiRunner, send, unsupported_method
+from rqdisco.limits.traffic_budget import TrafficBudget
 
 MAX_WATCHERS_PER_ID = 1000
 HEARTBEAT_SECONDS = 15
+# Of all events of a daemon.
+BYTES_PER_SECOND = 16_000_000
 _PATH = re.compile(rb"/+([^/%]+)/+events/*\Z")
-_HEADERS = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    # Tells proxies not to buffer.
-    (b"x-accel-buffering", b"no"),
-)
 _ROUTE = ("discovery", "/ID/events")
 
 
@@ -50,6 +46,7 @@ class EventStreams:
     def __init__(self, context: HTTPContext, runner: ApiRunner, encode: Callable[[View], bytes]) -> None:
         self.directory = context.directory
         self.clock = context.clock
+        self.budget = TrafficBudget(BYTES_PER_SECOND, context.clock.seconds)
         self.encode = encode
         self._runner = runner
         self._max_watchers = context.limits.max_watchers
@@ -85,7 +82,7 @@ class EventStreams:
             if result:
                 self._begin(request, result[0], check)
             else:
-                write(response, request)
+                request.respond(response)
 
         send(request, self._runner.run(self._look_up(request, discovery_id, check, result)), begin)
 
@@ -131,11 +128,9 @@ class EventStreams:
         self._slots[slot].add(watcher)
         if not self._heartbeat.running:
             self._heartbeat.start(1.0, now=False)
-        for name, value in _HEADERS:
-            request.setHeader(name, value)
         # Clients whose streams end together do not reconnect together.
         watcher.begin(b"retry: %d\n\n" % (1000 + 37 * number % 2000))
-        if getattr(request.site, "is_draining", False):
+        if request.connection.is_draining:
             watcher.end()
 
     def _tick(self) -> None:

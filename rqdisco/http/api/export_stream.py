@@ -15,7 +15,9 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import ExportEncoder
+from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.responses import Response
 
 _RECORDS_PER_WRITE = 100
 
@@ -24,8 +26,8 @@ _log = Logger()
 
 @implementer(IPushProducer)
 class ExportStream:
-    """Writes an export as fast as the client reads it, a few records at a time. `done` fires with
-    the end of the document.
+    """Writes an export as fast as the client reads it, a few records at a time. `done` fires at its
+    end, or when the client is gone.
     """
 
     def __init__(self, request: Request, directory: Directory, clock: IReactorTime) -> None:
@@ -35,17 +37,20 @@ class ExportStream:
         self._ids: Iterator[str] | None = None
         self._encoder = ExportEncoder(0)
         self._next: IDelayedCall | None = None
-        self._is_busy = self._is_paused = False
-        self.done: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
+        self._is_busy = self._is_paused = self._is_done = False
+        self.done: Deferred[None] = Deferred()
 
     def begin(self) -> None:
         """Start to write."""
-        self._request.registerProducer(self, True)
-        self.resumeProducing()
+        self._request.start(Response(200, b""))
+        self._request.on_abandoned(self._end)
+        self._request.register_producer(self)
+        if not self._is_paused:
+            self.resumeProducing()
 
     def resumeProducing(self) -> None:
         self._is_paused = False
-        if self._next is None and not self._is_busy and not self.done.called:
+        if self._next is None and not self._is_busy and not self._is_done:
             self._next = self._clock.callLater(0, self._write_next)
 
     def pauseProducing(self) -> None:
@@ -77,20 +82,26 @@ class ExportStream:
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False
-        if self.done.called:
+        if self._is_done:
             return
         if part is not None:
             self._request.write(part)
+            self._request.charge(export_cost(len(part)))
             if not self._is_paused:
                 self.resumeProducing()
             return
-        self.stopProducing()
-        self._request.unregisterProducer()
-        self.done.callback(self._encoder.footer())
+        self._end()
+        self._request.write(self._encoder.footer())
+        self._request.finish()
 
     def _fail(self, failure: Failure) -> None:
         """Leave the document without its end, which shows the client that it is incomplete."""
         _log.failure("export failed", failure)
-        self.stopProducing()
-        self._request.unregisterProducer()
-        self._request.transport.abortConnection()
+        self._end()
+        self._request.connection.abort()
+
+    def _end(self) -> None:
+        self._is_done = True
+        self.pauseProducing()
+        if not self.done.called:
+            self.done.callback(None)

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from twisted.web.resource import IResource
 
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request, has_flag
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
+from rqdisco.http.requests.runner import ApiRunner, ReadOnlyApplication
+from rqdisco.http.server.connection import Application
 from rqdisco.telemetry.health import Health
 
 
@@ -46,18 +46,18 @@ class HealthAPI:
         self._runner = runner
         self._authorizer = authorizer
 
-    def resources(self) -> Mapping[bytes, IResource]:
-        """The resources, by name."""
+    def applications(self) -> Mapping[bytes, Application]:
+        """The applications, by name."""
         return {
-            b"healthz": ReadOnlyResource(_alive, self._runner),
-            b"readyz": ReadOnlyResource(self._ready, self._runner),
+            b"healthz": ReadOnlyApplication(_alive, self._runner),
+            b"readyz": ReadOnlyApplication(self._ready, self._runner),
         }
 
     def _ready(self, request: Request) -> Response:
         condition = self._health.for_grants() if has_flag(request, b"grant") else self._health.for_lists()
         is_ready = not condition.wrong
         readiness = Readiness(is_ready)
-        if self._authorizer is None or self._authorizer.lets_administer(request.requestHeaders):
+        if self._authorizer is None or self._authorizer.lets_administer(request):
             readiness = Readiness(is_ready, condition.wrong, condition.notes)
         body = encode_object(readiness)
         return Response(200, body) if is_ready else Response(503, body, b"not ready")

@@ -6,12 +6,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from twisted.web.server import NOT_DONE_YET
 
-from rqdisco.http.requests.leaf import LeafResource
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import TEXT_PLAIN, Response
-from rqdisco.http.requests.runner import write
 from rqdisco.telemetry.counters import Route
 from rqdisco.telemetry.metrics import MetricSource
 
@@ -33,19 +30,22 @@ class _SourceCollector(Collector):
         return []
 
 
-class MetricsPage(LeafResource):
+class MetricsPage:
     """The metrics page, generated for each request from `sources`, a list that may grow."""
 
     def __init__(self, sources: list[MetricSource]) -> None:
-        super().__init__()
         self.sources = sources
         self._registry = CollectorRegistry()
         self._registry.register(_SourceCollector(sources))
         ProcessCollector(registry=self._registry)
 
-    def render(self, request: Request) -> object:
-        write(self._response(request), request)
-        return NOT_DONE_YET
+    def max_body(self, _: Request) -> int:
+        """Bodies are ignored."""
+        return 0
+
+    def handle(self, request: Request) -> None:
+        """Answer a request."""
+        request.respond(self._response(request))
 
     def _response(self, request: Request) -> Response:
         if request.path != PATH:

@@ -8,12 +8,12 @@ from rqdisco.http.openapi.document import encode_openapi
 from rqdisco.http.operations import Audience
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, ReadOnlyResource
+from rqdisco.http.requests.runner import ApiRunner, ReadOnlyApplication
 
 NAME = b"openapi.json"
 
 
-class OpenAPIPage(ReadOnlyResource):
+class OpenAPIPage(ReadOnlyApplication):
     """The document for one audience.
 
     Caches must revalidate it (RFC 9111 section 5.2.2.4): an update of the daemon changes it, and
@@ -33,6 +33,6 @@ class OpenAPIPage(ReadOnlyResource):
 
     def _is_cached(self, request: Request) -> bool:
         """Report whether the client has the current document (RFC 9110 section 13.1.2)."""
-        header = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", ()))
+        header = b",".join(request.headers_named(b"if-none-match"))
         tags = {tag.strip().removeprefix(b"W/") for tag in header.split(b",")}
         return self._tag in tags or b"*" in tags

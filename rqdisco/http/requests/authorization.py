@@ -8,10 +8,9 @@ from collections.abc import Callable
 from copy import copy
 
 from twisted.logger import Logger
-from twisted.web.http_headers import Headers
 
 from rqdisco.core.errors import NotAllowed, NotAuthenticated
-from rqdisco.http.requests.request import Request, client_ip
+from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.limits.event_sampler import EventSampler
 from rqdisco.limits.log_throttle import LogThrottle
@@ -51,20 +50,20 @@ class Authorizer:
     def admit(self, request: Request, right: Right, discovery_id: str | None = None) -> Token:
         """Return the caller's token. Raises NotAuthenticated, NotAllowed."""
         try:
-            return self._access.admit(secrets_in(request.requestHeaders), right, discovery_id)
+            return self._access.admit(secrets_in(request), right, discovery_id)
         except (NotAuthenticated, NotAllowed) as refusal:
             self._report(request, discovery_id, refusal)
             raise
 
-    def lets_administer(self, headers: Headers) -> bool:
-        """Report whether these are the headers of an admin."""
+    def lets_administer(self, request: Request) -> bool:
+        """Report whether an admin sent the request."""
         try:
-            return self._access.admit(secrets_in(headers), "admin").is_admin
+            return self._access.admit(secrets_in(request), "admin").is_admin
         except (NotAuthenticated, NotAllowed):
             return False
 
     def _report(self, request: Request, discovery_id: str | None, refusal: NotAuthenticated | NotAllowed) -> None:
-        peer = client_ip(request)
+        peer = request.client
         token = refusal.token if isinstance(refusal, NotAllowed) else None
         if self._throttle.is_due(f"{peer} {token}"):
             self._log.warn("refused", peer=str(peer), token=token, why=str(refusal))
@@ -92,15 +91,15 @@ def _kind_request(_: Request) -> str:
     return "request"
 
 
-def secrets_in(headers: Headers) -> list[bytes]:
+def secrets_in(request: Request) -> list[bytes]:
     """Return possible tokens: the value of X-Consul-Token, a Bearer token (RFC 6750), the password
     of Basic (RFC 7617).
 
     rqlite 3 to 6 can send only Basic, from the URL in their flags. Consul's clients send their own
     header; their Basic credentials may be meant for a proxy in front.
     """
-    secrets = [value for value in headers.getRawHeaders(b"x-consul-token", ()) if value]
-    for value in headers.getRawHeaders(b"authorization", ()):
+    secrets = [value for value in request.headers_named(b"x-consul-token") if value]
+    for value in request.headers_named(b"authorization"):
         scheme, _, rest = value.partition(b" ")
         scheme, rest = scheme.lower(), rest.strip()
         if scheme == b"bearer" and rest:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 
-from twisted.internet.interfaces import IAddress
-
 from rqdisco.core.addresses import is_loopback
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.http.requests.request import Request
@@ -14,10 +12,10 @@ from rqdisco.http.requests.request import Request
 _FORWARDERS = (b"via", b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip")
 _FORWARDED = (b"x-forwarded-", b"x-envoy-")
 _FORWARDED_FOR = b"x-forwarded-for"
-# The headers that rqlited, curl and the rqdisco command send, in Twisted's canonical case.
+# The headers that rqlited, curl and the rqdisco command send.
 _USUAL = frozenset(
-    {b"Host", b"User-Agent", b"Accept", b"Accept-Encoding", b"Content-Length", b"Content-Type", b"Authorization"}
-    | {b"Connection", b"X-Consul-Token"}
+    {b"host", b"user-agent", b"accept", b"accept-encoding", b"content-length", b"content-type", b"authorization"}
+    | {b"connection", b"x-consul-token"}
 )
 
 
@@ -28,17 +26,21 @@ def client_host(request: Request) -> str | None:
     A client that reaches the daemon through a UNIX socket, through the loopback interface or from
     the address that it connects to is on this machine. A proxy that speaks the PROXY protocol is
     trusted, and names the client. If the client is on the proxy's own machine, the result is
-    THIS_MACHINE when the proxy runs here, and None otherwise. Headers of other proxies are not
-    trusted.
+    THIS_MACHINE when the proxy runs here, and None otherwise. A proxy whose headers are trusted
+    names the client in them; never as a part of this machine, since it may pass on what a client
+    sent. Headers of other proxies are not trusted.
     """
-    client, reached = _ip_of(request.getClientAddress()), _ip_of(request.getHost())
-    # Only the channels of trusted proxies have these attributes.
-    proxy: tuple[IAddress, IAddress] | None = getattr(request.channel, "proxy", None)
+    forwarded = request.forwarded
+    if forwarded is not None:
+        return None if forwarded.is_proxy else forwarded.host
+    connection = request.connection
+    client, reached = _ip_of(request.client), _ip_of(connection.reached)
+    proxy = connection.proxy
     if proxy is None:
         if _is_forwarded(request):
             return None
         return THIS_MACHINE if _is_same_machine(client, reached) else client
-    if client is None or not getattr(request.channel, "names_client", False) or _is_forwarded(request, client):
+    if client is None or not connection.names_client or _is_forwarded(request, client):
         return None
     if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE
@@ -52,23 +54,21 @@ def _is_forwarded(request: Request, named: str | None = None) -> bool:
     `named` is the client that a trusted proxy named; that proxy may have written it into a header,
     too.
     """
-    if request.clientproto == b"HTTP/1.0":
+    if request.version == b"1.0":
         return True
-    headers = request.requestHeaders
     # Nearly all requests have only usual headers.
-    unusual = [name.lower() for name, _ in headers.getAllRawHeaders() if name not in _USUAL]
+    unusual = [name for name, _ in request.headers if name not in _USUAL]
     if not unusual:
         return False
-    if named is not None and headers.getRawHeaders(_FORWARDED_FOR) == [named.encode()]:
+    if named is not None and request.headers_named(_FORWARDED_FOR) == [named.encode()]:
         return any(name in _FORWARDERS[:2] for name in unusual)
     return any(name in _FORWARDERS or name.startswith(_FORWARDED) for name in unusual)
 
 
-def _ip_of(address: object) -> str | None:
-    """The normalized host of an address: without its zone, and IPv4 without the prefix that IPv6
+def _ip_of(host: str | None) -> str | None:
+    """A normalized IP address: without its zone, and IPv4 without the prefix that IPv6
     sockets add (RFC 4291 section 2.5.5.2). None for a UNIX socket.
     """
-    host: str | None = getattr(address, "host", None)
     if host is None or ":" not in host:
         return host
     ip = ipaddress.IPv6Address(host.partition("%")[0])

@@ -23,11 +23,11 @@ class RequestIDs:
 
     def __call__(self, request: Request) -> str:
         """Return the ID of the request; each call returns the same one."""
-        sent = request.getHeader(HEADER)
+        sent = request.header(HEADER)
         if sent is not None and _SAFE.match(sent):
             request_id = sent.decode()
         else:
-            generated = request.responseHeaders.getRawHeaders(HEADER)
+            generated = [value for name, value in request.added or () if name == HEADER]
             request_id = generated[0].decode() if generated else f"{self._prefix}-{next(self._numbers)}"
-        request.setHeader(HEADER, request_id.encode())
+        request.add_header(HEADER, request_id.encode())
         return request_id

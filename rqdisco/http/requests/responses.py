@@ -30,6 +30,7 @@ from rqdisco.core.errors import (
     NotAuthenticated,
     Ownerless,
     StoreUnavailable,
+    TooBusy,
     TooManyCreations,
     TooManyIDs,
     TooManyNodes,
@@ -39,7 +40,6 @@ from rqdisco.core.errors import (
     UnknownCreatedID,
 )
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.request import Request
 
 _log = Logger()
 
@@ -79,23 +79,16 @@ class MethodNotAllowed(Exception):
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A status line, headers and a body."""
+    """A status line, headers and a body. Without `cache-control` among the headers the response may
+    not be stored. The length of the body of a HEAD request's response may be unknown.
+    """
 
     status: int
     body: bytes
     reason: bytes = b"OK"
     headers: Headers = ()
     content_type: bytes = b"application/json"
-
-    def put_on(self, request: Request) -> bytes:
-        """Set status and headers on `request` and return the body."""
-        request.setResponseCode(self.status, self.reason)
-        request.setHeader(b"content-type", self.content_type)
-        request.setHeader(b"content-length", b"%d" % len(self.body))
-        request.setHeader(b"cache-control", b"no-store")
-        for name, value in self.headers:
-            request.setHeader(name, value)
-        return self.body
+    is_length_known: bool = True
 
 
 class ErrorDocument(msgspec.Struct, frozen=True):
@@ -186,6 +179,7 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     StoreUnavailable: _ErrorKind("disk", _unavailable),
     TooManyIDs: _ErrorKind("too_many_ids", _same_text(503, _RETRY)),
     TooManyWatchers: _ErrorKind("too_many_watchers", _with_reason(503, "too many watchers", _RETRY)),
+    TooBusy: _ErrorKind("too_busy", _with_reason(503, "too busy", _RETRY)),
     TooManyCreations: _ErrorKind("too_many_requests", _retry_later(429)),
     TooManyRequests: _ErrorKind("too_many_requests", _retry_later(503)),
     CancelledError: _ErrorKind("too_late", lambda _: _unavailable(StoreUnavailable("not decided in time"))),

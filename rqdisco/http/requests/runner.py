@@ -5,26 +5,23 @@ they change.
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
+import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, cast
-from urllib.parse import unquote_to_bytes
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
-from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.leaf import LeafResource
-from rqdisco.http.requests.request import Request, client_ip, decoded_path, method_of
+from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import (
     BadBatch,
     BadRequest,
@@ -46,10 +43,17 @@ ANSWER_SECONDS = 7.0
 
 # A handler. Any: it awaits Deferreds of various results.
 Handler = Coroutine[Deferred[Any], Any, Response]
-# Most handlers need not wait, and a Deferred around each costs a fifth of a request.
-EventualResponse = Response | Deferred[Response]
-# What a Klein route returns.
-RouteResult = Deferred[bytes] | bytes
+# Most handlers need not wait.
+EventualResponse = Response | Running[Response]
+F = TypeVar("F", bound=Callable[..., Any])
+_SLASHES = re.compile("/+")
+
+
+def route(app: Klein, path: str, **options: Any) -> Callable[[F], F]:
+    """Register a handler at a path of `app`. Klein declares other results of handlers than ours."""
+    untyped: Any = app
+    register: Callable[[F], F] = untyped.route(path, **options)
+    return register
 
 
 class RequestTelemetry:
@@ -102,27 +106,29 @@ class ApiRunner:
 
     def run(self, handler: Handler) -> EventualResponse:
         """Run a handler; return its response, or that to its exception, at once or in time (P4)."""
-        finish = self._config.finish
+        response = self._start(handler)
+        if isinstance(response, Running) and not response.is_over:
+            self._deadlines.watch(response)
+        return response
+
+    def run_to_end(self, handler: Handler) -> EventualResponse:
+        """Run a handler without a deadline, and finish it even if the client is gone: operators
+        wait, and half an operation would need repair.
+        """
+        return self._start(handler, is_shielded=True)
+
+    def _start(self, handler: Handler, *, is_shielded: bool = False) -> EventualResponse:
         try:
             waited = handler.send(None)
         except StopIteration as end:
-            response: Response = end.value
+            return self._complete(end.value)
         except Exception:
-            response = self.refuse(Failure())
-        else:
-            deferred = Deferred.fromCoroutine(_continue(handler, waited))
-            if not deferred.called:
-                self._deadlines.watch(deferred)
-            deferred.addErrback(self.refuse)
-            return deferred if finish is None else deferred.addCallback(finish)
-        return response if finish is None else finish(response)
+            return self._complete(Failure())
+        return Running(handler, waited, self._complete, is_shielded=is_shielded)
 
-    def run_route(self, request: Request, handler: Handler) -> RouteResult:
-        """Run a handler for a Klein route."""
-        response = self.run(handler)
-        if isinstance(response, Deferred):
-            return response.addCallback(lambda response: response.put_on(request))
-        return response.put_on(request)
+    def _complete(self, outcome: Response | Failure) -> Response:
+        response = self.refuse(outcome) if isinstance(outcome, Failure) else outcome
+        return response if self._config.finish is None else self._config.finish(response)
 
     def refuse(self, failure: Failure) -> Response:
         """Count a failure and return the response to it."""
@@ -131,10 +137,9 @@ class ApiRunner:
 
     def body(self, request: Request) -> bytes:
         """Return the whole body. Raises BodyTooLarge."""
-        content = request.content.read(self._config.max_body + 1)
-        if len(content) > self._config.max_body:
+        if request.is_body_too_large or len(request.body) > self._config.max_body:
             raise BodyTooLarge(self._config.too_large)
-        return content
+        return request.body
 
     def is_log_due(self, key: str) -> bool:
         """Report whether nothing was logged for `key` for a minute, and count it as logged now."""
@@ -156,70 +161,73 @@ class ApiRunner:
             )
 
 
-class ApiResource(LeafResource):
+class ApiApplication:
     """An API's Klein app, in front of which the paths of nodes are matched without Klein.
 
-    Klein binds and runs werkzeug's router for each request, which costs about as much as all the
-    rest of the request; and it fails with a traceback on a Host or path that is not UTF-8. `match`
-    gets the decoded path, and starts a response or leaves it to Klein, `unreadable` answers a path
-    that Klein cannot read, `route` returns what a decoded path is counted as.
+    `match` gets the decoded path, and starts a response or leaves it to Klein, `unknown` answers a
+    path that no route matches, `route` returns what a decoded path is counted as.
     """
 
     def __init__(
         self,
         app: Klein,
         match: Callable[[Request, bytes], EventualResponse | None],
-        unreadable: Callable[[Request], EventualResponse],
+        unknown: Callable[[Request], EventualResponse],
         route: Callable[[bytes], Route] = lambda _: UNKNOWN_ROUTE,
     ) -> None:
-        super().__init__()
-        self._klein = KleinResource(app)
+        # Klein declares other requests and results than ours.
+        self._app: Any = app
+        self._routes = app.url_map.bind("localhost")
         self._route = route
         self._match = match
-        self._unreadable = unreadable
+        self._unknown = unknown
 
-    def render(self, request: Request) -> object:
+    def max_body(self, _: Request) -> int:
+        """APIs check their bodies themselves."""
+        return 0
+
+    def handle(self, request: Request) -> None:
+        """Answer a request."""
         path = decoded_path(request)
         if path is request.path or _is_readable([path]):
             request.route = self._route(path)
             response = self._match(request, path)
         else:
             request.route = self._route(b"")
-            response = self._unreadable(request)
+            response = self._unknown(request)
         if response is None:
-            response = self._prepare_for_klein(request)
-        if response is None:
-            self._klein.render(cast("IRequest", request))
-        else:
+            response = self._routed(request, path)
+        if response is not None:
             send(request, response)
-        return NOT_DONE_YET
 
-    def _prepare_for_klein(self, request: Request) -> EventualResponse | None:
-        """Set the attributes that Klein uses; start a response if Klein cannot read the path."""
-        request.prepath, request.postpath = [], [unquote_to_bytes(each) for each in request.path[1:].split(b"/")]
-        if not _is_readable(request.postpath):
-            return self._unreadable(request)
-        # Routes do not depend on the host; werkzeug raises on one it cannot encode, Klein on a
-        # socket without one.
-        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
-        return None
+    def _routed(self, request: Request, path: bytes) -> EventualResponse | None:
+        """Run the route of a path; None if it has begun the response itself."""
+        try:
+            single = _SLASHES.sub("/", path.decode())
+            endpoint, arguments = self._routes.match(single, request.method.decode("ascii", "replace"))
+        except (HTTPException, UnicodeDecodeError):
+            return self._unknown(request)
+        response: EventualResponse | None = self._app.execute_endpoint(endpoint, request, **arguments)
+        return response
 
 
-class ReadOnlyResource(LeafResource):
-    """A resource that supports GET and HEAD; `respond` returns its response at once."""
+class ReadOnlyApplication:
+    """Answers GET and HEAD; `respond` returns the response at once."""
 
     def __init__(self, respond: Callable[[Request], Response], runner: ApiRunner) -> None:
-        super().__init__()
         self._respond = respond
         self._runner = runner
 
-    def render(self, request: Request) -> object:
+    def max_body(self, _: Request) -> int:
+        """Bodies are ignored."""
+        return 0
+
+    def handle(self, request: Request) -> None:
+        """Answer a request."""
         if request.method in (b"GET", b"HEAD"):
-            response = self._respond(request)
+            request.respond(self._respond(request))
         else:
-            response = self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD")))
-        write(response, request)
-        return NOT_DONE_YET
+            request.respond(self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD"))))
 
 
 class Attempt:
@@ -230,15 +238,28 @@ class Attempt:
     which is neither logged nor audited; `is_bulk` for one of many, which is not logged by itself.
     """
 
+    __slots__ = (
+        "_kind",
+        "_request_id",
+        "_runner",
+        "_token_name",
+        "addr",
+        "details",
+        "discovery_id",
+        "is_bulk",
+        "is_repeat",
+        "peer",
+        "result",
+    )
+
     def __init__(
         self, runner: ApiRunner, kind: str, request: Request, discovery_id: str = "", token: Token | None = None
     ) -> None:
-        self._telemetry = runner.telemetry
-        self._api = runner.api
+        self._runner = runner
         self._kind = kind
         self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
-        self.peer = client_ip(request)
+        self.peer = request.client
         self.discovery_id = discovery_id
         self.addr: str | None = None
         self.result = ""
@@ -251,11 +272,11 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _outcome_of(error)
         is_repeat = self.is_repeat and error is None
-        self._telemetry.events.publish(
+        self._runner.telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
-                api=self._api,
+                api=self._runner.api,
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
@@ -285,49 +306,27 @@ def unsupported_method(request: Request, allow: str) -> MethodNotAllowed:
     return MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
 
 
-def from_klein(request: IRequest) -> Request:
-    """The request that Klein passes to an error handler; every site makes BoundedRequests."""
-    return cast("Request", request)
-
-
-def error_of(failure: Failure, no_route: Exception) -> BaseException:
-    """The exception of a failed Klein route; `no_route` if werkzeug found none for the path."""
-    return no_route if failure.value is None or failure.check(HTTPException) is not None else failure.value
-
-
-def write(response: Response, request: Request) -> None:
+def respond(response: Response, request: Request) -> None:
     """Send a response."""
-    request.write(response.put_on(request))
-    request.finish()
+    request.respond(response)
 
 
-def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = write) -> None:
+def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = respond) -> None:
     """Call `begin` with the response once it is there; cancel it if the client hangs up before."""
     if isinstance(response, Response):
         begin(response, request)
         return
-    if response.called:
-        response.addCallback(begin, request)
-        return
-    finished = request.notifyFinish()
-    finished.addErrback(lambda _: response.cancel())
-    response.addCallback(lambda response: None if finished.called else begin(response, request))
 
-
-# Any: the Deferreds have various results.
-def _continue(handler: Handler, waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
-    """Continue a handler that waits for `waited`."""
-    try:
-        while True:
+    def deliver(response: Response) -> None:
+        if not request.is_gone:
             try:
-                result = yield waited
-            except Exception as error:
-                waited = handler.throw(error)
-            else:
-                waited = handler.send(result)
-    except StopIteration as end:
-        response: Response = end.value
-        return response
+                begin(response, request)
+            except Exception:
+                request.fail(Failure())
+
+    if not response.is_over:
+        request.on_abandoned(response.cancel)
+    response.then(deliver)
 
 
 def _is_readable(segments: list[bytes]) -> bool:

@@ -22,10 +22,10 @@ from zope.interface import implementer
 
 from rqdisco.core.addresses import is_loopback
 from rqdisco.core.errors import HostNotAllowed
-from rqdisco.http.requests.request import Request, client_ip, is_consul_path
+from rqdisco.http.requests.request import Request, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
-from rqdisco.http.requests.runner import write
-from rqdisco.http.server.site import BoundedChannel, BoundedSite
+from rqdisco.http.server.connection import HTTPConnection
+from rqdisco.http.server.site import Site
 from rqdisco.limits.log_throttle import LogThrottle
 
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]{0,5})?\Z")
@@ -48,18 +48,18 @@ class HostAllowlist:
 
     def admits(self, request: Request) -> bool:
         """Report whether each Host of the request is allowed."""
-        return all(map(self._is_allowed, request.requestHeaders.getRawHeaders(b"host", ())))
+        return all(map(self._is_allowed, request.headers_named(b"host")))
 
     def refuse(self, request: Request) -> None:
         """Answer a request that is not admitted; log it once a minute for each client."""
         self._count()
-        hosts = request.requestHeaders.getRawHeaders(b"host", ())
+        hosts = request.headers_named(b"host")
         error = HostNotAllowed(name_in(next(host for host in hosts if not self._is_allowed(host))))
-        peer = str(client_ip(request))
+        peer = str(request.client)
         if self._throttle.is_due(peer):
             self._log.warn("refused", peer=peer, why=str(error))
         refusal = refusal_of(Failure(error))
-        write(refusal.as_text() if is_consul_path(request) else refusal.as_json(), request)
+        request.respond(refusal.as_text() if is_consul_path(request) else refusal.as_json())
 
     def _check(self, host: bytes) -> bool:
         name = name_in(host)
@@ -89,7 +89,7 @@ class ConnectionFactory(Factory):
 
     noisy = False
 
-    def __init__(self, site: BoundedSite) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
         self._hosts: HostAllowlist | None = None
 
@@ -107,8 +107,5 @@ class ConnectionFactory(Factory):
         """The protocols to offer in TLS (ALPN)."""
         return self._site.acceptableProtocols()
 
-    def buildProtocol(self, addr: object) -> BoundedChannel | None:
-        channel: BoundedChannel | None = self._site.buildProtocol(addr)
-        if channel is not None:
-            channel.hosts = self._hosts
-        return channel
+    def buildProtocol(self, addr: object) -> HTTPConnection | None:
+        return self._site.admit(addr, HTTPConnection(self._site, self._hosts))

@@ -13,12 +13,12 @@ import re
 import struct
 
 import msgspec
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
-from rqdisco.http.server.site import RECEIVE_SECONDS, BoundedChannel, BoundedSite
+from rqdisco.http.server.connection import RECEIVE_SECONDS, HTTPConnection
+from rqdisco.http.server.site import Site
 from rqdisco.limits.log_throttle import LogThrottle
 
 _TEXT = b"PROXY "
@@ -37,14 +37,14 @@ class BadHeader(Exception):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A header of `size` bytes: the client's address, and the address that it connected to.
+    """A header of `size` bytes: the client's IP address, and the one that it connected to.
 
     Both are None if the proxy connects on its own behalf, as in a health check, or does not know.
     """
 
     size: int
-    source: IAddress | None = None
-    destination: IAddress | None = None
+    source: str | None = None
+    destination: str | None = None
 
 
 def read_header(data: bytes) -> Header | None:
@@ -78,7 +78,7 @@ def _text_header(data: bytes) -> Header | None:
     ports = [int(text) for text in match.group(4, 5)]
     if max(ports) > 0xFFFF:
         raise BadHeader
-    return Header(size, _address(hosts[0], ports[0]), _address(hosts[1], ports[1]))
+    return Header(size, str(hosts[0]), str(hosts[1]))
 
 
 def _binary_header(data: bytes) -> Header | None:
@@ -95,38 +95,33 @@ def _binary_header(data: bytes) -> Header | None:
         return Header(size)
     if length < struct.calcsize(layout):
         raise BadHeader
-    source, destination, source_port, destination_port = struct.unpack_from(layout, data, _BEGINNING)
-    return Header(
-        size,
-        _address(ipaddress.ip_address(source), source_port),
-        _address(ipaddress.ip_address(destination), destination_port),
-    )
+    source, destination, _, _ = struct.unpack_from(layout, data, _BEGINNING)
+    return Header(size, str(ipaddress.ip_address(source)), str(ipaddress.ip_address(destination)))
 
 
-def _address(host: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> IAddress:
-    return IPv4Address("TCP", str(host), port) if host.version == 4 else IPv6Address("TCP", str(host), port)
+class ProxiedConnection(HTTPConnection):
+    """A connection that begins with a PROXY header; without a valid one it is aborted. `behind`
+    logs that.
+    """
 
+    def __init__(self, site: Site, behind: BehindProxy) -> None:
+        super().__init__(site)
+        self._behind = behind
+        # The start of the connection until the header is complete, then None.
+        self._start: bytes | None = b""
+        self._proxy: tuple[str | None, str | None] | None = None
 
-class ProxiedChannel(BoundedChannel):
-    """A connection that begins with a PROXY header; without a valid one it is aborted."""
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._proxy = self.client, self.reached
 
-    # The start of the connection until the header is complete, then None.
-    _start: bytes | None = b""
-    _peer: IAddress | None = None
-    behind: BehindProxy
+    def _counted_host(self) -> None:
+        """The client is not known before the header."""
 
     @property
-    def proxy(self) -> tuple[IAddress, IAddress]:
+    def proxy(self) -> tuple[str | None, str | None] | None:
         """The address of the proxy, and the daemon's address that it connected to."""
-        return self.transport.getPeer(), self.transport.getHost()
-
-    @property
-    def names_client(self) -> bool:
-        """Report whether the proxy named the client."""
-        return self._peer is not None
-
-    def getPeer(self) -> IAddress:
-        return self.transport.getPeer() if self._peer is None else self._peer
+        return self._proxy
 
     def dataReceived(self, data: bytes) -> None:
         if self._start is None:
@@ -138,26 +133,24 @@ class ProxiedChannel(BoundedChannel):
         try:
             header = read_header(self._start)
         except BadHeader:
-            self.behind.log_bad_header(self.transport.getPeer())
-            self.transport.abortConnection()
+            self._behind.log_bad_header(self.transport.getPeer())
+            self.abort()
             return
         if header is not None:
             rest, self._start = self._start[header.size :], None
-            self._set_addresses(header)
-            # Until now the connection counted for no client.
-            self.site.limiter.leave(self)
-            self._enter()
+            self._take_addresses(header)
             if rest:
                 super().dataReceived(rest)
 
-    def _client_host(self) -> str | None:
-        return getattr(self._peer, "host", None)
-
-    def _set_addresses(self, header: Header) -> None:
-        self._peer = header.source
+    def _take_addresses(self, header: Header) -> None:
         if header.destination is not None:
-            self._host = header.destination
-        self._start_idle()
+            self.reached = header.destination
+        self.names_client = header.source is not None
+        self.client = header.source or self.client
+        self._expect(self._site.idle_seconds)
+        # Until now the connection counted for no client.
+        self._site.leave(self)
+        self._enter(header.source)
 
 
 class BehindProxy(Factory):
@@ -166,7 +159,7 @@ class BehindProxy(Factory):
     noisy = False
     _log = Logger()
 
-    def __init__(self, site: BoundedSite) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
         self._throttle = LogThrottle(site.now)
 
@@ -176,10 +169,8 @@ class BehindProxy(Factory):
     def stopFactory(self) -> None:
         self._site.doStop()
 
-    def buildProtocol(self, addr: object) -> ProxiedChannel:
-        channel = self._site.prepared(ProxiedChannel())
-        channel.behind = self
-        return channel
+    def buildProtocol(self, addr: object) -> ProxiedConnection:
+        return ProxiedConnection(self._site, self)
 
     def log_bad_header(self, peer: IAddress) -> None:
         """Log, once a minute, that a connection had no valid header: if it was the proxy's, no

@@ -8,19 +8,20 @@ from pathlib import Path
 import msgspec
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.web.resource import IResource
 
-from rqdisco.backends.gossip.transport.resource import MAX_BYTES as PEER_BYTES
-from rqdisco.backends.gossip.transport.resource import UNAUTHENTICATED_BYTES, PeerResource
+from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.core.directory import Directory
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.requests.runner import RequestTelemetry
-from rqdisco.http.router import IMPORT_BYTES, Apis
+from rqdisco.http.router import Apis
+from rqdisco.http.server.connection import Application
+from rqdisco.http.server.forwarded import TrustedProxies
 from rqdisco.http.server.host_allowlist import HostAllowlist
-from rqdisco.http.server.site import BoundedSite, SiteConfig
+from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import throttle
+from rqdisco.http.server.trusted_proxies import ForwardedApplication
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
@@ -56,7 +57,7 @@ class ListenerContext(msgspec.Struct, frozen=True):
 
 
 def build_listeners(
-    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: IResource, backend: Backend
+    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: Application, backend: Backend
 ) -> list[Listener]:
     """Build all listeners that the options ask for. `page` answers `/metrics`."""
     config = context.config
@@ -85,15 +86,18 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
-    resource = throttle(apis.public(), clock, config.bounds.client_rate, context.telemetry.count_throttled)
-    site_config = SiteConfig(
-        max_body=config.max_body, max_large_body=IMPORT_BYTES, may_send_large_body=apis.may_send_large_body
+    proxies = TrustedProxies(config.trusted_proxies)
+    application = throttle(
+        apis.public(), clock, config.bounds.client_rate, context.system.cpu, context.telemetry.count_throttled
     )
+    if config.trusted_proxies:
+        application = ForwardedApplication(application, proxies)
+    limiter = build_public_limiter(config.bounds, context.system, proxies)
     return HTTPListener(
         "endpoints",
         clock,
         endpoints,
-        _build_site(context, resource, site_config, build_public_limiter(config.bounds, context.system)),
+        _build_site(context, application, SiteConfig(idle_seconds=config.idle_timeout), limiter),
         is_guarded=config.is_open or requires_token,
         hosts=None if requires_token else _build_allowlist(context),
     )
@@ -102,31 +106,25 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
 def build_operator_listener(context: ListenerContext, path: Path, apis: Apis) -> HTTPListener:
     """Build the listener that only the daemon's own user can connect to."""
     clock = context.system.reactor
-    site = _build_site(context, apis.operators(), SiteConfig(max_body=IMPORT_BYTES), _build_limiter(context.system))
+    site = _build_site(context, apis.operators(), SiteConfig(), _build_limiter(context.system))
     return HTTPListener("operator", clock, [owner_only_socket(clock, path)], site)
 
 
-def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: IResource) -> HTTPListener:
+def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: Application) -> HTTPListener:
     """Build the listener for Prometheus."""
     limiter = _build_limiter(context.system, METRICS_CONNECTIONS, METRICS_CONNECTIONS)
     return HTTPListener(
         "metrics",
         context.system.reactor,
         build_endpoints("metrics-listen", descriptions, context.system, context.certificates),
-        _build_site(context, page, SiteConfig(max_body=0), limiter),
+        _build_site(context, page, SiteConfig(), limiter),
         hosts=_build_allowlist(context),
     )
 
 
 def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: PeerResource) -> HTTPListener:
     """Build the listener for peers."""
-    site_config = SiteConfig(
-        max_body=UNAUTHENTICATED_BYTES,
-        max_large_body=PEER_BYTES,
-        may_send_large_body=resource.may_send_more,
-        trusts_clients=True,
-        route=("peers", "any"),
-    )
+    site_config = SiteConfig(trusts_clients=True, route=("peers", "any"))
     limiter = _build_limiter(context.system, PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
     return HTTPListener(
         "peers",
@@ -146,7 +144,7 @@ def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: D
     return DNSListener(DNSServer(reactor, server, limit, config.addresses, counts.dns))
 
 
-def build_public_limiter(bounds: Bounds, system: System) -> ConnectionLimiter:
+def build_public_limiter(bounds: Bounds, system: System, proxies: TrustedProxies) -> ConnectionLimiter:
     """Build the limiter of the public listener: as many connections as the operator allows and
     there are file descriptors for.
     """
@@ -154,7 +152,7 @@ def build_public_limiter(bounds: Bounds, system: System) -> ConnectionLimiter:
     allowed = system.allow_descriptors(wanted)
     if allowed < wanted and bounds.connections is not None:
         _log.warn("fewer connections than --max-connections: too few file descriptors (ulimit -n)", connections=allowed)
-    return _build_limiter(system, allowed, bounds.client_connections)
+    return ConnectionLimiter(allowed, bounds.client_connections, system.reactor.seconds, proxies.include)
 
 
 def _build_limiter(system: System, total: int = UNLIMITED, each: int = UNLIMITED) -> ConnectionLimiter:
@@ -169,7 +167,7 @@ def _build_allowlist(context: ListenerContext) -> HostAllowlist:
 
 
 def _build_site(
-    context: ListenerContext, resource: IResource, config: SiteConfig, limiter: ConnectionLimiter
-) -> BoundedSite:
+    context: ListenerContext, application: Application, config: SiteConfig, limiter: ConnectionLimiter
+) -> Site:
     system = context.system
-    return BoundedSite(resource, system.reactor, config, system.wall, context.counts.requests, limiter)
+    return Site(application, system.reactor, config, system.wall, context.counts.requests, limiter)
