@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from rqdisco.http.requests.api import Api
+from rqdisco.http.requests.runner import Handler
 from rqdisco.security.tokens import Right
 from rqdisco.telemetry.counters import Route
 
@@ -65,19 +67,25 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     `right` is what a caller's token must allow where tokens are required; None if none is needed.
     With `token_optional` a token is checked only where one is sent. GET includes HEAD if `has_head`.
     An answer that `is_streamed` has sent its status before it could fail.
-    `cost` is that of the answer as a multiple of a lookup's. `has_page` says that clients that
-    prefer HTML get a page. `body` limits the size of the body, `accepts` is its type. A reply that is
-    a string is an error of that description.
+    `cost` is that of the answer as a multiple of a lookup's. `page` answers clients that prefer HTML.
+    What `runs_to_end` has no deadline, and goes on without its client. `body` limits the size of the
+    body, `accepts` is its type. A reply that is a string is an error of that description. Operations
+    without `summary` are not documented.
     """
 
     method: str
-    name: str
-    summary: str
+    # A method of the endpoint's API, without its instance. Any: its arguments are the request, the
+    # variable of the path if it has one, and the token.
+    handler: Callable[..., Handler]
+    name: str = ""
+    summary: str = ""
     description: str = ""
     right: Right | None = None
     token_optional: bool = False
     has_head: bool = True
-    has_page: bool = False
+    # A method of `Pages`, which is called without a token.
+    page: Callable[..., Handler] | None = None
+    runs_to_end: bool = False
     is_streamed: bool = False
     cost: float = 1.0
     body: BodyLimit = "none"
@@ -92,11 +100,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True):
     """A path and its methods.
 
-    `path` has Werkzeug's converters. `label` is what metrics count it as, with the API's name first.
-    `audiences` are those that have it.
+    `path` may have one variable, with one of the router's converters: `id` is a segment that is no
+    reserved name. `label` is what metrics count it as, with the API's name first. `audiences` are
+    those that have it.
     """
 
     path: str
     label: Route
+    api: type[Api]
     operations: Sequence[Operation]
     audiences: tuple[Audience, ...] = EVERYBODY

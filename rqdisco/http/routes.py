@@ -15,12 +15,17 @@ from rqdisco.http.api.admin import (
     ForgetAnswer,
     ForgetRequest,
     ImportAnswer,
+    OperatorAPI,
     PeersAnswer,
 )
-from rqdisco.http.api.consul import KVEntry
+from rqdisco.http.api.consul import ConsulAPI, KVEntry
+from rqdisco.http.api.discovery import DiscoveryAPI
+from rqdisco.http.api.event_streams import EventsAPI
 from rqdisco.http.api.explain import Explanation
-from rqdisco.http.api.health import Liveness, Readiness
+from rqdisco.http.api.health import HealthAPI, Liveness, Readiness
+from rqdisco.http.api.metrics import MetricsAPI
 from rqdisco.http.openapi.bodies import ExportDocument, LeaderBody, RegistrationBody, RemovalBody
+from rqdisco.http.openapi.page import OpenAPIDocument
 from rqdisco.http.operations import (
     EVENTS,
     HTML,
@@ -34,12 +39,13 @@ from rqdisco.http.operations import (
 )
 from rqdisco.http.requests.documents import FullDocument, LegacyDocument, ServiceDocument
 from rqdisco.http.requests.responses import ErrorDocument
+from rqdisco.http.ui.pages import Pages
 
 _get, _post = partial(Operation, method="GET"), partial(Operation, method="POST")
 _put, _delete = partial(Operation, method="PUT"), partial(Operation, method="DELETE")
 
 # The cost of a page, an export or a batch of an import, in lookups.
-_PAGE, _ALL_IDS, _BATCH = 300.0, 1000.0, 300.0
+PAGE_COST, _ALL_IDS, _BATCH = 300.0, 1000.0, 300.0
 _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
 
 
@@ -92,14 +98,16 @@ _DISCOVERY = (
     Endpoint(
         "/",
         ("discovery", "/"),
+        DiscoveryAPI,
         (
             _get(
+                handler=DiscoveryAPI.describe,
                 name="getService",
                 summary="Describe the service: its version and its number of IDs.",
                 description="Where tokens are required, `ids` is left out without one.",
                 right="known",
                 token_optional=True,
-                has_page=True,
+                page=Pages.home,
                 replies={
                     200: ResponseSpec("The service.", ServiceDocument),
                     303: ResponseSpec(
@@ -109,6 +117,7 @@ _DISCOVERY = (
                 },
             ),
             _post(
+                handler=DiscoveryAPI.create,
                 name="create",
                 summary="Create a discovery ID.",
                 description="A body is ignored.",
@@ -127,15 +136,17 @@ _DISCOVERY = (
         ),
     ),
     Endpoint(
-        "/<discovery_id>",
+        "/<id:discovery_id>",
         ("discovery", "/ID"),
+        DiscoveryAPI,
         (
             _get(
+                handler=DiscoveryAPI.show,
                 name="show",
                 summary="Show the registered nodes.",
                 description="Also the leader, if there is one. A daemon that does not own the ID answers from a copy.",
                 right="read",
-                has_page=True,
+                page=Pages.cluster,
                 parameters=[
                     _flag("consistent", "Forward to the owner instead of answering from a copy."),
                     _flag("explain", "Explain the answer. Ignored unless an operator asks."),
@@ -147,6 +158,7 @@ _DISCOVERY = (
                 },
             ),
             _post(
+                handler=DiscoveryAPI.register,
                 name="register",
                 summary="Register a node, and return the nodes that it joins.",
                 description=(
@@ -168,6 +180,7 @@ _DISCOVERY = (
                 },
             ),
             _delete(
+                handler=DiscoveryAPI.remove,
                 name="remove",
                 summary="Remove a node.",
                 description="An address that is not listed changes nothing. When no node is left, the next one"
@@ -186,10 +199,12 @@ _DISCOVERY = (
         ),
     ),
     Endpoint(
-        "/<discovery_id>/events",
+        "/<id:discovery_id>/events",
         ("discovery", "/ID/events"),
+        EventsAPI,
         (
             _get(
+                handler=EventsAPI.follow,
                 name="follow",
                 summary="Stream the registered nodes, now and after each change, as server-sent events.",
                 description="The data of an event is the document, in one line. The response does not end.",
@@ -215,10 +230,12 @@ _DISCOVERY = (
 
 _CONSUL_KV = (
     Endpoint(
-        "/v1/kv/<discovery_id>/leader",
+        "/v1/kv/<id:discovery_id>/leader",
         ("consul", "/v1/kv/KEY"),
+        ConsulAPI,
         (
             _get(
+                handler=ConsulAPI.read,
                 name="getLeader",
                 summary="Read the leader.",
                 right="read",
@@ -238,6 +255,7 @@ _CONSUL_KV = (
                 },
             ),
             _put(
+                handler=ConsulAPI.put,
                 name="putLeader",
                 summary="Report the leader, or claim to lead with `cas=0`.",
                 description=(
@@ -264,6 +282,7 @@ _CONSUL_KV = (
                 },
             ),
             _delete(
+                handler=ConsulAPI.clear,
                 name="deleteLeader",
                 summary="Delete the key; the nodes stay.",
                 description=(
@@ -281,14 +300,37 @@ _CONSUL_KV = (
             ),
         ),
     ),
+    # What follows has no answer but in words.
+    Endpoint(
+        "/v1/kv",
+        ("consul", "other"),
+        ConsulAPI,
+        (
+            _get(handler=ConsulAPI.refuse_empty_key, right="known"),
+            _put(handler=ConsulAPI.refuse_empty_key, right="known"),
+            _delete(handler=ConsulAPI.refuse_empty_key, right="known"),
+        ),
+    ),
+    Endpoint(
+        "/v1/kv/<key:key>",
+        ("consul", "/v1/kv/KEY"),
+        ConsulAPI,
+        (
+            _get(handler=ConsulAPI.read_other, right="read"),
+            _put(handler=ConsulAPI.refuse_other, right="write"),
+            _delete(handler=ConsulAPI.refuse_other, right="write"),
+        ),
+    ),
 )
 
 _DAEMON = (
     Endpoint(
         "/healthz",
         ("health", "/healthz"),
+        HealthAPI,
         (
             _get(
+                handler=HealthAPI.show_liveness,
                 name="isAlive",
                 summary="Check that the process answers.",
                 replies={200: ResponseSpec("It does.", Liveness)},
@@ -298,8 +340,10 @@ _DAEMON = (
     Endpoint(
         "/readyz",
         ("health", "/readyz"),
+        HealthAPI,
         (
             _get(
+                handler=HealthAPI.show_readiness,
                 name="isReady",
                 summary="Check that lists can be served.",
                 description="Only operators see what is wrong: where tokens are required, clients with the scope"
@@ -314,8 +358,10 @@ _DAEMON = (
     Endpoint(
         "/openapi.json",
         ("documents", "/openapi.json"),
+        OpenAPIDocument,
         (
             _get(
+                handler=OpenAPIDocument.show,
                 name="getDocument",
                 summary="This document: the operations of the listener that serves it.",
                 parameters=[Parameter("If-None-Match", "The ETag of the cached document.", place="header")],
@@ -331,26 +377,36 @@ _DAEMON = (
     Endpoint(
         "/status",
         ("pages", "/status"),
+        DiscoveryAPI,
         (
             _get(
+                handler=DiscoveryAPI.refuse_page,
                 name="getStatus",
                 summary="The state of the daemon, as a page for people.",
                 right="admin",
-                has_page=True,
-                cost=_PAGE,
+                page=Pages.status,
+                cost=PAGE_COST,
                 replies={200: ResponseSpec("The page.", STRING, kind=HTML), 404: "The client does not prefer HTML."},
             ),
         ),
     ),
     Endpoint(
+        "/static/<path:name>",
+        ("pages", "/static"),
+        Pages,
+        (_get(handler=Pages.file),),
+    ),
+    Endpoint(
         "/metrics",
         ("metrics", "/metrics"),
+        MetricsAPI,
         (
             _get(
+                handler=MetricsAPI.show,
                 name="getMetrics",
                 summary="All metrics, in Prometheus' text format.",
                 description="Also on `--metrics-listen`, where nothing else is served.",
-                cost=_PAGE,
+                cost=PAGE_COST,
                 replies={200: ResponseSpec("The metrics.", STRING, kind=TEXT)},
             ),
         ),
@@ -363,8 +419,10 @@ _OPERATOR = (
     _operator(
         "/operator/export",
         ("operator", "/operator/export"),
+        OperatorAPI,
         (
             _get(
+                handler=OperatorAPI.export,
                 name="exportAll",
                 summary="Export all IDs.",
                 description="A document without its end could not be written completely.",
@@ -379,8 +437,10 @@ _OPERATOR = (
     _operator(
         "/operator/import",
         ("operator", "/operator/import"),
+        OperatorAPI,
         (
             _post(
+                handler=OperatorAPI.import_,
                 name="importSome",
                 summary="Import records of an export.",
                 description=(
@@ -398,8 +458,10 @@ _OPERATOR = (
     _operator(
         "/operator/peers",
         ("operator", "/operator/peers"),
+        OperatorAPI,
         (
             _get(
+                handler=OperatorAPI.show_peers,
                 name="showPeers",
                 summary="Show this daemon and its peers.",
                 right="admin",
@@ -412,9 +474,12 @@ _OPERATOR = (
     _operator(
         "/operator/peers/forget",
         ("operator", "/operator/peers/forget"),
+        OperatorAPI,
         (
             _post(
+                handler=OperatorAPI.forget,
                 name="forgetPeer",
+                runs_to_end=True,
                 summary="Forget a peer that is lost for good; its IDs get a new owner.",
                 right="admin",
                 cost=_BATCH,
@@ -433,9 +498,12 @@ _OPERATOR = (
     _operator(
         "/operator/drain",
         ("operator", "/operator/drain"),
+        OperatorAPI,
         (
             _post(
+                handler=OperatorAPI.drain,
                 name="drain",
+                runs_to_end=True,
                 summary="Hand over this daemon's IDs to another peer.",
                 right="admin",
                 cost=_BATCH,

@@ -13,18 +13,14 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from rqdisco.core.ids import RESERVED_IDS
-from rqdisco.http.api.admin import OperatorAPI
-from rqdisco.http.api.consul import ConsulAPI
-from rqdisco.http.api.discovery import DiscoveryAPI
-from rqdisco.http.middleware import Middleware
 from rqdisco.http.openapi.document import build, encode_openapi
 from rqdisco.http.openapi.examples import EXAMPLES
 from rqdisco.http.operations import Audience, Object
-from rqdisco.http.router import Router
+from rqdisco.http.routes import ENDPOINTS
 from tests.support.openapi import AUDIENCES, Exchange, examples, exchanges
 from tests.support.prepared_daemons import Reply, broken, daemon_for, hurried
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE")
 PLAYED = [
     pytest.param(audience, exchange, id=f"{audience} {exchange.name}")
     for audience in AUDIENCES
@@ -125,25 +121,9 @@ def test_the_document_has_every_method_that_is_answered(audience: Audience) -> N
         assert allowed | {"HEAD"} == answered | {"HEAD"}, path
 
 
-def test_the_document_has_each_route_of_each_api() -> None:
-    klein = {"<path:discovery_id>": "{id}", "<path:key>": "{id}/leader"}
-    routes = set()
-    for api in (DiscoveryAPI, ConsulAPI, OperatorAPI):
-        for rule in api.app.url_map.iter_rules():
-            path = rule.rule
-            for name, stands_for in klein.items():
-                path = path.replace(name, stands_for)
-            routes.add(path)
-    # It exists only to answer that no key was named.
-    routes.remove("/v1/kv/")
-    root = daemon_for("operator")._resource
-    assert isinstance(root, Middleware)
-    behind = root._apis
-    assert isinstance(behind, Router)
-    pages = {f"/{name.decode()}" for name in behind._pages}
-    # These are answered before any API.
-    pages |= {"/{id}/events", "/status"}
-    assert routes | pages == set(build("operator")["paths"])
+def test_the_document_has_each_path_but_those_of_files_and_of_keys_that_no_id_has() -> None:
+    paths = {endpoint.path.replace("<id:discovery_id>", "{id}") for endpoint in ENDPOINTS}
+    assert paths - {"/static/<path:name>", "/v1/kv", "/v1/kv/<key:key>"} == set(build("operator")["paths"])
 
 
 def test_each_member_that_needs_words_has_a_description() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -69,7 +70,7 @@ def encode_openapi(audience: Audience) -> bytes:
 
 def build(audience: Audience) -> Object:
     """Build the document of an audience."""
-    schemas = _Schemas()
+    schemas = _schemas()
     paths: dict[str, Object] = {}
     for endpoint, operation in operations(audience):
         described = _Described(endpoint, operation, audience, schemas)
@@ -99,11 +100,11 @@ def operations(audience: Audience) -> Iterator[tuple[Endpoint, Operation]]:
 
 def path_of(endpoint: Endpoint) -> str:
     """The path of an endpoint as OpenAPI writes it."""
-    return endpoint.path.replace("<discovery_id>", "{id}")
+    return endpoint.path.replace("<id:discovery_id>", "{id}")
 
 
 class _Schemas:
-    """The schemas of all types in the table."""
+    """The schemas of all types in the table of routes."""
 
     def __init__(self) -> None:
         # Any: msgspec describes any type.
@@ -132,6 +133,11 @@ class _Schemas:
         return self._schemas[self._types.index(content)]
 
 
+@cache
+def _schemas() -> _Schemas:
+    return _Schemas()
+
+
 class _Described:
     """One operation for one audience."""
 
@@ -152,7 +158,7 @@ class _Described:
             "summary": operation.summary,
             "description": operation.description,
             "parameters": [
-                *([_ID] if "<discovery_id>" in self._endpoint.path else []),
+                *([_ID] if "<id:" in self._endpoint.path else []),
                 *map(_parameter, operation.parameters),
             ],
             "responses": {str(status): self._response(status, replies) for status, replies in sorted(self._replies())},
@@ -209,7 +215,7 @@ class _Described:
                 content = {**self._content(str(status), reply.kind, reply.content), **content}
             if reply.text is not None:
                 content |= self._content(str(status), TEXT, reply.text)
-        if self._operation.has_page:
+        if self._operation.page is not None:
             content[HTML] = {"schema": STRING}
         response: Object = {
             "description": " Or: ".join(reply.description for reply in replies),

@@ -91,6 +91,14 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     is_length_known: bool = True
 
 
+class StreamedResponse(Response, frozen=True, kw_only=True, gc=False):
+    """A response of unknown length, which `begin` starts to send."""
+
+    status: int = 200
+    body: bytes = b""
+    begin: Callable[[], None]
+
+
 class ErrorDocument(msgspec.Struct, frozen=True):
     """An error. If `error` is `store unavailable`, `reason` is the reason, and nothing was
     changed.
