@@ -98,6 +98,9 @@ class _ShortSocket:
         self.sent += bytes(data[:take])
         return min(take, len(data))
 
+    def setblocking(self, _: bool) -> None:
+        """It never blocks."""
+
     def fileno(self) -> int:
         return -1
 
@@ -114,7 +117,8 @@ class _ShortSocket:
 def test_a_socket_without_anything_to_write_is_written_to_at_once(
     takes: tuple[int | OSError, ...], sent: bytes, buffered: bytes
 ) -> None:
-    transport: Any = TCPConnection(_ShortSocket(*takes), Protocol(), MemoryReactorClock())
+    socket: Any = _ShortSocket(*takes)
+    transport: Any = TCPConnection(socket, Protocol(), MemoryReactorClock())
     transport.connected = True
     why = "adapt write_at_once: FileDescriptor buffers, or Connection.writeSomeData writes, in another way"
     twisted_compat.write_at_once(transport, b"abcdef")
