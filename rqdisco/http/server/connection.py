@@ -255,8 +255,8 @@ class HTTPConnection(TwistedProtocol):
             return
         if self._is_ended:
             return
+        self._input = data
         if data:
-            self._input = data
             self._pause_reading()
             if not self._is_answering:
                 self._wait_for_turn()
@@ -286,6 +286,8 @@ class HTTPConnection(TwistedProtocol):
                 self._answer_expectation(request, parser.head.framing)
                 return data
         if parser.is_complete:
+            # Whether the connection closes behind the answer depends on what is left.
+            self._input = data
             self._start_request(request)
         return data
 
