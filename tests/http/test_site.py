@@ -427,3 +427,16 @@ def test_a_connection_answers_one_request_in_each_turn() -> None:
     flood.turn()
     assert flood.transport.value().count(b"HTTP/1.1 200 OK") == 100
     assert flood.transport.producerState == "producing"
+
+
+def test_a_client_that_half_closes_and_gets_no_answer_for_long_counts_as_gone(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.protocol.dataReceived(CREATE_REQUEST)
+    connection.protocol.readConnectionLost()
+    server.wait(3)
+    assert connection.transport.disconnected
+    connection.hang_up()
+    server.daemon.threads.release_all()
+    assert connection.take() == b""
+    server.daemon.deadlines.stop()
