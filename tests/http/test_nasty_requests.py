@@ -120,7 +120,7 @@ def test_nasty_requests_in_any_company_get_no_more_answers_than_requests_and_nev
     assert len(final) <= 1 + sum(max(row.most_responses, 1) for row in rows)
     if rows[0].must_close:
         assert connection.closed
-        assert len(final) <= 1 + rows[0].most_responses
+        assert len(final) <= 1 + max(rows[0].most_responses, 1)
     assert client.send(client.connect(), [CREATE_REQUEST])[0].status == 200, "the next client is served"
     connection.hang_up()
     client.stop()
