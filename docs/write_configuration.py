@@ -22,8 +22,9 @@ SECTIONS = {
         "On an address that other machines can reach, the daemon starts only with `--tokens`, with\n"
         "client certificates, or with `--open` on a network that you trust: [security.md](security.md).\n"
         "`--host` is for a proxy on this machine that passes on the `Host` header:\n"
-        "[security.md](security.md#names-of-this-machine).",
-        "listen host tokens open operator-socket metrics-listen",
+        "[security.md](security.md#names-of-this-machine). `--trusted-proxy` is for proxies that name their\n"
+        "client in a header: [operations.md](operations.md#proxies-that-name-the-client-in-a-header).",
+        "listen host trusted-proxy tokens open operator-socket metrics-listen",
     ),
     "State": ("See [operations.md](operations.md).", "data-dir disk-reserve snapshot-every audit drain-timeout"),
     "Discovery IDs and nodes": (
@@ -31,8 +32,9 @@ SECTIONS = {
         "retry-window strict-addresses kv-create kv-visible-claims max-ids max-nodes expire-unused",
     ),
     "Limits": (
-        "See [operations.md](operations.md#limits).",
-        "max-body create-rate client-rate max-connections max-client-connections",
+        "See [operations.md](operations.md#limits), and for `--idle-timeout`\n"
+        "[operations.md](operations.md#idle-connections).",
+        "max-body create-rate client-rate max-connections max-client-connections idle-timeout",
     ),
     "DNS": ("See [dns.md](dns.md).", "dns dns-zone dns-aliases dns-nameserver dns-rate dns-open"),
     "Peers": (

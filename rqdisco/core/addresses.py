@@ -23,7 +23,7 @@ _LOCAL_NAMES = frozenset(
 )
 # Four parts or fewer, as inet_aton(3) accepts them.
 _LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
-_OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:[0-9]{1,5}\Z")
+_OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:([0-9]{1,5})\Z")
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
 _AUTHORITY_END = re.compile("[/?#]")
 _PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
@@ -105,6 +105,10 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
     InvalidValue: no usable host and port. MisleadingAddress: a wildcard address, or a loopback
     address registered from another machine.
     """
+    # Nearly all addresses have this form.
+    match = _OTHER_IPV4.match(addr)
+    if match is not None and 0 < int(match[1]) < 65536:
+        return
     host = host_and_port(addr)[0].rstrip(".")
     if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
         raise MisleadingAddress("loopback address, set -http-adv-addr")
@@ -135,6 +139,7 @@ def is_local(addr: str) -> bool:
     return not host or is_loopback(host) or _is_unspecified(host)
 
 
+@lru_cache(maxsize=8192)
 def is_loopback(host: str) -> bool:
     """Report whether `host`, an IP address or a name without a final dot, is the loopback
     interface.

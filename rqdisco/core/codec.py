@@ -85,7 +85,10 @@ def decode_json(content: bytes, kind: type[T]) -> T:
 
 def decode_stored(key: bytes, rest: bytes) -> Record:
     """Decode a record from a split line. Raises Malformed."""
-    return decode_record(_LINE_START + key + rest)
+    try:
+        return _decoder.decode(_LINE_START + key + rest)
+    except _UNREADABLE as error:
+        raise Malformed(str(error)) from None
 
 
 def encode_metadata(metadata: Metadata) -> bytes:

@@ -116,6 +116,13 @@ class TooManyCreations(TooManyRequests):
     """A client exceeded its rate limit for creating IDs."""
 
 
+class TooBusy(RequestRefused):
+    """As much expensive work as may be done at once went on for as long as the request could wait."""
+
+    def __init__(self) -> None:
+        super().__init__("too busy, try again later")
+
+
 class Ownerless(RequestRefused):
     """The ID lost its owner, so no node can be told to bootstrap under it (rule R7)."""
 

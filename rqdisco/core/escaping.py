@@ -21,7 +21,7 @@ def escape_untrusted_json(line: bytes) -> bytes:
     """Escape the control characters that JSON allows: DEL and those of Latin-1 after it, which some
     terminals take for the start of a command.
     """
-    if b"\xc2" not in line and b"\x7f" not in line:
+    if b"\x7f" not in line and (line.isascii() or b"\xc2" not in line):
         return line
     return _UNSAFE.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
 

@@ -85,12 +85,20 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     host. The next host that registers one binds it. Until then other nodes are refused, since they
     would join their own loopback address; a node that is listed may restart.
     """
-    check_host(record, node, by_http, host)
     if record.host is not None or is_local(node.addr):
+        check_host(record, node, by_http, host)
         return
+    for entry in record.nodes:
+        if is_local(entry.addr):
+            _check_beside_local(record, node)
+            return
+
+
+def _check_beside_local(record: Nodes, node: Node) -> None:
+    """Raise LoopbackConflict where `node` would join a loopback address that is listed, unless it
+    is listed itself.
+    """
     local = [entry for entry in record.nodes if is_local(entry.addr)]
-    if not local:
-        return
     own = own_entries(record.nodes, node)
     was_listed = any(entry not in local for entry in own)
     if not was_listed and any(entry not in own for entry in local):

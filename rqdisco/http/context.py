@@ -37,15 +37,16 @@ class HTTPLimits(msgspec.Struct, frozen=True, kw_only=True):
 class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     """The collaborators that the HTTP APIs of one daemon share.
 
-    `clock` is monotonic, `wall_us` returns the wall clock in microseconds since 1970. `describe`
-    returns the answer to `GET /`. With `access`, public listeners require tokens; the operator's
-    listener never does. `cluster_admin` is None without peers, `node_health` without probes,
-    `zone` without DNS. `metrics` answers `GET /metrics` on the operator's listener, `status` is
-    what `GET /status` shows.
+    `clock` is monotonic, `rest` runs a call after some seconds without expensive work, `wall_us`
+    returns the wall clock in microseconds since 1970. `describe` returns the answer to `GET /`. With
+    `access`, public listeners require tokens; the operator's listener never does. `cluster_admin`
+    is None without peers, `node_health` without probes, `zone` without DNS. `metrics` answers `GET
+    /metrics` on the operator's listener, `status` is what `GET /status` shows.
     """
 
     directory: Directory
     clock: IReactorTime
+    rest: Callable[[float, Callable[[], None]], object]
     wall_us: Callable[[], int]
     deadlines: Deadlines
     telemetry: RequestTelemetry

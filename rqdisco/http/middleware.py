@@ -17,6 +17,7 @@ from rqdisco.http.server.connection import Application
 from rqdisco.http.ui.pages import Pages
 
 _READING = (b"GET", b"HEAD")
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 _SAME_SITE = (b"same-origin", b"none")
 _CROSS_SITE = "another site's page may not do this"
 
@@ -70,4 +71,15 @@ def is_cross_site(request: Request) -> bool:
     origin = request.header(b"origin")
     if origin is None:
         return False
-    return origin.partition(b"://")[2].lower() != (request.header(b"host") or b"").lower()
+    return not is_own_origin(origin, request.header(b"host") or b"")
+
+
+def is_own_origin(origin: bytes, host: bytes) -> bool:
+    """Report whether an `Origin` (RFC 6454) names the site that `Host` names, with or without the
+    default port of its scheme.
+
+    The scheme itself is not compared: a proxy may have ended TLS.
+    """
+    scheme, separator, site = origin.lower().partition(b"://")
+    port = _DEFAULT_PORTS.get(scheme)
+    return bool(separator) and port is not None and site.removesuffix(port) == host.lower().removesuffix(port) != b""

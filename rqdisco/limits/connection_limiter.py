@@ -37,11 +37,19 @@ class ConnectionLimiter:
     """The connections of one listener: at most `most` in total, `most_each` per source.
 
     Beyond that, a new connection displaces an idle one: of the same source, or of the source that
-    has the most. This machine counts as one source without a limit of its own, since its proxies
-    act for many clients. `now` returns seconds of a monotonic clock.
+    has the most. This machine, and the hosts of which `is_proxy` is true, count as one source
+    without a limit of its own, since proxies act for many clients. `now` returns seconds of a
+    monotonic clock.
     """
 
-    def __init__(self, most: int, most_each: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        most: int,
+        most_each: int,
+        now: Callable[[], float],
+        is_proxy: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._is_proxy = is_proxy
         self._displacing = Buckets(_DISPLACE_RATE, _DISPLACE_BURST, now)
         self._most = most
         self._most_each = most_each
@@ -56,7 +64,7 @@ class ConnectionLimiter:
         """Report whether another connection from `host` would be refused, as far as that is known
         before it is accepted.
         """
-        source = _source(host)
+        source = self._source(host)
         return source != "" and self._is_full(source) and self._displacing.take(source, patience=-1) > 0
 
     def enter(self, member: LimitedConnection, host: str | None) -> bool:
@@ -64,7 +72,7 @@ class ConnectionLimiter:
 
         `host` is None for a UNIX socket, or while the client's address is not known yet.
         """
-        source = _source(host)
+        source = self._source(host)
         if source and self._is_full(source):
             if self._displacing.take(source) or not self._make_room(self._of[source]):
                 return False
@@ -83,6 +91,9 @@ class ConnectionLimiter:
             if not self._of[source]:
                 del self._of[source]
 
+    def _source(self, host: str | None) -> str:
+        return "" if host is None or is_local_source(host) or self._is_proxy(host) else source_of(host)
+
     def _is_full(self, source: str) -> bool:
         return len(self._of.get(source, ())) >= self._most_each
 
@@ -98,7 +109,3 @@ class ConnectionLimiter:
         self.leave(displaced)
         displaced.cut()
         return True
-
-
-def _source(host: str | None) -> str:
-    return "" if host is None or is_local_source(host) else source_of(host)

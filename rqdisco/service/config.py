@@ -62,8 +62,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration.
 
     Without a `tokens` file every request is allowed, but only from this machine unless `is_open`.
-    `hosts` are further names to accept in the Host header. IDs that never had a node expire after
-    `unused_days`, if that is set.
+    `hosts` are further names to accept in the Host header. `trusted_proxies` are the networks of
+    proxies whose headers name the client. A connection may rest for `idle_timeout` seconds. IDs
+    that never had a node expire after `unused_days`, if that is set.
     """
 
     tokens: Path | None
@@ -81,6 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout: float
     audit: Path | None
     bounds: Bounds
+    trusted_proxies: tuple[Network, ...]
+    idle_timeout: float
     disk_reserve: int | None
     dns: DNSConfig | None
     peers: PeerConfig | None

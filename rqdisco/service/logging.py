@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,7 +20,9 @@ from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
 BACKLOG_BYTES = 1 << 20
 _RETRY_SECONDS = 0.1
 _OWN = ("rqdisco.",)
-_LOUD = ("warn", "error", "critical")
+_LOUD = frozenset({"warn", "error", "critical"})
+# So many are formatted even before they are flushed.
+_MOST_EVENTS = 1000
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 Schedule = Callable[[float, Callable[[], None]], object]
@@ -62,47 +64,62 @@ class Discard:
 class LineObserver:
     """Writes each event as one line.
 
-    Lines are collected until `schedule`, which runs a call after a number of seconds, flushes them:
-    a write for each registration would cost more than the rest of logging it. Warnings and worse
-    are written at once. While the output accepts nothing, lines are kept up to a limit; further
-    ones are dropped and counted.
+    Events are collected until `schedule`, which runs a call after a number of seconds, flushes
+    them, so that the requests that cause them are answered first. Warnings and worse are written at
+    once. While the output accepts nothing, lines are kept up to a limit; further ones are dropped
+    and counted.
     """
 
     def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
         self._output = output
         self._schedule = schedule
         self._encode = _as_json if as_json else _as_text
-        self._lines: list[bytes] = []
+        self._events: list[LogEvent] = []
         self._backlog = b""
-        self._size = 0
         self._dropped = 0
         self._scheduled = False
 
     def __call__(self, event: LogEvent) -> None:
-        if self._size > BACKLOG_BYTES:
+        if len(self._backlog) > BACKLOG_BYTES:
             self._dropped += 1
             return
-        line = self._encode(event)
-        self._lines.append(line)
-        self._size += len(line)
+        self._events.append(event)
         if event["log_level"].name in _LOUD:
             self.flush()
-        elif not self._scheduled:
+            return
+        if self._backlog or len(self._events) >= _MOST_EVENTS:
+            self._format()
+        if not self._scheduled:
             self._flush_in(0)
 
     def flush(self) -> None:
         """Write the collected lines. Errors are ignored: the daemon serves on without a log."""
-        data = self._backlog + b"".join(self._lines)
-        self._lines.clear()
-        self._backlog, self._size = b"", 0
+        self._format()
+        data, self._backlog = self._backlog, b""
         with suppress(OSError):
             while data and (written := self._output.write(data)):
                 data = data[written:]
             if self._dropped and not data:
                 data, self._dropped = b"%d log lines dropped\n" % self._dropped, 0
-            self._backlog, self._size = data, len(data)
+            self._backlog = data
             if data and not self._scheduled:
                 self._flush_in(_RETRY_SECONDS)
+
+    def _format(self) -> None:
+        """Turn the collected events into lines."""
+        events, self._events = self._events, []
+        try:
+            self._backlog += self._encode(events)
+        except Exception:
+            # A value that cannot be shown must not hide the other lines.
+            for event in events:
+                self._format_alone(event)
+
+    def _format_alone(self, event: LogEvent) -> None:
+        try:
+            self._backlog += self._encode([event])
+        except Exception:
+            self._dropped += 1
 
     def _flush_in(self, seconds: float) -> None:
         self._scheduled = True
@@ -116,7 +133,7 @@ class LineObserver:
 def _fields(event: LogEvent) -> dict[str, object]:
     if not event.get("log_namespace", "").startswith(_OWN):
         return {}
-    return {name: value for name, value in event.items() if value is not None and not name.startswith("log_")}
+    return {name: value for name, value in event.items() if value is not None and name[:4] != "log_"}
 
 
 def _message(event: LogEvent) -> str:
@@ -127,27 +144,31 @@ def _message(event: LogEvent) -> str:
     return escape_untrusted(text) if failure is None else f"{escape_untrusted(text)}\n{failure.getTraceback()}"
 
 
-def _time(event: LogEvent) -> str:
-    seconds, rest = divmod(int(event["log_time"] * 1000), 1000)
-    return f"{_second(seconds)}.{rest:03}Z"
-
-
 @lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _time(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
 
 
-def _as_json(event: LogEvent) -> bytes:
-    line = {
-        "time": _time(event),
-        "level": event["log_level"].name,
-        "source": event.get("log_namespace", ""),
-        "event": _message(event),
-        **_fields(event),
-    }
-    return escape_untrusted_json(_encoder.encode(line)) + b"\n"
+def _as_json(events: Iterable[LogEvent]) -> bytes:
+    lines = [
+        {
+            "time": _time(int(event["log_time"] * 1000)),
+            "level": event["log_level"].name,
+            "source": event.get("log_namespace", ""),
+            "event": _message(event),
+            **_fields(event),
+        }
+        for event in events
+    ]
+    return escape_untrusted_json(_encoder.encode_lines(lines))
 
 
-def _as_text(event: LogEvent) -> bytes:
+def _as_text(events: Iterable[LogEvent]) -> bytes:
+    return "".join(map(_text_line, events)).encode(errors="backslashreplace")
+
+
+def _text_line(event: LogEvent) -> str:
     fields = "".join(f" {name}={escape_untrusted(str(value))}" for name, value in _fields(event).items())
-    return f"{_time(event)} {event['log_level'].name:5} {_message(event)}{fields}\n".encode(errors="backslashreplace")
+    time = _time(int(event["log_time"] * 1000))
+    return f"{time} {event['log_level'].name:5} {_message(event)}{fields}\n"

@@ -52,6 +52,17 @@ def probed_network(text: str) -> Network:
         raise usage.UsageError(f"probe-allow: {error}") from None
 
 
+def proxy_network(text: str) -> Network:
+    """Parse a network of trusted proxies."""
+    try:
+        network = parse_network(text)
+    except ValueError as error:
+        raise usage.UsageError(f"trusted-proxy: {error}") from None
+    if not network.prefixlen:
+        raise usage.UsageError(f"trusted-proxy: {text} is every address, so each client could claim to be any other")
+    return network
+
+
 def aliases(text: str) -> dict[str, Kind]:
     """Parse names of DNS services and the addresses they stand for: `a,b:http`, separated by commas
     or spaces.

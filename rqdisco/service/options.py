@@ -29,6 +29,7 @@ from rqdisco.service.option_values import (
     parse_flag,
     peer_url,
     probed_network,
+    proxy_network,
 )
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -73,6 +74,7 @@ class DaemonOptions(usage.Options):
         ["client-rate", None, "500", "Requests per client and second above which they are delayed; 0 means no limit."],
         ["max-connections", None, None, "Maximum number of connections. [default: 10000, or fewer by ulimit -n]"],
         ["max-client-connections", None, "2000", "Maximum number of connections per client."],
+        ["idle-timeout", None, "75", "Seconds that a connection may rest between requests."],
         [
             "disk-reserve",
             None,
@@ -125,6 +127,8 @@ class DaemonOptions(usage.Options):
         self._default_peers = environment.get("RQDISCO_PEER", "").split()
         self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
         self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
+        self._trusted_proxies: list[str] = []
+        self._default_trusted_proxies = environment.get("RQDISCO_TRUSTED_PROXY", "").split()
         self._probe_allow: list[str] = []
         self._default_probe_allow = environment.get("RQDISCO_PROBE_ALLOW", "").split()
         self._default_hosts = environment.get("RQDISCO_HOST", "").split()
@@ -148,6 +152,12 @@ class DaemonOptions(usage.Options):
         loopback IPs; repeatable.
         """
         self._hosts.append(name)
+
+    def opt_trusted_proxy(self, cidr: str) -> None:
+        """Network of proxies, such as 10.0.0.0/28, whose Forwarded or X-Forwarded-For header names
+        the client; repeatable. [default: none]
+        """
+        self._trusted_proxies.append(cidr)
 
     def opt_dns(self, address: str) -> None:
         """IP:PORT to answer DNS queries on, over UDP and TCP; repeatable. [default: none]"""
@@ -217,6 +227,8 @@ class DaemonOptions(usage.Options):
                 connections=None if self["max-connections"] is None else int(self._number("max-connections", 1)),
                 client_connections=int(self._number("max-client-connections", 1)),
             ),
+            trusted_proxies=tuple(map(proxy_network, self._trusted_proxies or self._default_trusted_proxies)),
+            idle_timeout=self._number("idle-timeout", 1.0),
             disk_reserve=None if self["disk-reserve"] is None else bytes_of("disk-reserve", self["disk-reserve"]),
             dns=dns,
             peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),

@@ -15,11 +15,11 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     """The process's clocks, randomness and ways to end.
 
     `uptime` returns seconds since the boot that `boot_id` identifies, `wall_us` the wall clock in
-    microseconds since 1970, `jitter` random numbers around 1. `call_soon` runs a call after the
-    events that the reactor is processing. `allow_descriptors` raises the file descriptor limit for
-    that many connections and returns how many it allows. `on_hangup` registers a call to run on
-    SIGHUP. `refuse` ends the process because it cannot listen, `fail` because it can acknowledge
-    nothing any more.
+    microseconds since 1970, `cpu` the seconds of CPU time of the calling thread, `jitter` random
+    numbers around 1. `call_soon` runs a call after the events that the reactor is processing.
+    `allow_descriptors` raises the file descriptor limit for that many connections and returns how
+    many it allows. `on_hangup` registers a call to run on SIGHUP. `refuse` ends the process because
+    it cannot listen, `fail` because it can acknowledge nothing any more.
     """
 
     # The reactor has more interfaces than one type names: time, TCP, UDP, UNIX, processes, threads.
@@ -29,6 +29,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     wall_us: Callable[[], int]
     uptime: Callable[[], float]
+    cpu: Callable[[], float]
     random: RandomBytes
     jitter: Callable[[], float]
     call_soon: Callable[[Callable[[], None]], object]

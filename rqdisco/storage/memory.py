@@ -161,7 +161,7 @@ class Store:
         return self._add(Change(key, line, rest, version))
 
     def _add(self, change: Change) -> Change:
-        if change.key not in self._pending and change.key not in self._settled:
+        if change.key not in self._settled and change.key not in self._pending:
             self._new_ids += 1
         self._pending[change.key] = change
         self.last_version = max(self.last_version, change.version)
@@ -170,18 +170,20 @@ class Store:
     def settle(self, changes: list[Change]) -> None:
         """Mark `changes` as written to the disk; metadata among them is not kept in memory."""
         changes = [change for change in changes if not change.is_metadata]
+        settled, pending = self._settled, self._pending
         for change in changes:
+            key, before = change.key, settled.get(change.key)
             if self._name_index is not None:
-                self._name_index.add(change.key)
+                self._name_index.add(key)
             if self.node_counter is not None:
-                self.node_counter.changed(self._settled.get(change.key), change.rest)
-            if change.key not in self._settled:
+                self.node_counter.changed(before, change.rest)
+            if before is None:
                 self._settled_ids += 1
-                self._new_ids -= change.key in self._pending
-            self._settled[change.key] = change.rest
+                self._new_ids -= key in pending
+            settled[key] = change.rest
             self.settled_version = max(self.settled_version, change.version)
-            if self._pending.get(change.key) is change:
-                del self._pending[change.key]
+            if pending.get(key) is change:
+                del pending[key]
         if changes:
             for notify in self.on_settled:
                 notify(changes)

@@ -15,6 +15,7 @@ _LOST = b'"lost":true}'
 _UNREPORTED = b'"unreported":'
 # `","home":"` and 16 hexadecimal digits.
 _OWNER = slice(10, 26)
+_TO_OWNER = slice(26)
 
 
 class NodeCounter:
@@ -55,7 +56,7 @@ class NodeCounter:
         self.nodes += nodes_in(after)
         if before is not None:
             self.nodes -= nodes_in(before)
-            if before[_OWNER] == after[_OWNER] and before.endswith(_LOST) == after.endswith(_LOST):
+            if after.startswith(before[_TO_OWNER]) and before.endswith(_LOST) == after.endswith(_LOST):
                 return
             self._owners[_owner_key(before)] -= 1
         self._owners[_owner_key(after)] += 1

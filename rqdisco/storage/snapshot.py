@@ -12,8 +12,11 @@ valid IDs, among the records. The CRC runs over all lines before the last.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from operator import lt
 from pathlib import Path
 
 import msgspec
@@ -29,6 +32,8 @@ FORMAT = "rqdisco snapshot"
 VERSION = 5
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
+# Whole lines, split as by `split_record`; no ID has a character that JSON escapes.
+_RECORDS = re.compile(rb'(?m)^\{"id":"([^"\\\n]+)(","home":[^\n]*\}),?\n')
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,26 +68,46 @@ class SnapshotReader:
         first = next(self._lines, b"")
         self.header = self._decode_header(first)
         self._crc = zlib.crc32(first)
+        self._count = 0
+        self._previous_key = b""
+        self._is_complete = False
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over the split records, in the order of IDs."""
-        crc, count, previous_key = self._crc, 0, b""
-        crc32 = zlib.crc32
-        for line in self._lines:
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Iterate over lists of split records, in the order of IDs."""
+        while lines := list(islice(self._lines, _CHUNK_LINES)):
+            content = b"".join(lines)
+            records = _RECORDS.findall(content)
+            if len(records) < len(lines) or not _are_ascending(self._previous_key, records):
+                # The last lines of the snapshot, or something is wrong with these.
+                yield list(self._one_by_one(lines))
+                continue
+            self._crc = zlib.crc32(content, self._crc)
+            self._count += len(lines)
+            self._previous_key = records[-1][0]
+            yield records
+        if not self._is_complete:
+            raise self._damaged(f"ends after line {self._count + 1}")
+
+    def _one_by_one(self, lines: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Split each line, and say which one is wrong."""
+        for at, line in enumerate(lines, 1):
             if line.startswith(b"]"):
-                self._check_trailer(line, count, crc)
+                self._check_trailer(line, is_last=at == len(lines))
                 return
-            crc = crc32(line, crc)
-            count += 1
+            self._crc = zlib.crc32(line, self._crc)
+            self._count += 1
             try:
                 key, rest = split_record(line, 2 if line.endswith(b",\n") else 1)
             except Malformed as error:
-                raise self._damaged(f"line {count + 1}: {error}") from None
-            if key <= previous_key:
-                raise self._damaged(f"line {count + 1}: not in the order of IDs")
+                raise self._damaged(f"line {self._count + 1}: {error}") from None
+            if key <= self._previous_key:
+                raise self._damaged(f"line {self._count + 1}: not in the order of IDs")
             yield key, rest
-            previous_key = key
-        raise self._damaged(f"ends after line {count + 1}")
+            self._previous_key = key
 
     def _decode_header(self, line: bytes) -> SnapshotHeader:
         if not line.endswith(_HEADER_END):
@@ -93,16 +118,24 @@ class SnapshotReader:
         except Malformed as error:
             raise self._damaged(f"line 1: {error}") from None
 
-    def _check_trailer(self, line: bytes, count: int, crc: int) -> None:
+    def _check_trailer(self, line: bytes, *, is_last: bool) -> None:
+        count = self._count
         try:
             trailer = decode_json(b"{" + line.removeprefix(b"],"), _SnapshotTrailer)
         except Malformed as error:
             raise self._damaged(f"line {count + 2}: {error}") from None
-        if trailer.count != count or trailer.crc != f"{crc:08x}" or next(self._lines, None) is not None:
+        is_end = is_last and next(self._lines, None) is None
+        if trailer.count != count or trailer.crc != f"{self._crc:08x}" or not is_end:
             raise self._damaged(f"line {count + 2}: count or CRC does not match")
+        self._is_complete = True
 
     def _damaged(self, where: str) -> DamagedState:
         return DamagedState(f"{self._path}: {where}; {_ADVICE}")
+
+
+def _are_ascending(previous_key: bytes, records: list[tuple[bytes, bytes]]) -> bool:
+    keys = [record[0] for record in records]
+    return previous_key < keys[0] and all(map(lt, keys, islice(keys, 1, None)))
 
 
 _ADVICE = f"put {PREVIOUS_NAME} in its place (nothing is lost by that), or restore a backup (see docs/operations.md)"

@@ -42,16 +42,25 @@ class _Entry:
         self.answers = self.first = b""
         self.count = 0
 
-    def add(self, at: int, addr: str, what: str, listed: int) -> None:
+    def add(self, at: int, addr: str, what: str, listed: int) -> int:
+        """Add an answer; return how many bytes the entry has grown."""
         line = f"{at} {listed} {addr} {what}\n".encode()
+        grown = len(line)
         if self.count < MOST_ANSWERS:
             self.answers += line
             self.count += 1
         else:
-            self.answers = self.answers[self.answers.index(b"\n") + 1 :] + line
-        if self.find(addr) < 0:
-            # Where one daemon adds nodes and another one removes them, addresses pile up here.
-            self.first = self.first[-_ROW.size * (_MOST_ADDRESSES_OF_ONE - 1) :] + _ROW.pack(hash(addr), at)
+            oldest = self.answers.index(b"\n") + 1
+            self.answers = self.answers[oldest:] + line
+            grown -= oldest
+        if self.find(addr) >= 0:
+            return grown
+        if len(self.first) < _MOST_ADDRESSES_OF_ONE * _ROW.size:
+            self.first += _ROW.pack(hash(addr), at)
+            return grown + _ROW.size
+        # Where one daemon adds nodes and another one removes them, addresses pile up here.
+        self.first = self.first[_ROW.size :] + _ROW.pack(hash(addr), at)
+        return grown
 
     def find(self, addr: str) -> int:
         """Return where the row of an address begins; -1 if there is none."""
@@ -76,9 +85,7 @@ class AnswerHistory:
             entry = self._ids[discovery_id] = _Entry()
         else:
             self._ids.move_to_end(discovery_id)
-            self._size -= len(entry.answers) + len(entry.first)
-        entry.add(self._wall_us(), addr, what, listed)
-        self._size += len(entry.answers) + len(entry.first)
+        self._size += entry.add(self._wall_us(), addr, what, listed)
         while len(self._ids) > _MOST_IDS or (self._size > _MOST_BYTES and len(self._ids) > 1):
             _, dropped = self._ids.popitem(last=False)
             self._size -= len(dropped.answers) + len(dropped.first)

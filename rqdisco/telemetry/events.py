@@ -59,25 +59,42 @@ class Events:
             observer(event)
 
 
-def log_event(event: Event) -> None:
-    """Write an event to the log."""
-    if not event.logged:
-        return
-    why = event.why
-    fields: dict[str, object] = {
-        "discovery_id": event.id or None,
-        "addr": event.addr,
-        "peer": event.client,
-        "token": event.token,
-        "request": event.request,
-        "result": event.outcome if why is None else f"{event.outcome}: {why}",
-    }
-    if event.more:
-        fields.update(event.more)
-    # Forgetting and draining cannot be undone; what cannot be decided or written needs attention.
-    is_warning = event.outcome == UNAVAILABLE or (event.kind in _WARNINGS and why is None)
-    level = LogLevel.warn if is_warning else LogLevel.info
-    _log.emit(level, event.kind, **fields)
+class EventLog:
+    """An observer that writes events to the log. `wall` is the wall clock in seconds since 1970."""
+
+    def __init__(self, wall: Callable[[], float], log: Logger = _log) -> None:
+        self._wall = wall
+        self._log = log
+
+    def __call__(self, event: Event) -> None:
+        if not event.logged:
+            return
+        why = event.why
+        # As Logger.emit, without its checks.
+        self._log.observer(
+            {
+                "log_logger": self._log,
+                "log_level": LogLevel.warn if _needs_attention(event) else LogLevel.info,
+                "log_namespace": self._log.namespace,
+                "log_source": None,
+                "log_format": event.kind,
+                "log_time": self._wall(),
+                "discovery_id": event.id or None,
+                "addr": event.addr,
+                "peer": event.client,
+                "token": event.token,
+                "request": event.request,
+                "result": event.outcome if why is None else f"{event.outcome}: {why}",
+                **event.more,
+            }
+        )
+
+
+def _needs_attention(event: Event) -> bool:
+    """Forgetting and draining cannot be undone; what cannot be decided or written may stop many
+    clients.
+    """
+    return event.outcome == UNAVAILABLE or (event.kind in _WARNINGS and event.why is None)
 
 
 class OutcomeCounts:

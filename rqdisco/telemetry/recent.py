@@ -42,8 +42,8 @@ class RecentActivity:
         self._changes: deque[RecentChange] = deque(maxlen=MOST_CHANGES)
 
     def __call__(self, event: Event) -> None:
-        names = _COUNTED.get((event.kind, event.outcome), ())
-        if names:
+        names = _COUNTED.get((event.kind, event.outcome))
+        if names is not None:
             self._go_on()
             for name in names:
                 self._counts[name][-1] += 1

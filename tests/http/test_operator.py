@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from rqdisco.backends.single.limits import Limits
+from rqdisco.http.api.admin import EXPORT_PATIENCE_SECONDS, EXPORTS_AT_ONCE
 from rqdisco.http.server.site import Site, SiteConfig
 from tests.support.connections import Connection, request, unchunked
 from tests.support.daemon import DAY, Daemon, answer_of, create_id, register, shown
@@ -260,14 +261,14 @@ def test_an_export_continues_while_ids_are_forgotten(monkeypatch: pytest.MonkeyP
     ids = [create_id(daemon) for _ in range(250)]
     register(daemon, ids[-1], A)
     operator = Operator(daemon)
-    write = operator.transport.writeSequence
+    write = operator.transport.write
 
-    def write_and_have_enough(data: list[bytes]) -> None:
+    def write_and_have_enough(data: bytes) -> None:
         write(data)
-        if ids[99].encode() in b"".join(data):
+        if ids[99].encode() in data:
             operator.protocol.pauseProducing()
 
-    monkeypatch.setattr(operator.transport, "writeSequence", write_and_have_enough)
+    monkeypatch.setattr(operator.transport, "write", write_and_have_enough)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.clock.advance(0)
     daemon.sweep.startService()
@@ -288,9 +289,41 @@ def test_an_export_waits_for_a_slow_reader_and_ends_with_its_connection() -> Non
     operator = Operator(daemon)
     operator.protocol.dataReceived(request("GET", "/operator/export"))
     operator.protocol.pauseProducing()
+    assert operator.take().endswith(b"\r\n\r\n")
     operator.clock.advance(0)
-    assert operator.transport.value() == b""
+    assert operator.take() == b""
     operator.protocol.resumeProducing()
     assert len(operator.clock.getDelayedCalls()) == 1
     operator.hang_up()
     assert operator.clock.getDelayedCalls() == []
+
+
+def test_exports_beyond_the_most_at_once_wait_in_order_and_those_that_wait_too_long_are_refused() -> None:
+    daemon = Daemon()
+    create_id(daemon)
+    operators = [Operator(daemon) for _ in range(EXPORTS_AT_ONCE + 3)]
+    for operator in operators:
+        operator.protocol.dataReceived(request("GET", "/operator/export"))
+        operator.protocol.pauseProducing()
+    *exporting, waiting, gone, late = operators
+    exporting[0].protocol.resumeProducing()
+    gone.hang_up()
+    daemon.clock.pump([0] * 5)
+    assert exporting[0].take().endswith(b"0\r\n\r\n")
+    waiting.protocol.resumeProducing()
+    daemon.clock.pump([0] * 5)
+    assert waiting.take().endswith(b"0\r\n\r\n")
+    late.protocol.resumeProducing()
+    daemon.clock.pump([0] * 5)
+    assert late.take().endswith(b"0\r\n\r\n")
+    blocked, refused = Operator(daemon), Operator(daemon)
+    for operator in (blocked, refused):
+        operator.protocol.dataReceived(request("GET", "/operator/export"))
+        operator.protocol.pauseProducing()
+    daemon.clock.advance(EXPORT_PATIENCE_SECONDS)
+    answer = refused.take()
+    assert answer.startswith(b"HTTP/1.1 503 too busy\r\n")
+    assert b"\r\nRetry-After: 5\r\n" in answer
+    for operator in (*exporting[1:], blocked):
+        operator.hang_up()
+    assert not daemon.clock.getDelayedCalls()

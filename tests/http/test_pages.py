@@ -18,7 +18,8 @@ from rqdisco.security.tokens import Access, TokenRing, describe
 from rqdisco.telemetry.events import Event
 from tests.http.conftest import Answer, ApiClient
 from tests.support.connections import Server
-from tests.support.daemon import create_id
+from tests.support.daemon import Daemon, create_id
+from tests.support.dns_sockets import Reactor
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 EVERYBODY_ELSE = [None, "*/*", "application/json", "application/json, text/html", "text/html;q=0, */*", "text/plain"]
@@ -221,9 +222,9 @@ async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(api
     assert "must be http://HOST:PORT" in wrong.text
 
 
-@pytest.mark.parametrize("host", ['"><script>', "a b", "x" * 300, "evil.example/path", "[::1", "a@b"])
+@pytest.mark.parametrize("host", ["x" * 300, "a'b", "a,b", "a%22b"])
 @ensureDeferred
-async def test_an_invalid_host_header_appears_on_no_page(api: ApiClient, host: str) -> None:
+async def test_a_host_header_that_names_no_machine_appears_on_no_page(api: ApiClient, host: str) -> None:
     discovery_id = await api.create_id()
     assert f"http://{host}" not in str((await page(api, f"/{discovery_id}", Host=host)).elements)
 
@@ -296,6 +297,32 @@ def test_a_page_of_a_thousand_nodes_delays_nobody() -> None:
     assert b"10.0.3.249:4001" in answer
     assert b"800 more nodes" in answer
     assert min(took) < 0.1
+
+
+def test_pages_are_rendered_one_in_a_turn_and_those_that_wait_too_long_are_refused() -> None:
+    reactor = Reactor()
+    server = Server()
+    daemon = Daemon(clock=reactor, rest=reactor.callLater)
+    server.site.application = daemon.apis.public()
+    asked = [server.connect() for _ in range(6)]
+    statuses = []
+
+    def answer_in_turn() -> None:
+        statuses.append([connection.transport.value()[9:12] for connection in asked].count(b"200"))
+
+    for connection in asked:
+        connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n")
+    for _ in range(3):
+        answer_in_turn()
+        reactor.turn()
+    assert statuses == [1, 2, 3]
+    assert server.connect().send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "not a page"
+    reactor.advance(5.0)
+    late = asked[5].take()
+    assert late.startswith(b"HTTP/1.1 503 too busy\r\n")
+    assert b"\r\nRetry-After: 5\r\n" in late
+    assert b"try again later" in late
+    daemon.deadlines.stop()
 
 
 class TestWithTokens:

@@ -104,7 +104,7 @@ def server() -> ProxiedServer:
 
 def register(discovery_id: str) -> bytes:
     body = b'{"addr": "n1:4001"}'
-    return b"POST /%b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id.encode(), len(body), body)
+    return b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (discovery_id.encode(), len(body), body)
 
 
 def peers(log: list[dict[str, Any]]) -> list[str]:
@@ -191,7 +191,7 @@ def test_stopping_treats_proxied_connections_like_all_others(server: ProxiedServ
     half.send(b"PROX")
     resting.send(text("10.1.2.3") + GET)
     server.daemon.threads.hold = True
-    busy.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+    busy.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
     server.factory.doStop()
     drained = server.site.drain()
     assert resting.closed
@@ -213,7 +213,7 @@ def test_stopping_treats_proxied_connections_like_all_others(server: ProxiedServ
 def test_proxied_connections_that_do_not_end_are_cut(server: ProxiedServer) -> None:
     connection = server.connect()
     server.daemon.threads.hold = True
-    connection.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+    connection.send(text("10.1.2.3") + b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
     server.site.drain()
     server.site.abort_connections()
     assert connection.transport.disconnected

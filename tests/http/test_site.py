@@ -13,6 +13,11 @@ from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
 
 
+def is_bad_request(answer: bytes) -> bool:
+    """Report whether an answer is 400, and the last one."""
+    return answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"\r\nConnection: close\r\n" in answer
+
+
 @pytest.fixture
 def server() -> Server:
     return Server()
@@ -75,6 +80,7 @@ def test_pipelined_requests_are_answered_in_order_and_a_partial_request_after_th
     connection.protocol.dataReceived(CREATE_REQUEST)
     connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + half)
     server.daemon.threads.release_all()
+    connection.turn()
     received = connection.transport.value()
     assert received.count(b"HTTP/1.1 200 OK") == 2
     assert received.index(b"disco_id") < received.index(b"uptime")
@@ -89,7 +95,7 @@ def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None
     connection = server.connect()
     received = connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK")
-    assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert is_bad_request(received[received.rindex(b"HTTP/1.1") :])
     assert connection.closed
 
 
@@ -98,16 +104,17 @@ def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(serv
     server.daemon.threads.hold = True
     connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n" + CREATE_REQUEST)
     server.daemon.threads.release_all()
+    connection.turn()
     received = connection.transport.value()
     assert received.startswith(b"HTTP/1.1 200 OK")
-    assert received.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert is_bad_request(received[received.rindex(b"HTTP/1.1") :])
     assert connection.closed
     server.daemon.deadlines.stop()
 
 
 def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
-    received = server.connect().send(b"POST / HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
-    assert received == b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    received = server.connect().send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+    assert is_bad_request(received)
 
 
 def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +126,7 @@ def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, mon
         connection.protocol.pauseProducing()
 
     monkeypatch.setattr(connection.transport, "write", full)
-    received = connection.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+    received = connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
     assert received.count(b"HTTP/1.1 200 OK") == 1
     assert connection.closed
 
@@ -145,7 +152,9 @@ def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("trusting", [False, True])
-@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"]
+)
 def test_a_client_that_reads_nothing_of_an_answer_is_cut_off_after_half_a_minute(
     head: bytes, trusting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +190,7 @@ def test_a_connection_over_the_limit_of_its_client_replaces_an_idle_one() -> Non
     server.wait(2)
     first.send(CREATE_REQUEST)
     assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200")
-    assert second.transport.disconnected
+    assert second.closed
     assert not first.closed
     assert not other.closed
 
@@ -221,10 +230,9 @@ def test_many_expired_connections_are_cut_a_few_at_a_time() -> None:
     "headers",
     [
         b"X: %b\r\n" % (b"y" * 17_000),
-        b"X" * 17_000,
+        b"X" * 17_000 + b": y\r\n",
         b"".join(b"X-%d: y\r\n" % number for number in range(101)),
         b"".join(b"X-%d: %b\r\n" % (number, b"y" * 1000) for number in range(17)),
-        b"X: y\r\n" + b" folded %b\r\n" % (b"y" * 1000) * 17,
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
@@ -242,7 +250,7 @@ def test_headers_over_their_limits_are_431_and_closed(server: Server, headers: b
 
 def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
     headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 150) for number in range(99))
-    assert server.connect().send(b"GET / HTTP/1.1\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert server.connect().send(b"GET / HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> None:
@@ -252,8 +260,7 @@ def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> N
     chunk = b"x" * 500_000
     for _ in range(99):
         assert connection.send(chunk) == b""
-    kept = connection.protocol.requests[-1].content.getbuffer().nbytes
-    assert kept == MAX_BODY + 1
+    assert connection.protocol.buffered == MAX_BODY + 1
     assert connection.send(chunk).startswith(b"HTTP/1.1 413 request body too large\r\n")
 
 
@@ -261,26 +268,27 @@ def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> N
     "head",
     [
         b"GET / HTTP/1.1\r\nHost: a..b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: " + b"x" * 300 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
         b"GET / HTTP/1.0\r\n\r\n",
         b"GET http://discovery.rqlite.com/ HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
         b"GET http://discovery.rqlite.com HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
     ],
 )
-def test_any_host_header_is_served(server: Server, head: bytes) -> None:
+def test_any_valid_host_is_served(server: Server, head: bytes) -> None:
     assert b" 200 OK\r\n" in server.connect().send(head)
 
 
 @pytest.mark.parametrize(
     ("target", "status"),
-    [(b"/\xff\xfe", 404), (b"/%ff%fe", 404), (b"*", 404), (b"host:443", 404), (b"/%", 404), (b"/a%2Fb", 404)],
+    [(b"/\xff\xfe", 400), (b"/%ff%fe", 404), (b"*", 400), (b"host:443", 400), (b"/%", 404), (b"/a%2Fb", 404)],
 )
 def test_strange_targets_are_answered_without_a_traceback(server: Server, target: bytes, status: int) -> None:
-    for method in (b"GET", b"OPTIONS", b"CONNECT"):
+    received = server.connect().send(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+    for method in (b"OPTIONS", b"CONNECT"):
         received = server.connect().send(method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert received.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.1 400 "))
+        assert received.startswith((b"HTTP/1.1 204 ", b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
 
 
 def test_methods_are_case_sensitive(server: Server) -> None:
@@ -292,7 +300,7 @@ def test_a_body_is_never_parsed_as_a_form(server: Server, content_type: bytes) -
     connection = server.connect()
     discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
     received = connection.send(
-        b'POST /%b HTTP/1.1\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
+        b'POST /%b HTTP/1.1\r\nHost: h\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
         % (discovery_id, content_type)
     )
     assert received.endswith(b'"nodes": ["a:1"]}')
@@ -329,7 +337,7 @@ def test_stopping_closes_idle_connections_and_answers_requests_that_arrived(serv
     drained = server.site.drain()
     assert resting.closed
     assert not any(each.closed for each in (busy, half, new))
-    assert new.send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was in flight"
+    assert new.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").startswith(b"HTTP/1.1 200 OK"), "it was in flight"
     assert new.closed
     server.clock.advance(1.1)
     assert half.closed
@@ -367,8 +375,8 @@ def test_connections_that_do_not_end_are_cut(server: Server) -> None:
 REQUESTS = st.sampled_from(
     [
         CREATE_REQUEST,
-        b"GET / HTTP/1.1\r\n\r\n",
-        b'POST /x HTTP/1.1\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b'POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
         b"\r\n",
         b"Transfer-Encoding: chunked\r\n",
         b"Content-Length: -1\r\n\r\n",

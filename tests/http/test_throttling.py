@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from rqdisco.core.records import Node
+from rqdisco.http.requests.request import Request
+from rqdisco.http.server.connection import Application
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledApplication
 from rqdisco.service.options import DaemonOptions
@@ -18,6 +21,19 @@ OTHER = "198.51.100.8"
 SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+class Working:
+    """An application whose requests take CPU time of a server."""
+
+    def __init__(self, server: Server, application: Application) -> None:
+        self._server = server
+        self._application = application
+        self.max_body = application.max_body
+
+    def handle(self, request: Request) -> None:
+        self._server.cpu += self._server.work
+        self._application.handle(request)
+
+
 class Server:
     """A site in memory with a limited rate of requests and created IDs."""
 
@@ -25,7 +41,10 @@ class Server:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
-        self.throttled = ThrottledApplication(self.daemon.apis.public(), self.clock, rate, self._count)
+        # The CPU time of the thread so far, and what each request takes of it.
+        self.cpu = self.work = 0.0
+        working = Working(self, self.daemon.apis.public())
+        self.throttled = ThrottledApplication(working, self.clock, rate, lambda: self.cpu, self._count)
         self.site = Site(self.throttled, self.clock, SiteConfig(), lambda: 0.0)
         self.discovery_id = create_id(self.daemon).encode()
 
@@ -126,6 +145,98 @@ def test_clients_do_not_wait_for_each_other() -> None:
     assert answered(server.show(OTHER)) == 200
 
 
+PAGE = b"GET /%b HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n"
+
+
+def page(server: Server) -> Connection:
+    connection = server.connect()
+    connection.protocol.dataReceived(PAGE % server.discovery_id)
+    return connection
+
+
+def delay(server: Server) -> float:
+    """Return the seconds that the client's next request would wait."""
+    return max(bucket.take(CLIENT, patience=-1) for bucket in (server.throttled._steady, server.throttled._burst))
+
+
+@pytest.mark.parametrize(("milliseconds", "units"), [(0.1, 1), (1, 1), (2, 20), (50, 500)])
+def test_a_request_that_takes_long_is_repaid_by_the_requests_after_it(milliseconds: float, units: int) -> None:
+    server = Server(rate=1000)
+    server.spend()
+    server.clock.advance(0.01)
+    server.work = milliseconds / 1000
+    connection = server.show()
+    assert answered(connection) == 200, "it begins while there is anything left"
+    server.work = 0.0
+    assert delay(server) == pytest.approx(max(0, units - 9) / 1000)
+    assert answered(server.show(OTHER)) == 200
+
+
+def test_a_delayed_request_is_charged_for_its_time_too() -> None:
+    server = Server(rate=1000)
+    server.spend()
+    server.work = 0.05
+    waiting = server.show()
+    server.clock.advance(0.01)
+    assert answered(waiting) == 200
+    server.work = 0.0
+    assert delay(server) == pytest.approx(0.491)
+
+
+def test_a_client_never_waits_for_longer_than_five_seconds_for_what_it_took() -> None:
+    server = Server(rate=1000)
+    server.work = 60.0
+    server.show()
+    server.work = 0.0
+    refused = server.show()
+    server.clock.advance(1)
+    assert answered(refused) == 503
+    server.clock.advance(4.1)
+    assert answered(server.show()) == 200
+
+
+def test_a_page_costs_fifty_lookups_and_a_large_one_more() -> None:
+    server = Server(rate=1000)
+    server.spend()
+    server.clock.advance(0.01)
+    assert answered(page(server)) == 200
+    assert delay(server) == pytest.approx(0.041)
+    server.clock.advance(0.051)
+    for number in range(200):
+        register(server.daemon, server.discovery_id.decode(), f"10.0.0.{number}:4001")
+    document = page(server).transport.value().partition(b"\r\n\r\n")[2]
+    assert len(document) > 50 * 1024
+    assert delay(server) == pytest.approx((len(document) / 1024 - 10) / 1000)
+
+
+def test_many_pages_at_once_are_charged_before_they_are_rendered() -> None:
+    server = Server(rate=1000)
+    asked = [page(server) for _ in range(1000)]
+    server.clock.advance(0)
+    assert [answered(each) for each in asked].count(200) <= 2
+    server.clock.pump([0.05] * 21)
+    assert [answered(each) for each in asked].count(200) < 150
+    assert [answered(each) for each in asked].count(503) > 800
+
+
+def test_events_are_charged_to_their_watcher_as_they_are_sent() -> None:
+    server = Server(rate=1000)
+    watcher = server.connect()
+    for number in range(800):
+        register(server.daemon, server.discovery_id.decode(), f"10.0.{number >> 8}.{number & 255}:4001")
+    watcher.protocol.dataReceived(b"GET /%b/events HTTP/1.1\r\nHost: h\r\n\r\n" % server.discovery_id)
+    size = len(watcher.take())
+    server.spend()
+    for number in range(4):
+        register(server.daemon, server.discovery_id.decode(), f"10.1.0.{number}:4001")
+        server.clock.advance(0.25)
+    count = 0
+    while not server.throttled._steady.take(CLIENT):
+        count += 1
+    # The request itself has paid for one unit.
+    assert count == 1000 - math.ceil(5 * (0.25 + size / 65536) - 1)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_the_local_host_is_not_limited(host: str) -> None:
     server = Server()
@@ -188,7 +299,7 @@ def test_keys_that_create_ids_count_too_and_existing_ones_do_not(query: bytes) -
 
     def put(key: bytes) -> bytes:
         body = b'{"addr": "n1:4002"}'
-        head = b"PUT /v1/kv/%b/leader%b HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, query, len(body))
+        head = b"PUT /v1/kv/%b/leader%b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (key, query, len(body))
         return connection.send(head + body)
 
     for number in range(10):
@@ -208,7 +319,7 @@ def test_a_claim_under_an_unknown_created_id_creates_nothing_and_is_not_counted_
 
     def claim(key: bytes) -> bytes:
         return connection.send(
-            b"PUT /v1/kv/%b/leader?cas=0 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (key, len(body)) + body
+            b"PUT /v1/kv/%b/leader?cas=0 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (key, len(body)) + body
         )
 
     for _ in range(20):

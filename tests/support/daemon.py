@@ -104,6 +104,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "pid": 1,
         "boot_id": "boot-a",
         "uptime": clock.seconds,
+        "cpu": lambda: 0.0,
         "random": random.randbytes,
         "jitter": lambda: random.uniform(0.9, 1.1),
         "call_soon": lambda call: call(),
@@ -136,6 +137,7 @@ class Daemon:
         reserve: int | None = 0,
         unused_days: float | None = None,
         max_watchers: int = 2000,
+        rest: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call(),
     ) -> None:
         self.disk = disk or ModelDisk()
         self.clock = clock or Clock()
@@ -184,6 +186,7 @@ class Daemon:
             HTTPContext(
                 directory=self.directory,
                 clock=self.clock,
+                rest=rest,
                 wall_us=self.wall_us,
                 deadlines=self.deadlines,
                 telemetry=self.telemetry,

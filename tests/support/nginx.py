@@ -43,6 +43,7 @@ http {{
             proxy_buffering off;
             proxy_next_upstream off;
             proxy_ignore_client_abort on;
+            {more}
         }}
     }}
 }}
@@ -50,13 +51,13 @@ http {{
 
 
 class Nginx:
-    """A running nginx."""
+    """A running nginx. `more` are further directives for what it passes on."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, more: str = "") -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
             file = directory / "nginx.conf"
-            file.write_text(_CONFIG.format(directory=directory, port=port, listener=self.port))
+            file.write_text(_CONFIG.format(directory=directory, port=port, listener=self.port, more=more))
             self.process = subprocess.Popen(
                 ["nginx", "-p", str(directory), "-c", str(file), "-e", str(directory / "error.log")],
                 stdin=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
-from rqdisco.telemetry.events import Events, log_event
+from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
@@ -110,9 +110,10 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         HTTPContext(
             directory=directory,
             clock=clock,
+            rest=lambda seconds, call: call(),
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
-            telemetry=RequestTelemetry(Events(log_event)),
+            telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US / 1e6))),
             health=Health(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),

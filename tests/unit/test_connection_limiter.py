@@ -111,3 +111,13 @@ def test_the_limit_is_never_exceeded(steps: list[tuple[str | None, bool, int]], 
             assert sum(host == one for _, host in inside) <= most_each
         assert sum(host is not None and host.startswith("2001") for _, host in inside) <= most_each
         assert not any(guest.is_cut and guest.is_busy for guest, _ in inside)
+
+
+def test_a_proxy_that_acts_for_many_clients_has_no_limit_of_its_own() -> None:
+    proxy = "10.9.0.1"
+    limiter = ConnectionLimiter(5, 2, CLOCK.seconds, lambda host: host == proxy)
+    connections = guests(limiter, proxy, 4)
+    assert not limiter.is_closed_to(proxy)
+    assert not any(guest.is_cut for guest in connections)
+    guests(limiter, "198.51.100.7", 2)
+    assert [guest.is_cut for guest in connections] == [True, False, False, False], "the total is for all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rqdisco.core import codec
+from rqdisco.core.errors import DamagedState
 from rqdisco.core.records import Grant, Leader, Node, Record, UnreportedClaim
 from rqdisco.storage.memory import Store
 from rqdisco.storage.snapshot import SnapshotHeader, SnapshotReader, encode_snapshot
@@ -180,6 +182,34 @@ def test_a_snapshot_marks_an_unreported_claim() -> None:
     lines = dict(SnapshotReader(disk, STATE / "s").records())
     waits = codec.decode_record(codec.join_record(b"Waits_9", lines[b"Waits_9"]))
     assert waits.unreported == UnreportedClaim(times=1, since=1_795_000_000_000)
+
+
+def snapshot_of(count: int, change: Callable[[list[bytes]], object]) -> ModelDisk:
+    """Write a snapshot of many records, whose lines `change` has changed."""
+    lines = [codec.encode_record(Record(id=f"{n:06}", owner="0" * 16, version=n, created_at=n)) for n in range(count)]
+    change(lines)
+    disk = ModelDisk()
+    disk.make_directory(STATE)
+    header = SnapshotHeader(segment=1, crc=2, boot=3, boot_id="b", last_version=4)
+    disk.create(STATE / "s").write(b"".join(encode_snapshot(header, lines)))
+    return disk
+
+
+def test_a_large_snapshot_is_read_in_batches_that_hold_every_record_once() -> None:
+    batches = list(SnapshotReader(snapshot_of(4500, lambda _: None), STATE / "s").batches())
+    assert len(batches) > 2
+    assert [key for batch in batches for key, _ in batch] == [b"%06d" % number for number in range(4500)]
+
+
+@pytest.mark.parametrize("at", [1, 1999, 2000, 2001, 3999, 4499])
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [(b'{"id":"000000","home":"' + b"0" * 16 + b'"}', "not in the order of IDs"), (b"{}", "not a record")],
+)
+def test_the_line_that_is_wrong_in_a_large_snapshot_is_named(at: int, line: bytes, why: str) -> None:
+    disk = snapshot_of(4500, lambda lines: lines.__setitem__(at, line))
+    with pytest.raises(DamagedState, match=f"line {at + 2}: {why}"):
+        list(SnapshotReader(disk, STATE / "s").records())
 
 
 def test_unknown_fields_of_newer_peers_are_preserved() -> None:

@@ -32,6 +32,7 @@ PURE = {
     "backends.gossip.transport.seals",
     "backends.single.version_ages",
     "dns.zone",
+    "http.server.forwarded",
     "limits.connection_limiter",
     "limits.event_sampler",
     "limits.log_throttle",
@@ -68,7 +69,7 @@ PRIVATE_IN_TWISTED = {
 # The floors of the package, from the ground up. A package may import from the floors below it and
 # from itself.
 FLOORS = [
-    {"", "core", "twisted_compat"},
+    {"", "core", "coroutines", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
     {"storage"},
     {"backends"},

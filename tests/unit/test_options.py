@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ def test_the_defaults_are_loopback_and_a_state_directory_here() -> None:
     assert config.limits.create_named
     assert config.unused_days is None
     assert config.hosts == ()
+    assert config.trusted_proxies == ()
+    assert config.idle_timeout == 75.0
 
 
 def test_systemds_state_directory_is_the_default_where_there_is_one() -> None:
@@ -67,7 +70,9 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--dns-aliases=a,B:http c",
         "--dns-nameserver=NS1.example.",
         "--dns-rate=0",
+        "--idle-timeout=620",
     )
+    assert config.idle_timeout == 620
     assert config.listen == ("tcp:1", "unix:/x")
     assert config.hosts == ("disco.example", "fd00::1")
     assert (config.limits.retry_window_ms, config.limits.max_ids, config.limits.max_nodes) == (500, 1, 2)
@@ -150,6 +155,7 @@ ENVIRONMENT = {
     "RQDISCO_DNS_ALIASES": "a",
     "RQDISCO_DNS_NAMESERVER": "ns1.x",
     "RQDISCO_DNS_RATE": "5",
+    "RQDISCO_IDLE_TIMEOUT": "620",
 }
 
 
@@ -163,6 +169,7 @@ def test_every_option_can_be_given_in_the_environment() -> None:
     assert config.dns is not None
     assert (len(config.dns.addresses), config.dns.zone.name, config.dns.nameserver) == (2, "x", "ns1.x")
     assert (len(config.dns.zone.services), config.dns.rate) == (3, 5.0)
+    assert config.idle_timeout == 620
 
 
 def test_no_option_is_left_out_of_the_environment() -> None:
@@ -277,4 +284,28 @@ def test_meaningless_probe_options_are_refused(
     with pytest.raises(SystemExit) as refused:
         parse(*arguments)
     assert refused.value.code == 64
+    assert why in capsys.readouterr().err
+
+
+def test_trusted_proxies_are_networks_or_single_addresses() -> None:
+    networks = [ipaddress.ip_network(text) for text in ("10.0.0.0/28", "192.0.2.1/32", "2001:db8::/64")]
+    assert parse("--trusted-proxy=10.0.0.0/28", "--trusted-proxy", "192.0.2.1").trusted_proxies == tuple(networks[:2])
+    assert parse(RQDISCO_TRUSTED_PROXY="10.0.0.0/28 192.0.2.1 2001:db8::/64").trusted_proxies == tuple(networks)
+    assert parse("--trusted-proxy=192.0.2.1", RQDISCO_TRUSTED_PROXY="10.0.0.0/28").trusted_proxies == (networks[1],)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "why"),
+    [
+        ("10.0.0.1/28", "host bits"),
+        ("nginx", "trusted-proxy"),
+        ("::ffff:10.0.0.0/104", "write it as an IPv4 address"),
+        ("0.0.0.0/0", "each client could claim to be any other"),
+        ("::/0", "each client could claim to be any other"),
+    ],
+)
+def test_a_network_that_cannot_be_trusted_is_refused(cidr: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(f"--trusted-proxy={cidr}")
+    assert end.value.code == 64
     assert why in capsys.readouterr().err

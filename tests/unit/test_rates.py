@@ -23,6 +23,48 @@ def test_a_source_without_tokens_waits_and_waiting_sources_continue_in_order() -
     assert [buckets.take("a") for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
 
 
+def test_a_costly_request_starts_while_there_is_a_token_and_is_repaid_at_the_rate() -> None:
+    clock = Clock()
+    buckets = Buckets(10, 3, clock.seconds)
+    assert buckets.take("a", cost=21) == 0
+    assert buckets.take("a") == pytest.approx(1.9)
+    clock.advance(1.9)
+    assert buckets.take("a") == 0
+    buckets.charge("a", 20)
+    assert buckets.take("a", patience=5) == pytest.approx(2.1)
+    assert buckets.take("a", patience=5) == pytest.approx(2.2), "the one before has reserved its token"
+    assert buckets.take("b") == 0
+
+
+def test_charges_take_a_bucket_no_deeper_than_its_debt_may_be() -> None:
+    clock = Clock()
+    buckets = Buckets(10, 3, clock.seconds, most_debt=50)
+    buckets.charge("a", 1_000_000)
+    buckets.charge("a", 1_000_000)
+    assert buckets.take("a", patience=6) == pytest.approx(5.1)
+    buckets.charge("a", 1)
+    assert buckets.take("a") == pytest.approx(5.2), "what waiting requests reserved is kept"
+    clock.advance(60)
+    assert [buckets.take("a") for _ in range(4)] == pytest.approx([0, 0, 0, 0.1])
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(1, 500), st.floats(0, 500)), min_size=1, max_size=60))
+def test_in_the_long_run_nobody_spends_more_than_the_bucket_the_rate_and_one_request(
+    requests: list[tuple[float, float, float]],
+) -> None:
+    clock = Clock()
+    rate, most = 100.0, 50.0
+    buckets = Buckets(rate, most, clock.seconds)
+    spent = last = 0.0
+    for gap, known, measured in requests:
+        clock.advance(gap)
+        if buckets.take("a", cost=known) == 0:
+            buckets.charge("a", measured)
+            last = known + measured
+            spent += last
+        assert spent <= most + clock.seconds() * rate + last + 1e-6
+
+
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=80), st.floats(0.1, 50), st.floats(0, 20), st.floats(0, 3))
 def test_no_period_lets_through_more_than_the_bucket_and_the_rate_allow(
     gaps: list[float], rate: float, most: float, patience: float

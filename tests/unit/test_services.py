@@ -278,6 +278,17 @@ def test_warnings_and_worse_are_written_at_once_with_their_traceback() -> None:
     assert "ValueError: broken" in json.loads(line)["event"]
 
 
+def test_a_value_that_cannot_be_shown_hides_no_other_line() -> None:
+    log = Log(as_json=True)
+    for addr in ("a:1", "\ud800", "b:1"):
+        log.logger.info("registration", addr=addr)
+    log.clock.advance(0)
+    log.clock.advance(0.1)
+    first, second, dropped = log.lines
+    assert [json.loads(line)["addr"] for line in (first, second)] == ["a:1", "b:1"]
+    assert dropped == "1 log lines dropped"
+
+
 def test_a_log_that_cannot_be_written_stops_nothing() -> None:
     log = Log(as_json=True)
     log.paper.broken = True

@@ -30,10 +30,13 @@ from rqdisco.http.requests.runner import (
     route,
     unsupported_method,
 )
+from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
-from rqdisco.storage.shielding import shielded
 from rqdisco.telemetry.counters import Route
 
+# Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
+EXPORTS_AT_ONCE = 4
+EXPORT_PATIENCE_SECONDS = 5.0
 _ROUTES: dict[bytes, Route] = {
     path.encode(): ("operator", path)
     for path in (
@@ -94,6 +97,7 @@ class OperatorAPI:
         self._clock = clock
         self._runner = runner
         self._log = Logger()
+        self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
     def application(self) -> ApiApplication:
         """The application of all paths below `/operator`."""
@@ -106,9 +110,17 @@ class OperatorAPI:
         except (RequestRefused, MethodNotAllowed) as error:
             return self._runner.refuse(Failure(error))
         self._log.info("export", peer=request.client, token=_name(token))
-        stream = ExportStream(request, self._directory, self._clock)
-        stream.begin()
+        exporting = Deferred.fromCoroutine(self._export(request))
+        request.on_abandoned(exporting.cancel)
+        exporting.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
         return None
+
+    async def _export(self, request: Request) -> None:
+        """Write an export. Raises TooBusy."""
+        async with self._exports.take():
+            stream = ExportStream(request, self._directory, self._clock)
+            stream.begin()
+            await stream.done
 
     @route(app, "/operator/import")
     def import_(self, request: Request) -> EventualResponse:
@@ -122,12 +134,12 @@ class OperatorAPI:
     @route(app, "/operator/peers/forget")
     def forget(self, request: Request) -> EventualResponse:
         """`POST {"name": NAME}`: forget a peer that is lost for good."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._forget))
+        return self._runner.run_to_end(self._admitted(request, "POST", self._forget))
 
     @route(app, "/operator/drain")
     def drain(self, request: Request) -> EventualResponse:
         """`POST {"to": NAME}`, or `{}`: hand over this daemon's IDs to another peer."""
-        return self._run_to_end(request, self._admitted(request, "POST", self._drain))
+        return self._runner.run_to_end(self._admitted(request, "POST", self._drain))
 
     def _unknown(self, request: Request) -> EventualResponse:
         return self._runner.run(self._refuse(request, _no_such_resource()))
@@ -151,12 +163,6 @@ class OperatorAPI:
     ) -> Response:
         """Run a handler with the caller's token, after checking both."""
         return await handle(request, self._admit(request, method))
-
-    def _run_to_end(self, request: Request, handler: Handler) -> EventualResponse:
-        """Run a handler without a deadline, and finish it even if the client is gone: operators
-        wait, and half an operation would need repair.
-        """
-        return shielded(Deferred.fromCoroutine(handler)).addErrback(self._runner.refuse)
 
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:

@@ -45,6 +45,7 @@ _RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
 _KINDS = {b"POST": "registration", b"DELETE": "removal"}
 _SERVICE: Route = ("discovery", "/")
 _RECORD: Route = ("discovery", "/ID")
+_decode_node = msgspec.json.Decoder(Node).decode
 
 
 class _RegistrationBody(msgspec.Struct):
@@ -199,7 +200,8 @@ class DiscoveryAPI:
     async def _remove(self, request: Request, discovery_id: str, token: Token | None) -> Response:
         with Attempt(self._runner, "removal", request, discovery_id, token) as attempt:
             await self._directory.look_up(discovery_id)
-            outcome = await self._directory.remove(discovery_id, _addr(self._body(request), attempt))
+            body = _decoded(self._runner.body(request))
+            outcome = await self._directory.remove(discovery_id, _addr(body, attempt))
             attempt.result = "removed" if outcome.removed else "absent"
             if outcome.removed and attempt.addr is not None:
                 self._history.forget(discovery_id, attempt.addr)
@@ -220,7 +222,8 @@ class DiscoveryAPI:
         """Decode the node of a registration. Raises BadRequest, BodyTooLarge, InvalidValue,
         MisleadingAddress.
         """
-        body = self._body(request)
+        content = self._runner.body(request)
+        body = _decoded_node(content) or _decoded(content)
         node = Node(
             addr=_addr(body, attempt),
             raft_addr=None if body.raft_addr is None else check_text("raft_addr", body.raft_addr),
@@ -228,12 +231,6 @@ class DiscoveryAPI:
         )
         self._runner.check_reachable(node.addr, attempt)
         return node
-
-    def _body(self, request: Request) -> _RegistrationBody:
-        body = _decoded(self._runner.body(request))
-        if body.addr is msgspec.UNSET:
-            raise BadRequest("address not specified")
-        return body
 
 
 def _kind_of(request: Request) -> str:
@@ -244,8 +241,16 @@ def _kind_of(request: Request) -> str:
     return "request" if b"/" in name else _KINDS.get(request.method, "request")
 
 
+def _decoded_node(content: bytes) -> Node | None:
+    """Decode a JSON object whose members are of the right types; return None for any other body."""
+    try:
+        return _decode_node(content.decode())
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
 def _decoded(content: bytes) -> _RegistrationBody:
-    """Decode a JSON object; unknown members are ignored.
+    """Decode a JSON object with an address; unknown members are ignored. Raises BadRequest.
 
     msgspec refuses a lone surrogate or a huge number anywhere. The standard library accepts them,
     so that the error names the member at fault.
@@ -253,11 +258,17 @@ def _decoded(content: bytes) -> _RegistrationBody:
     try:
         text = content.decode()
         try:
-            return msgspec.json.decode(text, type=_RegistrationBody)
+            body = msgspec.json.decode(text, type=_RegistrationBody)
         except msgspec.DecodeError:
-            members = json.loads(text, parse_constant=_no_constant)
+            body = _picked(json.loads(text, parse_constant=_no_constant))
     except (ValueError, RecursionError):
         raise BadRequest("bad request body") from None
+    if body.addr is msgspec.UNSET:
+        raise BadRequest("address not specified")
+    return body
+
+
+def _picked(members: object) -> _RegistrationBody:
     if not isinstance(members, dict):
         raise BadRequest("bad request body")
     return _RegistrationBody(**{name: members[name] for name in _RegistrationBody.__struct_fields__ if name in members})
@@ -267,7 +278,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _addr(body: _RegistrationBody, attempt: Attempt) -> str:
+def _addr(body: Node | _RegistrationBody, attempt: Attempt) -> str:
     addr = check_text("address", body.addr)
     attempt.addr = addr
     return addr

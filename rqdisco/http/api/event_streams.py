@@ -23,9 +23,12 @@ from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.requests.runner import ApiRunner, send, unsupported_method
+from rqdisco.limits.traffic_budget import TrafficBudget
 
 MAX_WATCHERS_PER_ID = 1000
 HEARTBEAT_SECONDS = 15
+# Of all events of a daemon.
+BYTES_PER_SECOND = 16_000_000
 _PATH = re.compile(rb"/+([^/%]+)/+events/*\Z")
 _ROUTE = ("discovery", "/ID/events")
 
@@ -43,6 +46,7 @@ class EventStreams:
     def __init__(self, context: HTTPContext, runner: ApiRunner, encode: Callable[[View], bytes]) -> None:
         self.directory = context.directory
         self.clock = context.clock
+        self.budget = TrafficBudget(BYTES_PER_SECOND, context.clock.seconds)
         self.encode = encode
         self._runner = runner
         self._max_watchers = context.limits.max_watchers

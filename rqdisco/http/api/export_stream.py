@@ -15,6 +15,7 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import ExportEncoder
+from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 
@@ -25,7 +26,9 @@ _log = Logger()
 
 @implementer(IPushProducer)
 class ExportStream:
-    """Writes an export as fast as the client reads it, a few records at a time."""
+    """Writes an export as fast as the client reads it, a few records at a time. `done` fires at its
+    end, or when the client is gone.
+    """
 
     def __init__(self, request: Request, directory: Directory, clock: IReactorTime) -> None:
         self._request = request
@@ -35,6 +38,7 @@ class ExportStream:
         self._encoder = ExportEncoder(0)
         self._next: IDelayedCall | None = None
         self._is_busy = self._is_paused = self._is_done = False
+        self.done: Deferred[None] = Deferred()
 
     def begin(self) -> None:
         """Start to write."""
@@ -82,6 +86,7 @@ class ExportStream:
             return
         if part is not None:
             self._request.write(part)
+            self._request.charge(export_cost(len(part)))
             if not self._is_paused:
                 self.resumeProducing()
             return
@@ -98,3 +103,5 @@ class ExportStream:
     def _end(self) -> None:
         self._is_done = True
         self.pauseProducing()
+        if not self.done.called:
+            self.done.callback(None)

@@ -16,12 +16,17 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
+from rqdisco.http.requests.costs import event_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
+from rqdisco.limits.traffic_budget import TrafficBudget
 
-# Changes within this time after an event are sent together in the next one.
-PAUSE_SECONDS = 0.1
+# Changes within this time after an event are sent together in the next one; where events are large
+# or watchers many, within a longer one.
+PAUSE_SECONDS = 0.25
+# An event is sent to this many watchers in one turn of the reactor, or to fewer if it is large.
 _SENT_PER_TURN = 100
+_BYTES_PER_TURN = 1 << 20
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     # Tells proxies not to buffer.
@@ -38,6 +43,7 @@ class Streams(Protocol):
 
     directory: Directory
     clock: IReactorTime
+    budget: TrafficBudget
 
     @property
     def encode(self) -> Callable[[View], bytes]:
@@ -81,6 +87,7 @@ class Watcher:
         if not (self.is_gone or self._is_paused or self.last_event_id == self._watched.event_id):
             self.last_event_id = self._watched.event_id
             self._request.write(self._watched.event)
+            self._request.charge(event_cost(len(self._watched.event)))
 
     def send_heartbeat(self) -> None:
         """Show the client that the connection is alive; end it if the client may no longer watch or
@@ -134,7 +141,7 @@ class WatchedID:
         self._lookup: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._sending: IDelayedCall | None = None
-        self._looked_up_at = self._clock.seconds() - PAUSE_SECONDS
+        self._pause_ends = self._clock.seconds()
         self.event_id = self.event = b""
         self._encode(record)
         self._stop_watching = streams.directory.watch(self._id, self.refresh)
@@ -155,11 +162,11 @@ class WatchedID:
     def refresh(self) -> None:
         """Look up the record soon: it may have changed."""
         if self._timer is None and self._lookup is None:
-            wait = self._looked_up_at + PAUSE_SECONDS - self._clock.seconds()
+            wait = self._pause_ends - self._clock.seconds()
             self._timer = self._clock.callLater(max(0.0, wait), self._start_lookup)
 
     def _start_lookup(self) -> None:
-        self._timer, self._looked_up_at = None, self._clock.seconds()
+        self._timer, self._pause_ends = None, self._clock.seconds() + PAUSE_SECONDS
         self._lookup = lookup = Deferred.fromCoroutine(self._look_up())
         lookup.addErrback(self._log_failure)
         if lookup.called:
@@ -175,8 +182,9 @@ class WatchedID:
                 watcher.end()
             return
         self._lookup = None
-        self._encode(record)
-        if self.watchers:
+        if self._encode(record) and self.watchers:
+            size = len(self.event) * len(self.watchers)
+            self._pause_ends = self._clock.seconds() + self._streams.budget.pause(self._id, size, PAUSE_SECONDS)
             self._unsent = deque(self.watchers)
             if self._sending is None:
                 self._send()
@@ -187,16 +195,20 @@ class WatchedID:
             # The daemon answers from its own copy without asking others, so this is a bug.
             self._log.failure("lookup for watchers failed", failure, discovery_id=self._id)
 
-    def _encode(self, record: View) -> None:
+    def _encode(self, record: View) -> bool:
+        """Encode the event; report whether it is a new one."""
         data = self._streams.encode(record)
         event_id = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
-        if event_id != self.event_id:
-            self.event_id, self.event = event_id, b"id: %b\ndata: %b\n\n" % (event_id, data)
+        if event_id == self.event_id:
+            return False
+        self.event_id, self.event = event_id, b"id: %b\ndata: %b\n\n" % (event_id, data)
+        return True
 
     def _send(self) -> None:
         """Send to some watchers now, to the others in later turns of the reactor."""
         self._sending = None
-        for _ in range(min(_SENT_PER_TURN, len(self._unsent))):
+        most = max(1, min(_SENT_PER_TURN, _BYTES_PER_TURN // len(self.event)))
+        for _ in range(min(most, len(self._unsent))):
             self._unsent.popleft().send_event()
         if self._unsent and self.watchers:
             self._sending = self._clock.callLater(0, self._send)

@@ -26,9 +26,13 @@ def client_host(request: Request) -> str | None:
     A client that reaches the daemon through a UNIX socket, through the loopback interface or from
     the address that it connects to is on this machine. A proxy that speaks the PROXY protocol is
     trusted, and names the client. If the client is on the proxy's own machine, the result is
-    THIS_MACHINE when the proxy runs here, and None otherwise. Headers of other proxies are not
-    trusted.
+    THIS_MACHINE when the proxy runs here, and None otherwise. A proxy whose headers are trusted
+    names the client in them; never as a part of this machine, since it may pass on what a client
+    sent. Headers of other proxies are not trusted.
     """
+    forwarded = request.forwarded
+    if forwarded is not None:
+        return None if forwarded.is_proxy else forwarded.host
     connection = request.connection
     client, reached = _ip_of(request.client), _ip_of(connection.reached)
     proxy = connection.proxy
@@ -36,7 +40,7 @@ def client_host(request: Request) -> str | None:
         if _is_forwarded(request):
             return None
         return THIS_MACHINE if _is_same_machine(client, reached) else client
-    if client is None or _is_forwarded(request, client):
+    if client is None or not connection.names_client or _is_forwarded(request, client):
         return None
     if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE

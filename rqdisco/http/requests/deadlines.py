@@ -5,14 +5,22 @@ answer for ever (P4).
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
+class Cancellable(Protocol):
+    """What may take too long."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+
 class Deadlines:
-    """Cancels Deferreds that have not fired `seconds` after `watch` received them.
+    """Cancels what is not over `seconds` after `watch` received it.
 
     All deadlines are equally far away, so they pass in the order in which they were set.
     """
@@ -20,20 +28,19 @@ class Deadlines:
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
-        # Any: results do not matter here, and Deferred is invariant.
-        self._watched: deque[tuple[float, Deferred[Any]]] = deque()
+        self._watched: deque[tuple[float, Cancellable]] = deque()
         self._timer: IDelayedCall | None = None
 
     def now(self) -> float:
         """The current time of the clock, in seconds."""
         return self._clock.seconds()
 
-    def watch(self, deferred: Deferred[Any]) -> None:
-        """Cancel `deferred` at its deadline, unless it fires before."""
-        # Fired ones would otherwise stay in memory until their deadline.
-        while self._watched and self._watched[0][1].called:
+    def watch(self, running: Cancellable) -> None:
+        """Cancel `running` at its deadline, unless it is over before."""
+        # What is over would otherwise stay in memory until its deadline.
+        while self._watched and self._watched[0][1].is_over:
             self._watched.popleft()
-        self._watched.append((self._clock.seconds() + self._seconds, deferred))
+        self._watched.append((self._clock.seconds() + self._seconds, running))
         if self._timer is None:
             self._timer = self._clock.callLater(self._seconds, self._sweep)
 
@@ -47,7 +54,7 @@ class Deadlines:
     def _sweep(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        while self._watched and (self._watched[0][1].called or self._watched[0][0] <= now):
+        while self._watched and (self._watched[0][1].is_over or self._watched[0][0] <= now):
             self._watched.popleft()[1].cancel()
         if self._watched:
             self._timer = self._clock.callLater(self._watched[0][0] - now, self._sweep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,7 +14,7 @@ from rqdisco.core.records import Leader, Node, Record
 from rqdisco.core.views import View
 from rqdisco.probes.probe_state import NodeStatus
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 # Without a time zone, so that none is formatted.
 _EPOCH = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
 
@@ -63,6 +64,15 @@ class ClaimDocument(msgspec.Struct):
     answered: int
 
 
+class _Standing(msgspec.Struct):
+    """The last members of a full document, most of which few records have."""
+
+    leader: LeaderDocument | UnsetType = UNSET
+    orphaned: bool | UnsetType = UNSET
+    claim: ClaimDocument | UnsetType = UNSET
+    two_leaders: Leaders | UnsetType = UNSET
+
+
 class FullDocument(LegacyDocument):
     """A record with everything known of its nodes, and its leader."""
 
@@ -91,7 +101,7 @@ def not_seen(_: Node) -> None:
 
 def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
     """Encode the answer that rqlite 3.12-6.10 read, with `listed` as its nodes."""
-    return encode_object(LegacyDocument(legacy_time(record.created_at), record.id, [node.addr for node in listed]))
+    return _begin(record, [_encode(node.addr) for node in listed]) + b"}"
 
 
 def encode_full_document(
@@ -107,7 +117,18 @@ def encode_full_document(
     `orphaned` marks an ownerless ID, which seeds no cluster. `seen` returns what probes found,
     `two_leaders` are two leaders that both report themselves.
     """
-    return encode_object(_full_document(record, orphaned, seen, two_leaders))
+    addresses = [_encode(node.addr) for node in record.nodes]
+    if seen is not_seen and record.leader is None and not record.unconfirmed:
+        registrations = [
+            b'{"addr": %b}' % addr if node.raft_addr is None and node.node_id is None else encode_object(node)
+            for node, addr in zip(record.nodes, addresses, strict=True)
+        ]
+    else:
+        registrations = [encode_object(each) for each in _registrations(record, seen)]
+    document = b'%b, "registrations": [%b]' % (_begin(record, addresses), b", ".join(registrations))
+    if not (record.leader or orphaned or record.claimed or two_leaders):
+        return document + b"}"
+    return document + b", " + encode_object(_standing(record, orphaned, two_leaders))[1:]
 
 
 def encode_watched(
@@ -129,29 +150,48 @@ def encode_watched(
         node.alone = record.granted == node.addr
         if (at := heard.get(node.addr)) is not None:
             node.heard = utc_second(at)
-    return _encoder.encode(document)
+    return _encode(document)
+
+
+def _begin(record: Record | View, addresses: list[bytes]) -> bytes:
+    """Return a document from its beginning to the encoded addresses. The ID has no character that
+    JSON escapes.
+    """
+    head = f'{{"created_at": "{legacy_time(record.created_at)}", "disco_id": "{record.id}", "nodes": ['
+    return b"%b%b]" % (head.encode(), b", ".join(addresses))
 
 
 def _full_document(
     record: View, orphaned: bool, seen: Callable[[Node], NodeStatus | None], two_leaders: Leaders | None
 ) -> FullDocument:
-    leader = record.leader
-    addresses = [node.addr for node in record.nodes]
-    registrations = [
-        _registered(node, seen(node), leads=leader is not None and node.addr == leader.addr) for node in record.nodes
-    ]
-    for addr in record.unconfirmed:
-        registrations[addresses.index(addr)].unconfirmed = True
+    standing = _standing(record, orphaned, two_leaders)
     return FullDocument(
         legacy_time(record.created_at),
         record.id,
-        addresses,
-        registrations,
-        UNSET if leader is None else _leader(leader, record.confirmed),
+        [node.addr for node in record.nodes],
+        _registrations(record, seen),
+        standing.leader,
+        standing.orphaned,
+        standing.claim,
+        standing.two_leaders,
+    )
+
+
+def _standing(record: View, orphaned: bool, two_leaders: Leaders | None) -> _Standing:
+    return _Standing(
+        UNSET if record.leader is None else _leader(record.leader, record.confirmed),
         orphaned or UNSET,
         ClaimDocument(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else UNSET,
         two_leaders or UNSET,
     )
+
+
+def _registrations(record: View, seen: Callable[[Node], NodeStatus | None]) -> list[RegisteredNode]:
+    leader = None if record.leader is None else record.leader.addr
+    registrations = [_registered(node, seen(node), leads=node.addr == leader) for node in record.nodes]
+    for addr in record.unconfirmed:
+        next(each for each in registrations if each.addr == addr).unconfirmed = True
+    return registrations
 
 
 def _registered(node: Node, status: NodeStatus | None, *, leads: bool) -> RegisteredNode:
@@ -174,7 +214,7 @@ def _leader(leader: Leader, reported: bool) -> LeaderDocument:
 
 def encode_object(document: Mapping[str, object] | msgspec.Struct) -> bytes:
     """Encode a JSON object, spaced as the original service did."""
-    return msgspec.json.format(_encoder.encode(document), indent=0)
+    return msgspec.json.format(_encode(document), indent=0)
 
 
 def utc_second(microseconds: int) -> str:
@@ -182,6 +222,8 @@ def utc_second(microseconds: int) -> str:
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+# The nodes of a cluster ask for one record again and again.
+@lru_cache(maxsize=4096)
 def legacy_time(microseconds: int) -> str:
     """Format a time as the original service did, but always with six digits."""
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(" ", "microseconds")

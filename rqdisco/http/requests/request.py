@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.http.requests.responses import Headers, Response
+from rqdisco.http.server.forwarded import ForwardedClient
 from rqdisco.telemetry.counters import Route
 
 # Names in lower case, in the order in which they were sent.
@@ -31,11 +32,13 @@ class ClientConnection(Protocol):
 
     `client` is the IP address of the client, None for a UNIX socket or if the proxy does not name
     it; `reached` is the address that the client connected to. `proxy` is the same pair for the
-    connection of a trusted proxy, None if no proxy is known.
+    connection of a trusted proxy, None if no proxy is known. Unless `names_client`, the proxy does
+    not know the client, and `client` is the proxy.
     """
 
     client: str | None
     reached: str | None
+    names_client: bool
     is_secure: bool
 
     @property
@@ -53,6 +56,10 @@ class ClientConnection(Protocol):
     def abort(self) -> None: ...
 
 
+def charge_nothing(units: float) -> None:
+    """Charge a client that is not limited."""
+
+
 class Request:
     """A request whose head is complete; `body` is complete when an application handles it.
 
@@ -60,7 +67,9 @@ class Request:
     9112 section 3.2.2). `body` is cut, and `is_body_too_large` set, if there is more than the
     application allows, `max_body` bytes. `route` is what the request is counted as, `stream` the
     response if it is an endless one, `status` the status of the response once it is sent. `since`
-    is when the request was complete, in seconds of a monotonic clock.
+    is when the request was complete, in seconds of a monotonic clock. `charge` charges the client
+    units of its rate limit (`costs`) for what the request does later. `forwarded` is what a trusted
+    proxy says of the client, None for a request that comes from no such proxy.
     """
 
     __slots__ = (
@@ -68,8 +77,10 @@ class Request:
         "_parameters",
         "added",
         "body",
+        "charge",
         "client",
         "connection",
+        "forwarded",
         "handler",
         "headers",
         "is_body_too_large",
@@ -107,10 +118,12 @@ class Request:
         self.body = b""
         self.max_body = 0
         self.client = connection.client
+        self.forwarded: ForwardedClient | None = None
         self.route: Route | None = None
         # What the application found for the request, if it keeps anything.
         self.handler: object = None
         self.stream: Stream | None = None
+        self.charge: Callable[[float], None] = charge_nothing
         self.since = 0.0
         self.status = 0
         self.is_body_too_large = self.is_chunked = self.is_finished = self.is_gone = False

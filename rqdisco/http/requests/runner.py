@@ -7,7 +7,7 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import (
@@ -42,8 +43,8 @@ ANSWER_SECONDS = 7.0
 
 # A handler. Any: it awaits Deferreds of various results.
 Handler = Coroutine[Deferred[Any], Any, Response]
-# Most handlers need not wait, and a Deferred around each costs a fifth of a request.
-EventualResponse = Response | Deferred[Response]
+# Most handlers need not wait.
+EventualResponse = Response | Running[Response]
 F = TypeVar("F", bound=Callable[..., Any])
 _SLASHES = re.compile("/+")
 
@@ -105,20 +106,29 @@ class ApiRunner:
 
     def run(self, handler: Handler) -> EventualResponse:
         """Run a handler; return its response, or that to its exception, at once or in time (P4)."""
-        finish = self._config.finish
+        response = self._start(handler)
+        if isinstance(response, Running) and not response.is_over:
+            self._deadlines.watch(response)
+        return response
+
+    def run_to_end(self, handler: Handler) -> EventualResponse:
+        """Run a handler without a deadline, and finish it even if the client is gone: operators
+        wait, and half an operation would need repair.
+        """
+        return self._start(handler, is_shielded=True)
+
+    def _start(self, handler: Handler, *, is_shielded: bool = False) -> EventualResponse:
         try:
             waited = handler.send(None)
         except StopIteration as end:
-            response: Response = end.value
+            return self._complete(end.value)
         except Exception:
-            response = self.refuse(Failure())
-        else:
-            deferred = Deferred.fromCoroutine(_continue(handler, waited))
-            if not deferred.called:
-                self._deadlines.watch(deferred)
-            deferred.addErrback(self.refuse)
-            return deferred if finish is None else deferred.addCallback(finish)
-        return response if finish is None else finish(response)
+            return self._complete(Failure())
+        return Running(handler, waited, self._complete, is_shielded=is_shielded)
+
+    def _complete(self, outcome: Response | Failure) -> Response:
+        response = self.refuse(outcome) if isinstance(outcome, Failure) else outcome
+        return response if self._config.finish is None else self._config.finish(response)
 
     def refuse(self, failure: Failure) -> Response:
         """Count a failure and return the response to it."""
@@ -228,11 +238,24 @@ class Attempt:
     which is neither logged nor audited; `is_bulk` for one of many, which is not logged by itself.
     """
 
+    __slots__ = (
+        "_kind",
+        "_request_id",
+        "_runner",
+        "_token_name",
+        "addr",
+        "details",
+        "discovery_id",
+        "is_bulk",
+        "is_repeat",
+        "peer",
+        "result",
+    )
+
     def __init__(
         self, runner: ApiRunner, kind: str, request: Request, discovery_id: str = "", token: Token | None = None
     ) -> None:
-        self._telemetry = runner.telemetry
-        self._api = runner.api
+        self._runner = runner
         self._kind = kind
         self._token_name = None if token is None else token.name
         self._request_id = runner.telemetry.request_id(request)
@@ -249,11 +272,11 @@ class Attempt:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         outcome, why = (self.result, None) if error is None else _outcome_of(error)
         is_repeat = self.is_repeat and error is None
-        self._telemetry.events.publish(
+        self._runner.telemetry.events.publish(
             Event(
                 kind=self._kind,
                 outcome=outcome,
-                api=self._api,
+                api=self._runner.api,
                 id=self.discovery_id,
                 addr=self.addr,
                 client=self.peer,
@@ -293,26 +316,17 @@ def send(request: Request, response: EventualResponse, begin: Callable[[Response
     if isinstance(response, Response):
         begin(response, request)
         return
-    if not response.called:
-        request.on_abandoned(response.cancel)
-    response.addCallback(lambda response: None if request.is_gone else begin(response, request))
-    response.addErrback(request.fail)
 
-
-# Any: the Deferreds have various results.
-def _continue(handler: Handler, waited: Deferred[Any]) -> Generator[Deferred[Any], Any, Response]:
-    """Continue a handler that waits for `waited`."""
-    try:
-        while True:
+    def deliver(response: Response) -> None:
+        if not request.is_gone:
             try:
-                result = yield waited
-            except Exception as error:
-                waited = handler.throw(error)
-            else:
-                waited = handler.send(result)
-    except StopIteration as end:
-        response: Response = end.value
-        return response
+                begin(response, request)
+            except Exception:
+                request.fail(Failure())
+
+    if not response.is_over:
+        request.on_abandoned(response.cancel)
+    response.then(deliver)
 
 
 def _is_readable(segments: list[bytes]) -> bool:

@@ -55,7 +55,7 @@ class Hosts(Protocol):
         """Answer a request that does not."""
 
 
-class Listener(Protocol):
+class ConnectionSite(Protocol):
     """The site of a connection, as far as the connection needs it."""
 
     application: Application
@@ -90,10 +90,11 @@ class HTTPConnection(TwistedProtocol):
     deadline = _NEVER
     client: str | None = None
     reached: str | None = None
+    names_client = True
     is_secure = False
     _log = Logger()
 
-    def __init__(self, site: Listener, hosts: Hosts | None = None) -> None:
+    def __init__(self, site: ConnectionSite, hosts: Hosts | None = None) -> None:
         self._site = site
         # The hosts that its requests may address; None for any.
         self._hosts = hosts
@@ -116,7 +117,7 @@ class HTTPConnection(TwistedProtocol):
         self.transport.registerProducer(self, True)
         self._expect(self._site.idle_seconds)
         self.client = getattr(self.transport.getPeer(), "host", None)
-        self._enter(self.client)
+        self._enter(self._counted_host())
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_ended:
@@ -403,9 +404,12 @@ class HTTPConnection(TwistedProtocol):
 
     # The connection.
 
+    def _counted_host(self) -> str | None:
+        """The host that the connection counts for in limits, None while it is not known."""
+        return self.client
+
     def _enter(self, host: str | None) -> None:
         """Take a place among the site's connections, or refuse the client if there is none."""
-        self.client = host
         if self._site.add(self, host):
             return
         if self.is_secure:

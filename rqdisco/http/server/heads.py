@@ -12,7 +12,7 @@ from rqdisco.http.requests.responses import Headers, Response
 
 MAX_HEAD_BYTES = 16_384
 MAX_HEADERS = 100
-# What llhttp knows beside the methods of HTTP, and refuses in HTTP.
+# The methods of RTSP.
 _FOREIGN_METHODS = frozenset({b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN"}) | frozenset(
     {b"GET_PARAMETER", b"SET_PARAMETER", b"REDIRECT", b"RECORD", b"FLUSH"}
 )
@@ -25,7 +25,7 @@ _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?\Z"
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [^\x00-\x1f]*\r?)?\Z")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]+)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
-_BODILESS = (204, 304)
+_NO_BODY = (204, 304)
 
 
 class BadHead(Exception):
@@ -115,13 +115,14 @@ def _check_host(value: bytes) -> None:
 
 def refusal_of_head(head: bytes) -> BadHead:
     """Return what is wrong with a head that llhttp refused, or with the body behind it."""
-    head = head.lstrip(b"\r\n")
-    if head.startswith(b"PRI * HTTP/2"):
+    if head.lstrip(b"\r\n").startswith(b"PRI * HTTP/2"):
         return BadHead(505, "only HTTP/1.1 and HTTP/1.0 are supported")
-    line = head.partition(b"\n")[0]
-    if line.partition(b" ")[0] in _FOREIGN_METHODS and may_be_request_line(line, is_whole=True):
-        return BadHead(405, "unsupported method", ALLOW)
     return BadHead(400, "malformed request")
+
+
+def has_foreign_method(head: bytes) -> bool:
+    """Report whether a head begins with a method that llhttp knows, and refuses in HTTP."""
+    return head.lstrip(b"\r\n").partition(b" ")[0] in _FOREIGN_METHODS
 
 
 def too_large(head: bytes) -> BadHead:
@@ -159,9 +160,9 @@ def encode_head(
     header that shows where the body ends unless its length does.
     """
     status = response.status
-    if not framing and status not in _BODILESS and response.is_length_known:
+    if not framing and status != 204 and response.is_length_known:
         framing = b"Content-Length: %d\r\n" % len(response.body)
-    kind = b"" if status in _BODILESS or not response.content_type else b"Content-Type: %b\r\n" % response.content_type
+    kind = b"" if status in _NO_BODY or not response.content_type else b"Content-Type: %b\r\n" % response.content_type
     more = _lines(response.headers)
     if added is not None:
         more += b"".join(b"%b: %b\r\n" % (_canonical(name), value) for name, value in added)
@@ -178,7 +179,7 @@ def encode_head(
 
 def has_body(method: bytes, status: int) -> bool:
     """Report whether a response may have a body (RFC 9112 section 6.3)."""
-    return method != b"HEAD" and status not in _BODILESS
+    return method != b"HEAD" and status not in _NO_BODY
 
 
 @lru_cache(maxsize=256)

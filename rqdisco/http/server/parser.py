@@ -9,9 +9,11 @@ from rqdisco.http.requests.request import RequestHeaders
 from rqdisco.http.server.heads import (
     ALLOW,
     MAX_HEAD_BYTES,
+    MAX_HEADERS,
     BadHead,
     Framing,
     check_target,
+    has_foreign_method,
     may_be_request_line,
     read_framing,
     refusal_of_head,
@@ -65,7 +67,8 @@ class RequestParser:
         self._missing = 0
         # The bytes of a chunked body that are not its content: sizes, extensions, trailers.
         self._overhead = 0
-        self._has_headers = self._keeps_alive = self._had_trailers = False
+        self._trailers = 0
+        self._has_headers = self._keeps_alive = False
         self._is_upgrade = self._is_method_unknown = False
 
     @property
@@ -98,11 +101,11 @@ class RequestParser:
         self._tail = b""
         self.is_complete = self._has_headers = False
         self._overhead = 0
-        if self._had_trailers:
+        if self._trailers:
             # llhttp takes a trailer for a header: the next request would be refused behind
             # Connection: close.
             self._llhttp = None
-            self._had_trailers = False
+            self._trailers = 0
         return body[0] if len(body) == 1 else b"".join(body)
 
     # What llhttp calls.
@@ -112,7 +115,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._has_headers:
-            self._had_trailers = True
+            self._trailers += 1
         else:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 
@@ -138,7 +141,7 @@ class RequestParser:
     def _bound_overhead(self, size: int) -> None:
         """Raises BadHead if chunk extensions or trailers are too large (RFC 9112 section 7.1.1)."""
         self._overhead += size
-        if self._overhead > MAX_HEAD_BYTES:
+        if self._overhead > MAX_HEAD_BYTES or self._trailers > MAX_HEADERS:
             raise BadHead(431, "chunk extensions or trailers too large")
 
     # Heads.
@@ -156,10 +159,10 @@ class RequestParser:
 
     def _feed_head(self, data: bytes) -> None:
         self._bytes = self._bytes + data if self._bytes else data
-        if len(self._bytes) > MAX_HEAD_BYTES:
-            raise too_large(self._bytes)
         if not self._is_method_unknown:
             self._execute(data)
+        if len(self._bytes) > MAX_HEAD_BYTES:
+            raise too_large(self._bytes)
         if self._is_method_unknown:
             self._refuse_method()
         elif self._has_headers:
@@ -191,7 +194,9 @@ class RequestParser:
         except HttpParserInvalidMethodError:
             self._is_method_unknown = True
         except HttpParserError:
-            raise refusal_of_head(self._bytes) from None
+            if self.head is not None or not has_foreign_method(self._bytes):
+                raise refusal_of_head(self._bytes) from None
+            self._is_method_unknown = True
 
     def _refuse_method(self) -> None:
         """Refuse a method that llhttp does not know once its line is complete, and anything else at

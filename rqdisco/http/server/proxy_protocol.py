@@ -113,7 +113,10 @@ class ProxiedConnection(HTTPConnection):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._proxy, self.client = (self.client, self.reached), None
+        self._proxy = self.client, self.reached
+
+    def _counted_host(self) -> None:
+        """The client is not known before the header."""
 
     @property
     def proxy(self) -> tuple[str | None, str | None] | None:
@@ -142,6 +145,8 @@ class ProxiedConnection(HTTPConnection):
     def _take_addresses(self, header: Header) -> None:
         if header.destination is not None:
             self.reached = header.destination
+        self.names_client = header.source is not None
+        self.client = header.source or self.client
         self._expect(self._site.idle_seconds)
         # Until now the connection counted for no client.
         self._site.leave(self)

@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Callable
 from functools import lru_cache
 
+import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from rqdisco.core.errors import TooManyCreations, TooManyRequests
+from rqdisco.http.requests.costs import LOOKUP_SECONDS, known_cost, measured_cost
 from rqdisco.http.requests.request import Request, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
 from rqdisco.http.server.connection import Application
@@ -28,6 +30,8 @@ MAX_DELAY_SECONDS = 1.0
 BURST_SECONDS = 10.0
 _BURST_SPEED = 5.0
 _UNDELAYED_SECONDS = 0.1
+# The longest that a client waits for what it was charged.
+_DEBT_SECONDS = 5.0
 # Delayed requests that are resumed in one turn of the reactor: some milliseconds of work.
 _RESUMED_PER_TURN = 20
 # Supervisors decide by these whether the daemon is alive.
@@ -38,20 +42,33 @@ class ThrottledApplication:
     """Delays requests of a client beyond `rate` a second before `application` receives them, in
     order.
 
+    A request counts as what it costs, in units of a lookup (`costs`). It begins if its client has a
+    unit left. The client is charged what is known of the cost before, what the request charges
+    later, or the CPU time that it takes at once, whichever is most; and its next requests wait
+    until that is paid.
+
     A request that would be delayed for longer than `MAX_DELAY_SECONDS` is refused after that time:
     a client that is refused at once retries at once. Requests from this machine and through UNIX
-    sockets are not limited. `count` is called for each refusal.
+    sockets are not limited. `cpu` returns the seconds of CPU time of this thread. `count` is called
+    for each refusal.
     """
 
     def __init__(
-        self, application: Application, clock: IReactorTime, rate: float, count: Callable[[], None] = lambda: None
+        self,
+        application: Application,
+        clock: IReactorTime,
+        rate: float,
+        cpu: Callable[[], float],
+        count: Callable[[], None] = lambda: None,
     ) -> None:
         self._count = count
+        self._cpu = cpu
         self._application = application
         self.max_body = application.max_body
         self._queue = DelayQueue(clock, self._resume)
-        self._steady = Buckets(rate, rate * BURST_SECONDS, clock.seconds)
-        self._burst = Buckets(rate * _BURST_SPEED, rate * _UNDELAYED_SECONDS, clock.seconds)
+        most_debt = rate * _DEBT_SECONDS
+        self._steady = Buckets(rate, rate * BURST_SECONDS, clock.seconds, most_debt)
+        self._burst = Buckets(rate * _BURST_SPEED, rate * _UNDELAYED_SECONDS, clock.seconds, most_debt)
 
     def handle(self, request: Request) -> None:
         """Pass the request on, now or later, or refuse it."""
@@ -59,22 +76,58 @@ class ThrottledApplication:
         if source is None or request.path.strip(b"/") in _HEALTH_PATHS:
             self._application.handle(request)
             return
-        wait = max(self._steady.take(source, MAX_DELAY_SECONDS), self._burst.take(source, MAX_DELAY_SECONDS))
+        cost = known_cost(request) if request.method in (b"GET", b"HEAD") else 1.0
+        wait = max(
+            self._steady.take(source, MAX_DELAY_SECONDS, cost), self._burst.take(source, MAX_DELAY_SECONDS, cost)
+        )
+        request.charge = Bill(self._steady, self._burst, source, cost)
         if wait:
             self._queue.add(min(wait, MAX_DELAY_SECONDS), request, wait)
         else:
-            self._application.handle(request)
+            self._serve(request)
+
+    def _serve(self, request: Request) -> None:
+        """Pass a request on, and charge its client for the CPU time that it takes."""
+        began = self._cpu()
+        self._application.handle(request)
+        took, bill = self._cpu() - began, request.charge
+        if took > LOOKUP_SECONDS and isinstance(bill, Bill):
+            bill.at_least(measured_cost(took))
 
     def _resume(self, request: Request, wait: float) -> None:
         try:
             if wait <= MAX_DELAY_SECONDS:
-                self._application.handle(request)
+                self._serve(request)
             else:
                 self._count()
                 refusal = refusal_of(Failure(TooManyRequests(wait - MAX_DELAY_SECONDS)))
                 request.respond(refusal.as_text() if is_consul_path(request) else refusal.as_json())
         except Exception:
             request.fail(Failure())
+
+
+class Bill(msgspec.Struct, gc=False):
+    """What the client at `source` was charged for a request."""
+
+    steady: Buckets
+    burst: Buckets
+    source: str
+    # In all, and that by calls.
+    total: float
+    spent: float = 0.0
+
+    def __call__(self, units: float) -> None:
+        """Charge `units` more, less what was charged already."""
+        self.spent += units
+        self.at_least(self.spent)
+
+    def at_least(self, units: float) -> None:
+        """Charge what is missing to `units` in all."""
+        missing = units - self.total
+        if missing > 0:
+            self.total = units
+            self.steady.charge(self.source, missing)
+            self.burst.charge(self.source, missing)
 
 
 class DelayQueue:
@@ -117,9 +170,11 @@ class DelayQueue:
         self._set_timer()
 
 
-def throttle(application: Application, clock: IReactorTime, rate: float, count: Callable[[], None]) -> Application:
+def throttle(
+    application: Application, clock: IReactorTime, rate: float, cpu: Callable[[], float], count: Callable[[], None]
+) -> Application:
     """Limit each client of `application` to `rate` requests a second; 0 is no limit."""
-    return ThrottledApplication(application, clock, rate, count) if rate else application
+    return ThrottledApplication(application, clock, rate, cpu, count) if rate else application
 
 
 class CreationLimit:

@@ -18,9 +18,10 @@ from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.api.event_streams import EventStreams
 from rqdisco.http.context import HTTPContext
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
+from rqdisco.http.requests.costs import page_cost
 from rqdisco.http.requests.documents import FullDocument, encode_object
 from rqdisco.http.requests.request import Request
-from rqdisco.http.requests.responses import Headers, NotFound, Response, refusal_of
+from rqdisco.http.requests.responses import Headers, NotFound, Refusal, Response, refusal_of
 from rqdisco.http.requests.runner import ApiRunner, EventualResponse, Handler
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.daemon_status import PeersView, StatusCollector
@@ -28,6 +29,7 @@ from rqdisco.http.ui.elements import ClusterPage, ClusterView, HomePage, PageFra
 from rqdisco.http.ui.formatting import duration
 from rqdisco.http.ui.snippets import TARGETS, generations, snippets
 from rqdisco.http.ui.status import StatusPage
+from rqdisco.limits.slots import Slots
 from rqdisco.telemetry.counters import Route
 
 _STATIC = b"/static/"
@@ -36,6 +38,10 @@ _STATUS_PATH = _STATUS.encode()
 _ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
+# Rendering takes up to some 50 ms, and everybody else waits meanwhile: one page in a turn of the
+# reactor, and as long a rest after it. The wait leaves time to render, and for the delay of a rate limit (P4).
+PAGES_AT_ONCE = 1
+PATIENCE_SECONDS = 5.0
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
@@ -84,6 +90,7 @@ class Pages:
         self._streams = streams
         self._authorizer = None if authorizer is None else authorizer.for_api(runner.api)
         self._is_operators = is_operators
+        self._slots = Slots(PAGES_AT_ONCE, PATIENCE_SECONDS, context.clock, context.rest)
 
     def respond(self, request: Request) -> EventualResponse | None:
         """Start the response to a GET or HEAD; None if the request is for an API."""
@@ -131,7 +138,8 @@ class Pages:
             refusal = refusal_of(Failure())
             text = refusal.text if refusal.detail is None else f"{refusal.text}: {refusal.detail}"
             page = ProblemPage(self._assets, _HEADINGS.get(refusal.status, refusal.reason), text)
-            return await self._rendered("", page, refusal.status, refusal.reason.encode())
+            response = await self._rendered("", page, refusal.status, refusal.reason.encode())
+            return msgspec.structs.replace(response, headers=(*response.headers, *_retry_after(refusal)))
 
     async def _token_form(self) -> Response:
         page = await self._rendered("", TokenPage(self._assets), 401, b"authentication required")
@@ -145,14 +153,14 @@ class Pages:
             # The form was submitted without a script.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
         peers = _peer_states(self._context.cluster_admin) if sees_peers else ()
-        return await self._rendered("", HomePage(self._assets, self._context.describe(), peers))
+        return await self._in_turn(request, "", HomePage(self._assets, self._context.describe(), peers))
 
     async def _status(self, request: Request, collector: StatusCollector) -> Response:
         is_operator = self._is_operators
         if self._authorizer is not None:
             is_operator = self._authorizer.admit(request, "admin").is_admin
-        return await self._rendered(
-            "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
+        return await self._in_turn(
+            request, "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
         )
 
     async def _cluster(self, request: Request, discovery_id: str) -> Response:
@@ -179,7 +187,7 @@ class Pages:
             targets=TARGETS,
             snippets=snippets(record.id, url, self._context.zone, requires_token=self._authorizer is not None),
         )
-        return await self._rendered(record.id, ClusterPage(self._assets, view))
+        return await self._in_turn(request, record.id, ClusterPage(self._assets, view))
 
     def _seconds_since(self, milliseconds: int) -> float:
         return self._context.wall_us() / 1_000_000 - milliseconds / 1000
@@ -206,9 +214,20 @@ class Pages:
         content, kind = asset
         return Response(200, content, headers=_IMMUTABLE, content_type=kind)
 
+    async def _in_turn(self, request: Request, title: str, inner: Element) -> Response:
+        """Render a page once no other one is being rendered. Raises TooBusy."""
+        async with self._slots.take():
+            page = await self._rendered(title, inner)
+        request.charge(page_cost(len(page.body)))
+        return page
+
     async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
         page = await flattenString(None, PageFrame(self._assets, title, inner))
         return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+
+
+def _retry_after(refusal: Refusal) -> Headers:
+    return tuple(header for header in refusal.headers if header[0] == b"retry-after")
 
 
 def _peer_states(cluster_admin: ClusterAdmin | None) -> Sequence[tuple[str, str]]:

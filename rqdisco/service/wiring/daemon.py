@@ -120,6 +120,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         HTTPContext(
             directory=backend.directory,
             clock=reactor,
+            rest=reactor.callLater,
             wall_us=system.wall_us,
             deadlines=deadlines,
             telemetry=telemetry,

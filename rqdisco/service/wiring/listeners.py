@@ -17,9 +17,11 @@ from rqdisco.dns.server import DNSServer
 from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.router import Apis
 from rqdisco.http.server.connection import Application
+from rqdisco.http.server.forwarded import TrustedProxies
 from rqdisco.http.server.host_allowlist import HostAllowlist
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import throttle
+from rqdisco.http.server.trusted_proxies import ForwardedApplication
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
@@ -84,12 +86,18 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
-    application = throttle(apis.public(), clock, config.bounds.client_rate, context.telemetry.count_throttled)
+    proxies = TrustedProxies(config.trusted_proxies)
+    application = throttle(
+        apis.public(), clock, config.bounds.client_rate, context.system.cpu, context.telemetry.count_throttled
+    )
+    if config.trusted_proxies:
+        application = ForwardedApplication(application, proxies)
+    limiter = build_public_limiter(config.bounds, context.system, proxies)
     return HTTPListener(
         "endpoints",
         clock,
         endpoints,
-        _build_site(context, application, SiteConfig(), build_public_limiter(config.bounds, context.system)),
+        _build_site(context, application, SiteConfig(idle_seconds=config.idle_timeout), limiter),
         is_guarded=config.is_open or requires_token,
         hosts=None if requires_token else _build_allowlist(context),
     )
@@ -136,7 +144,7 @@ def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: D
     return DNSListener(DNSServer(reactor, server, limit, config.addresses, counts.dns))
 
 
-def build_public_limiter(bounds: Bounds, system: System) -> ConnectionLimiter:
+def build_public_limiter(bounds: Bounds, system: System, proxies: TrustedProxies) -> ConnectionLimiter:
     """Build the limiter of the public listener: as many connections as the operator allows and
     there are file descriptors for.
     """
@@ -144,7 +152,7 @@ def build_public_limiter(bounds: Bounds, system: System) -> ConnectionLimiter:
     allowed = system.allow_descriptors(wanted)
     if allowed < wanted and bounds.connections is not None:
         _log.warn("fewer connections than --max-connections: too few file descriptors (ulimit -n)", connections=allowed)
-    return _build_limiter(system, allowed, bounds.client_connections)
+    return ConnectionLimiter(allowed, bounds.client_connections, system.reactor.seconds, proxies.include)
 
 
 def _build_limiter(system: System, total: int = UNLIMITED, each: int = UNLIMITED) -> ConnectionLimiter:

@@ -26,7 +26,7 @@ from rqdisco.storage.node_counter import NodeCounter
 from rqdisco.telemetry.audit import AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.counters import DNSCounts, Histogram, LookupCounts, RequestCounts
-from rqdisco.telemetry.events import Events, OutcomeCounts, log_event
+from rqdisco.telemetry.events import EventLog, Events, OutcomeCounts
 from rqdisco.telemetry.metrics import MetricSource, build_metrics, outcome_metrics, reactor_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -64,9 +64,10 @@ def build_request_telemetry(
     """Build the event sinks of the APIs. Requests have names only where an audit log records
     them.
     """
+    log = EventLog(system.wall)
     if audit is None:
-        return RequestTelemetry(Events(log_event, counts.outcomes, recent))
-    return RequestTelemetry(Events(log_event, counts.outcomes, recent, audit), RequestIDs(system.random))
+        return RequestTelemetry(Events(log, counts.outcomes, recent))
+    return RequestTelemetry(Events(log, counts.outcomes, recent, audit), RequestIDs(system.random))
 
 
 def count_records(clock: IReactorTime, storage: Storage, claims: ClaimMonitor) -> InitialCount:

@@ -126,7 +126,8 @@ def replay(fs: FileSystem, directory: Path, numbers: Iterable[int], recovered: R
 def _read_snapshot(fs: FileSystem, path: Path, recovered: Recovered) -> None:
     reader = SnapshotReader(fs, path)
     header = reader.header
-    recovered.records.update(reader.records())
+    for records in reader.batches():
+        recovered.records.update(records)
     # Metadata comes first: its keys sort before all IDs.
     for key in list(itertools.takewhile(is_metadata, recovered.records)):
         recovered.metadata[key] = recovered.records.pop(key)

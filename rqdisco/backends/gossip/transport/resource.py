@@ -84,11 +84,18 @@ class PeerResource:
         if verb is None or request.method != b"POST":
             _respond(request, 404, b"this listener serves peers only\n")
         elif request.is_body_too_large:
-            _respond(request, 413, b"too large\n")
+            self._refuse_size(request)
         elif verb[1] == b"hello":
             self._greet(request, request.body)
         else:
             self._serve(request, verb[1].decode(), request.body)
+
+    def _refuse_size(self, request: PeerRequest) -> None:
+        """Answer 413; a peer whose session has ended is told so, since a new one allows more."""
+        if self.max_body(request) == MAX_BYTES:
+            _respond(request, 413, b"too large\n")
+        else:
+            _respond(request, 401, b"greet again\n")
 
     def _greet(self, request: PeerRequest, content: bytes) -> None:
         fields = _header_fields(request, KEY_HEADER)

@@ -1,0 +1,118 @@
+"""Run coroutines that await Deferreds, with fewer objects than `Deferred.fromCoroutine`, which also
+keeps context variables and serves old generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+_NOTHING: Any = object()
+
+_log = Logger()
+
+
+def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
+    """Start a coroutine that handles its own exceptions, and let it run."""
+    try:
+        waited = coroutine.send(None)
+    except StopIteration:
+        return
+    Running(coroutine, waited, _log_failure)
+
+
+def _log_failure(outcome: Failure | None) -> None:
+    if outcome is not None:
+        _log.failure("a coroutine in the background failed", outcome)
+
+
+class Running(Generic[T]):
+    """A coroutine that was started and awaits `waited`. It is resumed whenever what it awaits has
+    fired, until it is over.
+
+    `complete` makes the result of what it returned or raised. Unless it `is_shielded`, `cancel`
+    cancels the Deferred that it awaits; it is over then, even if the coroutine awaits another one.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_call",
+        "_complete",
+        "_coroutine",
+        "_is_adding",
+        "_is_shielded",
+        "_result",
+        "_waited",
+        "is_over",
+    )
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Deferred[Any], Any, T],
+        waited: Deferred[Any],
+        complete: Callable[[T | Failure], T],
+        *,
+        is_shielded: bool = False,
+    ) -> None:
+        self._coroutine = coroutine
+        self._complete = complete
+        self._call: Callable[[T], object] | None = None
+        self._is_adding = False
+        self._is_shielded = is_shielded
+        self.is_over = False
+        self._wait(waited)
+
+    def then(self, call: Callable[[T], object]) -> None:
+        """Call `call` with the result, once it is over."""
+        if self.is_over:
+            call(self._result)
+        else:
+            self._call = call
+
+    def cancel(self) -> None:
+        """End the coroutine early, unless it is shielded or over."""
+        if self.is_over or self._is_shielded:
+            return
+        self._waited.cancel()
+        if not self.is_over:
+            self._end(Failure(CancelledError()))
+
+    def _wait(self, waited: Deferred[Any] | None) -> None:
+        """Wait for Deferreds, one after the other, until one has not fired yet."""
+        while waited is not None:
+            self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
+            waited.addBoth(self._fired)
+            self._is_adding = False
+            waited = None if self._arrived is _NOTHING else self._continue(self._arrived)
+
+    def _fired(self, arrived: Any) -> None:
+        if self._is_adding:
+            # `_wait` goes on: calling it from here, a long row of them would exhaust the stack.
+            self._arrived = arrived
+        elif (waited := self._continue(arrived)) is not None:
+            self._wait(waited)
+
+    def _continue(self, arrived: Any) -> Deferred[Any] | None:
+        """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
+        try:
+            if isinstance(arrived, Failure):
+                return arrived.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-any-return]
+            return self._coroutine.send(arrived)
+        except StopIteration as end:
+            outcome: T | Failure = end.value
+        except Exception:
+            outcome = Failure()
+        if not self.is_over:
+            self._end(outcome)
+        return None
+
+    def _end(self, outcome: T | Failure) -> None:
+        self.is_over = True
+        self._result = result = self._complete(outcome)
+        if self._call is not None:
+            self._call(result)

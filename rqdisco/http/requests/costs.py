@@ -1,0 +1,49 @@
+"""What requests cost, for the rate limits of clients. The unit is one lookup or registration.
+
+A unit is a tenth of a millisecond of CPU. What takes a request less than a millisecond costs one
+unit, on slow machines and with large records too, so that nodes are limited by their number of
+requests alone.
+"""
+
+from __future__ import annotations
+
+from rqdisco.http.requests.request import Request
+
+_UNIT_SECONDS = 0.0001
+LOOKUP_SECONDS = 0.001
+# Bytes that take about as long as a unit.
+_PAGE_BYTES = 1 << 10
+_EXPORT_BYTES = 1 << 12
+_EVENT_BYTES = 1 << 16
+_EVENT = 0.25
+# What is charged before it is done, so that many requests at once are not all admitted: a page of
+# some hundred nodes, and the least that an export is worth.
+_PAGE = 50.0
+_EXPORT = 100.0
+
+
+def known_cost(request: Request) -> float:
+    """What is known of the cost of a GET or HEAD before it is processed."""
+    if request.path == b"/operator/export":
+        return _EXPORT
+    return _PAGE if b"text/html" in (request.header(b"accept") or b"") else 1.0
+
+
+def measured_cost(seconds: float) -> float:
+    """What a request costs that took `seconds` of CPU, more than LOOKUP_SECONDS."""
+    return seconds / _UNIT_SECONDS
+
+
+def page_cost(size: int) -> float:
+    """What rendering a page of `size` bytes costs."""
+    return size / _PAGE_BYTES
+
+
+def export_cost(size: int) -> float:
+    """What writing `size` bytes of an export costs."""
+    return size / _EXPORT_BYTES
+
+
+def event_cost(size: int) -> float:
+    """What sending an event of `size` bytes to one watcher costs; it is encoded once for all."""
+    return _EVENT + size / _EVENT_BYTES
