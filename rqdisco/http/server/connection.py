@@ -19,7 +19,7 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import is_disconnecting
+from rqdisco.twisted_compat import is_disconnecting, write_at_once
 
 RECEIVE_SECONDS = 10.0
 # A client that reads nothing of a response for this long is cut off.
@@ -255,8 +255,8 @@ class HTTPConnection(TwistedProtocol):
             return
         if self._is_ended:
             return
+        self._input = data
         if data:
-            self._input = data
             self._pause_reading()
             if not self._is_answering:
                 self._wait_for_turn()
@@ -286,6 +286,8 @@ class HTTPConnection(TwistedProtocol):
                 self._answer_expectation(request, parser.head.framing)
                 return data
         if parser.is_complete:
+            # Whether the connection closes behind the answer depends on what is left.
+            self._input = data
             self._start_request(request)
         return data
 
@@ -349,7 +351,7 @@ class HTTPConnection(TwistedProtocol):
         closes = self._closes_after_response()
         head = encode_head(response, request.added, self._site.date(), _CLOSE if closes else b"", b"")
         request.status = response.status
-        self.transport.write(head + response.body if has_body(request.method, response.status) else head)
+        write_at_once(self.transport, head + response.body if has_body(request.method, response.status) else head)
         self._end_response(request, closes=closes)
 
     def start(self, request: Request, response: Response) -> None:
