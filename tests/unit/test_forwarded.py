@@ -172,6 +172,13 @@ def test_endless_chains_of_proxies_are_not_followed() -> None:
     assert forwarded(f"{longest}, for=10.9.0.1") == UNKNOWN
 
 
+def test_an_element_that_is_very_long_is_not_searched_for_its_beginning() -> None:
+    assert forwarded(f'for=192.0.2.1;host="{"x" * 900}"') == client("192.0.2.1")
+    assert forwarded(f'for=192.0.2.1;host="{"x" * 1020}"') == UNKNOWN
+    assert forwarded(f'for=192.0.2.1;host="{"," * 60}"') == client("192.0.2.1")
+    assert forwarded(f'for=192.0.2.1;host="{"," * 70}"') == UNKNOWN
+
+
 ADDRESSES = st.ip_addresses().filter(
     lambda ip: (
         not (

@@ -20,6 +20,9 @@ Hop = ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 # More trusted proxies in a row are not believed.
 MOST_HOPS = 16
+# The bytes of an element, and the commas in it: more are taken for an attempt to cost time.
+_MOST_BYTES = 1024
+_MOST_COMMAS = 64
 # All quantifiers are possessive: clients write headers, and must not make them backtrack.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _VALUE = rb'(?:%b|"(?:[^"\\]|\\.)*+")' % _TOKEN
@@ -124,11 +127,15 @@ def _last_element(header: bytes, end: int) -> bytes | None:
     has an odd number of quotation marks and is none; and a mark that the client left open before
     the last element does not matter.
     """
-    start = end
-    while start >= 0:
-        start = header.rfind(b",", 0, start)
+    start, first = end, max(0, end - _MOST_BYTES)
+    for _ in range(_MOST_COMMAS):
+        start = header.rfind(b",", first, start)
+        if start < first and first:
+            break
         if _ELEMENT.fullmatch(header, start + 1, end):
             return header[start + 1 : end]
+        if start < 0:
+            break
     return None
 
 
