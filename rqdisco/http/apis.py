@@ -103,7 +103,14 @@ class Apis:
         if context.metrics is not None:
             apis.append(MetricsAPI(context.metrics, self._discovery))
         body_limits: dict[BodyLimit, int] = {"none": 0, "max-body": context.limits.max_body, "import": IMPORT_BYTES}
-        return Router(audience, {type(api): api for api in apis}, pages, homes, body_limits)
+        return Router(
+            audience,
+            {type(api): api for api in apis},
+            pages,
+            homes,
+            body_limits,
+            lambda: context.health.is_stopping,
+        )
 
 
 def _no_two_leaders(_: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
-from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, PathConverter, ValidationError
 
@@ -30,7 +29,7 @@ from rqdisco.telemetry.counters import Route
 _READING = (b"GET", b"HEAD")
 _CROSS_SITE_TEXT = "another site's page may not do this"
 _CROSS_SITE = Refusal(403, _CROSS_SITE_TEXT, _CROSS_SITE_TEXT).as_json()
-_DRAINING = Refusal(503, "the daemon is stopping", "the daemon is stopping").as_json()
+_STOPPING = Refusal(503, "the daemon is stopping", "the daemon is stopping").as_json()
 # Those of any path, for `OPTIONS *`.
 _METHODS = "GET, HEAD, POST, PUT, DELETE"
 _HEALTH = {b"healthz": "/healthz", b"readyz": "/readyz"}
@@ -61,8 +60,10 @@ class Router:
 
     `apis` has the APIs that the table names, by type: paths of others do not exist. `homes` are the
     APIs that refuse unknown paths, by the first segment; "" is that of all other paths.
-    `body_limits` are in bytes. What nodes and load balancers request is matched by a few lines: Klein
-    takes as long for a match as all the rest of a lookup.
+    `body_limits` are in bytes. `is_stopping` reports whether the daemon is about to stop.
+
+    What nodes and load balancers request is matched by a few lines: Klein takes as long for a match
+    as all the rest of a lookup.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Router:
         pages: Pages,
         homes: Mapping[str, Api],
         body_limits: Mapping[BodyLimit, int],
+        is_stopping: Callable[[], bool],
     ) -> None:
+        self._is_stopping = is_stopping
         found = {
             endpoint.path: _BoundEndpoint(endpoint, apis[endpoint.api], pages, body_limits)
             for endpoint in ENDPOINTS
@@ -116,13 +119,22 @@ class Router:
         """Answer a request."""
         match = self._match_of(request)
         endpoint = match.endpoint
-        if request.target == b"*" and request.method == b"OPTIONS":
-            response: EventualResponse = _options(request, _METHODS)
+        if request.method == b"OPTIONS":
+            response = self._answer_options(request, match)
         elif match.klein_name is None:
             response = endpoint.respond(request, *match.variable)
         else:
             response = self._klein.execute_endpoint(match.klein_name, request, *match.variable)
         send(request, response)
+
+    def _answer_options(self, request: Request, match: _Match) -> EventualResponse:
+        """Answer without a token: load balancers check by OPTIONS, and the answer is about no ID."""
+        methods = _METHODS if request.target == b"*" else match.endpoint.methods(*match.variable)
+        if methods is None or is_cross_site(request):
+            return match.endpoint.respond(request, *match.variable)
+        if self._is_stopping():
+            return _STOPPING
+        return Response(204, b"", b"No Content", ((b"allow", f"{methods}, OPTIONS".encode()),))
 
     def _match_of(self, request: Request) -> _Match:
         match = request.handler
@@ -189,6 +201,9 @@ class _Endpoint(Protocol):
     def cost(self, request: Request) -> float:
         """Return what a request costs, in lookups."""
 
+    def methods(self, *variable: str) -> str | None:
+        """Return the methods of a path, None if the path does not exist."""
+
     def respond(self, request: Request, *variable: str) -> EventualResponse:
         """Start the response to a request."""
 
@@ -217,6 +232,9 @@ class _Nowhere:
     def cost(self, request: Request) -> float:
         """It costs as much as a lookup."""
         return 1.0
+
+    def methods(self, *variable: str) -> None:
+        """There are none."""
 
     def respond(self, request: Request, *variable: str) -> EventualResponse:
         """Refuse a request."""
@@ -276,14 +294,20 @@ class _BoundEndpoint:
             return 1.0
         return PAGE_COST if operation.page is not None and _prefers_page(request) else operation.cost
 
+    def methods(self, *variable: str) -> str | None:
+        """Return the methods, None if nothing can be at a path with this variable part."""
+        try:
+            self._api.check(*variable)
+        except NoSuchID:
+            return None
+        return self._allow
+
     def respond(self, request: Request, *variable: str) -> EventualResponse:
         """Start the response to a request."""
         operation = self._operations.get(request.method)
         if request.method not in _READING:
             if is_cross_site(request):
                 return _CROSS_SITE
-            if request.method == b"OPTIONS":
-                return self._answer_options(request, *variable)
         elif operation is not None and operation.page is not None and _prefers_page(request):
             request.route = self._page_label
             return self._pages.respond(request, operation.page(request, *variable))
@@ -301,21 +325,6 @@ class _BoundEndpoint:
             return await self._api.refuse_method(request, self._allow, *variable)
         response: Response = await operation.handle(request, *variable, token)
         return response
-
-    def _answer_options(self, request: Request, *variable: str) -> Response:
-        """Answer without a token: load balancers have none, and the answer says nothing of an ID."""
-        try:
-            self._api.check(*variable)
-        except NoSuchID:
-            return self._runner.refuse(Failure())
-        return _options(request, self._allow)
-
-
-def _options(request: Request, allow: str) -> Response:
-    """The answer to OPTIONS, which load balancers check the health of a daemon with."""
-    if request.connection.is_draining:
-        return _DRAINING
-    return Response(204, b"", b"No Content", ((b"allow", f"{allow}, OPTIONS".encode()),))
 
 
 def _id_in_key(segments: list[bytes]) -> str | None:

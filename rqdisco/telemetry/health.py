@@ -42,11 +42,11 @@ class Health:
         self._disk_refuses = disk_refuses
         self._peers = peers
         self._more = more
-        self._is_stopping = False
+        self.is_stopping = False
 
     def stop(self) -> None:
         """Report the daemon as stopping from now on."""
-        self._is_stopping = True
+        self.is_stopping = True
 
     def for_lists(self) -> Condition:
         """Return whether lists can be served. Stored records are served without peers and on a full
@@ -62,7 +62,7 @@ class Health:
         return Condition(tuple(dict.fromkeys(wrong)), tuple(dict.fromkeys(each for each in notes if each not in wrong)))
 
     def _against_lists(self) -> list[str]:
-        stopping = ["the daemon is stopping"] if self._is_stopping else []
+        stopping = ["the daemon is stopping"] if self.is_stopping else []
         return stopping if self._peers is None else [*stopping, *self._peers.against_lists()]
 
     def _against_grants(self) -> list[str]:

@@ -270,7 +270,7 @@ async def test_a_request_that_is_not_supported_is_refused_in_one_line(
     answer = await api(method, path, body)
     assert_refused(answer, status, text)
     if status == 405:
-        assert answer.headers["allow"] == "GET, PUT, DELETE"
+        assert answer.headers["allow"] == "GET, HEAD, PUT, DELETE"
     assert (await api("GET", KEY)).status == 404, "and nothing has changed"
 
 

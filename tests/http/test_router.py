@@ -41,11 +41,10 @@ def test_options_of_a_path_that_does_not_exist_is_404(path: str) -> None:
 @pytest.mark.parametrize("target", ["/", "*", "/healthz"])
 def test_a_load_balancer_that_checks_by_options_sees_that_the_daemon_stops(target: str) -> None:
     server = Server()
-    connection = server.connect()
     check = f"OPTIONS {target} HTTP/1.0\r\n\r\n".encode()
     assert server.connect().send(check).startswith(b"HTTP/1.1 204 ")
-    server.site.drain()
-    assert connection.send(check).startswith(b"HTTP/1.1 503 the daemon is stopping\r\n")
+    server.daemon.health.stop()
+    assert server.connect().send(check).startswith(b"HTTP/1.1 503 the daemon is stopping\r\n")
 
 
 def head(reply: Reply) -> tuple[int, dict[str, str]]:

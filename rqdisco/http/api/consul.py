@@ -38,7 +38,6 @@ _KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
 # Consul's own error texts.
 _NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
-_ALLOW = "GET, PUT, DELETE"
 _MAX_NUMBER = 2**64 - 1
 # Parameters that select one of several data centers, namespaces or partitions.
 _IGNORED = ("dc", "ns", "partition")
@@ -104,7 +103,7 @@ class ConsulAPI(Api):
         return NotFound("not supported by rqdisco")
 
     async def refuse_method(self, request: Request, allow: str, variable: str | None = None) -> Response:
-        raise MethodNotAllowed(f"method {method_of(request)} not allowed", _ALLOW)
+        raise MethodNotAllowed(f"method {method_of(request)} not allowed", allow)
 
     async def refuse_empty_key(self, request: Request, token: Token | None) -> Response:
         """Answer any request without a key."""
