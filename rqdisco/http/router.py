@@ -112,7 +112,7 @@ class Router:
         return match.endpoint.max_body(request)
 
     def cost(self, request: Request) -> float:
-        """Return what a request costs, in lookups."""
+        """Return what is known of the cost of a request before it is handled, in lookups."""
         return self._match_of(request).endpoint.cost(request)
 
     def handle(self, request: Request) -> None:
@@ -255,7 +255,7 @@ class _BoundOperation:
     def __init__(self, operation: Operation, api: Api, pages: Api) -> None:
         self.handle = MethodType(operation.handler, api)
         self.page = None if operation.page is None else MethodType(operation.page, pages)
-        self.right = None if operation.token_optional else operation.right
+        self.right = operation.right if api.requires_token and not operation.token_optional else None
         self.runs_to_end = operation.runs_to_end
         self.body = operation.body
         self.cost = operation.cost
@@ -278,7 +278,7 @@ class _BoundEndpoint:
                 self._operations[b"HEAD"] = bound
         self._allow = ", ".join(method.decode() for method in self._operations)
         # What a client needs to be told that a method does not exist.
-        self._right = endpoint.operations[0].right
+        self._right = endpoint.operations[0].right if api.requires_token else None
 
     def max_body(self, request: Request) -> int:
         """Return the size of the largest body of a request: only admins import."""
@@ -292,7 +292,9 @@ class _BoundEndpoint:
         operation = self._operations.get(request.method)
         if operation is None:
             return 1.0
-        return PAGE_COST if operation.page is not None and _prefers_page(request) else operation.cost
+        # HEAD renders no page.
+        is_page = operation.page is not None and request.method == b"GET" and _prefers_page(request)
+        return PAGE_COST if is_page else operation.cost
 
     def methods(self, *variable: str) -> str | None:
         """Return the methods, None if nothing can be at a path with this variable part."""

@@ -44,8 +44,10 @@ from rqdisco.http.ui.pages import Pages
 _get, _post = partial(Operation, method="GET"), partial(Operation, method="POST")
 _put, _delete = partial(Operation, method="PUT"), partial(Operation, method="DELETE")
 
-# The cost of a page, an export or a batch of an import, in lookups.
-PAGE_COST, _ALL_IDS, _BATCH = 300.0, 1000.0, 300.0
+# What a client is charged before it is done, so that many requests at once are not all admitted: in
+# lookups, a page of some hundred nodes, and the least that an export is worth. The rest follows when
+# it is known (`requests/costs.py`).
+PAGE_COST, _EXPORT_COST = 50.0, 100.0
 _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
 
 
@@ -166,7 +168,6 @@ _DISCOVERY = (
                     " nodes. Of any number of concurrent registrations one is told to bootstrap."
                 ),
                 right="write",
-                cost=2.0,
                 body="max-body",
                 accepts=RegistrationBody,
                 replies={
@@ -186,7 +187,6 @@ _DISCOVERY = (
                 description="An address that is not listed changes nothing. When no node is left, the next one"
                 " bootstraps.",
                 right="write",
-                cost=2.0,
                 body="max-body",
                 accepts=RemovalBody,
                 replies={
@@ -210,7 +210,6 @@ _DISCOVERY = (
                 description="The data of an event is the document, in one line. The response does not end.",
                 right="read",
                 has_head=False,
-                cost=10.0,
                 parameters=[
                     Parameter(
                         "Last-Event-ID",
@@ -266,7 +265,6 @@ _CONSUL_KV = (
                     " once, and won once. An ID that does not exist is created, unless `--kv-create no`."
                 ),
                 right="write",
-                cost=2.0,
                 body="max-body",
                 accepts=LeaderBody,
                 parameters=[_CAS, _FLAGS, *_IGNORED],
@@ -290,7 +288,6 @@ _CONSUL_KV = (
                     " its data directory."
                 ),
                 right="write",
-                cost=2.0,
                 parameters=[_CAS, *_IGNORED],
                 replies={
                     200: ResponseSpec("Whether the key is now absent.", bool, CONSUL_HEADERS),
@@ -429,7 +426,7 @@ _OPERATOR = (
                 right="admin",
                 has_head=False,
                 is_streamed=True,
-                cost=_ALL_IDS,
+                cost=_EXPORT_COST,
                 replies={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
             ),
         ),
@@ -448,7 +445,6 @@ _OPERATOR = (
                     " IDs; otherwise nodes can join under such an ID, and none is told to bootstrap."
                 ),
                 right="admin",
-                cost=_BATCH,
                 body="import",
                 accepts=Batch,
                 replies={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
@@ -466,7 +462,6 @@ _OPERATOR = (
                 summary="Show this daemon and its peers.",
                 right="admin",
                 has_head=False,
-                cost=10.0,
                 replies={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
             ),
         ),
@@ -482,7 +477,6 @@ _OPERATOR = (
                 runs_to_end=True,
                 summary="Forget a peer that is lost for good; its IDs get a new owner.",
                 right="admin",
-                cost=_BATCH,
                 body="import",
                 accepts=ForgetRequest,
                 replies={
@@ -506,7 +500,6 @@ _OPERATOR = (
                 runs_to_end=True,
                 summary="Hand over this daemon's IDs to another peer.",
                 right="admin",
-                cost=_BATCH,
                 body="import",
                 accepts=DrainRequest,
                 needs_body=False,

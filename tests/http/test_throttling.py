@@ -10,9 +10,8 @@ import pytest
 
 from rqdisco.core.records import Node
 from rqdisco.http.requests.request import Request
-from rqdisco.http.server.connection import Application
 from rqdisco.http.server.site import Site, SiteConfig
-from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, ThrottledApplication
+from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, PricedApplication, ThrottledApplication
 from rqdisco.service.options import DaemonOptions
 from tests.support.connections import CLIENT, CREATE_REQUEST, Connection
 from tests.support.daemon import Daemon, create_id, register, result, shown
@@ -25,10 +24,10 @@ SHOW = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 class Working:
     """An application whose requests take CPU time of a server."""
 
-    def __init__(self, server: Server, application: Application) -> None:
+    def __init__(self, server: Server, application: PricedApplication) -> None:
         self._server = server
         self._application = application
-        self.max_body = application.max_body
+        self.max_body, self.cost = application.max_body, application.cost
 
     def handle(self, request: Request) -> None:
         self._server.cpu += self._server.work

@@ -36,6 +36,11 @@ class Api:
         """Runs the handlers of this API."""
         return self._runner
 
+    @property
+    def requires_token(self) -> bool:
+        """Report whether clients need a token."""
+        return self._authorizer is not None
+
     def admit(self, request: Request, right: Right, variable: str | None = None) -> Token | None:
         """Return the caller's token, None if tokens are not required. `variable` is that of the path,
         an ID in most. Raises NotAuthenticated, NotAllowed, or what stands for them.

@@ -2,12 +2,10 @@
 
 A unit is a tenth of a millisecond of CPU. What takes a request less than a millisecond costs one
 unit, on slow machines and with large records too, so that nodes are limited by their number of
-requests alone.
+requests alone. The table of routes has what is known of a cost before.
 """
 
 from __future__ import annotations
-
-from rqdisco.http.requests.request import Request
 
 _UNIT_SECONDS = 0.0001
 LOOKUP_SECONDS = 0.001
@@ -16,17 +14,6 @@ _PAGE_BYTES = 1 << 10
 _EXPORT_BYTES = 1 << 12
 _EVENT_BYTES = 1 << 16
 _EVENT = 0.25
-# What is charged before it is done, so that many requests at once are not all admitted: a page of
-# some hundred nodes, and the least that an export is worth.
-_PAGE = 50.0
-_EXPORT = 100.0
-
-
-def known_cost(request: Request) -> float:
-    """What is known of the cost of a GET or HEAD before it is processed."""
-    if request.path == b"/operator/export":
-        return _EXPORT
-    return _PAGE if b"text/html" in (request.header(b"accept") or b"") else 1.0
 
 
 def measured_cost(seconds: float) -> float:

@@ -11,13 +11,14 @@ import heapq
 import itertools
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Protocol
 
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from rqdisco.core.errors import TooManyCreations, TooManyRequests
-from rqdisco.http.requests.costs import LOOKUP_SECONDS, known_cost, measured_cost
+from rqdisco.http.requests.costs import LOOKUP_SECONDS, measured_cost
 from rqdisco.http.requests.request import Request, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
 from rqdisco.http.server.connection import Application
@@ -38,6 +39,13 @@ _RESUMED_PER_TURN = 20
 _HEALTH_PATHS = frozenset({b"healthz", b"readyz"})
 
 
+class PricedApplication(Application, Protocol):
+    """An application that knows what requests cost."""
+
+    def cost(self, request: Request) -> float:
+        """Return what is known of the cost of a request before it is handled, in lookups."""
+
+
 class ThrottledApplication:
     """Delays requests of a client beyond `rate` a second before `application` receives them, in
     order.
@@ -55,7 +63,7 @@ class ThrottledApplication:
 
     def __init__(
         self,
-        application: Application,
+        application: PricedApplication,
         clock: IReactorTime,
         rate: float,
         cpu: Callable[[], float],
@@ -76,7 +84,7 @@ class ThrottledApplication:
         if source is None or request.path.strip(b"/") in _HEALTH_PATHS:
             self._application.handle(request)
             return
-        cost = known_cost(request) if request.method in (b"GET", b"HEAD") else 1.0
+        cost = self._application.cost(request)
         wait = max(self._steady.take(source, MAX_DELAY_SECONDS, cost), self._burst.take(source, MAX_DELAY_SECONDS))
         request.charge = Bill(self._steady, source, cost)
         if wait:
@@ -167,7 +175,11 @@ class DelayQueue:
 
 
 def throttle(
-    application: Application, clock: IReactorTime, rate: float, cpu: Callable[[], float], count: Callable[[], None]
+    application: PricedApplication,
+    clock: IReactorTime,
+    rate: float,
+    cpu: Callable[[], float],
+    count: Callable[[], None],
 ) -> Application:
     """Limit each client of `application` to `rate` requests a second; 0 is no limit."""
     return ThrottledApplication(application, clock, rate, cpu, count) if rate else application
