@@ -61,7 +61,7 @@ class ResponseSpec(msgspec.Struct, frozen=True):
     text: Object | None = None
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class Operation(msgspec.Struct, frozen=True):
     """One method of a path.
 
     `right` is what a caller's token must allow where tokens are required; None if none is needed.

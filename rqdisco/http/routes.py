@@ -28,27 +28,36 @@ from rqdisco.http.openapi.bodies import ExportDocument, LeaderBody, Registration
 from rqdisco.http.openapi.page import OpenAPIDocument
 from rqdisco.http.operations import (
     EVENTS,
+    EVERYBODY,
     HTML,
     STRING,
     TEXT,
+    Audience,
     Endpoint,
     Operation,
     Parameter,
     ResponseHeader,
     ResponseSpec,
 )
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.documents import FullDocument, LegacyDocument, ServiceDocument
 from rqdisco.http.requests.responses import ErrorDocument
 from rqdisco.http.ui.pages import Pages
+from rqdisco.telemetry.counters import Route
 
-_get, _post = partial(Operation, method="GET"), partial(Operation, method="POST")
-_put, _delete = partial(Operation, method="PUT"), partial(Operation, method="DELETE")
+_get, _post, _put, _delete = (partial(Operation, method) for method in ("GET", "POST", "PUT", "DELETE"))
 
 # What a client is charged before it is done, so that many requests at once are not all admitted: in
 # lookups, a page of some hundred nodes, and the least that an export is worth. The rest follows when
 # it is known (`requests/costs.py`).
 PAGE_COST, _EXPORT_COST = 50.0, 100.0
 _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
+
+
+def _at(
+    path: str, label: Route, api: type[Api], *operations: Operation, audiences: tuple[Audience, ...] = EVERYBODY
+) -> Endpoint:
+    return Endpoint(path, label, api, operations, audiences)
 
 
 def _flag(name: str, description: str) -> Parameter:
@@ -97,420 +106,382 @@ _NOT_NOW = "Not possible now; the text says why."
 _DISK = "The disk cannot be written, or peers cannot agree now."
 
 _DISCOVERY = (
-    Endpoint(
+    _at(
         "/",
         ("discovery", "/"),
         DiscoveryAPI,
-        (
-            _get(
-                handler=DiscoveryAPI.describe,
-                name="getService",
-                summary="Describe the service: its version and its number of IDs.",
-                description="Where tokens are required, `ids` is left out without one.",
-                right="known",
-                token_optional=True,
-                page=Pages.home,
-                replies={
-                    200: ResponseSpec("The service.", ServiceDocument),
-                    303: ResponseSpec(
-                        "To clients that prefer HTML, with `?id=`: the path of that ID's page.",
-                        headers=[ResponseHeader("Location", "A path.")],
-                    ),
-                },
-            ),
-            _post(
-                handler=DiscoveryAPI.create,
-                name="create",
-                summary="Create a discovery ID.",
-                description="A body is ignored.",
-                right="mint",
-                replies={
-                    200: ResponseSpec("The new ID, without nodes.", LegacyDocument),
-                    429: ResponseSpec(
-                        "A client on another machine creates IDs faster than `--create-rate` allows.",
-                        ErrorDocument,
-                        [RETRY_AFTER],
-                    ),
-                    503: "The disk cannot be written, or there are as many IDs as `--max-ids` allows.",
-                },
-                links={"show": "Show the nodes.", "register": "Register a node.", "remove": "Remove a node."},
-            ),
+        _get(
+            DiscoveryAPI.describe,
+            "getService",
+            "Describe the service: its version and its number of IDs.",
+            description="Where tokens are required, `ids` is left out without one.",
+            right="known",
+            token_optional=True,
+            page=Pages.home,
+            replies={
+                200: ResponseSpec("The service.", ServiceDocument),
+                303: ResponseSpec(
+                    "To clients that prefer HTML, with `?id=`: the path of that ID's page.",
+                    headers=[ResponseHeader("Location", "A path.")],
+                ),
+            },
+        ),
+        _post(
+            DiscoveryAPI.create,
+            "create",
+            "Create a discovery ID.",
+            description="A body is ignored.",
+            right="mint",
+            replies={
+                200: ResponseSpec("The new ID, without nodes.", LegacyDocument),
+                429: ResponseSpec(
+                    "A client on another machine creates IDs faster than `--create-rate` allows.",
+                    ErrorDocument,
+                    [RETRY_AFTER],
+                ),
+                503: "The disk cannot be written, or there are as many IDs as `--max-ids` allows.",
+            },
+            links={"show": "Show the nodes.", "register": "Register a node.", "remove": "Remove a node."},
         ),
     ),
-    Endpoint(
+    _at(
         "/<id:discovery_id>",
         ("discovery", "/ID"),
         DiscoveryAPI,
-        (
-            _get(
-                handler=DiscoveryAPI.show,
-                name="show",
-                summary="Show the registered nodes.",
-                description="Also the leader, if there is one. A daemon that does not own the ID answers from a copy.",
-                right="read",
-                page=Pages.cluster,
-                parameters=[
-                    _flag("consistent", "Forward to the owner instead of answering from a copy."),
-                    _flag("explain", "Explain the answer. Ignored unless an operator asks."),
-                ],
-                replies={
-                    200: ResponseSpec("The record.", (FullDocument, Explanation), [_AGE]),
-                    404: _UNKNOWN_ID,
-                    503: "The owner is unreachable, or this daemon does not know yet whether the ID exists.",
-                },
+        _get(
+            DiscoveryAPI.show,
+            "show",
+            "Show the registered nodes.",
+            description="Also the leader, if there is one. A daemon that does not own the ID answers from a copy.",
+            right="read",
+            page=Pages.cluster,
+            parameters=[
+                _flag("consistent", "Forward to the owner instead of answering from a copy."),
+                _flag("explain", "Explain the answer. Ignored unless an operator asks."),
+            ],
+            replies={
+                200: ResponseSpec("The record.", (FullDocument, Explanation), [_AGE]),
+                404: _UNKNOWN_ID,
+                503: "The owner is unreachable, or this daemon does not know yet whether the ID exists.",
+            },
+        ),
+        _post(
+            DiscoveryAPI.register,
+            "register",
+            "Register a node, and return the nodes that it joins.",
+            description=(
+                "A node whose response lists only itself bootstraps the cluster; all others join one of the listed"
+                " nodes. Of any number of concurrent registrations one is told to bootstrap."
             ),
-            _post(
-                handler=DiscoveryAPI.register,
-                name="register",
-                summary="Register a node, and return the nodes that it joins.",
-                description=(
-                    "A node whose response lists only itself bootstraps the cluster; all others join one of the listed"
-                    " nodes. Of any number of concurrent registrations one is told to bootstrap."
-                ),
-                right="write",
-                body="max-body",
-                accepts=RegistrationBody,
-                replies={
-                    200: ResponseSpec("The node is registered. All nodes of the ID, or it alone.", LegacyDocument),
-                    400: _BAD_NODE,
-                    404: _UNKNOWN_ID,
-                    409: f"{_FULL} Or a loopback address is listed or would be, and the nodes are not all on one"
-                    " machine.",
-                    410: _OWNERLESS,
-                    503: _UNDECIDED,
-                },
-            ),
-            _delete(
-                handler=DiscoveryAPI.remove,
-                name="remove",
-                summary="Remove a node.",
-                description="An address that is not listed changes nothing. When no node is left, the next one"
-                " bootstraps.",
-                right="write",
-                body="max-body",
-                accepts=RemovalBody,
-                replies={
-                    200: ResponseSpec("The node is not listed, or no longer.", LegacyDocument),
-                    400: _BAD_NODE,
-                    404: _UNKNOWN_ID,
-                    503: _UNDECIDED,
-                },
-            ),
+            right="write",
+            body="max-body",
+            accepts=RegistrationBody,
+            replies={
+                200: ResponseSpec("The node is registered. All nodes of the ID, or it alone.", LegacyDocument),
+                400: _BAD_NODE,
+                404: _UNKNOWN_ID,
+                409: f"{_FULL} Or a loopback address is listed or would be, and the nodes are not all on one machine.",
+                410: _OWNERLESS,
+                503: _UNDECIDED,
+            },
+        ),
+        _delete(
+            DiscoveryAPI.remove,
+            "remove",
+            "Remove a node.",
+            description="An address that is not listed changes nothing. When no node is left, the next one bootstraps.",
+            right="write",
+            body="max-body",
+            accepts=RemovalBody,
+            replies={
+                200: ResponseSpec("The node is not listed, or no longer.", LegacyDocument),
+                400: _BAD_NODE,
+                404: _UNKNOWN_ID,
+                503: _UNDECIDED,
+            },
         ),
     ),
-    Endpoint(
+    _at(
         "/<id:discovery_id>/events",
         ("discovery", "/ID/events"),
         EventsAPI,
-        (
-            _get(
-                handler=EventsAPI.follow,
-                name="follow",
-                summary="Stream the registered nodes, now and after each change, as server-sent events.",
-                description="The data of an event is the document, in one line. The response does not end.",
-                right="read",
-                has_head=False,
-                parameters=[
-                    Parameter(
-                        "Last-Event-ID",
-                        "The `id` of the last event received, which is not sent again.",
-                        place="header",
-                    )
-                ],
-                replies={
-                    200: ResponseSpec("Events.", STRING, kind=EVENTS),
-                    404: _UNKNOWN_ID,
-                    503: "Too many watchers, or this daemon does not know yet whether the ID exists.",
-                },
-            ),
+        _get(
+            EventsAPI.follow,
+            "follow",
+            "Stream the registered nodes, now and after each change, as server-sent events.",
+            description="The data of an event is the document, in one line. The response does not end.",
+            right="read",
+            has_head=False,
+            parameters=[
+                Parameter(
+                    "Last-Event-ID",
+                    "The `id` of the last event received, which is not sent again.",
+                    place="header",
+                )
+            ],
+            replies={
+                200: ResponseSpec("Events.", STRING, kind=EVENTS),
+                404: _UNKNOWN_ID,
+                503: "Too many watchers, or this daemon does not know yet whether the ID exists.",
+            },
         ),
     ),
 )
 
 _CONSUL_KV = (
-    Endpoint(
+    _at(
         "/v1/kv/<id:discovery_id>/leader",
         ("consul", "/v1/kv/KEY"),
         ConsulAPI,
-        (
-            _get(
-                handler=ConsulAPI.read,
-                name="getLeader",
-                summary="Read the leader.",
-                right="read",
-                parameters=[_RAW, *_IGNORED],
-                replies={
-                    200: ResponseSpec(
-                        "The entry; with `raw` its value, as it was put.", list[KVEntry], CONSUL_HEADERS, text=STRING
-                    ),
-                    400: _BAD_QUERY,
-                    404: ResponseSpec(
-                        "There is no leader, or the one that claimed to lead has not reported itself.",
-                        {"type": "string", "maxLength": 0},
-                        CONSUL_HEADERS,
-                        TEXT,
-                    ),
-                    503: _NOT_PUT,
-                },
-            ),
-            _put(
-                handler=ConsulAPI.put,
-                name="putLeader",
-                summary="Report the leader, or claim to lead with `cas=0`.",
-                description=(
-                    "With `cas=0` one node wins the key of an ID that has neither leader nor nodes, and is told to"
-                    " bootstrap; without `cas` it is a leader's report. The node is also registered. The winner is"
-                    " shown to nobody until it reports itself as leader, and until then the same `id` and `addr` win"
-                    " again, from another client after 30 seconds; with `--kv-visible-claims` a claim is shown at"
-                    " once, and won once. An ID that does not exist is created, unless `--kv-create no`."
+        _get(
+            ConsulAPI.read,
+            "getLeader",
+            "Read the leader.",
+            right="read",
+            parameters=[_RAW, *_IGNORED],
+            replies={
+                200: ResponseSpec(
+                    "The entry; with `raw` its value, as it was put.", list[KVEntry], CONSUL_HEADERS, text=STRING
                 ),
-                right="write",
-                body="max-body",
-                accepts=LeaderBody,
-                parameters=[_CAS, _FLAGS, *_IGNORED],
-                replies={
-                    200: ResponseSpec("Whether the value was put.", bool, CONSUL_HEADERS),
-                    400: f"The body is not a valid leader value; or the name is reserved; or {_BAD_QUERY}",
-                    403: "The ID does not exist, and `--kv-create no`.",
-                    404: "A daemon created this ID and no longer knows it, so a claim cannot create it: create a new"
-                    " one.",
-                    409: _FULL,
-                    410: _OWNERLESS,
-                    503: _NOT_PUT,
-                },
-            ),
-            _delete(
-                handler=ConsulAPI.clear,
-                name="deleteLeader",
-                summary="Delete the key; the nodes stay.",
-                description=(
-                    "A claim whose leader has not reported itself ends: before that, stop that node for good, or wipe"
-                    " its data directory."
+                400: _BAD_QUERY,
+                404: ResponseSpec(
+                    "There is no leader, or the one that claimed to lead has not reported itself.",
+                    {"type": "string", "maxLength": 0},
+                    CONSUL_HEADERS,
+                    TEXT,
                 ),
-                right="write",
-                parameters=[_CAS, *_IGNORED],
-                replies={
-                    200: ResponseSpec("Whether the key is now absent.", bool, CONSUL_HEADERS),
-                    400: f"The name is reserved; or {_BAD_QUERY}",
-                    503: _NOT_PUT,
-                },
+                503: _NOT_PUT,
+            },
+        ),
+        _put(
+            ConsulAPI.put,
+            "putLeader",
+            "Report the leader, or claim to lead with `cas=0`.",
+            description=(
+                "With `cas=0` one node wins the key of an ID that has neither leader nor nodes, and is told to"
+                " bootstrap; without `cas` it is a leader's report. The node is also registered. The winner is"
+                " shown to nobody until it reports itself as leader, and until then the same `id` and `addr` win"
+                " again, from another client after 30 seconds; with `--kv-visible-claims` a claim is shown at"
+                " once, and won once. An ID that does not exist is created, unless `--kv-create no`."
             ),
+            right="write",
+            body="max-body",
+            accepts=LeaderBody,
+            parameters=[_CAS, _FLAGS, *_IGNORED],
+            replies={
+                200: ResponseSpec("Whether the value was put.", bool, CONSUL_HEADERS),
+                400: f"The body is not a valid leader value; or the name is reserved; or {_BAD_QUERY}",
+                403: "The ID does not exist, and `--kv-create no`.",
+                404: "A daemon created this ID and no longer knows it, so a claim cannot create it: create a new one.",
+                409: _FULL,
+                410: _OWNERLESS,
+                503: _NOT_PUT,
+            },
+        ),
+        _delete(
+            ConsulAPI.clear,
+            "deleteLeader",
+            "Delete the key; the nodes stay.",
+            description=(
+                "A claim whose leader has not reported itself ends: before that, stop that node for good, or wipe"
+                " its data directory."
+            ),
+            right="write",
+            parameters=[_CAS, *_IGNORED],
+            replies={
+                200: ResponseSpec("Whether the key is now absent.", bool, CONSUL_HEADERS),
+                400: f"The name is reserved; or {_BAD_QUERY}",
+                503: _NOT_PUT,
+            },
         ),
     ),
     # What follows has no answer but in words.
-    Endpoint(
+    _at(
         "/v1/kv",
         ("consul", "other"),
         ConsulAPI,
-        (
-            _get(handler=ConsulAPI.refuse_empty_key, right="known"),
-            _put(handler=ConsulAPI.refuse_empty_key, right="known"),
-            _delete(handler=ConsulAPI.refuse_empty_key, right="known"),
-        ),
+        _get(ConsulAPI.refuse_empty_key, right="known"),
+        _put(ConsulAPI.refuse_empty_key, right="known"),
+        _delete(ConsulAPI.refuse_empty_key, right="known"),
     ),
-    Endpoint(
+    _at(
         "/v1/kv/<key:key>",
         ("consul", "/v1/kv/KEY"),
         ConsulAPI,
-        (
-            _get(handler=ConsulAPI.read_other, right="read"),
-            _put(handler=ConsulAPI.refuse_other, right="write"),
-            _delete(handler=ConsulAPI.refuse_other, right="write"),
-        ),
+        _get(ConsulAPI.read_other, right="read"),
+        _put(ConsulAPI.refuse_other, right="write"),
+        _delete(ConsulAPI.refuse_other, right="write"),
     ),
 )
 
 _DAEMON = (
-    Endpoint(
+    _at(
         "/healthz",
         ("health", "/healthz"),
         HealthAPI,
-        (
-            _get(
-                handler=HealthAPI.show_liveness,
-                name="isAlive",
-                summary="Check that the process answers.",
-                replies={200: ResponseSpec("It does.", Liveness)},
-            ),
+        _get(
+            HealthAPI.show_liveness,
+            "isAlive",
+            "Check that the process answers.",
+            replies={200: ResponseSpec("It does.", Liveness)},
         ),
     ),
-    Endpoint(
+    _at(
         "/readyz",
         ("health", "/readyz"),
         HealthAPI,
-        (
-            _get(
-                handler=HealthAPI.show_readiness,
-                name="isReady",
-                summary="Check that lists can be served.",
-                description="Only operators see what is wrong: where tokens are required, clients with the scope"
-                " `admin`.",
-                parameters=[
-                    _flag("grant", "Check also that records can be changed, and a node can be told to bootstrap.")
-                ],
-                replies={200: ResponseSpec("Ready.", Readiness), 503: ResponseSpec("Not ready.", Readiness)},
-            ),
+        _get(
+            HealthAPI.show_readiness,
+            "isReady",
+            "Check that lists can be served.",
+            description="Only operators see what is wrong: where tokens are required, clients with the scope `admin`.",
+            parameters=[_flag("grant", "Check also that records can be changed, and a node can be told to bootstrap.")],
+            replies={200: ResponseSpec("Ready.", Readiness), 503: ResponseSpec("Not ready.", Readiness)},
         ),
     ),
-    Endpoint(
+    _at(
         "/openapi.json",
         ("documents", "/openapi.json"),
         OpenAPIDocument,
-        (
-            _get(
-                handler=OpenAPIDocument.show,
-                name="getDocument",
-                summary="This document: the operations of the listener that serves it.",
-                parameters=[Parameter("If-None-Match", "The ETag of the cached document.", place="header")],
-                replies={
-                    200: ResponseSpec(
-                        "The document.", {"type": "object", "required": ["openapi", "info", "paths"]}, _DOCUMENT
-                    ),
-                    304: ResponseSpec("The cached document is current.", headers=_DOCUMENT),
-                },
-            ),
+        _get(
+            OpenAPIDocument.show,
+            "getDocument",
+            "This document: the operations of the listener that serves it.",
+            parameters=[Parameter("If-None-Match", "The ETag of the cached document.", place="header")],
+            replies={
+                200: ResponseSpec(
+                    "The document.", {"type": "object", "required": ["openapi", "info", "paths"]}, _DOCUMENT
+                ),
+                304: ResponseSpec("The cached document is current.", headers=_DOCUMENT),
+            },
         ),
     ),
-    Endpoint(
+    _at(
         "/status",
         ("pages", "/status"),
         DiscoveryAPI,
-        (
-            _get(
-                handler=DiscoveryAPI.refuse_page,
-                name="getStatus",
-                summary="The state of the daemon, as a page for people.",
-                right="admin",
-                page=Pages.status,
-                cost=PAGE_COST,
-                replies={200: ResponseSpec("The page.", STRING, kind=HTML), 404: "The client does not prefer HTML."},
-            ),
+        _get(
+            DiscoveryAPI.refuse_page,
+            "getStatus",
+            "The state of the daemon, as a page for people.",
+            right="admin",
+            page=Pages.status,
+            cost=PAGE_COST,
+            replies={200: ResponseSpec("The page.", STRING, kind=HTML), 404: "The client does not prefer HTML."},
         ),
     ),
-    Endpoint(
+    _at(
         "/static/<path:name>",
         ("pages", "/static"),
         Pages,
-        (_get(handler=Pages.file),),
+        _get(Pages.file),
     ),
-    Endpoint(
+    _at(
         "/metrics",
         ("metrics", "/metrics"),
         MetricsAPI,
-        (
-            _get(
-                handler=MetricsAPI.show,
-                name="getMetrics",
-                summary="All metrics, in Prometheus' text format.",
-                description="Also on `--metrics-listen`, where nothing else is served.",
-                cost=PAGE_COST,
-                replies={200: ResponseSpec("The metrics.", STRING, kind=TEXT)},
-            ),
+        _get(
+            MetricsAPI.show,
+            "getMetrics",
+            "All metrics, in Prometheus' text format.",
+            description="Also on `--metrics-listen`, where nothing else is served.",
+            cost=PAGE_COST,
+            replies={200: ResponseSpec("The metrics.", STRING, kind=TEXT)},
         ),
-        ("operator",),
+        audiences=("operator",),
     ),
 )
 
-_operator = partial(Endpoint, audiences=("guarded", "operator"))
+_operators = partial(_at, audiences=("guarded", "operator"))
 _OPERATOR = (
-    _operator(
+    _operators(
         "/operator/export",
         ("operator", "/operator/export"),
         OperatorAPI,
-        (
-            _get(
-                handler=OperatorAPI.export,
-                name="exportAll",
-                summary="Export all IDs.",
-                description="A document without its end could not be written completely.",
-                right="admin",
-                has_head=False,
-                is_streamed=True,
-                cost=_EXPORT_COST,
-                replies={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
-            ),
+        _get(
+            OperatorAPI.export,
+            "exportAll",
+            "Export all IDs.",
+            description="A document without its end could not be written completely.",
+            right="admin",
+            has_head=False,
+            is_streamed=True,
+            cost=_EXPORT_COST,
+            replies={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
         ),
     ),
-    _operator(
+    _operators(
         "/operator/import",
         ("operator", "/operator/import"),
         OperatorAPI,
-        (
-            _post(
-                handler=OperatorAPI.import_,
-                name="importSome",
-                summary="Import records of an export.",
-                description=(
-                    "Existing IDs are never overwritten. With `adopt` this daemon becomes the owner of another daemon's"
-                    " IDs; otherwise nodes can join under such an ID, and none is told to bootstrap."
-                ),
-                right="admin",
-                body="import",
-                accepts=Batch,
-                replies={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
+        _post(
+            OperatorAPI.import_,
+            "importSome",
+            "Import records of an export.",
+            description=(
+                "Existing IDs are never overwritten. With `adopt` this daemon becomes the owner of another daemon's"
+                " IDs; otherwise nodes can join under such an ID, and none is told to bootstrap."
             ),
+            right="admin",
+            body="import",
+            accepts=Batch,
+            replies={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
         ),
     ),
-    _operator(
+    _operators(
         "/operator/peers",
         ("operator", "/operator/peers"),
         OperatorAPI,
-        (
-            _get(
-                handler=OperatorAPI.show_peers,
-                name="showPeers",
-                summary="Show this daemon and its peers.",
-                right="admin",
-                has_head=False,
-                replies={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
-            ),
+        _get(
+            OperatorAPI.show_peers,
+            "showPeers",
+            "Show this daemon and its peers.",
+            right="admin",
+            has_head=False,
+            replies={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
         ),
     ),
-    _operator(
+    _operators(
         "/operator/peers/forget",
         ("operator", "/operator/peers/forget"),
         OperatorAPI,
-        (
-            _post(
-                handler=OperatorAPI.forget,
-                name="forgetPeer",
-                runs_to_end=True,
-                summary="Forget a peer that is lost for good; its IDs get a new owner.",
-                right="admin",
-                body="import",
-                accepts=ForgetRequest,
-                replies={
-                    200: ResponseSpec("The peer is forgotten.", ForgetAnswer),
-                    400: _BAD_BODY,
-                    404: _NO_PEERS,
-                    409: _NOT_NOW,
-                    503: _DISK,
-                },
-            ),
+        _post(
+            OperatorAPI.forget,
+            "forgetPeer",
+            "Forget a peer that is lost for good; its IDs get a new owner.",
+            runs_to_end=True,
+            right="admin",
+            body="import",
+            accepts=ForgetRequest,
+            replies={
+                200: ResponseSpec("The peer is forgotten.", ForgetAnswer),
+                400: _BAD_BODY,
+                404: _NO_PEERS,
+                409: _NOT_NOW,
+                503: _DISK,
+            },
         ),
     ),
-    _operator(
+    _operators(
         "/operator/drain",
         ("operator", "/operator/drain"),
         OperatorAPI,
-        (
-            _post(
-                handler=OperatorAPI.drain,
-                name="drain",
-                runs_to_end=True,
-                summary="Hand over this daemon's IDs to another peer.",
-                right="admin",
-                body="import",
-                accepts=DrainRequest,
-                needs_body=False,
-                replies={
-                    200: ResponseSpec("Another peer owns them.", DrainAnswer),
-                    400: _BAD_BODY,
-                    404: _NO_PEERS,
-                    409: _NOT_NOW,
-                    503: _DISK,
-                },
-            ),
+        _post(
+            OperatorAPI.drain,
+            "drain",
+            "Hand over this daemon's IDs to another peer.",
+            runs_to_end=True,
+            right="admin",
+            body="import",
+            accepts=DrainRequest,
+            needs_body=False,
+            replies={
+                200: ResponseSpec("Another peer owns them.", DrainAnswer),
+                400: _BAD_BODY,
+                404: _NO_PEERS,
+                409: _NOT_NOW,
+                503: _DISK,
+            },
         ),
     ),
 )

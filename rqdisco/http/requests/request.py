@@ -222,7 +222,7 @@ def path_of(request: Request) -> str:
 
 
 def decoded_path(request: Request) -> bytes:
-    """The path without its percent-escapes, as Klein reads it: an escaped slash is a slash."""
+    """The path without its percent-escapes; an escaped slash is a slash."""
     path = request.path
     return unquote_to_bytes(path) if b"%" in path else path
 

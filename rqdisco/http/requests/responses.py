@@ -15,7 +15,6 @@ from msgspec import UNSET, UnsetType
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.errors import (
     AmbiguousName,
@@ -191,7 +190,6 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     TooManyCreations: _ErrorKind("too_many_requests", _retry_later(429)),
     TooManyRequests: _ErrorKind("too_many_requests", _retry_later(503)),
     CancelledError: _ErrorKind("too_late", lambda _: _unavailable(StoreUnavailable("not decided in time"))),
-    HTTPException: _ErrorKind("bad_request", lambda _: Refusal(400, "bad request", "bad request")),
 }
 
 
