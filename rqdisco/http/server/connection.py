@@ -133,12 +133,13 @@ class HTTPConnection(TwistedProtocol):
 
     def readConnectionLost(self) -> None:
         """The client sends nothing more. It may have gone, or it may wait for its answers (RFC 9112
-        section 9.6): it gets those that do not take long.
+        section 9.6): it gets those that do not take long, but no grant.
         """
         self._is_input_over = True
-        if self._is_answering:
-            self.deadline = self._answer_deadline()
         request = self._request
+        if request is not None and self._is_answering:
+            self.deadline = self._answer_deadline()
+            request.half_close()
         if not self._is_answering and not self._input:
             self._lose()
         elif request is not None and request.stream is not None:
