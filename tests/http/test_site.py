@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server
-from tests.support.daemon import result
+from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server, request
+from tests.support.daemon import create_id, register, result
 from tests.support.dns_sockets import Reactor
 
 
@@ -440,3 +440,52 @@ def test_a_client_that_half_closes_and_gets_no_answer_for_long_counts_as_gone(se
     server.daemon.threads.release_all()
     assert connection.take() == b""
     server.daemon.deadlines.stop()
+
+
+def registration(discovery_id: str, addr: str) -> bytes:
+    return request("POST", f"/{discovery_id}", {"addr": addr})
+
+
+def test_a_grant_to_a_client_that_half_closed_is_revoked_since_the_client_may_be_gone(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    first, second = server.connect(), server.connect()
+    server.daemon.threads.hold = True
+    first.protocol.dataReceived(registration(discovery_id, "10.0.0.1:4001"))
+    first.protocol.readConnectionLost()
+    second.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
+    server.daemon.threads.release_all()
+    assert first.take().startswith(b"HTTP/1.1 503 ")
+    assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
+    server.daemon.deadlines.stop()
+
+
+def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    register(server.daemon, discovery_id, "10.0.0.1:4001")
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
+    connection.protocol.readConnectionLost()
+    server.daemon.threads.release_all()
+    assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001", "10.0.0.2:4001"]}')
+    server.daemon.deadlines.stop()
+
+
+def test_a_client_that_sends_many_bad_requests_waits_for_each_answer_up_to_a_second() -> None:
+    clock = Clock()
+    server = Server(clock=clock)
+    answered = 0
+    for _ in range(60):
+        answered += server.connect().send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert answered == 20
+    assert server.connect("198.51.100.9").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 "), "another client"
+    late = server.connect()
+    assert late.send(b"GET\r\n\r\n") == b""
+    clock.advance(1.0)
+    assert is_bad_request(late.take())
+    assert late.closed
+
+
+def test_this_machine_does_not_wait_for_refusals(server: Server) -> None:
+    for _ in range(60):
+        assert server.connect("127.0.0.1", "127.0.0.1").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")

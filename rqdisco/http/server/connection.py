@@ -71,7 +71,8 @@ class ConnectionSite(Protocol):
     def add(self, connection: HTTPConnection, host: str | None) -> bool: ...
     def leave(self, connection: HTTPConnection) -> None: ...
     def remove(self, connection: HTTPConnection) -> None: ...
-    def call_soon(self, call: Callable[[], None]) -> IDelayedCall: ...
+    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall: ...
+    def refusal_delay(self, host: str | None) -> float: ...
     def count_answered(self, request: Request, now: float) -> None: ...
     def count_abandoned(self, request: Request) -> None: ...
     def count_refused(self, status: int) -> None: ...
@@ -133,12 +134,13 @@ class HTTPConnection(TwistedProtocol):
 
     def readConnectionLost(self) -> None:
         """The client sends nothing more. It may have gone, or it may wait for its answers (RFC 9112
-        section 9.6): it gets those that do not take long.
+        section 9.6): it gets those that do not take long, but no grant.
         """
         self._is_input_over = True
-        if self._is_answering:
-            self.deadline = self._answer_deadline()
         request = self._request
+        if request is not None and self._is_answering:
+            self.deadline = self._answer_deadline()
+            request.half_close()
         if not self._is_answering and not self._input:
             self._lose()
         elif request is not None and request.stream is not None:
@@ -315,9 +317,19 @@ class HTTPConnection(TwistedProtocol):
             self.transport.write(_CONTINUE)
 
     def _refuse(self, error: BadHead) -> None:
-        """Answer a request that breaks a rule, and close."""
+        """Answer a request that breaks a rule, and close; a client that sends many waits."""
         self._request = None
+        self._is_ended = True
+        self._input = b""
         self._site.count_refused(error.status)
+        if wait := self._site.refusal_delay(self.client):
+            self._expect(RECEIVE_SECONDS)
+            self._next = self._site.call_later(wait, lambda: self._send_refusal(error))
+        else:
+            self._send_refusal(error)
+
+    def _send_refusal(self, error: BadHead) -> None:
+        self._next = None
         body = encode_object({"error": error.text})
         response = Response(error.status, body, HTTPStatus(error.status).phrase.encode(), error.headers)
         self.transport.write(encode_head(response, None, self._site.date(), _CLOSE, b"") + body)
@@ -432,7 +444,7 @@ class HTTPConnection(TwistedProtocol):
 
     def _wait_for_turn(self) -> None:
         if self._next is None:
-            self._next = self._site.call_soon(self.proceed)
+            self._next = self._site.call_later(0, self.proceed)
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.is_closing:
