@@ -148,3 +148,14 @@ def test_the_host_of_a_request_stays_as_it_was_sent() -> None:
     for path in (f"/{discovery_id}", f"/{discovery_id}/events", "/openapi.json"):
         server.connect().send(request("GET", path))
     assert seen == [b"x"] * 3
+
+
+@pytest.mark.parametrize(
+    "query", ["%C3%99", "a=%ff", "explain=%C3%99&grant", "\u0416=%D0%96", "&&=&=%00&+", "%", "a=%zz"]
+)
+def test_no_query_is_a_fault(query: str) -> None:
+    prepared = daemon_for("operator")
+    for path in ("/{id}", "/readyz", "/", "/v1/kv/{id}/leader"):
+        for headers in ({}, PAGE):
+            reply = prepared.ask("GET", f"{path}?{query.encode().decode('latin-1')}", **headers)
+            assert reply.status in (200, 400), (path, reply)
