@@ -60,10 +60,12 @@ class Events:
 
 
 class EventLog:
-    """An observer that writes events to the log. `wall` is the wall clock in seconds since 1970."""
+    """An observer that writes events to the log. `wall_us` returns the wall clock in microseconds
+    since 1970.
+    """
 
-    def __init__(self, wall: Callable[[], float], log: Logger = _log) -> None:
-        self._wall = wall
+    def __init__(self, wall_us: Callable[[], int], log: Logger = _log) -> None:
+        self._wall_us = wall_us
         self._log = log
 
     def __call__(self, event: Event) -> None:
@@ -78,7 +80,7 @@ class EventLog:
                 "log_namespace": self._log.namespace,
                 "log_source": None,
                 "log_format": event.kind,
-                "log_time": self._wall(),
+                "log_time": self._wall_us() / 1_000_000,
                 "discovery_id": event.id or None,
                 "addr": event.addr,
                 "peer": event.client,
