@@ -17,6 +17,18 @@ _NOTHING: Any = object()
 _log = Logger()
 
 
+class Revocable(Deferred[T]):
+    """A Deferred whose result must not be given to a client that may be gone."""
+
+    @classmethod
+    def of(cls, coroutine: Coroutine[Deferred[Any], Any, T]) -> Revocable[T]:
+        """Return the result of a coroutine."""
+        inner = Deferred.fromCoroutine(coroutine)
+        result: Revocable[T] = cls(lambda _: inner.cancel())
+        inner.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+        return result
+
+
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
     """Start a coroutine that handles its own exceptions, and let it run."""
     try:
@@ -45,6 +57,7 @@ class Running(Generic[T]):
         "_complete",
         "_coroutine",
         "_is_adding",
+        "_is_doubtful",
         "_is_shielded",
         "_result",
         "_waited",
@@ -62,7 +75,7 @@ class Running(Generic[T]):
         self._coroutine = coroutine
         self._complete = complete
         self._call: Callable[[T], object] | None = None
-        self._is_adding = False
+        self._is_adding = self._is_doubtful = False
         self._is_shielded = is_shielded
         self.is_over = False
         self._wait(waited)
@@ -82,12 +95,21 @@ class Running(Generic[T]):
         if not self.is_over:
             self._end(Failure(CancelledError()))
 
+    def doubt(self) -> None:
+        """Note that the client may be gone: what is Revocable is cancelled, now and from now on."""
+        if not self.is_over:
+            self._is_doubtful = True
+            if isinstance(self._waited, Revocable):
+                self._waited.cancel()
+
     def _wait(self, waited: Deferred[Any] | None) -> None:
         """Wait for Deferreds, one after the other, until one has not fired yet."""
         while waited is not None:
             self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
             waited.addBoth(self._fired)
             self._is_adding = False
+            if self._is_doubtful and isinstance(waited, Revocable):
+                waited.cancel()
             waited = None if self._arrived is _NOTHING else self._continue(self._arrived)
 
     def _fired(self, arrived: Any) -> None:

@@ -29,6 +29,7 @@ from rqdisco.core.errors import (
     CopiedState,
     DamagedState,
     KeysUnusable,
+    ParserMissing,
     PeersMissing,
     StateInUse,
     StateUnusable,
@@ -56,6 +57,7 @@ _STATUS: dict[type[CannotStart], int] = {
     StateUnusable: _IO_STATUS,
     StateInUse: 78,
     CopiedState: 78,
+    ParserMissing: 69,
     PeersMissing: 78,
     KeysUnusable: options.USAGE_STATUS,
     TokensUnusable: options.USAGE_STATUS,
@@ -115,6 +117,7 @@ def makeService(options: Options) -> Daemon:
 
 
 def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
+    _check_parser()
     from rqdisco.service.wiring.daemon import build_daemon
 
     # Twisted uses the wall clock, which may step: deadlines would wait for hours, or all expire at
@@ -142,6 +145,16 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
     _tune_interpreter()
     signal.signal(signal.SIGHUP, lambda *_: [reactor.callFromThread(call) for call in hangup])
     return daemon
+
+
+def _check_parser() -> None:
+    """Raise ParserMissing if there is no llhttp: there is no second parser."""
+    try:
+        import httptools  # noqa: F401
+    except ImportError as error:
+        raise ParserMissing(
+            f"httptools, the HTTP parser, cannot be imported ({error}); install it: python3 -m pip install httptools"
+        ) from None
 
 
 def _tune_interpreter() -> None:

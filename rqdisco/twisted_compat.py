@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.tcp import Port
 from twisted.web.client import HTTPConnectionPool
@@ -62,6 +63,27 @@ def silence_client_connections(pool: HTTPConnectionPool) -> None:
     The factory of a pool's connections is its private attribute `_factory`.
     """
     pool._factory.noisy = False
+
+
+def write_at_once(transport: Any, data: bytes) -> None:
+    """Write to a transport, and at once if it is a socket that has nothing else to write.
+
+    `FileDescriptor.write` only buffers: for each write it asks epoll for the socket to become
+    writable, writes in the next turn, and takes the question back. A socket with nothing to write
+    has an empty `dataBuffer` and `_tempDataBuffer`, and `writeSomeData` returns how many bytes it
+    took, or an exception if the connection is lost, which the buffered write then meets again.
+    """
+    if (
+        isinstance(transport, FileDescriptor)
+        and transport.connected
+        and not (transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting)
+    ):
+        written = transport.writeSomeData(data)
+        if written == len(data):
+            return
+        if isinstance(written, int) and written > 0:
+            data = data[written:]
+    transport.write(data)
 
 
 def is_disconnecting(transport: object) -> bool:

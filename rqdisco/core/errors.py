@@ -220,6 +220,10 @@ class TLSUnusable(CannotStart):
     """A key or certificate file cannot be used."""
 
 
+class ParserMissing(CannotStart):
+    """The HTTP parser cannot be imported."""
+
+
 class PeersMissing(CannotStart):
     """The state directory belongs to one of several peers, and the options name no peers (rule
     R8).

@@ -312,6 +312,9 @@ def test_pages_are_rendered_one_in_a_turn_and_those_that_wait_too_long_are_refus
 
     for connection in asked:
         connection.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n")
+    gone = server.connect()
+    gone.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n")
+    gone.hang_up()
     for _ in range(3):
         answer_in_turn()
         reactor.turn()
@@ -322,7 +325,9 @@ def test_pages_are_rendered_one_in_a_turn_and_those_that_wait_too_long_are_refus
     assert late.startswith(b"HTTP/1.1 503 too busy\r\n")
     assert b"\r\nRetry-After: 5\r\n" in late
     assert b"try again later" in late
+    reactor.turn()
     daemon.deadlines.stop()
+    assert not reactor.getDelayedCalls()
 
 
 class TestWithTokens:

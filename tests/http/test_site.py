@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server
-from tests.support.daemon import result
+from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server, request
+from tests.support.daemon import create_id, register, result
 from tests.support.dns_sockets import Reactor
 
 
@@ -395,4 +395,77 @@ def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client
             assert b"HTTP/1.1 500" not in connection.send(part)
     assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     connection.hang_up()
+    server.daemon.deadlines.stop()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_client_that_sends_all_its_requests_and_half_closes_gets_all_answers(server: Server, at_once: bool) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = not at_once
+    connection.protocol.dataReceived(CREATE_REQUEST + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 3)
+    connection.protocol.readConnectionLost()
+    server.daemon.threads.release_all()
+    connection.turn()
+    received = connection.take()
+    assert received.count(b"HTTP/1.1 200 OK") == 4
+    assert received.count(b"Connection: close") == 1
+    assert connection.closed
+    server.daemon.deadlines.stop()
+
+
+def test_a_connection_answers_one_request_in_each_turn() -> None:
+    clock = Reactor()
+    server = Server(clock=clock)
+    flood, other = server.connect(), server.connect()
+    flood.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+    for turn in range(2, 10):
+        other.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert other.take().startswith(b"HTTP/1.1 200 OK")
+        clock.turn()
+        assert flood.transport.value().count(b"HTTP/1.1 200 OK") == turn
+    assert flood.transport.producerState == "paused", "nothing more is read from it"
+    flood.turn()
+    assert flood.transport.value().count(b"HTTP/1.1 200 OK") == 100
+    assert flood.transport.producerState == "producing"
+
+
+def test_a_client_that_half_closes_and_gets_no_answer_for_long_counts_as_gone(server: Server) -> None:
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.protocol.dataReceived(CREATE_REQUEST)
+    connection.protocol.readConnectionLost()
+    server.wait(3)
+    assert connection.transport.disconnected
+    connection.hang_up()
+    server.daemon.threads.release_all()
+    assert connection.take() == b""
+    server.daemon.deadlines.stop()
+
+
+def registration(discovery_id: str, addr: str) -> bytes:
+    return request("POST", f"/{discovery_id}", {"addr": addr})
+
+
+def test_a_grant_to_a_client_that_half_closed_is_revoked_since_the_client_may_be_gone(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    first, second = server.connect(), server.connect()
+    server.daemon.threads.hold = True
+    first.protocol.dataReceived(registration(discovery_id, "10.0.0.1:4001"))
+    first.protocol.readConnectionLost()
+    second.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
+    server.daemon.threads.release_all()
+    assert first.take().startswith(b"HTTP/1.1 503 ")
+    assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
+    server.daemon.deadlines.stop()
+
+
+def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    register(server.daemon, discovery_id, "10.0.0.1:4001")
+    connection = server.connect()
+    server.daemon.threads.hold = True
+    connection.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
+    connection.protocol.readConnectionLost()
+    server.daemon.threads.release_all()
+    assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001", "10.0.0.2:4001"]}')
     server.daemon.deadlines.stop()

@@ -5,11 +5,14 @@ has changed, and the helper to adapt.
 from __future__ import annotations
 
 import inspect
+from errno import ECONNRESET, EWOULDBLOCK
 from typing import Any
 
+import pytest
 from twisted.internet.base import ReactorBase
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.internet.tcp import Port, Server
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.internet.unix import Port as UNIXPort
@@ -79,3 +82,48 @@ def test_the_factory_of_pooled_connections_can_be_silenced() -> None:
 def test_transports_have_the_attribute_disconnecting() -> None:
     for transport in (Server, TLSMemoryBIOProtocol, StringTransport):
         assert hasattr(transport, "disconnecting"), f"adapt is_disconnecting: {transport.__name__} has it no longer"
+
+
+class _ShortSocket:
+    """A socket that takes a few bytes at a time, or none."""
+
+    def __init__(self, *takes: int | OSError) -> None:
+        self._takes = list(takes)
+        self.sent = b""
+
+    def send(self, data: memoryview) -> int:
+        take = self._takes.pop(0)
+        if isinstance(take, OSError):
+            raise take
+        self.sent += bytes(data[:take])
+        return min(take, len(data))
+
+    def setblocking(self, _: bool) -> None:
+        """It never blocks."""
+
+    def fileno(self) -> int:
+        return -1
+
+
+@pytest.mark.parametrize(
+    ("takes", "sent", "buffered"),
+    [
+        ((99,), b"abcdef", b""),
+        ((4,), b"abcd", b"ef"),
+        ((BlockingIOError(EWOULDBLOCK, "full"),), b"", b"abcdef"),
+        ((ConnectionResetError(ECONNRESET, "lost"),), b"", b"abcdef"),
+    ],
+)
+def test_a_socket_without_anything_to_write_is_written_to_at_once(
+    takes: tuple[int | OSError, ...], sent: bytes, buffered: bytes
+) -> None:
+    socket: Any = _ShortSocket(*takes)
+    transport: Any = TCPConnection(socket, Protocol(), MemoryReactorClock())
+    transport.connected = True
+    why = "adapt write_at_once: FileDescriptor buffers, or Connection.writeSomeData writes, in another way"
+    twisted_compat.write_at_once(transport, b"abcdef")
+    assert transport.socket.sent == sent, why
+    assert b"".join(transport._tempDataBuffer) == buffered, why
+    if buffered:
+        twisted_compat.write_at_once(transport, b"gh")
+        assert (transport.socket.sent, b"".join(transport._tempDataBuffer)) == (sent, buffered + b"gh"), why

@@ -12,7 +12,7 @@ from rqdisco.backends.single.versions import Versions
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Record
-from rqdisco.coroutines import run_in_background
+from rqdisco.coroutines import Revocable, run_in_background
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
@@ -118,7 +118,7 @@ class Grants:
         await.
         """
         pending.before = before
-        answer: Deferred[Record] = Deferred()
+        answer: Revocable[Record] = Revocable()
         run_in_background(self._commit(granted, pending, answer))
         return await answer
 

@@ -74,6 +74,7 @@ class Request:
 
     __slots__ = (
         "_abandoned",
+        "_half_closed",
         "_parameters",
         "added",
         "body",
@@ -87,6 +88,7 @@ class Request:
         "is_chunked",
         "is_finished",
         "is_gone",
+        "is_half_closed",
         "max_body",
         "method",
         "path",
@@ -126,10 +128,11 @@ class Request:
         self.charge: Callable[[float], None] = charge_nothing
         self.since = 0.0
         self.status = 0
-        self.is_body_too_large = self.is_chunked = self.is_finished = self.is_gone = False
+        self.is_body_too_large = self.is_chunked = self.is_finished = self.is_gone = self.is_half_closed = False
         self.producer: IPushProducer | None = None
         self.added: list[tuple[bytes, bytes]] | None = None
         self._abandoned: list[Callable[[], object]] | None = None
+        self._half_closed: Callable[[], object] | None = None
         self._parameters: dict[bytes, list[bytes]] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -194,6 +197,18 @@ class Request:
         if self._abandoned is None:
             self._abandoned = []
         self._abandoned.append(call)
+
+    def on_half_closed(self, call: Callable[[], object]) -> None:
+        """Call `call` if the client closes its end before it got the response: it may be gone."""
+        self._half_closed = call
+        if self.is_half_closed:
+            call()
+
+    def half_close(self) -> None:
+        """Note that the client sends nothing more."""
+        self.is_half_closed = True
+        if self._half_closed is not None:
+            self._half_closed()
 
     def abandon(self) -> None:
         """Note that the client is gone."""

@@ -326,6 +326,7 @@ def send(request: Request, response: EventualResponse, begin: Callable[[Response
 
     if not response.is_over:
         request.on_abandoned(response.cancel)
+        request.on_half_closed(response.doubt)
     response.then(deliver)
 
 

@@ -19,9 +19,12 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import is_disconnecting
+from rqdisco.twisted_compat import is_disconnecting, write_at_once
 
 RECEIVE_SECONDS = 10.0
+# A client that sends nothing more gets an answer within this time, or counts as gone: a grant to it
+# is revoked (R6).
+HALF_CLOSED_SECONDS = 1.0
 # A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
 _CLOSE = b"Connection: close\r\n"
@@ -129,11 +132,14 @@ class HTTPConnection(TwistedProtocol):
         self._parse(data)
 
     def readConnectionLost(self) -> None:
-        """The client sends nothing more; it gets its answers all the same (RFC 9112 section
-        9.6).
+        """The client sends nothing more. It may have gone, or it may wait for its answers (RFC 9112
+        section 9.6): it gets those that do not take long, but no grant.
         """
         self._is_input_over = True
         request = self._request
+        if request is not None and self._is_answering:
+            self.deadline = self._answer_deadline()
+            request.half_close()
         if not self._is_answering and not self._input:
             self._lose()
         elif request is not None and request.stream is not None:
@@ -165,7 +171,7 @@ class HTTPConnection(TwistedProtocol):
     def resumeProducing(self) -> None:
         self._is_client_slow = False
         if self._is_answering:
-            self.deadline = _NEVER
+            self.deadline = self._answer_deadline()
         else:
             self._expect(RECEIVE_SECONDS if self._is_receiving else self._site.idle_seconds)
         if self._request is not None and self._request.producer is not None:
@@ -255,8 +261,8 @@ class HTTPConnection(TwistedProtocol):
             return
         if self._is_ended:
             return
+        self._input = data
         if data:
-            self._input = data
             self._pause_reading()
             if not self._is_answering:
                 self._wait_for_turn()
@@ -286,6 +292,8 @@ class HTTPConnection(TwistedProtocol):
                 self._answer_expectation(request, parser.head.framing)
                 return data
         if parser.is_complete:
+            # Whether the connection closes behind the answer depends on what is left.
+            self._input = data
             self._start_request(request)
         return data
 
@@ -324,7 +332,7 @@ class HTTPConnection(TwistedProtocol):
             request.is_body_too_large = True
         self._is_answering = True
         self._count += 1
-        self.deadline = _NEVER
+        self.deadline = self._answer_deadline()
         request.since = self._site.now()
         try:
             if self._hosts is None or self._hosts.admits(request):
@@ -349,7 +357,7 @@ class HTTPConnection(TwistedProtocol):
         closes = self._closes_after_response()
         head = encode_head(response, request.added, self._site.date(), _CLOSE if closes else b"", b"")
         request.status = response.status
-        self.transport.write(head + response.body if has_body(request.method, response.status) else head)
+        write_at_once(self.transport, head + response.body if has_body(request.method, response.status) else head)
         self._end_response(request, closes=closes)
 
     def start(self, request: Request, response: Response) -> None:
@@ -418,6 +426,10 @@ class HTTPConnection(TwistedProtocol):
             return
         self.transport.write(encode_head(_FULL, None, self._site.date(), _CLOSE, b"") + _FULL.body)
         self._lose()
+
+    def _answer_deadline(self) -> float:
+        """How long the client waits for an answer: the APIs have deadlines of their own."""
+        return self._site.now() + HALF_CLOSED_SECONDS if self._is_input_over else _NEVER
 
     def _wait_for_turn(self) -> None:
         if self._next is None:

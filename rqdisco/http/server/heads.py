@@ -23,7 +23,7 @@ _HOST = re.compile(
 )
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?\Z")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [^\x00-\x1f]*\r?)?\Z")
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]+)")
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://(?!:)([^/?#]+)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _NO_BODY = (204, 304)
 

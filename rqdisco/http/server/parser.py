@@ -60,7 +60,7 @@ class RequestParser:
         self._tail = b""
         self._target = b""
         self._headers: RequestHeaders = []
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         # The bytes of the body that are kept.
         self.kept = 0
         # How much of a body whose length is known is missing.
@@ -95,7 +95,7 @@ class RequestParser:
 
     def take_body(self) -> bytes:
         """Return the body as far as it has been kept, and expect another request."""
-        body, self._body = self._body, []
+        body, self._body = self._body, b""
         self.head = None
         self.kept = 0
         self._tail = b""
@@ -106,7 +106,7 @@ class RequestParser:
             # Connection: close.
             self._llhttp = None
             self._trailers = 0
-        return body[0] if len(body) == 1 else b"".join(body)
+        return bytes(body)
 
     # What llhttp calls.
 
@@ -132,8 +132,14 @@ class RequestParser:
         room = self.max_body + 1 - self.kept
         if room > 0:
             kept = data[:room]
-            self._body.append(kept)
             self.kept += len(kept)
+            if not self._body:
+                self._body = kept
+            elif isinstance(self._body, bytearray):
+                self._body += kept
+            else:
+                # Most bodies come in one piece; of many pieces, each would be an object.
+                self._body = bytearray(self._body + kept)
 
     def on_message_complete(self) -> None:
         self.is_complete = True

@@ -66,9 +66,9 @@ class ThrottledApplication:
         self._application = application
         self.max_body = application.max_body
         self._queue = DelayQueue(clock, self._resume)
-        most_debt = rate * _DEBT_SECONDS
-        self._steady = Buckets(rate, rate * BURST_SECONDS, clock.seconds, most_debt)
-        self._burst = Buckets(rate * _BURST_SPEED, rate * _UNDELAYED_SECONDS, clock.seconds, most_debt)
+        self._steady = Buckets(rate, rate * BURST_SECONDS, clock.seconds, rate * _DEBT_SECONDS)
+        # Paces the requests of a burst, whatever they cost: a page is followed by its files.
+        self._burst = Buckets(rate * _BURST_SPEED, rate * _UNDELAYED_SECONDS, clock.seconds)
 
     def handle(self, request: Request) -> None:
         """Pass the request on, now or later, or refuse it."""
@@ -77,10 +77,8 @@ class ThrottledApplication:
             self._application.handle(request)
             return
         cost = known_cost(request) if request.method in (b"GET", b"HEAD") else 1.0
-        wait = max(
-            self._steady.take(source, MAX_DELAY_SECONDS, cost), self._burst.take(source, MAX_DELAY_SECONDS, cost)
-        )
-        request.charge = Bill(self._steady, self._burst, source, cost)
+        wait = max(self._steady.take(source, MAX_DELAY_SECONDS, cost), self._burst.take(source, MAX_DELAY_SECONDS))
+        request.charge = Bill(self._steady, source, cost)
         if wait:
             self._queue.add(min(wait, MAX_DELAY_SECONDS), request, wait)
         else:
@@ -109,8 +107,7 @@ class ThrottledApplication:
 class Bill(msgspec.Struct, gc=False):
     """What the client at `source` was charged for a request."""
 
-    steady: Buckets
-    burst: Buckets
+    buckets: Buckets
     source: str
     # In all, and that by calls.
     total: float
@@ -126,8 +123,7 @@ class Bill(msgspec.Struct, gc=False):
         missing = units - self.total
         if missing > 0:
             self.total = units
-            self.steady.charge(self.source, missing)
-            self.burst.charge(self.source, missing)
+            self.buckets.charge(self.source, missing)
 
 
 class DelayQueue:

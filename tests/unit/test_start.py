@@ -1,0 +1,24 @@
+"""What a start needs before anything else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_START = """
+import sys
+sys.modules["httptools"] = None
+from rqdisco import tap
+options = tap.Options()
+options.parseOptions(["--data-dir", "/nonexistent"])
+tap.makeService(options)
+"""
+
+
+def test_without_the_http_parser_the_daemon_refuses_to_start_in_one_line_that_says_how_to_get_it() -> None:
+    end = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, check=False)
+    assert end.returncode == 69
+    assert end.stdout == ""
+    (line,) = end.stderr.splitlines()
+    assert line.startswith("rqdisco: httptools, the HTTP parser, cannot be imported")
+    assert line.endswith("install it: python3 -m pip install httptools")
