@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.admin import ClusterAdmin
+from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import RequestTelemetry
-from rqdisco.http.server.connection import Application
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.security.tokens import Access
@@ -57,6 +57,6 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     cluster_admin: ClusterAdmin | None = None
     node_health: NodeHealth | None = None
     leaders: LeaderMonitor | None = None
-    metrics: Application | None = None
+    metrics: MetricsPage | None = None
     status: StatusCollector | None = None
     zone: str | None = None

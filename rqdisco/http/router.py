@@ -1,157 +1,330 @@
-"""Selects the API of a request by its path, and builds the applications of a daemon's listeners."""
+"""Finds the route of a request in the table of routes, and answers it as the table says."""
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
+import re
 from collections.abc import Mapping
+from types import MethodType
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
-from rqdisco.http.api.admin import OperatorAPI
-from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
-from rqdisco.http.api.discovery import DiscoveryAPI
-from rqdisco.http.api.event_streams import EventStreams
-from rqdisco.http.api.health import HealthAPI
-from rqdisco.http.api.record_encoder import RecordEncoder
-from rqdisco.http.context import HTTPContext
-from rqdisco.http.middleware import Middleware
-from rqdisco.http.openapi.page import NAME, OpenAPIPage
-from rqdisco.http.requests.authorization import Authorizer
+import msgspec
+from klein import Klein
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter, PathConverter, ValidationError
+
+from rqdisco.core.errors import NoSuchID
+from rqdisco.core.ids import RESERVED_IDS
+from rqdisco.http.cross_site import is_cross_site
+from rqdisco.http.operations import Audience, BodyLimit, Endpoint, Operation
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
-from rqdisco.http.requests.responses import Refusal
-from rqdisco.http.requests.runner import ApiConfig, ApiRunner
-from rqdisco.http.server.connection import Application
-from rqdisco.http.server.throttling import CreationLimit
-from rqdisco.http.ui.assets import read_assets
-from rqdisco.http.ui.pages import Pages
-from rqdisco.telemetry.answer_history import AnswerHistory
+from rqdisco.http.requests.responses import Refusal, Response
+from rqdisco.http.requests.runner import EventualResponse, send
+from rqdisco.http.routes import ENDPOINTS, PAGE_COST
+from rqdisco.http.ui.pages import Pages, prefers_html
+from rqdisco.telemetry.counters import Route
 
-IMPORT_BYTES = 16 << 20
+_READING = (b"GET", b"HEAD")
+_CROSS_SITE_TEXT = "another site's page may not do this"
+_CROSS_SITE = Refusal(403, _CROSS_SITE_TEXT, _CROSS_SITE_TEXT).as_json()
+_DRAINING = Refusal(503, "the daemon is stopping", "the daemon is stopping").as_json()
+# Those of any path, for `OPTIONS *`.
+_METHODS = "GET, HEAD, POST, PUT, DELETE"
+_HEALTH = {b"healthz": "/healthz", b"readyz": "/readyz"}
+_RESERVED = frozenset(name.encode() for name in RESERVED_IDS)
+_SLASHES = re.compile("/+")
+# Slashes in a key count, also doubled ones.
+_BEFORE_KEY = re.compile("/+v1/+kv/(?=.)", re.DOTALL)
+
+
+class _IDConverter(BaseConverter):
+    """A segment that is no reserved name."""
+
+    def to_python(self, value: str) -> str:
+        if value in RESERVED_IDS:
+            raise ValidationError
+        return value
+
+
+class _KeyConverter(PathConverter):
+    """The rest of a path, whatever it begins with."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
 
 
 class Router:
-    """Passes a request to the API that the first segment of its path names, if a slash follows; to
-    the page that it names, if nothing follows; else to `rest`.
+    """The application of one listener.
+
+    `apis` has the APIs that the table names, by type: paths of others do not exist. `homes` are the
+    APIs that refuse unknown paths, by the first segment; "" is that of all other paths.
+    `body_limits` are in bytes. What nodes and load balancers request is matched by a few lines: Klein
+    takes as long for a match as all the rest of a lookup.
     """
 
     def __init__(
-        self, apis: Mapping[bytes, Application], pages: Mapping[bytes, Application], rest: Application
+        self,
+        audience: Audience,
+        apis: Mapping[type[Api], Api],
+        pages: Pages,
+        homes: Mapping[str, Api],
+        body_limits: Mapping[BodyLimit, int],
     ) -> None:
-        self._apis = apis
-        self._pages = pages
-        self._rest = rest
+        found = {
+            endpoint.path: _BoundEndpoint(endpoint, apis[endpoint.api], pages, body_limits)
+            for endpoint in ENDPOINTS
+            if audience in endpoint.audiences and endpoint.api in apis
+        }
+        self._service = _Match(found.pop("/"))
+        self._record = found.pop("/<id:discovery_id>")
+        self._leader_key = found.pop("/v1/kv/<id:discovery_id>/leader")
+        self._health = {name: _Match(found.pop(path)) for name, path in _HEALTH.items()}
+        self._nowhere = {
+            name.encode(): _Match(_Nowhere(api, (api.runner.api, "other"))) for name, api in homes.items() if name
+        }
+        self._unknown_id = _Match(_Nowhere(homes[""], self._record.label))
+        self._others = found
+        # Any: Klein declares other requests and results.
+        self._klein: Any = Klein()
+        self._klein.url_map.merge_slashes = False
+        self._klein.url_map.converters = {
+            **self._klein.url_map.converters,
+            "id": _IDConverter,
+            "key": _KeyConverter,
+        }
+        for path, endpoint in found.items():
+            respond: Any = endpoint.respond
+            self._klein.route(path, endpoint=path, strict_slashes=False)(respond)
+        self._routes = self._klein.url_map.bind("localhost")
 
-    def max_body(self, _: Request) -> int:
-        """APIs check their bodies themselves."""
-        return 0
+    def max_body(self, request: Request) -> int:
+        """Find the route of a request, whose head is complete; return the size of the largest body
+        that it may have.
+        """
+        match = request.handler = self._find(request.path)
+        request.route = match.endpoint.label
+        return match.endpoint.max_body(request)
+
+    def cost(self, request: Request) -> float:
+        """Return what a request costs, in lookups."""
+        return self._match_of(request).endpoint.cost(request)
 
     def handle(self, request: Request) -> None:
-        """Pass a request on."""
-        name, slash, remainder = request.path.lstrip(b"/").partition(b"/")
-        if slash and name in self._apis:
-            api = self._apis[name]
+        """Answer a request."""
+        match = self._match_of(request)
+        endpoint = match.endpoint
+        if request.target == b"*" and request.method == b"OPTIONS":
+            response: EventualResponse = _options(request, _METHODS)
+        elif match.klein_name is None:
+            response = endpoint.respond(request, *match.variable)
         else:
-            api = self._rest if remainder.strip(b"/") else self._pages.get(name, self._rest)
-        api.handle(request)
+            response = self._klein.execute_endpoint(match.klein_name, request, *match.variable)
+        send(request, response)
+
+    def _match_of(self, request: Request) -> _Match:
+        match = request.handler
+        return match if isinstance(match, _Match) else self._find(request.path)
+
+    def _find(self, path: bytes) -> _Match:
+        """The route of a path, without its query."""
+        if b"%" not in path:
+            segments = path.split(b"/")
+            name = segments[1]
+            if len(segments) == 2:
+                if not name:
+                    return self._service
+                if name not in _RESERVED:
+                    return _Match(self._record, (name.decode("utf-8", "replace"),))
+                if name in self._health:
+                    return self._health[name]
+            elif name == b"v1" and (discovery_id := _id_in_key(segments)) is not None:
+                return _Match(self._leader_key, (discovery_id,))
+        return self._find_slowly(path)
+
+    def _find_slowly(self, path: bytes) -> _Match:
+        """The route of a path with escapes, more slashes than it needs, or a rare one."""
+        first, slash, _ = path.lstrip(b"/").partition(b"/")
+        nowhere = self._nowhere.get(first) if slash else None
+        try:
+            text = unquote_to_bytes(path).decode()
+        except UnicodeDecodeError:
+            return nowhere or self._unknown_id
+        name = text.strip("/")
+        if not name:
+            return self._unknown_id
+        if b"%" not in first:
+            # An escape in the first segment leads into no API.
+            match = self._find_whole(_BEFORE_KEY.sub("/v1/kv/", text, 1), name)
+            if match is not None:
+                return match
+        return nowhere or _Match(self._record, (name,))
+
+    def _find_whole(self, text: str, name: str) -> _Match | None:
+        """The route of a decoded path, None if only that of an ID is left."""
+        health = self._health.get(name.encode())
+        if health is not None:
+            return health
+        if not text.startswith("/v1/kv/"):
+            text = "/" + _SLASHES.sub("/", name)
+        elif (discovery_id := _id_in_key(text.encode().split(b"/"))) is not None:
+            return _Match(self._leader_key, (discovery_id,))
+        try:
+            path, arguments = self._routes.match(text)
+        except HTTPException:
+            return None
+        return _Match(self._others[path], tuple(arguments.values()), path)
 
 
-class Apis:
-    """The applications of one daemon's HTTP listeners. They share a directory and the deadlines of
-    requests.
+class _Endpoint(Protocol):
+    """What answers the requests for some paths."""
+
+    label: Route
+
+    def max_body(self, request: Request) -> int:
+        """Return the size of the largest body of a request."""
+
+    def cost(self, request: Request) -> float:
+        """Return what a request costs, in lookups."""
+
+    def respond(self, request: Request, *variable: str) -> EventualResponse:
+        """Start the response to a request."""
+
+
+class _Match(msgspec.Struct, frozen=True, gc=False):
+    """The endpoint of a path, the variable part of the path if there is one, and the endpoint's name
+    if Klein runs it.
     """
 
-    def __init__(self, context: HTTPContext) -> None:
-        self._context = context
-        self._history = AnswerHistory(context.wall_us)
-        self._creation_limit = CreationLimit(context.limits.create_rate, context.clock.seconds)
-        self._assets = read_assets()
-        max_body, strict = context.limits.max_body, context.limits.strict_addresses
-        self._discovery = self._runner(ApiConfig(name="discovery", max_body=max_body, strict_addresses=strict))
-        self._operator = self._runner(ApiConfig(name="operator", max_body=IMPORT_BYTES))
-        self._pages = self._runner(ApiConfig(name="pages", max_body=0))
-        self._consul = self._runner(
-            ApiConfig(
-                name="consul",
-                max_body=max_body,
-                strict_addresses=strict,
-                format_refusal=Refusal.as_text,
-                too_large=f"Request body too large, max size: {max_body} bytes",
-                finish=with_consul_headers(context.directory),
-            )
-        )
-        two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
-        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
-        self.streams = EventStreams(context, self._discovery, self._encoder.watched)
-        if context.leaders is not None:
-            context.leaders.subscribe(self.streams.refresh)
-        self._authorizer = (
-            None if context.access is None else Authorizer(context.access, context.clock.seconds, context.telemetry)
-        )
-        self._operators = self._operators_site()
-        self._public = self._public_site(self._authorizer)
-
-    def public(self) -> Application:
-        """The application of public listeners; the operator's API is included where tokens are
-        required.
-        """
-        return self._public
-
-    def operators(self) -> Application:
-        """The application of the operator's listener, which needs no token."""
-        return self._operators
-
-    def _max_body(self, request: Request) -> int:
-        """The largest body of a request to a public listener: an admin may import."""
-        if self._authorizer is not None and request.path.lstrip(b"/").startswith(b"operator"):
-            return IMPORT_BYTES if self._authorizer.lets_administer(request) else self._context.limits.max_body
-        return self._context.limits.max_body
-
-    def _runner(self, config: ApiConfig) -> ApiRunner:
-        return ApiRunner(config, self._context.telemetry, self._context.deadlines)
-
-    def _operators_site(self) -> Application:
-        pages: dict[bytes, Application] = {
-            **HealthAPI(self._context.health, self._discovery).applications(),
-            NAME: OpenAPIPage("operator", self._discovery),
-        }
-        if self._context.metrics is not None:
-            pages[b"metrics"] = self._context.metrics
-        apis = {b"operator": self._operator_api(None), b"v1": self._consul_api(None)}
-        router = Router(apis, pages, self._discovery_api(None, explains=True))
-        return Middleware(router, self.streams, self._html_pages(None, is_operators=True), lambda _: IMPORT_BYTES)
-
-    def _public_site(self, authorizer: Authorizer | None) -> Application:
-        pages: dict[bytes, Application] = {
-            **HealthAPI(self._context.health, self._discovery, authorizer).applications(),
-            NAME: OpenAPIPage("open" if authorizer is None else "guarded", self._discovery),
-        }
-        apis = {b"v1": self._consul_api(authorizer)}
-        if authorizer is not None:
-            apis[b"operator"] = self._operator_api(authorizer)
-        router = Router(apis, pages, self._discovery_api(authorizer))
-        streams_authorizer = None if authorizer is None else authorizer.for_api(self._discovery.api)
-        return Middleware(router, self.streams, self._html_pages(authorizer), self._max_body, streams_authorizer)
-
-    def _discovery_api(self, authorizer: Authorizer | None, *, explains: bool = False) -> Application:
-        return DiscoveryAPI(
-            self._context,
-            self._discovery,
-            self._encoder,
-            self._history,
-            self._creation_limit,
-            authorizer,
-            explains=explains,
-        ).application()
-
-    def _consul_api(self, authorizer: Authorizer | None) -> Application:
-        directory = self._context.directory
-        return ConsulAPI(directory, self._consul, self._history, self._creation_limit, authorizer).application()
-
-    def _operator_api(self, authorizer: Authorizer | None) -> Application:
-        context = self._context
-        api = OperatorAPI(context.directory, self._operator, context.clock, context.cluster_admin, authorizer)
-        return api.application()
-
-    def _html_pages(self, authorizer: Authorizer | None, *, is_operators: bool = False) -> Pages:
-        return Pages(self._context, self._assets, self._pages, self.streams, authorizer, is_operators=is_operators)
+    endpoint: _Endpoint
+    variable: tuple[str, ...] = ()
+    klein_name: str | None = None
 
 
-def _no_two_leaders(_: str) -> None:
-    """Without a leader monitor no ID is known to have two leaders."""
+class _Nowhere:
+    """Answers paths that do not exist."""
+
+    def __init__(self, api: Api, label: Route) -> None:
+        self.label = label
+        self._api = api
+
+    def max_body(self, request: Request) -> int:
+        """Bodies are ignored."""
+        return 0
+
+    def cost(self, request: Request) -> float:
+        """It costs as much as a lookup."""
+        return 1.0
+
+    def respond(self, request: Request, *variable: str) -> EventualResponse:
+        """Refuse a request."""
+        if request.method not in _READING and is_cross_site(request):
+            return _CROSS_SITE
+        return self._api.runner.run(self._answer(request))
+
+    async def _answer(self, request: Request) -> Response:
+        self._api.admit(request, self._api.right_to_nothing)
+        raise self._api.no_such_path(request)
+
+
+class _BoundOperation:
+    """An operation of the table, bound to the APIs of a listener."""
+
+    __slots__ = ("body", "cost", "handle", "page", "right", "runs_to_end")
+
+    def __init__(self, operation: Operation, api: Api, pages: Api) -> None:
+        self.handle = MethodType(operation.handler, api)
+        self.page = None if operation.page is None else MethodType(operation.page, pages)
+        self.right = None if operation.token_optional else operation.right
+        self.runs_to_end = operation.runs_to_end
+        self.body = operation.body
+        self.cost = operation.cost
+
+
+class _BoundEndpoint:
+    """An endpoint of the table, bound to the APIs of a listener."""
+
+    def __init__(self, endpoint: Endpoint, api: Api, pages: Pages, body_limits: Mapping[BodyLimit, int]) -> None:
+        self.label = endpoint.label
+        self._page_label = ("pages", endpoint.label[1])
+        self._api = api
+        self._runner = api.runner
+        self._pages = pages
+        self._body_limits = body_limits
+        self._operations: dict[bytes, _BoundOperation] = {}
+        for operation in endpoint.operations:
+            bound = self._operations[operation.method.encode()] = _BoundOperation(operation, api, pages)
+            if operation.method == "GET" and operation.has_head:
+                self._operations[b"HEAD"] = bound
+        self._allow = ", ".join(method.decode() for method in self._operations)
+        # What a client needs to be told that a method does not exist.
+        self._right = endpoint.operations[0].right
+
+    def max_body(self, request: Request) -> int:
+        """Return the size of the largest body of a request: only admins import."""
+        operation = self._operations.get(request.method)
+        if operation is None or (operation.body == "import" and not self._api.is_admin(request)):
+            return 0
+        return self._body_limits[operation.body]
+
+    def cost(self, request: Request) -> float:
+        """Return what a request costs, in lookups."""
+        operation = self._operations.get(request.method)
+        if operation is None:
+            return 1.0
+        return PAGE_COST if operation.page is not None and _prefers_page(request) else operation.cost
+
+    def respond(self, request: Request, *variable: str) -> EventualResponse:
+        """Start the response to a request."""
+        operation = self._operations.get(request.method)
+        if request.method not in _READING:
+            if is_cross_site(request):
+                return _CROSS_SITE
+            if request.method == b"OPTIONS":
+                return self._answer_options(request, *variable)
+        elif operation is not None and operation.page is not None and _prefers_page(request):
+            request.route = self._page_label
+            return self._pages.respond(request, operation.page(request, *variable))
+        handler = self._answer(request, operation, *variable)
+        if operation is not None and operation.runs_to_end:
+            return self._runner.run_to_end(handler)
+        return self._runner.run(handler)
+
+    async def _answer(self, request: Request, operation: _BoundOperation | None, *variable: str) -> Response:
+        """Check in this order: token, path, method; the handler checks the rest."""
+        right = self._right if operation is None else operation.right
+        token = None if right is None else self._api.admit(request, right, *variable)
+        self._api.check(*variable)
+        if operation is None:
+            return await self._api.refuse_method(request, self._allow, *variable)
+        response: Response = await operation.handle(request, *variable, token)
+        return response
+
+    def _answer_options(self, request: Request, *variable: str) -> Response:
+        """Answer without a token: load balancers have none, and the answer says nothing of an ID."""
+        try:
+            self._api.check(*variable)
+        except NoSuchID:
+            return self._runner.refuse(Failure())
+        return _options(request, self._allow)
+
+
+def _options(request: Request, allow: str) -> Response:
+    """The answer to OPTIONS, which load balancers check the health of a daemon with."""
+    if request.connection.is_draining:
+        return _DRAINING
+    return Response(204, b"", b"No Content", ((b"allow", f"{allow}, OPTIONS".encode()),))
+
+
+def _id_in_key(segments: list[bytes]) -> str | None:
+    """The ID in `/v1/kv/ID/leader`, a path that was split at slashes; None for other keys."""
+    if len(segments) == 5 and segments[2] == b"kv" and segments[3] and segments[4] == b"leader":
+        return segments[3].decode("utf-8", "replace")
+    return None
+
+
+def _prefers_page(request: Request) -> bool:
+    accept = request.header(b"accept")
+    return accept is not None and b"text/html" in accept and prefers_html(accept.decode("latin-1"))

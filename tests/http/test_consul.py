@@ -230,7 +230,7 @@ async def test_escapes_in_a_key_are_decoded(api: ApiClient) -> None:
     ("method", "path", "body", "status", "text"),
     [
         ("POST", KEY, VALUE, 405, "method POST not allowed"),
-        ("OPTIONS", KEY, b"", 405, "method OPTIONS not allowed"),
+        ("PATCH", KEY, b"", 405, "method PATCH not allowed"),
         ("GET", "/v1/kv/", b"", 400, "Missing key name"),
         ("PUT", "/v1/kv", VALUE, 400, "Missing key name"),
         ("GET", "/v1/kv/rqlite", b"", 404, ""),

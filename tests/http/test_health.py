@@ -41,7 +41,7 @@ async def test_a_probe_may_use_head(api: ApiClient, path: str) -> None:
     assert (await api("HEAD", path)).status == (200 if path == "/healthz" else 503)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 @ensureDeferred
 async def test_a_probe_can_only_be_read(api: ApiClient, path: str, method: str) -> None:

@@ -469,3 +469,23 @@ def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list(serve
     server.daemon.threads.release_all()
     assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001", "10.0.0.2:4001"]}')
     server.daemon.deadlines.stop()
+
+
+def test_a_client_that_sends_many_bad_requests_waits_for_each_answer_up_to_a_second() -> None:
+    clock = Clock()
+    server = Server(clock=clock)
+    answered = 0
+    for _ in range(60):
+        answered += server.connect().send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert answered == 20
+    assert server.connect("198.51.100.9").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 "), "another client"
+    late = server.connect()
+    assert late.send(b"GET\r\n\r\n") == b""
+    clock.advance(1.0)
+    assert is_bad_request(late.take())
+    assert late.closed
+
+
+def test_this_machine_does_not_wait_for_refusals(server: Server) -> None:
+    for _ in range(60):
+        assert server.connect("127.0.0.1", "127.0.0.1").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")

@@ -19,11 +19,11 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.records import Node, Record, RegistrationOutcome
 from rqdisco.http.api.metrics import MetricsPage
+from rqdisco.http.apis import Apis
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
-from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler

@@ -15,8 +15,8 @@ import msgspec
 
 import rqdisco
 from rqdisco import __version__
-from rqdisco.http.openapi.document import operations
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.openapi.document import operations, path_of
+from rqdisco.http.operations import Audience
 from tests.support.prepared_daemons import (
     IMPORT_BYTES,
     LEADER,
@@ -199,7 +199,7 @@ def exchanges(audience: Audience) -> list[Exchange]:
     """Return all exchanges of this audience; with tokens, also those without one and with a wrong
     one.
     """
-    answered = {operation.key: operation for operation in operations(audience)}
+    answered = {f"{each.method} {path_of(endpoint)}": (endpoint, each) for endpoint, each in operations(audience)}
     # The operator socket has no limits.
     found = [
         exchange
@@ -207,18 +207,18 @@ def exchanges(audience: Audience) -> list[Exchange]:
         if exchange.operation in answered and not (exchange.prepare is hurried and audience == "operator")
     ]
     found += [
-        Exchange(operation.method.upper(), operation.path, 403, headers={"Sec_Fetch_Site": "cross-site"})
-        for operation in answered.values()
-        if operation.method != "get"
+        Exchange(operation.method, path_of(endpoint), 403, headers={"Sec_Fetch_Site": "cross-site"})
+        for endpoint, operation in answered.values()
+        if operation.method != "GET"
     ]
     if audience != "guarded":
         return found
-    for key, operation in answered.items():
+    for key, (endpoint, operation) in answered.items():
         method, _, path = key.partition(" ")
         if operation.right == "known":
             found.append(Exchange(method, path, 401, token="unknown"))
         elif operation.right is not None:
-            text = operation.error_format == "text"
+            text = endpoint.label[0] == "consul"
             wrong = "mint" if operation.right != "mint" else "read"
             found.append(Exchange(method, path, 403 if text else 401, token=None))
             found.append(Exchange(method, path, 403, token=wrong))
@@ -226,18 +226,18 @@ def exchanges(audience: Audience) -> list[Exchange]:
 
 
 def examples() -> dict[str, Any]:
-    """Return the first answer in each case, and its request."""
+    """Return the first successful answer of each operation, and its request."""
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
         for exchange in exchanges(audience):
-            if exchange.path in ("/openapi.json", "/metrics") or exchange.prepare is broken:
+            if exchange.path in ("/openapi.json", "/metrics") or exchange.status != 200:
                 continue
             reply = exchange.play(audience)
             key = f"{exchange.operation} {exchange.status} {reply.kind}"
             if key in found or reply.kind == "text/html" or not reply.body:
                 continue
             found[key] = msgspec.json.decode(reply.body) if reply.kind == "application/json" else reply.body.decode()
-            if exchange.status == 200 and isinstance(exchange.body, dict):
+            if isinstance(exchange.body, dict):
                 found.setdefault(f"{exchange.operation} body", exchange.body)
     found["GET / 200 application/json"]["version"] = __version__
     return found
@@ -246,7 +246,7 @@ def examples() -> dict[str, Any]:
 def main() -> None:
     """Write the examples."""
     head = EXAMPLES.read_text().partition("EXAMPLES: ")[0]
-    EXAMPLES.write_text(f"{head}EXAMPLES: dict[str, Any] = {examples()!r}\n")
+    EXAMPLES.write_text(f"{head}EXAMPLES: dict[str, object] = {examples()!r}\n")
     subprocess.run([str(Path(sys.executable).with_name("ruff")), "format", "-q", str(EXAMPLES)], check=True)
 
 

@@ -11,12 +11,12 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import TransferredRecord
+from rqdisco.http.apis import Apis
 from rqdisco.http.context import HTTPContext, HTTPLimits
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.operations import Audience
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
-from rqdisco.http.router import Apis
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
@@ -55,12 +55,12 @@ class PreparedDaemon:
         self.clock = clock
         self.audience = audience
         self.id = FOREIGN
-        self._resource = apis.operators() if audience == "operator" else apis.public()
+        self.router = apis.operators() if audience == "operator" else apis.public()
 
     def ask(self, method: str, path: str, body: object = None, token: str | None = "admin", **headers: str) -> Reply:
         """Return the answer, however long it takes."""
         config = SiteConfig()
-        site = Site(self._resource, Clock(), config, lambda: 0.0)
+        site = Site(self.router, Clock(), config, lambda: 0.0)
         # The operator's site is a Unix socket.
         connection = Connection(site, None if self.audience == "operator" else CLIENT)
         if token is not None and self.audience == "guarded":

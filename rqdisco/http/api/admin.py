@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
-from klein import Klein
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from rqdisco.core.codec import Malformed, decode_json
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import RequestRefused
 from rqdisco.core.exports import TransferredRecord, decode_batch
 from rqdisco.http.api.export_stream import ExportStream
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
-from rqdisco.http.requests.request import Request, decoded_path, method_of
-from rqdisco.http.requests.responses import BadBatch, MethodNotAllowed, NotFound, Response
-from rqdisco.http.requests.runner import (
-    ApiApplication,
-    ApiRunner,
-    Attempt,
-    EventualResponse,
-    Handler,
-    route,
-    unsupported_method,
-)
+from rqdisco.http.requests.request import Request, decoded_path
+from rqdisco.http.requests.responses import BadBatch, NotFound, Response, StreamedResponse
+from rqdisco.http.requests.runner import ApiRunner, Attempt
 from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
-from rqdisco.telemetry.counters import Route
 
 # Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
 EXPORTS_AT_ONCE = 4
 EXPORT_PATIENCE_SECONDS = 5.0
-_ROUTES: dict[bytes, Route] = {
-    path.encode(): ("operator", path)
-    for path in (
-        "/operator/export",
-        "/operator/import",
-        "/operator/peers",
-        "/operator/peers/forget",
-        "/operator/drain",
-    )
-}
-_OTHER: Route = ("operator", "other")
 _KINDS = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
 T = TypeVar("T")
 
@@ -67,21 +47,85 @@ class ClusterAdmin(Protocol):
         """Hand over this daemon's IDs, to the peer named `to` if given; return their new owner."""
 
 
-class _Forget(msgspec.Struct):
+class ForgetRequest(msgspec.Struct):
+    """The name of a peer that is lost for good."""
+
     name: str
 
 
-class _Drain(msgspec.Struct):
+class DrainRequest(msgspec.Struct):
+    """The peer that takes over; any peer if none is named."""
+
     to: str | None = None
 
 
-class OperatorAPI:
+class ForgetAnswer(msgspec.Struct, frozen=True):
+    """The peer that was forgotten, and how many IDs have a new owner."""
+
+    forgotten: str
+    ids: int
+
+
+class DrainAnswer(msgspec.Struct, frozen=True):
+    """The peer that took over."""
+
+    drained: bool
+    to: str
+
+
+class ImportRefusal(msgspec.Struct, frozen=True):
+    """A record that was not imported."""
+
+    id: str
+    why: str
+
+
+class ImportAnswer(msgspec.Struct, frozen=True):
+    """How many records were imported, how many existed already, and those that were refused."""
+
+    imported: int
+    unchanged: int
+    refused: list[ImportRefusal]
+
+
+class ListedPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer. One that was never met has only `url`, `state` and `why`. `last_contact` is in
+    seconds, `lag` is the number of changes that it lacks.
+    """
+
+    name: str | UnsetType = UNSET
+    incarnation: str | UnsetType = UNSET
+    url: str
+    state: str
+    successor: str | UnsetType | None = UNSET
+    last_contact: float | UnsetType | None = UNSET
+    lag: int | UnsetType | None = UNSET
+    clock_offset_ms: float | UnsetType | None = UNSET
+    agrees: bool | UnsetType = UNSET
+    why: str | UnsetType | None = UNSET
+
+
+class PeersAnswer(msgspec.Struct, frozen=True):
+    """This daemon, and its peers."""
+
+    name: str
+    incarnation: str
+    url: str
+    state: str
+    agreed: bool
+    hints: int
+    unwitnessed: int
+    peers: list[ListedPeer]
+    notes: list[str]
+
+
+class OperatorAPI(Api):
     """`GET /operator/export` and `POST /operator/import`; with `peers` also the operations on them.
 
     `authorizer` admits admins; without it every client that reaches this API is the operator.
     """
 
-    app = Klein()
+    right_to_nothing = "admin"
 
     def __init__(
         self,
@@ -91,29 +135,25 @@ class OperatorAPI:
         peers: ClusterAdmin | None = None,
         authorizer: Authorizer | None = None,
     ) -> None:
-        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api, _kind_of)
+        super().__init__(runner, authorizer, _kind_of)
         self._peers = peers
         self._directory = directory
         self._clock = clock
-        self._runner = runner
         self._log = Logger()
         self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
-    def application(self) -> ApiApplication:
-        """The application of all paths below `/operator`."""
-        return ApiApplication(self.app, lambda request, path: None, self._unknown, _route)
+    def no_such_path(self, request: Request) -> Exception:
+        return NotFound("no such operator's resource")
 
-    @route(app, "/operator/export")
-    def export(self, request: Request) -> EventualResponse | None:
-        try:
-            token = self._admit(request, "GET")
-        except (RequestRefused, MethodNotAllowed) as error:
-            return self._runner.refuse(Failure(error))
+    async def export(self, request: Request, token: Token | None) -> Response:
+        """Export all IDs."""
         self._log.info("export", peer=request.client, token=_name(token))
+        return StreamedResponse(begin=lambda: self._begin_export(request))
+
+    def _begin_export(self, request: Request) -> None:
         exporting = Deferred.fromCoroutine(self._export(request))
         request.on_abandoned(exporting.cancel)
         exporting.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
-        return None
 
     async def _export(self, request: Request) -> None:
         """Write an export. Raises TooBusy."""
@@ -122,71 +162,32 @@ class OperatorAPI:
             stream.begin()
             await stream.done
 
-    @route(app, "/operator/import")
-    def import_(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._admitted(request, "POST", self._import))
-
-    @route(app, "/operator/peers")
-    def peers(self, request: Request) -> EventualResponse:
-        """`GET`: return all peers and their state."""
-        return self._runner.run(self._admitted(request, "GET", self._show_peers))
-
-    @route(app, "/operator/peers/forget")
-    def forget(self, request: Request) -> EventualResponse:
-        """`POST {"name": NAME}`: forget a peer that is lost for good."""
-        return self._runner.run_to_end(self._admitted(request, "POST", self._forget))
-
-    @route(app, "/operator/drain")
-    def drain(self, request: Request) -> EventualResponse:
-        """`POST {"to": NAME}`, or `{}`: hand over this daemon's IDs to another peer."""
-        return self._runner.run_to_end(self._admitted(request, "POST", self._drain))
-
-    def _unknown(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._refuse(request, _no_such_resource()))
-
-    async def _refuse(self, request: Request, error: BaseException) -> Response:
-        """Raise `error` if the client is an admin."""
-        self._admit(request)
-        raise error
-
-    def _admit(self, request: Request, method: str | None = None) -> Token | None:
-        """Return the caller's token, None if tokens are not required. Raises NotAuthenticated,
-        NotAllowed, MethodNotAllowed.
-        """
-        token = None if self._authorizer is None else self._authorizer.admit(request, "admin")
-        if method is not None and method_of(request) != method:
-            raise unsupported_method(request, method)
-        return token
-
-    async def _admitted(
-        self, request: Request, method: str, handle: Callable[[Request, Token | None], Handler]
-    ) -> Response:
-        """Run a handler with the caller's token, after checking both."""
-        return await handle(request, self._admit(request, method))
-
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
             raise NotFound("this daemon has no peers")
         return self._peers
 
-    async def _show_peers(self, request: Request, token: Token | None) -> Response:
-        return Response(200, encode_object(self._cluster_admin().show()))
+    async def show_peers(self, request: Request, token: Token | None) -> Response:
+        """Show all peers and their state."""
+        return Response(200, encode_object(msgspec.convert(self._cluster_admin().show(), PeersAnswer)))
 
-    async def _forget(self, request: Request, token: Token | None) -> Response:
+    async def forget(self, request: Request, token: Token | None) -> Response:
+        """Forget a peer that is lost for good."""
         with Attempt(self._runner, "forget", request, token=token) as attempt:
-            body = self._decoded(request, _Forget)
+            body = self._decoded(request, ForgetRequest)
             attempt.details = {"name": body.name}
             count = await self._cluster_admin().forget(body.name)
             attempt.result, attempt.details = "forgotten", {"name": body.name, "ids": count}
-        return Response(200, encode_object({"forgotten": body.name, "ids": count}))
+        return Response(200, encode_object(ForgetAnswer(body.name, count)))
 
-    async def _drain(self, request: Request, token: Token | None) -> Response:
+    async def drain(self, request: Request, token: Token | None) -> Response:
+        """Hand over this daemon's IDs to another peer."""
         with Attempt(self._runner, "drain", request, token=token) as attempt:
-            body = self._decoded(request, _Drain)
+            body = self._decoded(request, DrainRequest)
             attempt.details = {"to": body.to}
             successor = await self._cluster_admin().drain(body.to)
             attempt.result, attempt.details = "drained", {"to": successor}
-        return Response(200, encode_object({"drained": True, "to": successor}))
+        return Response(200, encode_object(DrainAnswer(drained=True, to=successor)))
 
     def _decoded(self, request: Request, kind: type[T]) -> T:
         try:
@@ -194,7 +195,8 @@ class OperatorAPI:
         except Malformed as error:
             raise BadBatch(str(error)) from None
 
-    async def _import(self, request: Request, token: Token | None) -> Response:
+    async def import_(self, request: Request, token: Token | None) -> Response:
+        """Import records."""
         try:
             batch = decode_batch(self._runner.body(request))
         except Malformed as error:
@@ -208,7 +210,7 @@ class OperatorAPI:
         except FirstError as first:
             first.subFailure.raiseException()
             raise
-        refusals = [outcome for outcome in outcomes if isinstance(outcome, dict)]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, ImportRefusal)]
         imported, unchanged = outcomes.count("imported"), outcomes.count("unchanged")
         self._log.info(
             "import",
@@ -219,11 +221,11 @@ class OperatorAPI:
             peer=request.client,
             token=_name(token),
         )
-        return Response(200, encode_object({"imported": imported, "unchanged": unchanged, "refused": refusals}))
+        return Response(200, encode_object(ImportAnswer(imported, unchanged, refusals)))
 
     async def _import_one(
         self, request: Request, token: Token | None, record: TransferredRecord, *, adopt: bool
-    ) -> str | dict[str, str]:
+    ) -> str | ImportRefusal:
         try:
             with Attempt(self._runner, "import", request, record.id[:64], token) as attempt:
                 attempt.is_bulk, attempt.details = True, {"adopt": adopt}
@@ -231,7 +233,7 @@ class OperatorAPI:
                 attempt.result = "imported" if is_new else "unchanged"
             return attempt.result
         except RequestRefused as refusal:
-            return {"id": record.id[:64], "why": str(refusal)}
+            return ImportRefusal(record.id[:64], str(refusal))
 
 
 def _kind_of(request: Request) -> str:
@@ -240,17 +242,9 @@ def _kind_of(request: Request) -> str:
     return _KINDS.get(path, "request") if request.method == b"POST" else "request"
 
 
-def _route(path: bytes) -> Route:
-    return _ROUTES.get(_single_slash(path), _OTHER)
-
-
 def _single_slash(path: bytes) -> bytes:
     return b"/" + path.lstrip(b"/")
 
 
 def _name(token: Token | None) -> str | None:
     return None if token is None else token.name
-
-
-def _no_such_resource() -> NotFound:
-    return NotFound("no such operator's resource")

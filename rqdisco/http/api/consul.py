@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
-from klein import Klein
+from msgspec import Meta
 from twisted.logger import Logger
 
 from rqdisco.core import host_binding
@@ -22,29 +23,21 @@ from rqdisco.core.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownC
 from rqdisco.core.ids import is_created_id, is_id, is_valid_name
 from rqdisco.core.records import Leader, Put, Record
 from rqdisco.core.views import View
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.client_host import client_host
 from rqdisco.http.requests.request import Request, decoded_path, method_of
 from rqdisco.http.requests.responses import TEXT_PLAIN, BadRequest, Forbidden, MethodNotAllowed, NotFound, Response
-from rqdisco.http.requests.runner import (
-    ApiApplication,
-    ApiRunner,
-    Attempt,
-    EventualResponse,
-    route,
-)
+from rqdisco.http.requests.runner import ApiRunner, Attempt
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.security.tokens import Right, Token
 from rqdisco.telemetry.answer_history import AnswerHistory
-from rqdisco.telemetry.counters import Route
 
 # Matched against a decoded path.
 _KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
 # Consul's own error texts.
 _NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
-_ROUTE: Route = ("consul", "/v1/kv/KEY")
-_OTHER: Route = ("consul", "other")
 _ALLOW = "GET, PUT, DELETE"
 _MAX_NUMBER = 2**64 - 1
 # Parameters that select one of several data centers, namespaces or partitions.
@@ -58,13 +51,13 @@ _REMOVED = {
 }
 
 
-class _KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
+class KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
     """An entry as Consul encodes it."""
 
     lock_index: int
     key: str
     flags: int
-    value: str
+    value: Annotated[str, Meta(description="The value in base64.")]
     create_index: int
     modify_index: int
 
@@ -77,13 +70,11 @@ class _Query(msgspec.Struct, frozen=True):
     raw: bool
 
 
-class ConsulAPI:
+class ConsulAPI(Api):
     """Translates between Consul's API and the directory.
 
     Without `authorizer` every request is allowed.
     """
-
-    app = Klein()
 
     def __init__(
         self,
@@ -93,83 +84,75 @@ class ConsulAPI:
         creation_limit: CreationLimit,
         authorizer: Authorizer | None = None,
     ) -> None:
-        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api, _kind_of)
+        super().__init__(runner, authorizer, _kind_of)
         self._history = history
         self._creation_limit = creation_limit
         self._directory = directory
-        self._runner = runner
         self._log = Logger()
         self._logged_parameters: set[str] = set()
 
-    def application(self) -> ApiApplication:
-        """The application of all paths below `/v1`."""
-        return ApiApplication(self.app, self._match, self._unknown, lambda _: _OTHER)
-
-    @route(app, "/v1/kv/", strict_slashes=False)
-    def no_key(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._refuse(request, BadRequest("Missing key name")))
-
-    @route(app, "/v1/kv/<path:key>")
-    def entry(self, request: Request, key: str) -> EventualResponse:
-        return self._runner.run(self._answer(request, key))
-
-    def _match(self, request: Request, path: bytes) -> EventualResponse | None:
-        match = _KEY.match(path)
-        if match is None:
-            return None
-        request.route = _ROUTE
-        return self._runner.run(self._answer(request, match[1].decode("utf-8", "replace")))
-
-    def _unknown(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._refuse(request, _not_supported()))
-
-    def _admit(self, request: Request, right: Right, discovery_id: str | None = None) -> Token | None:
+    def admit(self, request: Request, right: Right, variable: str | None = None) -> Token | None:
         """Return the caller's token, None if tokens are not required. Raises Forbidden."""
-        if self._authorizer is None:
-            return None
         try:
-            return self._authorizer.admit(request, right, discovery_id)
+            return super().admit(request, right, variable)
         except NotAuthenticated as error:
             raise Forbidden((_NO_TOKEN if error.was_given else _NO_RIGHT).decode()) from None
         except NotAllowed:
             raise Forbidden(_NO_RIGHT.decode()) from None
 
-    async def _refuse(self, request: Request, error: BaseException) -> Response:
-        """Raise `error` if the client has a token, where tokens are required."""
-        self._admit(request, "known")
-        raise error
+    def no_such_path(self, request: Request) -> Exception:
+        return NotFound("not supported by rqdisco")
 
-    async def _answer(self, request: Request, key: str) -> Response:
-        """Answer a request for a key. Check in this order: token, method, query, key, body, ID."""
-        method = method_of(request)
-        match = _LEADER.match(key)
-        right: Right = "write" if method in ("PUT", "DELETE") else "read"
-        token = None if self._authorizer is None else self._admit(request, right, key if match is None else match[1])
-        if method not in ("GET", "HEAD", "PUT", "DELETE"):
-            raise MethodNotAllowed(f"method {method} not allowed", _ALLOW)
+    async def refuse_method(self, request: Request, allow: str, variable: str | None = None) -> Response:
+        raise MethodNotAllowed(f"method {method_of(request)} not allowed", _ALLOW)
+
+    async def refuse_empty_key(self, request: Request, token: Token | None) -> Response:
+        """Answer any request without a key."""
+        raise BadRequest("Missing key name")
+
+    async def read_other(self, request: Request, key: str, token: Token | None) -> Response:
+        """Read a key that no ID has."""
+        self._query(request)
+        raise NotFound
+
+    async def refuse_other(self, request: Request, key: str, token: Token | None) -> Response:
+        """Refuse to change a key that no ID has."""
+        self._query(request)
+        raise _unsupported_key()
+
+    async def read(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Read the leader key of an ID. Check in this order: token, method, query, ID."""
         query = self._query(request)
-        discovery_id = match[1] if match is not None and is_id(match[1]) else None
-        if method in ("GET", "HEAD"):
-            # Also an ID whose name a later version of the service reserved.
-            return await self._read(request, discovery_id, key, query)
-        if discovery_id is None or not is_valid_name(discovery_id):
-            raise BadRequest("unsupported key, only <ID>/leader")
-        if method == "DELETE":
-            return await self._clear(request, discovery_id, query, token)
-        if query.cas == 0:
-            return await self._claim(request, discovery_id, query, token)
-        return await self._report(request, discovery_id, query, token)
-
-    async def _read(self, request: Request, discovery_id: str | None, key: str, query: _Query) -> Response:
-        leader = None if discovery_id is None else await self._leader(discovery_id, client_host(request))
+        # Also an ID whose name a later version of the service reserved.
+        leader = await self._leader(discovery_id, client_host(request)) if is_id(discovery_id) else None
         if leader is None:
             raise NotFound
         if query.raw:
             nosniff = ((b"x-content-type-options", b"nosniff"),)
             return Response(200, leader.value.encode(), headers=nosniff, content_type=TEXT_PLAIN)
         value = b64encode(leader.value.encode()).decode()
-        entry = _KVEntry(0, key, leader.flags, value, leader.created, leader.modified)
+        entry = KVEntry(0, f"{discovery_id}/leader", leader.flags, value, leader.created, leader.modified)
         return Response(200, msgspec.json.encode([entry]))
+
+    async def put(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Claim the leader key, or report the leader. Check in this order: token, method, query, key,
+        body, ID.
+        """
+        query = self._query_of_change(request, discovery_id)
+        if query.cas == 0:
+            return await self._claim(request, discovery_id, query, token)
+        return await self._report(request, discovery_id, query, token)
+
+    async def clear(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Delete the leader key."""
+        return await self._clear(request, discovery_id, self._query_of_change(request, discovery_id), token)
+
+    def _query_of_change(self, request: Request, discovery_id: str) -> _Query:
+        """The parameters of a change; the ID must be one that can be created."""
+        query = self._query(request)
+        if not is_valid_name(discovery_id):
+            raise _unsupported_key()
+        return query
 
     async def _leader(self, discovery_id: str, host: str | None) -> Leader | None:
         """The leader key, if a client at `host` may join its node (R5d)."""
@@ -345,5 +328,5 @@ def _does_not_exist(discovery_id: str) -> Forbidden:
     return Forbidden(f"discovery ID {discovery_id} does not exist")
 
 
-def _not_supported() -> NotFound:
-    return NotFound("not supported by rqdisco")
+def _unsupported_key() -> BadRequest:
+    return BadRequest("unsupported key, only <ID>/leader")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 
 import msgspec
-from klein import Klein
 from msgspec.structs import replace
 from twisted.logger import Logger
 
@@ -19,32 +18,22 @@ from rqdisco.core.views import View
 from rqdisco.http.api.explain import explanation
 from rqdisco.http.api.record_encoder import RecordEncoder
 from rqdisco.http.context import HTTPContext
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.client_host import client_host
 from rqdisco.http.requests.documents import ServiceDocument, encode_document, encode_object
 from rqdisco.http.requests.request import Request, decoded_path, has_flag, path_of
 from rqdisco.http.requests.responses import BadRequest, Response
-from rqdisco.http.requests.runner import (
-    ApiApplication,
-    ApiRunner,
-    Attempt,
-    EventualResponse,
-    route,
-    unsupported_method,
-)
+from rqdisco.http.requests.runner import ApiRunner, Attempt, unsupported_method
 from rqdisco.http.server.throttling import CreationLimit
 from rqdisco.probes.node_health import down_last
-from rqdisco.security.tokens import Right, Token
+from rqdisco.security.tokens import Token
 from rqdisco.telemetry.answer_history import AnswerHistory
-from rqdisco.telemetry.counters import Route
 from rqdisco.telemetry.events import ON_BEHALF
 
 # The Age header of a copy whose age is not known; also the highest that is sent.
 _MAX_AGE = 2**31
-_RIGHTS: dict[bytes, Right] = {b"POST": "write", b"DELETE": "write"}
 _KINDS = {b"POST": "registration", b"DELETE": "removal"}
-_SERVICE: Route = ("discovery", "/")
-_RECORD: Route = ("discovery", "/ID")
 _decode_node = msgspec.json.Decoder(Node).decode
 
 
@@ -58,7 +47,7 @@ class _RegistrationBody(msgspec.Struct):
     node_id: object = None
 
 
-class DiscoveryAPI:
+class DiscoveryAPI(Api):
     """Translates between HTTP and the directory.
 
     `history` stores answers, `creation_limit` limits how many IDs each client creates. `explains`
@@ -66,8 +55,6 @@ class DiscoveryAPI:
     allowed. Nodes that are down are listed last, because joiners try one after the other; they are
     never left out.
     """
-
-    app = Klein()
 
     def __init__(
         self,
@@ -80,64 +67,27 @@ class DiscoveryAPI:
         *,
         explains: bool = False,
     ) -> None:
+        super().__init__(runner, authorizer, _kind_of)
         self._directory = context.directory
         self._describe = context.describe
         self._node_health = context.node_health
-        self._runner = runner
         self._encoder = encoder
         self._history = history
         self._creation_limit = creation_limit
         self._explains = explains
-        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api, _kind_of)
         self._log = Logger()
 
-    def application(self) -> ApiApplication:
-        """The application of all paths that belong to no other API."""
-        return ApiApplication(self.app, self._match, self._unknown, lambda path: _SERVICE if path == b"/" else _RECORD)
+    def check(self, variable: str | None = None) -> None:
+        if variable is not None and (not is_id(variable) or variable in RESERVED_IDS):
+            raise NoSuchID(variable)
 
-    @route(app, "/")
-    def service(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._service(request))
+    async def refuse_method(self, request: Request, allow: str, variable: str | None = None) -> Response:
+        if variable is not None:
+            await self._directory.look_up(variable)
+        raise unsupported_method(request, allow)
 
-    @route(app, "/<path:discovery_id>")
-    def record(self, request: Request, discovery_id: str) -> EventualResponse:
-        return self._runner.run(self._answer(request, discovery_id.rstrip("/")))
-
-    def _match(self, request: Request, path: bytes) -> EventualResponse | None:
-        name = path.strip(b"/")
-        if not name:
-            return None if path == b"/" else self._unknown(request)
-        if b"/" in name:
-            return None
-        return self._runner.run(self._answer(request, name.decode("utf-8", "replace")))
-
-    def _unknown(self, request: Request) -> EventualResponse:
-        return self._runner.run(self._refuse(request, NoSuchID(path_of(request))))
-
-    async def _refuse(self, request: Request, error: BaseException) -> Response:
-        """Raise `error` if the client has a token, where tokens are required."""
-        if self._authorizer is not None:
-            self._authorizer.admit(request, "known")
-        raise error
-
-    async def _answer(self, request: Request, discovery_id: str) -> Response:
-        """Answer a request for `/ID`. Check in this order: token, ID, method, body."""
-        method = request.method
-        token = None
-        if self._authorizer is not None:
-            token = self._authorizer.admit(request, _RIGHTS.get(method, "read"), discovery_id)
-        if not is_id(discovery_id) or discovery_id in RESERVED_IDS:
-            raise NoSuchID(discovery_id)
-        if method == b"POST":
-            return await self._register(request, discovery_id, token)
-        if method in (b"GET", b"HEAD"):
-            return await self._show(request, discovery_id, token)
-        if method == b"DELETE":
-            return await self._remove(request, discovery_id, token)
-        await self._directory.look_up(discovery_id)
-        raise unsupported_method(request, "GET, HEAD, POST, DELETE")
-
-    async def _show(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+    async def show(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Show the nodes of an ID."""
         if has_flag(request, b"consistent"):
             record = await self._directory.look_up_at_owner(discovery_id)
             age: float | None = 0.0
@@ -156,19 +106,21 @@ class DiscoveryAPI:
         may_grant, history = self._directory.is_owner_of(record), self._history.of(record.id)
         return Response(200, explanation(record, may_grant=may_grant, age=age, history=history))
 
-    async def _service(self, request: Request) -> Response:
-        if request.method == b"POST":
-            token = None if self._authorizer is None else self._authorizer.admit(request, "mint")
-            self._creation_limit.check_create(request)
-            with Attempt(self._runner, "create", request, token=token) as attempt:
-                record = await self._directory.create()
-                attempt.discovery_id, attempt.result = record.id, "created"
-            return Response(200, encode_document(record, ()))
-        if request.method in (b"GET", b"HEAD"):
-            return Response(200, encode_object(self._service_info(request)))
-        if self._authorizer is not None:
-            self._authorizer.admit(request, "known")
-        raise unsupported_method(request, "GET, HEAD, POST")
+    async def refuse_page(self, request: Request, token: Token | None) -> Response:
+        """Answer at the path of a page clients that want none."""
+        raise NoSuchID(path_of(request).strip("/"))
+
+    async def create(self, request: Request, token: Token | None) -> Response:
+        """Create an ID."""
+        self._creation_limit.check_create(request)
+        with Attempt(self._runner, "create", request, token=token) as attempt:
+            record = await self._directory.create()
+            attempt.discovery_id, attempt.result = record.id, "created"
+        return Response(200, encode_document(record, ()))
+
+    async def describe(self, request: Request, token: Token | None) -> Response:
+        """Describe the service."""
+        return Response(200, encode_object(self._service_info(request)))
 
     def _service_info(self, request: Request) -> ServiceDocument:
         """Describe the service; without the number of IDs to clients without a token, so that
@@ -181,7 +133,8 @@ class DiscoveryAPI:
             self._authorizer.admit(request, "known")
         return info
 
-    async def _register(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+    async def register(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Register a node."""
         with Attempt(self._runner, "registration", request, discovery_id, token) as attempt:
             try:
                 node = self._node(request, attempt)
@@ -197,7 +150,8 @@ class DiscoveryAPI:
         listed = down_last(outcome.listed, self._node_health)
         return Response(200, encode_document(outcome.record, listed))
 
-    async def _remove(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+    async def remove(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Remove a node."""
         with Attempt(self._runner, "removal", request, discovery_id, token) as attempt:
             await self._directory.look_up(discovery_id)
             body = _decoded(self._runner.body(request))

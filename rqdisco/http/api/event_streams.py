@@ -9,46 +9,37 @@ current event's ID is not sent that event again.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 
 from twisted.internet.task import LoopingCall
 
 from rqdisco.core.errors import NoSuchID, TooManyWatchers
-from rqdisco.core.ids import RESERVED_IDS, is_id
+from rqdisco.core.ids import is_id
 from rqdisco.core.views import View
 from rqdisco.http.api.watchers import Check, WatchedID, Watcher
 from rqdisco.http.context import HTTPContext
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.request import Request
-from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, send, unsupported_method
+from rqdisco.http.requests.responses import Response, StreamedResponse
+from rqdisco.http.requests.runner import ApiRunner
 from rqdisco.limits.traffic_budget import TrafficBudget
+from rqdisco.security.tokens import Token
 
 MAX_WATCHERS_PER_ID = 1000
 HEARTBEAT_SECONDS = 15
 # Of all events of a daemon.
 BYTES_PER_SECOND = 16_000_000
-_PATH = re.compile(rb"/+([^/%]+)/+events/*\Z")
-_ROUTE = ("discovery", "/ID/events")
-
-
-def watched_id(path: bytes) -> str | None:
-    """Return the ID in the path of an event stream, None for other paths."""
-    match = _PATH.match(path)
-    discovery_id = None if match is None else match[1].decode("utf-8", "replace")
-    return None if discovery_id in RESERVED_IDS else discovery_id
 
 
 class EventStreams:
     """All event streams of a daemon. `encode` returns the data of an event."""
 
-    def __init__(self, context: HTTPContext, runner: ApiRunner, encode: Callable[[View], bytes]) -> None:
+    def __init__(self, context: HTTPContext, encode: Callable[[View], bytes]) -> None:
         self.directory = context.directory
         self.clock = context.clock
         self.budget = TrafficBudget(BYTES_PER_SECOND, context.clock.seconds)
         self.encode = encode
-        self._runner = runner
         self._max_watchers = context.limits.max_watchers
         self._probes_nodes = context.node_health is not None
         self._watched: dict[str, WatchedID] = {}
@@ -67,25 +58,6 @@ class EventStreams:
     def __len__(self) -> int:
         return sum(map(len, self._slots))
 
-    def open(self, request: Request, authorizer: Authorizer | None = None) -> None:
-        """Let a client watch the ID of its path for as long as `authorizer` admits it."""
-        discovery_id = watched_id(request.path) or ""
-        request.route = _ROUTE
-
-        def check() -> None:
-            if authorizer is not None:
-                authorizer.admit(request, "read", discovery_id)
-
-        result: list[View] = []
-
-        def begin(response: Response, _: object) -> None:
-            if result:
-                self._begin(request, result[0], check)
-            else:
-                request.respond(response)
-
-        send(request, self._runner.run(self._look_up(request, discovery_id, check, result)), begin)
-
     def refresh(self, discovery_id: str) -> None:
         """Send a new event if the encoded record changed, though the stored one may not have."""
         watched = self._watched.get(discovery_id)
@@ -102,22 +74,19 @@ class EventStreams:
         """Remove an ID that has no watchers."""
         del self._watched[discovery_id]
 
-    async def _look_up(self, request: Request, discovery_id: str, check: Check, result: list[View]) -> Response:
-        """Append the record to `result`, or refuse the request."""
-        check()
-        if not is_id(discovery_id):
-            raise NoSuchID(discovery_id)
-        if request.method != b"GET":
-            raise unsupported_method(request, "GET")
+    async def find(self, discovery_id: str) -> View:
+        """Return the record of an ID that one more client may watch. Raises NoSuchID,
+        TooManyWatchers.
+        """
         record = await self.directory.look_up(discovery_id)
         watched = self._watched.get(record.id)
         is_full = watched is not None and len(watched.watchers) >= MAX_WATCHERS_PER_ID
         if is_full or len(self) >= self._max_watchers:
             raise TooManyWatchers
-        result.append(record)
-        return Response(200, b"")
+        return record
 
-    def _begin(self, request: Request, record: View, check: Check) -> None:
+    def begin(self, request: Request, record: View, check: Check) -> None:
+        """Let a client watch an ID for as long as `check` does not raise."""
         watched = self._watched.get(record.id)
         if watched is None:
             watched = self._watched[record.id] = WatchedID(self, record)
@@ -142,3 +111,24 @@ class EventStreams:
             # Probes report no changes, so each ID is refreshed once every HEARTBEAT_SECONDS.
             for watched in list(self._watched.values())[slot::HEARTBEAT_SECONDS]:
                 watched.refresh()
+
+
+class EventsAPI(Api):
+    """The event streams of one listener."""
+
+    def __init__(self, streams: EventStreams, runner: ApiRunner, authorizer: Authorizer | None = None) -> None:
+        super().__init__(runner, authorizer)
+        self._streams = streams
+
+    def check(self, variable: str | None = None) -> None:
+        if variable is not None and not is_id(variable):
+            raise NoSuchID(variable)
+
+    async def follow(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Let a client watch an ID for as long as it has the right."""
+        record = await self._streams.find(discovery_id)
+
+        def check() -> None:
+            self.admit(request, "read", discovery_id)
+
+        return StreamedResponse(begin=lambda: self._streams.begin(request, record, check))

@@ -9,41 +9,53 @@ and their URLs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request, has_flag
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, ReadOnlyApplication
-from rqdisco.http.server.connection import Application
+from rqdisco.http.requests.runner import ApiRunner
+from rqdisco.security.tokens import Token
 from rqdisco.telemetry.health import Health
 
 
-class HealthAPI:
-    """The health checks of one site. With `authorizer` only admins see what is wrong."""
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    alive: bool
+    wrong: Sequence[str]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What is wrong if the daemon is not ready, and `notes` of interest to operators."""
+
+    ready: bool
+    wrong: Sequence[str] | UnsetType = UNSET
+    notes: Sequence[str] | UnsetType = UNSET
+
+
+class HealthAPI(Api):
+    """The health checks of one listener. Only admins see what is wrong."""
 
     def __init__(self, health: Health, runner: ApiRunner, authorizer: Authorizer | None = None) -> None:
+        super().__init__(runner, authorizer)
         self._health = health
-        self._runner = runner
-        self._authorizer = authorizer
 
-    def applications(self) -> Mapping[bytes, Application]:
-        """The applications, by name."""
-        return {
-            b"healthz": ReadOnlyApplication(_alive, self._runner),
-            b"readyz": ReadOnlyApplication(self._ready, self._runner),
-        }
+    async def show_liveness(self, request: Request, token: Token | None) -> Response:
+        """Report that the process answers."""
+        return Response(200, encode_object(Liveness(alive=True, wrong=())))
 
-    def _ready(self, request: Request) -> Response:
+    async def show_readiness(self, request: Request, token: Token | None) -> Response:
+        """Report whether the daemon is ready."""
         condition = self._health.for_grants() if has_flag(request, b"grant") else self._health.for_lists()
         is_ready = not condition.wrong
-        members: dict[str, object] = {"ready": is_ready}
-        if self._authorizer is None or self._authorizer.lets_administer(request):
-            members |= {"wrong": list(condition.wrong), "notes": list(condition.notes)}
-        body = encode_object(members)
+        readiness = Readiness(is_ready)
+        if self.is_admin(request):
+            readiness = Readiness(is_ready, condition.wrong, condition.notes)
+        body = encode_object(readiness)
         return Response(200, body) if is_ready else Response(503, body, b"not ready")
-
-
-def _alive(_: Request) -> Response:
-    return Response(200, encode_object({"alive": True, "wrong": []}))

@@ -7,12 +7,15 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import TEXT_PLAIN, Response
+from rqdisco.http.requests.runner import ApiRunner
+from rqdisco.security.tokens import Token
 from rqdisco.telemetry.counters import Route
 from rqdisco.telemetry.metrics import MetricSource
 
-PATH = b"/metrics"
+NAME = b"metrics"
 ROUTE: Route = ("metrics", "/metrics")
 
 
@@ -45,10 +48,11 @@ class MetricsPage:
 
     def handle(self, request: Request) -> None:
         """Answer a request."""
-        request.respond(self._response(request))
+        request.respond(self.response(request))
 
-    def _response(self, request: Request) -> Response:
-        if request.path != PATH:
+    def response(self, request: Request) -> Response:
+        """Return the response to a request for any path."""
+        if request.path.strip(b"/") != NAME:
             body = b"nothing but /metrics is answered here\n"
             return Response(404, body, b"Not Found", content_type=TEXT_PLAIN)
         request.route = ROUTE
@@ -56,3 +60,18 @@ class MetricsPage:
             allow = ((b"allow", b"GET, HEAD"),)
             return Response(405, b"method not allowed\n", b"Method Not Allowed", allow, TEXT_PLAIN)
         return Response(200, generate_latest(self._registry), content_type=CONTENT_TYPE_PLAIN_0_0_4.encode())
+
+
+class MetricsAPI(Api):
+    """The same page on the operator's listener."""
+
+    def __init__(self, page: MetricsPage, runner: ApiRunner) -> None:
+        super().__init__(runner)
+        self._page = page
+
+    async def show(self, request: Request, token: Token | None) -> Response:
+        """Show all metrics."""
+        return self._page.response(request)
+
+    async def refuse_method(self, request: Request, allow: str, variable: str | None = None) -> Response:
+        return self._page.response(request)

@@ -1,53 +1,46 @@
-"""The OpenAPI document of each listener: its operations, and what they have in common."""
+"""The OpenAPI document of each listener, made from the table of routes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import msgspec
 
 from rqdisco import __version__
-from rqdisco.http.openapi import admin, consul, discovery, ui
 from rqdisco.http.openapi.examples import EXAMPLES
-from rqdisco.http.openapi.parts import (
-    CROSS_SITE,
+from rqdisco.http.operations import (
     HTML,
     JSON,
     STRING,
+    TEXT,
     Audience,
+    Endpoint,
     Object,
     Operation,
+    Parameter,
+    ResponseHeader,
     ResponseSpec,
-    flag_parameter,
-    json_content,
-    json_error,
-    merge,
-    response_header,
-    schema,
-    text_error,
 )
-from rqdisco.http.openapi.schemas import SCHEMAS
-
-OPERATIONS: tuple[Operation, ...] = (
-    *discovery.OPERATIONS,
-    *consul.OPERATIONS,
-    *ui.OPERATIONS,
-    *admin.OPERATIONS,
-)
+from rqdisco.http.requests.responses import ErrorDocument
+from rqdisco.http.routes import CONSUL_HEADERS, ENDPOINTS, RETRY_AFTER
 
 _ABOUT = (
     "A discovery service for rqlite. Success is always 200, there are no redirects, and every request is answered"
     " within 8 seconds. Doubled and trailing slashes, unknown parameters and the Content-Type of a request are ignored."
-    " Clients that prefer HTML to JSON get pages for people."
+    " Clients that prefer HTML to JSON get pages for people. OPTIONS of any path is 204, with the methods in Allow."
     " Any other method of a path is 405; of `/{id}`, 404 if the ID does not exist."
     " A listener on loopback without tokens answers 403 if the Host is not a name of this machine."
 )
 _TAGS = {
     "discovery": "The protocol of rqlite 3.12 to 6.10 and the `rqdisco` command.",
-    "consul-kv": "The protocol of rqlite 7 to 10.",
+    "consul": "The protocol of rqlite 7 to 10.",
     "health": "For load balancers and supervisors.",
     "operator": "For the operator of the daemon.",
-    "documents": "This document, and the state of the daemon.",
+    "documents": "This document.",
+    "pages": "The state of the daemon.",
+    "metrics": "For Prometheus.",
 }
 _SCHEMES: Object = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -55,8 +48,19 @@ _SCHEMES: Object = {
     "consul": {"type": "apiKey", "in": "header", "name": "X-Consul-Token"},
 }
 _ANY_TOKEN: list[Object] = [{name: []} for name in _SCHEMES]
-_CHALLENGE = {"WWW-Authenticate": response_header("Basic is accepted.", STRING)}
-_UNAUTHENTICATED = ResponseSpec("No valid token was sent.", json_content("Error"), _CHALLENGE)
+_ID: Object = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "A discovery ID; reserved names are not allowed.",
+    "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"},
+}
+_CROSS_SITE = ResponseSpec("A browser sent the request for a page of another site.", ErrorDocument)
+_UNAUTHENTICATED = ResponseSpec(
+    "No valid token was sent.", ErrorDocument, [ResponseHeader("WWW-Authenticate", "Basic is accepted.")]
+)
+_NOT_ALLOWED = ResponseSpec("The token lacks the right, whether or not the ID exists.", ErrorDocument)
+_CONSUL_NOT_ALLOWED = ResponseSpec("The token is unknown, or lacks the right.", STRING, kind=TEXT)
 
 
 def encode_openapi(audience: Audience) -> bytes:
@@ -66,13 +70,15 @@ def encode_openapi(audience: Audience) -> bytes:
 
 def build(audience: Audience) -> Object:
     """Build the document of an audience."""
+    schemas = _schemas()
     paths: dict[str, Object] = {}
-    for operation in operations(audience):
-        entry = _entry(operation, audience)
-        paths.setdefault(operation.path, {})[operation.method] = entry
-        if operation.head:
-            paths[operation.path]["head"] = _head(operation, entry)
-    components: Object = {"schemas": SCHEMAS}
+    for endpoint, operation in operations(audience):
+        described = _Described(endpoint, operation, audience, schemas)
+        entries = paths.setdefault(path_of(endpoint), {})
+        entries[operation.method.lower()] = entry = described.entry()
+        if operation.method == "GET" and operation.has_head:
+            entries["head"] = _head(entry)
+    components: Object = {"schemas": schemas.components}
     if audience == "guarded":
         components["securitySchemes"] = _SCHEMES
     return {
@@ -85,91 +91,173 @@ def build(audience: Audience) -> Object:
     }
 
 
-def operations(audience: Audience) -> Iterator[Operation]:
-    """The operations of an audience, with all their responses."""
-    for operation in OPERATIONS:
-        if audience in operation.audiences:
-            yield _for_audience(operation, audience)
+def operations(audience: Audience) -> Iterator[tuple[Endpoint, Operation]]:
+    """The documented operations of an audience."""
+    for endpoint in ENDPOINTS:
+        if audience in endpoint.audiences:
+            yield from ((endpoint, operation) for operation in endpoint.operations if operation.summary)
 
 
-def _for_audience(operation: Operation, audience: Audience) -> Operation:
-    replies, parameters = dict(operation.replies), list(operation.parameters)
-    if operation.name == "show" and audience != "open":
-        # Other clients cannot set it.
-        scope = "" if audience == "operator" else " Requires the scope `admin`."
-        parameters.append(flag_parameter("explain", f"Explain the answer, for operators.{scope}"))
-        explained = {**replies[200].content, JSON: {"anyOf": [schema("FullDocument"), schema("Explanation")]}}
-        replies[200] = msgspec.structs.replace(replies[200], content=explained)
-    if audience == "operator":
-        # Operators are not rate-limited.
-        replies.pop(429, None)
-    if operation.method != "get":
-        replies[403] = merge(replies.get(403), CROSS_SITE)
-    if audience == "guarded" and operation.right is not None:
-        for status, reply in _refusals(operation).items():
-            replies[status] = merge(replies.get(status), reply)
-    if operation.has_page or operation.path == "/status":
-        replies = {status: _with_page(reply) for status, reply in replies.items()}
-    return msgspec.structs.replace(operation, replies=dict(sorted(replies.items())), parameters=parameters)
+def path_of(endpoint: Endpoint) -> str:
+    """The path of an endpoint as OpenAPI writes it."""
+    return endpoint.path.replace("<id:discovery_id>", "{id}")
 
 
-def _refusals(operation: Operation) -> Mapping[int, ResponseSpec]:
-    """The responses to a missing or insufficient token."""
-    if operation.error_format == "text":
-        # Consul's own texts, without its headers.
-        return {403: text_error("The token is unknown, or lacks the right.")}
-    if operation.right == "known":
-        return {401: _UNAUTHENTICATED}
-    return {401: _UNAUTHENTICATED, 403: json_error("The token lacks the right, whether or not the ID exists.")}
+class _Schemas:
+    """The schemas of all types in the table of routes."""
+
+    def __init__(self) -> None:
+        # Any: msgspec describes any type.
+        types: list[Any] = [ErrorDocument]
+        for endpoint in ENDPOINTS:
+            for operation in endpoint.operations:
+                contents = [reply.content for reply in operation.replies.values() if isinstance(reply, ResponseSpec)]
+                for content in [operation.accepts, *contents]:
+                    types += content if isinstance(content, tuple) else [content]
+        self._types = [each for each in types if each is not None and not isinstance(each, dict)]
+        self._schemas, self.components = msgspec.json.schema_components(
+            self._types, ref_template="#/components/schemas/{name}"
+        )
+        for component in self.components.values():
+            del component["title"]
+            component["description"] = " ".join(component["description"].split())
+            for member in component["properties"].values():
+                member.pop("default", None)
+
+    def of(self, content: Any) -> Object:
+        """The schema of a reply's content."""
+        if isinstance(content, dict):
+            return content
+        if isinstance(content, tuple):
+            return {"anyOf": [self.of(each) for each in content]}
+        return self._schemas[self._types.index(content)]
 
 
-def _with_page(reply: ResponseSpec) -> ResponseSpec:
-    return msgspec.structs.replace(reply, content={**reply.content, HTML: STRING})
+@cache
+def _schemas() -> _Schemas:
+    return _Schemas()
 
 
-def _entry(operation: Operation, audience: Audience) -> Object:
-    entry: Object = {"operationId": operation.name, "tags": [operation.tag], "summary": operation.summary}
-    if operation.description:
-        entry["description"] = operation.description
-    if operation.parameters:
-        entry["parameters"] = list(operation.parameters)
-    if operation.body is not None:
-        entry["requestBody"] = _with_example(operation, operation.body)
-    entry["responses"] = {
-        str(status): _response(operation, status, reply) for status, reply in operation.replies.items()
+class _Described:
+    """One operation for one audience."""
+
+    def __init__(self, endpoint: Endpoint, operation: Operation, audience: Audience, schemas: _Schemas) -> None:
+        self._key = f"{operation.method} {path_of(endpoint)}"
+        self._endpoint = endpoint
+        self._operation = operation
+        self._is_consul = endpoint.label[0] == "consul"
+        self._is_guarded = audience == "guarded" and operation.right is not None
+        self._audience = audience
+        self._schemas = schemas
+
+    def entry(self) -> Object:
+        operation = self._operation
+        entry: Object = {
+            "operationId": operation.name,
+            "tags": [self._endpoint.label[0]],
+            "summary": operation.summary,
+            "description": operation.description,
+            "parameters": [
+                *([_ID] if "<id:" in self._endpoint.path else []),
+                *map(_parameter, operation.parameters),
+            ],
+            "responses": {str(status): self._response(status, replies) for status, replies in sorted(self._replies())},
+        }
+        if operation.accepts is not None:
+            # The Content-Type of a request is ignored, so only one is documented.
+            content = self._content("body", JSON, operation.accepts)
+            entry["requestBody"] = {"required": operation.needs_body, "content": content}
+        if self._is_guarded:
+            entry["security"] = [{}, *_ANY_TOKEN] if operation.token_optional else _ANY_TOKEN
+        return {name: value for name, value in entry.items() if value}
+
+    def _replies(self) -> Iterator[tuple[int, list[ResponseSpec]]]:
+        """All meanings of each status."""
+        found: dict[int, list[ResponseSpec]] = {}
+        for status, reply in self._operation.replies.items():
+            # Operators are not rate-limited.
+            if (status, self._audience) != (429, "operator"):
+                found[status] = [self._error(status, reply) if isinstance(reply, str) else reply]
+        for status, reply in self._common_errors():
+            found.setdefault(status, []).append(reply)
+        return iter(found.items())
+
+    def _common_errors(self) -> Iterator[tuple[int, ResponseSpec]]:
+        operation = self._operation
+        if operation.body == "max-body":
+            yield 413, self._error(413, "The body is larger than `--max-body`.")
+        if operation.body == "import":
+            yield 413, self._error(413, "The body is larger than 16 MiB.")
+        if operation.right is not None and not operation.is_streamed:
+            yield 500, self._error(500, "An internal error, which is logged.")
+        if operation.method != "GET":
+            yield 403, _CROSS_SITE
+        if self._is_guarded and self._is_consul:
+            # Consul's own texts, without its headers.
+            yield 403, _CONSUL_NOT_ALLOWED
+        elif self._is_guarded:
+            yield 401, _UNAUTHENTICATED
+            if operation.right != "known":
+                yield 403, _NOT_ALLOWED
+
+    def _error(self, status: int, description: str) -> ResponseSpec:
+        headers = [*(CONSUL_HEADERS if self._is_consul else ()), *([RETRY_AFTER] if status == 503 else [])]
+        if self._is_consul:
+            return ResponseSpec(description, {"type": "string", "minLength": 1}, headers, TEXT)
+        return ResponseSpec(description, ErrorDocument, headers)
+
+    def _response(self, status: int, replies: Sequence[ResponseSpec]) -> Object:
+        # Only headers that each of them has.
+        headers = [header for header in replies[0].headers if all(header in each.headers for each in replies)]
+        content: Object = {}
+        for reply in replies:
+            if reply.content is not None:
+                content = {**self._content(str(status), reply.kind, reply.content), **content}
+            if reply.text is not None:
+                content |= self._content(str(status), TEXT, reply.text)
+        if self._operation.page is not None:
+            content[HTML] = {"schema": STRING}
+        response: Object = {
+            "description": " Or: ".join(reply.description for reply in replies),
+            "headers": {header.name: _header(header) for header in headers},
+            "content": content,
+            "links": {name: _link(name, text) for name, text in self._operation.links.items() if status == 200},
+        }
+        return {name: value for name, value in response.items() if value}
+
+    def _content(self, part: str, kind: str, content: Any) -> Mapping[str, Object]:
+        key = f"{self._key} {part}" if part == "body" else f"{self._key} {part} {kind}"
+        example = {"example": EXAMPLES[key]} if key in EXAMPLES else {}
+        return {kind: {"schema": self._schemas.of(content), **example}}
+
+
+def _parameter(parameter: Parameter) -> Object:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": False,
+        "description": parameter.description,
+        "schema": parameter.schema,
     }
-    if audience == "guarded" and operation.right is not None:
-        entry["security"] = [{}, *_ANY_TOKEN] if operation.is_optional else _ANY_TOKEN
-    return entry
 
 
-def _with_example(operation: Operation, body: Object) -> Object:
-    content = body["content"][JSON]
-    example = EXAMPLES.get(f"{operation.key} body")
-    return {**body, "content": {JSON: content if example is None else {**content, "example": example}}}
+def _header(header: ResponseHeader) -> Object:
+    return {"description": header.description, "required": header.is_required, "schema": header.schema}
 
 
-def _response(operation: Operation, status: int, reply: ResponseSpec) -> Object:
-    response: Object = {"description": reply.description}
-    if reply.headers:
-        response["headers"] = dict(reply.headers)
-    if reply.content:
-        response["content"] = {kind: _content(operation, status, kind, of) for kind, of in reply.content.items()}
-    if operation.links and status == 200:
-        response["links"] = dict(operation.links)
-    return response
+def _link(operation: str, description: str) -> Object:
+    return {
+        "operationId": operation,
+        "parameters": {"id": "$response.body#/disco_id"},
+        "description": description,
+    }
 
 
-def _content(operation: Operation, status: int, kind: str, of: Object) -> Object:
-    example = EXAMPLES.get(f"{operation.key} {status} {kind}")
-    return {"schema": of} if example is None else {"schema": of, "example": example}
-
-
-def _head(operation: Operation, entry: Object) -> Object:
+def _head(entry: Object) -> Object:
     """The HEAD operation of a GET operation."""
     responses = {
         status: {name: value for name, value in response.items() if name not in ("content", "links")}
         for status, response in entry["responses"].items()
     }
-    head = {**entry, "operationId": f"{operation.name}Head", "responses": responses}
-    return {**head, "summary": f"{operation.summary} Without content."}
+    name, summary = f"{entry['operationId']}Head", f"{entry['summary']} Without content."
+    return {**entry, "operationId": name, "summary": summary, "responses": responses}

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import hashlib
 
-from rqdisco.http.openapi.document import encode_openapi
-from rqdisco.http.openapi.parts import Audience
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.requests.runner import ApiRunner, ReadOnlyApplication
+from rqdisco.http.requests.runner import ApiRunner
+from rqdisco.security.tokens import Token
 
-NAME = b"openapi.json"
 
-
-class OpenAPIPage(ReadOnlyApplication):
-    """The document for one audience.
+class OpenAPIDocument(Api):
+    """The document for one audience, encoded.
 
     Caches must revalidate it (RFC 9111 section 5.2.2.4): an update of the daemon changes it, and
     nothing notifies clients. Revalidation of an unchanged document has no body.
     """
 
-    def __init__(self, audience: Audience, runner: ApiRunner) -> None:
-        super().__init__(self._document, runner)
-        self._content = encode_openapi(audience)
+    def __init__(self, content: bytes, runner: ApiRunner) -> None:
+        super().__init__(runner)
+        self._content = content
         self._tag = b'"%s"' % hashlib.sha256(self._content).hexdigest()[:32].encode()
         self._headers = ((b"etag", self._tag), (b"cache-control", b"no-cache"))
 
-    def _document(self, request: Request) -> Response:
+    async def show(self, request: Request, token: Token | None) -> Response:
+        """Show the document."""
         if self._is_cached(request):
             return Response(304, self._content, b"Not Modified", self._headers)
         return Response(200, self._content, headers=self._headers)

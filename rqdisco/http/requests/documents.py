@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node, Record
@@ -18,11 +19,13 @@ _encode = msgspec.json.Encoder().encode
 # Without a time zone, so that none is formatted.
 _EPOCH = datetime.fromtimestamp(0, UTC).replace(tzinfo=None)
 
+LegacyTime = Annotated[str, Meta(description="UTC, in the format of the original service.")]
+
 
 class LegacyDocument(msgspec.Struct):
-    """A record as rqlite 3.12-6.10 read it."""
+    """A record as rqlite 3.12-6.10 read it: the nodes, in the order of their registration."""
 
-    created_at: str
+    created_at: LegacyTime
     disco_id: str
     nodes: list[str]
 
@@ -35,18 +38,25 @@ class RegisteredNode(msgspec.Struct, omit_defaults=True):
     node_id: str | None = None
     leader: bool = False
     up: bool | None = None
-    unresolved: bool = False
-    ready: bool | None = None
-    since: float | None = None
-    checked: float | None = None
-    why: str | None = None
-    unconfirmed: bool = False
-    alone: bool = False
-    heard: str | None = None
+    unresolved: Annotated[
+        bool, Meta(description="Its host name does not resolve here, so it is not known whether it is up.")
+    ] = False
+    ready: Annotated[bool | None, Meta(description="What the node itself reports.")] = None
+    since: Annotated[float | None, Meta(description="Seconds since it became up, down or unresolved.")] = None
+    checked: Annotated[float | None, Meta(description="Seconds since it was last probed.")] = None
+    why: Annotated[str | None, Meta(description="The outcome of the last probe of a node that is down.")] = None
+    unconfirmed: Annotated[
+        bool,
+        Meta(description="This daemon registered it on the owner's behalf, and the owner has not confirmed it yet."),
+    ] = False
+    alone: Annotated[bool, Meta(description="Only in events: it was the last to be told to bootstrap.")] = False
+    heard: Annotated[str | None, Meta(description="Only in events: when it was first answered, in UTC.")] = None
 
 
 class LeaderDocument(msgspec.Struct, kw_only=True):
-    """The leader, as it described itself in the leader key."""
+    """The leader, as it described itself in the leader key; `reported` is false while it has only
+    claimed to lead.
+    """
 
     id: str | UnsetType = UNSET
     api_addr: str | UnsetType = UNSET
@@ -56,8 +66,8 @@ class LeaderDocument(msgspec.Struct, kw_only=True):
 
 
 class ClaimDocument(msgspec.Struct):
-    """A claim whose leader has not reported itself: when it was first won, and how often that was
-    answered.
+    """A claim whose leader has not reported itself, and is hidden until then: when it was first
+    won, in UTC, and how often that was answered.
     """
 
     since: str
@@ -78,9 +88,14 @@ class FullDocument(LegacyDocument):
 
     registrations: list[RegisteredNode]
     leader: LeaderDocument | UnsetType = UNSET
-    orphaned: bool | UnsetType = UNSET
+    orphaned: Annotated[
+        bool | UnsetType, Meta(description="The ID is ownerless: no node is told to bootstrap under it.")
+    ] = UNSET
     claim: ClaimDocument | UnsetType = UNSET
-    two_leaders: Leaders | UnsetType = UNSET
+    two_leaders: Annotated[
+        Leaders | UnsetType,
+        Meta(description="The Raft addresses of two leaders that both report themselves: there are two clusters."),
+    ] = UNSET
 
 
 class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):

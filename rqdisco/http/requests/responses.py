@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -90,6 +91,23 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     is_length_known: bool = True
 
 
+class StreamedResponse(Response, frozen=True, kw_only=True, gc=False):
+    """A response of unknown length, which `begin` starts to send."""
+
+    status: int = 200
+    body: bytes = b""
+    begin: Callable[[], None]
+
+
+class ErrorDocument(msgspec.Struct, frozen=True):
+    """An error. If `error` is `store unavailable`, `reason` is the reason, and nothing was
+    changed.
+    """
+
+    error: str
+    reason: str | UnsetType = UNSET
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """The response to a failed request, before an API formats it. `detail` adds to `text`."""
 
@@ -101,8 +119,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
     def as_json(self) -> Response:
         """Format for clients of the discovery API."""
-        members = {"error": self.text} if self.detail is None else {"error": self.text, "reason": self.detail}
-        return Response(self.status, encode_object(members), self.reason.encode(), self.headers)
+        document = ErrorDocument(self.text, UNSET if self.detail is None else self.detail)
+        return Response(self.status, encode_object(document), self.reason.encode(), self.headers)
 
     def as_text(self) -> Response:
         """Format for clients of Consul's API: one line, which rqlited logs in parentheses."""

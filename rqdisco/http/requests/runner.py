@@ -4,24 +4,20 @@ they change.
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
-import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from werkzeug.exceptions import HTTPException
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
 from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.request import Request, decoded_path, method_of
+from rqdisco.http.requests.request import Request, method_of
 from rqdisco.http.requests.responses import (
     BadBatch,
     BadRequest,
@@ -31,12 +27,12 @@ from rqdisco.http.requests.responses import (
     NotFound,
     Refusal,
     Response,
+    StreamedResponse,
     label_of,
     refusal_of,
 )
 from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.security.tokens import Token
-from rqdisco.telemetry.counters import UNKNOWN_ROUTE, Route
 from rqdisco.telemetry.events import UNAVAILABLE, Event, Events
 
 ANSWER_SECONDS = 7.0
@@ -45,15 +41,6 @@ ANSWER_SECONDS = 7.0
 Handler = Coroutine[Deferred[Any], Any, Response]
 # Most handlers need not wait.
 EventualResponse = Response | Running[Response]
-F = TypeVar("F", bound=Callable[..., Any])
-_SLASHES = re.compile("/+")
-
-
-def route(app: Klein, path: str, **options: Any) -> Callable[[F], F]:
-    """Register a handler at a path of `app`. Klein declares other results of handlers than ours."""
-    untyped: Any = app
-    register: Callable[[F], F] = untyped.route(path, **options)
-    return register
 
 
 class RequestTelemetry:
@@ -161,75 +148,6 @@ class ApiRunner:
             )
 
 
-class ApiApplication:
-    """An API's Klein app, in front of which the paths of nodes are matched without Klein.
-
-    `match` gets the decoded path, and starts a response or leaves it to Klein, `unknown` answers a
-    path that no route matches, `route` returns what a decoded path is counted as.
-    """
-
-    def __init__(
-        self,
-        app: Klein,
-        match: Callable[[Request, bytes], EventualResponse | None],
-        unknown: Callable[[Request], EventualResponse],
-        route: Callable[[bytes], Route] = lambda _: UNKNOWN_ROUTE,
-    ) -> None:
-        # Klein declares other requests and results than ours.
-        self._app: Any = app
-        self._routes = app.url_map.bind("localhost")
-        self._route = route
-        self._match = match
-        self._unknown = unknown
-
-    def max_body(self, _: Request) -> int:
-        """APIs check their bodies themselves."""
-        return 0
-
-    def handle(self, request: Request) -> None:
-        """Answer a request."""
-        path = decoded_path(request)
-        if path is request.path or _is_readable([path]):
-            request.route = self._route(path)
-            response = self._match(request, path)
-        else:
-            request.route = self._route(b"")
-            response = self._unknown(request)
-        if response is None:
-            response = self._routed(request, path)
-        if response is not None:
-            send(request, response)
-
-    def _routed(self, request: Request, path: bytes) -> EventualResponse | None:
-        """Run the route of a path; None if it has begun the response itself."""
-        try:
-            single = _SLASHES.sub("/", path.decode())
-            endpoint, arguments = self._routes.match(single, request.method.decode("ascii", "replace"))
-        except (HTTPException, UnicodeDecodeError):
-            return self._unknown(request)
-        response: EventualResponse | None = self._app.execute_endpoint(endpoint, request, **arguments)
-        return response
-
-
-class ReadOnlyApplication:
-    """Answers GET and HEAD; `respond` returns the response at once."""
-
-    def __init__(self, respond: Callable[[Request], Response], runner: ApiRunner) -> None:
-        self._respond = respond
-        self._runner = runner
-
-    def max_body(self, _: Request) -> int:
-        """Bodies are ignored."""
-        return 0
-
-    def handle(self, request: Request) -> None:
-        """Answer a request."""
-        if request.method in (b"GET", b"HEAD"):
-            request.respond(self._respond(request))
-        else:
-            request.respond(self._runner.refuse(Failure(unsupported_method(request, "GET, HEAD"))))
-
-
 class Attempt:
     """A context manager for an attempt to change something, reported as one event when it ends.
 
@@ -307,20 +225,23 @@ def unsupported_method(request: Request, allow: str) -> MethodNotAllowed:
 
 
 def respond(response: Response, request: Request) -> None:
-    """Send a response."""
-    request.respond(response)
+    """Send a response, or start to."""
+    if isinstance(response, StreamedResponse):
+        response.begin()
+    else:
+        request.respond(response)
 
 
-def send(request: Request, response: EventualResponse, begin: Callable[[Response, Request], object] = respond) -> None:
-    """Call `begin` with the response once it is there; cancel it if the client hangs up before."""
+def send(request: Request, response: EventualResponse) -> None:
+    """Send a response once it is there; cancel it if the client hangs up before."""
     if isinstance(response, Response):
-        begin(response, request)
+        respond(response, request)
         return
 
     def deliver(response: Response) -> None:
         if not request.is_gone:
             try:
-                begin(response, request)
+                respond(response, request)
             except Exception:
                 request.fail(Failure())
 
@@ -328,12 +249,3 @@ def send(request: Request, response: EventualResponse, begin: Callable[[Response
         request.on_abandoned(response.cancel)
         request.on_half_closed(response.doubt)
     response.then(deliver)
-
-
-def _is_readable(segments: list[bytes]) -> bool:
-    try:
-        for segment in segments:
-            segment.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -71,7 +71,8 @@ class ConnectionSite(Protocol):
     def add(self, connection: HTTPConnection, host: str | None) -> bool: ...
     def leave(self, connection: HTTPConnection) -> None: ...
     def remove(self, connection: HTTPConnection) -> None: ...
-    def call_soon(self, call: Callable[[], None]) -> IDelayedCall: ...
+    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall: ...
+    def refusal_delay(self, host: str | None) -> float: ...
     def count_answered(self, request: Request, now: float) -> None: ...
     def count_abandoned(self, request: Request) -> None: ...
     def count_refused(self, status: int) -> None: ...
@@ -316,9 +317,19 @@ class HTTPConnection(TwistedProtocol):
             self.transport.write(_CONTINUE)
 
     def _refuse(self, error: BadHead) -> None:
-        """Answer a request that breaks a rule, and close."""
+        """Answer a request that breaks a rule, and close; a client that sends many waits."""
         self._request = None
+        self._is_ended = True
+        self._input = b""
         self._site.count_refused(error.status)
+        if wait := self._site.refusal_delay(self.client):
+            self._expect(RECEIVE_SECONDS)
+            self._next = self._site.call_later(wait, lambda: self._send_refusal(error))
+        else:
+            self._send_refusal(error)
+
+    def _send_refusal(self, error: BadHead) -> None:
+        self._next = None
         body = encode_object({"error": error.text})
         response = Response(error.status, body, HTTPStatus(error.status).phrase.encode(), error.headers)
         self.transport.write(encode_head(response, None, self._site.date(), _CLOSE, b"") + body)
@@ -433,7 +444,7 @@ class HTTPConnection(TwistedProtocol):
 
     def _wait_for_turn(self) -> None:
         if self._next is None:
-            self._next = self._site.call_soon(self.proceed)
+            self._next = self._site.call_later(0, self.proceed)
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.is_closing:

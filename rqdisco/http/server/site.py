@@ -18,11 +18,15 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.server.connection import Application, HTTPConnection
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.limits.log_throttle import LogThrottle
+from rqdisco.limits.rates import Buckets, is_local_source, source_of
 from rqdisco.telemetry.counters import UNKNOWN_ROUTE, RequestCounts, Route
 
 IDLE_SECONDS = 75.0
 # When the daemon stops, new connections have this long to send a request.
 GRACE_SECONDS = 1.0
+# Of requests that break a rule of HTTP, so many of one client are answered at once.
+REFUSALS_PER_SECOND = 20.0
+MAX_REFUSAL_DELAY = 1.0
 _SWEEP_SECONDS = 1.0
 # Closing a connection takes some 50 us; this many are closed in one turn of the reactor.
 _CLOSED_PER_TURN = 100
@@ -75,6 +79,7 @@ class Site(Factory):
         self._route = config.route
         self._wall = wall
         self._throttle = LogThrottle(reactor.seconds)
+        self._refusals = Buckets(REFUSALS_PER_SECOND, REFUSALS_PER_SECOND, reactor.seconds)
         self._tls_throttle = LogThrottle(reactor.seconds)
         self._drained: Deferred[None] = Deferred()
         self._grace: IDelayedCall | None = None
@@ -129,9 +134,19 @@ class Site(Factory):
         self.limiter.leave(connection)
         self._check_drained()
 
-    def call_soon(self, call: Callable[[], None]) -> IDelayedCall:
-        """Call `call` in the next turn of the reactor."""
-        return self._reactor.callLater(0, call)
+    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        """Call `call` after so many seconds, in the next turn of the reactor at the earliest."""
+        return self._reactor.callLater(seconds, call)
+
+    def refusal_delay(self, host: str | None) -> float:
+        """Return the seconds that a client waits for the answer to a request that breaks a rule.
+
+        A client that is refused at once connects again at once, which costs more than a request.
+        This machine is not limited.
+        """
+        if host is None or is_local_source(host):
+            return 0.0
+        return min(MAX_REFUSAL_DELAY, self._refusals.take(source_of(host), MAX_REFUSAL_DELAY))
 
     def count_answered(self, request: Request, now: float) -> None:
         """Count a request that got its response. How long an endless one took is not counted."""

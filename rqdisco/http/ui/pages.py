@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.internet.defer import CancelledError
@@ -11,12 +11,13 @@ from twisted.python.failure import Failure
 from twisted.web.template import Element, flattenString
 
 from rqdisco.core.errors import NotAuthenticated
-from rqdisco.core.ids import RESERVED_IDS, is_id
+from rqdisco.core.ids import is_id
 from rqdisco.core.records import LONG_CLAIM_SECONDS
 from rqdisco.core.views import View
 from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.api.event_streams import EventStreams
 from rqdisco.http.context import HTTPContext
+from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer, secrets_in
 from rqdisco.http.requests.costs import page_cost
 from rqdisco.http.requests.documents import FullDocument, encode_object
@@ -24,18 +25,15 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Headers, NotFound, Refusal, Response, refusal_of
 from rqdisco.http.requests.runner import ApiRunner, EventualResponse, Handler
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.daemon_status import PeersView, StatusCollector
+from rqdisco.http.ui.daemon_status import PeersView
 from rqdisco.http.ui.elements import ClusterPage, ClusterView, HomePage, PageFrame, ProblemPage, TokenPage
 from rqdisco.http.ui.formatting import duration
 from rqdisco.http.ui.snippets import TARGETS, generations, snippets
 from rqdisco.http.ui.status import StatusPage
 from rqdisco.limits.slots import Slots
-from rqdisco.telemetry.counters import Route
+from rqdisco.security.tokens import Token
 
-_STATIC = b"/static/"
-_STATUS = "status"
-_STATUS_PATH = _STATUS.encode()
-_ONE_SEGMENT = re.compile(rb"/([^/%]+)/?\Z")
+_HTML = b"text/html; charset=utf-8"
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
 # Rendering takes up to some 50 ms, and everybody else waits meanwhile: one page in a turn of the
@@ -68,8 +66,8 @@ _HEADINGS = {
 }
 
 
-class Pages:
-    """The pages of one site. With `authorizer` they require a token; without it, `is_operators`
+class Pages(Api):
+    """The pages of one listener. With `authorizer` they require a token; without it, `is_operators`
     states that only operators reach this site.
     """
 
@@ -83,92 +81,80 @@ class Pages:
         *,
         is_operators: bool = False,
     ) -> None:
+        super().__init__(runner, authorizer)
         self._context = context
         self._directory = context.directory
         self._assets = assets
-        self._runner = runner
         self._streams = streams
-        self._authorizer = None if authorizer is None else authorizer.for_api(runner.api)
         self._is_operators = is_operators
         self._slots = Slots(PAGES_AT_ONCE, PATIENCE_SECONDS, context.clock, context.rest)
 
-    def respond(self, request: Request) -> EventualResponse | None:
-        """Start the response to a GET or HEAD; None if the request is for an API."""
-        path = request.path
-        if path.startswith(_STATIC):
-            request.route = _route("/static")
-            return self._runner.run(self._file(path))
-        accept = request.header(b"accept")
-        if accept is None or b"text/html" not in accept or not prefers_html(accept.decode("latin-1")):
-            return None
-        handler = self._handler(request, path)
-        return None if handler is None else self._runner.run(self._page(request, handler))
-
-    def is_page_only(self, path: bytes) -> bool:
-        """Report whether a path has a page, and nothing for other clients."""
-        return path.strip(b"/") == _STATUS_PATH and self._context.status is not None
-
-    def _handler(self, request: Request, path: bytes) -> Handler | None:
-        """The handler of the page at a path, if there is one."""
-        if path == b"/":
-            request.route = _route("/")
-            return self._home(request)
-        match = _ONE_SEGMENT.match(path)
-        name = "" if match is None else match[1].decode("utf-8", "replace")
-        if name == _STATUS and self._context.status is not None:
-            request.route = _route("/status")
-            return self._status(request, self._context.status)
-        if not name or name in RESERVED_IDS:
-            return None
-        request.route = _route("/ID")
-        return self._cluster(request, name)
+    def respond(self, request: Request, page: Handler) -> EventualResponse:
+        """Start the response to a GET or HEAD: a page, or one that explains why there is none."""
+        return self._runner.run(self._page(request, page))
 
     async def _page(self, request: Request, handler: Handler) -> Response:
-        """Return the page, or one that explains why there is none."""
         if self._authorizer is not None and not secrets_in(request):
             handler.close()
-            return await self._token_form()
+            return await self._token_form(request)
         try:
             return await handler
         except NotAuthenticated:
-            return await self._token_form()
+            return await self._token_form(request)
         except CancelledError:
             raise
         except Exception:
             refusal = refusal_of(Failure())
             text = refusal.text if refusal.detail is None else f"{refusal.text}: {refusal.detail}"
-            page = ProblemPage(self._assets, _HEADINGS.get(refusal.status, refusal.reason), text)
-            response = await self._rendered("", page, refusal.status, refusal.reason.encode())
+            heading = _HEADINGS.get(refusal.status, refusal.reason)
+            response = await self._rendered(
+                request, "", lambda: ProblemPage(self._assets, heading, text), refusal.status, refusal.reason.encode()
+            )
             return msgspec.structs.replace(response, headers=(*response.headers, *_retry_after(refusal)))
 
-    async def _token_form(self) -> Response:
-        page = await self._rendered("", TokenPage(self._assets), 401, b"authentication required")
+    async def _token_form(self, request: Request) -> Response:
+        page = await self._rendered(request, "", lambda: TokenPage(self._assets), 401, b"authentication required")
         return msgspec.structs.replace(page, headers=(*page.headers, *_CHALLENGE))
 
-    async def _home(self, request: Request) -> Response:
+    async def home(self, request: Request) -> Response:
+        """The page of the service."""
         # Where tokens are required, only admins see peers, as at /readyz.
         sees_peers = self._authorizer is None or self._authorizer.admit(request, "known").is_admin
         given = request.parameters().get(b"id")
         if given and is_id(name := given[-1].decode("utf-8", "replace").strip()):
             # The form was submitted without a script.
             return Response(303, b"", b"See Other", (*_PAGE, (b"location", f"/{name}".encode())), b"text/html")
-        peers = _peer_states(self._context.cluster_admin) if sees_peers else ()
-        return await self._in_turn(request, "", HomePage(self._assets, self._context.describe(), peers))
+        return await self._in_turn(
+            request,
+            "",
+            lambda: HomePage(
+                self._assets,
+                self._context.describe(),
+                _peer_states(self._context.cluster_admin) if sees_peers else (),
+            ),
+        )
 
-    async def _status(self, request: Request, collector: StatusCollector) -> Response:
+    async def status(self, request: Request) -> Response:
+        """The state of the daemon."""
+        collector = self._context.status
+        if collector is None:
+            raise NotFound
         is_operator = self._is_operators
         if self._authorizer is not None:
             is_operator = self._authorizer.admit(request, "admin").is_admin
-        return await self._in_turn(
-            request, "Status", StatusPage(self._assets, collector.collect(len(self._streams)), is_operator=is_operator)
-        )
+        view = collector.collect(len(self._streams))
+        return await self._in_turn(request, "Status", lambda: StatusPage(self._assets, view, is_operator=is_operator))
 
-    async def _cluster(self, request: Request, discovery_id: str) -> Response:
+    async def cluster(self, request: Request, discovery_id: str) -> Response:
+        """The page of an ID."""
         if self._authorizer is not None:
             self._authorizer.admit(request, "read", discovery_id)
         if not is_id(discovery_id):
             raise NotFound("not a valid discovery ID")
         record = await self._directory.look_up(discovery_id)
+        return await self._in_turn(request, record.id, lambda: self._cluster_page(request, record))
+
+    def _cluster_page(self, request: Request, record: View) -> ClusterPage:
         data = self._streams.encode(record)
         document = msgspec.json.decode(data, type=FullDocument)
         given = request.parameters().get(b"url")
@@ -187,7 +173,7 @@ class Pages:
             targets=TARGETS,
             snippets=snippets(record.id, url, self._context.zone, requires_token=self._authorizer is not None),
         )
-        return await self._in_turn(request, record.id, ClusterPage(self._assets, view))
+        return ClusterPage(self._assets, view)
 
     def _seconds_since(self, milliseconds: int) -> float:
         return self._context.wall_us() / 1_000_000 - milliseconds / 1000
@@ -206,24 +192,34 @@ class Pages:
             notes.append(f"The owner of this ID last answered {duration(age)} ago: the list may be outdated.")
         return notes
 
-    async def _file(self, path: bytes) -> Response:
-        name = path.decode("latin-1")
-        asset = self._assets.files.get(name.removeprefix(self._assets.path))
-        if asset is None or not name.startswith(self._assets.path):
+    async def file(self, request: Request, name: str, token: Token | None) -> Response:
+        """A static file."""
+        path = f"/static/{name}"
+        asset = self._assets.files.get(path.removeprefix(self._assets.path))
+        if asset is None or not path.startswith(self._assets.path):
             return Response(404, encode_object({"error": "no such file"}), b"Not Found")
         content, kind = asset
         return Response(200, content, headers=_IMMUTABLE, content_type=kind)
 
-    async def _in_turn(self, request: Request, title: str, inner: Element) -> Response:
+    async def _in_turn(self, request: Request, title: str, inner: Callable[[], Element]) -> Response:
         """Render a page once no other one is being rendered. Raises TooBusy."""
+        if request.method == b"HEAD":
+            return await self._rendered(request, title, inner)
         async with self._slots.take():
-            page = await self._rendered(title, inner)
+            page = await self._rendered(request, title, inner)
         request.charge(page_cost(len(page.body)))
         return page
 
-    async def _rendered(self, title: str, inner: Element, status: int = 200, reason: bytes = b"OK") -> Response:
-        page = await flattenString(None, PageFrame(self._assets, title, inner))
-        return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, b"text/html; charset=utf-8")
+    async def _rendered(
+        self, request: Request, title: str, inner: Callable[[], Element], status: int = 200, reason: bytes = b"OK"
+    ) -> Response:
+        """Return a page; without its content, and so without its length, for HEAD (RFC 9110 section
+        8.6).
+        """
+        if request.method == b"HEAD":
+            return Response(status, b"", reason, _PAGE, _HTML, is_length_known=False)
+        page = await flattenString(None, PageFrame(self._assets, title, inner()))
+        return Response(status, b"<!DOCTYPE html>\n" + page, reason, _PAGE, _HTML)
 
 
 def _retry_after(refusal: Refusal) -> Headers:
@@ -236,10 +232,6 @@ def _peer_states(cluster_admin: ClusterAdmin | None) -> Sequence[tuple[str, str]
         return ()
     view = msgspec.convert(cluster_admin.show(), PeersView)
     return [(view.name, view.state), *((peer.name or peer.url, peer.state) for peer in view.peers)]
-
-
-def _route(path: str) -> Route:
-    return "pages", path
 
 
 def prefers_html(accept: str) -> bool:

@@ -16,12 +16,12 @@ from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.metrics import MetricsPage
+from rqdisco.http.apis import Apis
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.metrics import connection_metrics
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
-from rqdisco.http.router import Apis
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints

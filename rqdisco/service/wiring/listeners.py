@@ -13,8 +13,8 @@ from rqdisco.core.directory import Directory
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
+from rqdisco.http.apis import Apis
 from rqdisco.http.requests.runner import RequestTelemetry
-from rqdisco.http.router import Apis
 from rqdisco.http.server.connection import Application
 from rqdisco.http.server.forwarded import TrustedProxies
 from rqdisco.http.server.host_allowlist import HostAllowlist

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from pytest_twisted import ensureDeferred
 
-from rqdisco.http.middleware import is_own_origin
+from rqdisco.http.cross_site import is_own_origin
 from tests.http.conftest import ApiClient
 
 A = "10.0.0.1:4001"

@@ -1,0 +1,525 @@
+"""The HTTP API in one table: every path, its methods, what they need, cost and answer.
+
+The router (`router.py`) answers requests by it, and the OpenAPI document describes it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rqdisco.core.exports import Batch
+from rqdisco.http.api.admin import (
+    DrainAnswer,
+    DrainRequest,
+    ForgetAnswer,
+    ForgetRequest,
+    ImportAnswer,
+    OperatorAPI,
+    PeersAnswer,
+)
+from rqdisco.http.api.consul import ConsulAPI, KVEntry
+from rqdisco.http.api.discovery import DiscoveryAPI
+from rqdisco.http.api.event_streams import EventsAPI
+from rqdisco.http.api.explain import Explanation
+from rqdisco.http.api.health import HealthAPI, Liveness, Readiness
+from rqdisco.http.api.metrics import MetricsAPI
+from rqdisco.http.openapi.bodies import ExportDocument, LeaderBody, RegistrationBody, RemovalBody
+from rqdisco.http.openapi.page import OpenAPIDocument
+from rqdisco.http.operations import (
+    EVENTS,
+    HTML,
+    STRING,
+    TEXT,
+    Endpoint,
+    Operation,
+    Parameter,
+    ResponseHeader,
+    ResponseSpec,
+)
+from rqdisco.http.requests.documents import FullDocument, LegacyDocument, ServiceDocument
+from rqdisco.http.requests.responses import ErrorDocument
+from rqdisco.http.ui.pages import Pages
+
+_get, _post = partial(Operation, method="GET"), partial(Operation, method="POST")
+_put, _delete = partial(Operation, method="PUT"), partial(Operation, method="DELETE")
+
+# The cost of a page, an export or a batch of an import, in lookups.
+PAGE_COST, _ALL_IDS, _BATCH = 300.0, 1000.0, 300.0
+_NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
+
+
+def _flag(name: str, description: str) -> Parameter:
+    return Parameter(name, f"{description} On if `1` or empty; any other value is ignored.")
+
+
+_AGE = ResponseHeader(
+    "Age",
+    "A copy: the seconds since the last contact with its owner, 2147483648 if there was none since the start.",
+    {"type": "integer", "minimum": 0, "maximum": 2**31},
+    is_required=False,
+)
+CONSUL_HEADERS = (
+    ResponseHeader("X-Consul-Index", "Rises with every change.", {"type": "integer", "minimum": 1}),
+    ResponseHeader("X-Consul-KnownLeader", "Constant; Consul's clients expect it.", {"const": "true"}),
+    ResponseHeader("X-Consul-LastContact", "Constant; Consul's clients expect it.", {"const": "0"}),
+)
+_DOCUMENT = (
+    ResponseHeader("ETag", "Changes with the document."),
+    ResponseHeader("Cache-Control", "Caches must revalidate.", {"const": "no-cache"}),
+)
+RETRY_AFTER = ResponseHeader("Retry-After", "Seconds to wait before a retry.", {"type": "integer", "minimum": 1})
+_CAS = Parameter("cas", "Only if this is the entry's `ModifyIndex`.", _NUMBER)
+_FLAGS = Parameter("flags", "A number that is stored with the value.", _NUMBER)
+_RAW = Parameter("raw", "The value alone, whatever the parameter's value.")
+_IGNORED = tuple(
+    Parameter(name, "Ignored.") for name in ("dc", "ns", "partition", "index", "wait", "stale", "consistent")
+)
+
+_UNKNOWN_ID = "The ID does not exist."
+_OWNERLESS = "The ID is ownerless, and would have to seed a cluster: create a new one."
+_FULL = "The ID has as many nodes as `--max-nodes` allows."
+_BAD_NODE = "The body is not an object with an address, or one of its values is invalid."
+_BAD_QUERY = "`cas` or `flags` is not an unsigned 64-bit number, or a parameter is not supported."
+_BAD_BODY = "The body is invalid."
+_NO_PEERS = "This daemon has no peers."
+_UNDECIDED = (
+    "The disk cannot be written; or the request could not be decided in time, or not without an unreachable peer, or"
+    " not before a node that claimed to lead reports itself."
+)
+_NOT_PUT = (
+    "Nothing was changed: the disk cannot be written (`store unavailable`), or the text says why the request could not"
+    " be decided."
+)
+_NOT_NOW = "Not possible now; the text says why."
+_DISK = "The disk cannot be written, or peers cannot agree now."
+
+_DISCOVERY = (
+    Endpoint(
+        "/",
+        ("discovery", "/"),
+        DiscoveryAPI,
+        (
+            _get(
+                handler=DiscoveryAPI.describe,
+                name="getService",
+                summary="Describe the service: its version and its number of IDs.",
+                description="Where tokens are required, `ids` is left out without one.",
+                right="known",
+                token_optional=True,
+                page=Pages.home,
+                replies={
+                    200: ResponseSpec("The service.", ServiceDocument),
+                    303: ResponseSpec(
+                        "To clients that prefer HTML, with `?id=`: the path of that ID's page.",
+                        headers=[ResponseHeader("Location", "A path.")],
+                    ),
+                },
+            ),
+            _post(
+                handler=DiscoveryAPI.create,
+                name="create",
+                summary="Create a discovery ID.",
+                description="A body is ignored.",
+                right="mint",
+                replies={
+                    200: ResponseSpec("The new ID, without nodes.", LegacyDocument),
+                    429: ResponseSpec(
+                        "A client on another machine creates IDs faster than `--create-rate` allows.",
+                        ErrorDocument,
+                        [RETRY_AFTER],
+                    ),
+                    503: "The disk cannot be written, or there are as many IDs as `--max-ids` allows.",
+                },
+                links={"show": "Show the nodes.", "register": "Register a node.", "remove": "Remove a node."},
+            ),
+        ),
+    ),
+    Endpoint(
+        "/<id:discovery_id>",
+        ("discovery", "/ID"),
+        DiscoveryAPI,
+        (
+            _get(
+                handler=DiscoveryAPI.show,
+                name="show",
+                summary="Show the registered nodes.",
+                description="Also the leader, if there is one. A daemon that does not own the ID answers from a copy.",
+                right="read",
+                page=Pages.cluster,
+                parameters=[
+                    _flag("consistent", "Forward to the owner instead of answering from a copy."),
+                    _flag("explain", "Explain the answer. Ignored unless an operator asks."),
+                ],
+                replies={
+                    200: ResponseSpec("The record.", (FullDocument, Explanation), [_AGE]),
+                    404: _UNKNOWN_ID,
+                    503: "The owner is unreachable, or this daemon does not know yet whether the ID exists.",
+                },
+            ),
+            _post(
+                handler=DiscoveryAPI.register,
+                name="register",
+                summary="Register a node, and return the nodes that it joins.",
+                description=(
+                    "A node whose response lists only itself bootstraps the cluster; all others join one of the listed"
+                    " nodes. Of any number of concurrent registrations one is told to bootstrap."
+                ),
+                right="write",
+                cost=2.0,
+                body="max-body",
+                accepts=RegistrationBody,
+                replies={
+                    200: ResponseSpec("The node is registered. All nodes of the ID, or it alone.", LegacyDocument),
+                    400: _BAD_NODE,
+                    404: _UNKNOWN_ID,
+                    409: f"{_FULL} Or a loopback address is listed or would be, and the nodes are not all on one"
+                    " machine.",
+                    410: _OWNERLESS,
+                    503: _UNDECIDED,
+                },
+            ),
+            _delete(
+                handler=DiscoveryAPI.remove,
+                name="remove",
+                summary="Remove a node.",
+                description="An address that is not listed changes nothing. When no node is left, the next one"
+                " bootstraps.",
+                right="write",
+                cost=2.0,
+                body="max-body",
+                accepts=RemovalBody,
+                replies={
+                    200: ResponseSpec("The node is not listed, or no longer.", LegacyDocument),
+                    400: _BAD_NODE,
+                    404: _UNKNOWN_ID,
+                    503: _UNDECIDED,
+                },
+            ),
+        ),
+    ),
+    Endpoint(
+        "/<id:discovery_id>/events",
+        ("discovery", "/ID/events"),
+        EventsAPI,
+        (
+            _get(
+                handler=EventsAPI.follow,
+                name="follow",
+                summary="Stream the registered nodes, now and after each change, as server-sent events.",
+                description="The data of an event is the document, in one line. The response does not end.",
+                right="read",
+                has_head=False,
+                cost=10.0,
+                parameters=[
+                    Parameter(
+                        "Last-Event-ID",
+                        "The `id` of the last event received, which is not sent again.",
+                        place="header",
+                    )
+                ],
+                replies={
+                    200: ResponseSpec("Events.", STRING, kind=EVENTS),
+                    404: _UNKNOWN_ID,
+                    503: "Too many watchers, or this daemon does not know yet whether the ID exists.",
+                },
+            ),
+        ),
+    ),
+)
+
+_CONSUL_KV = (
+    Endpoint(
+        "/v1/kv/<id:discovery_id>/leader",
+        ("consul", "/v1/kv/KEY"),
+        ConsulAPI,
+        (
+            _get(
+                handler=ConsulAPI.read,
+                name="getLeader",
+                summary="Read the leader.",
+                right="read",
+                parameters=[_RAW, *_IGNORED],
+                replies={
+                    200: ResponseSpec(
+                        "The entry; with `raw` its value, as it was put.", list[KVEntry], CONSUL_HEADERS, text=STRING
+                    ),
+                    400: _BAD_QUERY,
+                    404: ResponseSpec(
+                        "There is no leader, or the one that claimed to lead has not reported itself.",
+                        {"type": "string", "maxLength": 0},
+                        CONSUL_HEADERS,
+                        TEXT,
+                    ),
+                    503: _NOT_PUT,
+                },
+            ),
+            _put(
+                handler=ConsulAPI.put,
+                name="putLeader",
+                summary="Report the leader, or claim to lead with `cas=0`.",
+                description=(
+                    "With `cas=0` one node wins the key of an ID that has neither leader nor nodes, and is told to"
+                    " bootstrap; without `cas` it is a leader's report. The node is also registered. The winner is"
+                    " shown to nobody until it reports itself as leader, and until then the same `id` and `addr` win"
+                    " again, from another client after 30 seconds; with `--kv-visible-claims` a claim is shown at"
+                    " once, and won once. An ID that does not exist is created, unless `--kv-create no`."
+                ),
+                right="write",
+                cost=2.0,
+                body="max-body",
+                accepts=LeaderBody,
+                parameters=[_CAS, _FLAGS, *_IGNORED],
+                replies={
+                    200: ResponseSpec("Whether the value was put.", bool, CONSUL_HEADERS),
+                    400: f"The body is not a valid leader value; or the name is reserved; or {_BAD_QUERY}",
+                    403: "The ID does not exist, and `--kv-create no`.",
+                    404: "A daemon created this ID and no longer knows it, so a claim cannot create it: create a new"
+                    " one.",
+                    409: _FULL,
+                    410: _OWNERLESS,
+                    503: _NOT_PUT,
+                },
+            ),
+            _delete(
+                handler=ConsulAPI.clear,
+                name="deleteLeader",
+                summary="Delete the key; the nodes stay.",
+                description=(
+                    "A claim whose leader has not reported itself ends: before that, stop that node for good, or wipe"
+                    " its data directory."
+                ),
+                right="write",
+                cost=2.0,
+                parameters=[_CAS, *_IGNORED],
+                replies={
+                    200: ResponseSpec("Whether the key is now absent.", bool, CONSUL_HEADERS),
+                    400: f"The name is reserved; or {_BAD_QUERY}",
+                    503: _NOT_PUT,
+                },
+            ),
+        ),
+    ),
+    # What follows has no answer but in words.
+    Endpoint(
+        "/v1/kv",
+        ("consul", "other"),
+        ConsulAPI,
+        (
+            _get(handler=ConsulAPI.refuse_empty_key, right="known"),
+            _put(handler=ConsulAPI.refuse_empty_key, right="known"),
+            _delete(handler=ConsulAPI.refuse_empty_key, right="known"),
+        ),
+    ),
+    Endpoint(
+        "/v1/kv/<key:key>",
+        ("consul", "/v1/kv/KEY"),
+        ConsulAPI,
+        (
+            _get(handler=ConsulAPI.read_other, right="read"),
+            _put(handler=ConsulAPI.refuse_other, right="write"),
+            _delete(handler=ConsulAPI.refuse_other, right="write"),
+        ),
+    ),
+)
+
+_DAEMON = (
+    Endpoint(
+        "/healthz",
+        ("health", "/healthz"),
+        HealthAPI,
+        (
+            _get(
+                handler=HealthAPI.show_liveness,
+                name="isAlive",
+                summary="Check that the process answers.",
+                replies={200: ResponseSpec("It does.", Liveness)},
+            ),
+        ),
+    ),
+    Endpoint(
+        "/readyz",
+        ("health", "/readyz"),
+        HealthAPI,
+        (
+            _get(
+                handler=HealthAPI.show_readiness,
+                name="isReady",
+                summary="Check that lists can be served.",
+                description="Only operators see what is wrong: where tokens are required, clients with the scope"
+                " `admin`.",
+                parameters=[
+                    _flag("grant", "Check also that records can be changed, and a node can be told to bootstrap.")
+                ],
+                replies={200: ResponseSpec("Ready.", Readiness), 503: ResponseSpec("Not ready.", Readiness)},
+            ),
+        ),
+    ),
+    Endpoint(
+        "/openapi.json",
+        ("documents", "/openapi.json"),
+        OpenAPIDocument,
+        (
+            _get(
+                handler=OpenAPIDocument.show,
+                name="getDocument",
+                summary="This document: the operations of the listener that serves it.",
+                parameters=[Parameter("If-None-Match", "The ETag of the cached document.", place="header")],
+                replies={
+                    200: ResponseSpec(
+                        "The document.", {"type": "object", "required": ["openapi", "info", "paths"]}, _DOCUMENT
+                    ),
+                    304: ResponseSpec("The cached document is current.", headers=_DOCUMENT),
+                },
+            ),
+        ),
+    ),
+    Endpoint(
+        "/status",
+        ("pages", "/status"),
+        DiscoveryAPI,
+        (
+            _get(
+                handler=DiscoveryAPI.refuse_page,
+                name="getStatus",
+                summary="The state of the daemon, as a page for people.",
+                right="admin",
+                page=Pages.status,
+                cost=PAGE_COST,
+                replies={200: ResponseSpec("The page.", STRING, kind=HTML), 404: "The client does not prefer HTML."},
+            ),
+        ),
+    ),
+    Endpoint(
+        "/static/<path:name>",
+        ("pages", "/static"),
+        Pages,
+        (_get(handler=Pages.file),),
+    ),
+    Endpoint(
+        "/metrics",
+        ("metrics", "/metrics"),
+        MetricsAPI,
+        (
+            _get(
+                handler=MetricsAPI.show,
+                name="getMetrics",
+                summary="All metrics, in Prometheus' text format.",
+                description="Also on `--metrics-listen`, where nothing else is served.",
+                cost=PAGE_COST,
+                replies={200: ResponseSpec("The metrics.", STRING, kind=TEXT)},
+            ),
+        ),
+        ("operator",),
+    ),
+)
+
+_operator = partial(Endpoint, audiences=("guarded", "operator"))
+_OPERATOR = (
+    _operator(
+        "/operator/export",
+        ("operator", "/operator/export"),
+        OperatorAPI,
+        (
+            _get(
+                handler=OperatorAPI.export,
+                name="exportAll",
+                summary="Export all IDs.",
+                description="A document without its end could not be written completely.",
+                right="admin",
+                has_head=False,
+                is_streamed=True,
+                cost=_ALL_IDS,
+                replies={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
+            ),
+        ),
+    ),
+    _operator(
+        "/operator/import",
+        ("operator", "/operator/import"),
+        OperatorAPI,
+        (
+            _post(
+                handler=OperatorAPI.import_,
+                name="importSome",
+                summary="Import records of an export.",
+                description=(
+                    "Existing IDs are never overwritten. With `adopt` this daemon becomes the owner of another daemon's"
+                    " IDs; otherwise nodes can join under such an ID, and none is told to bootstrap."
+                ),
+                right="admin",
+                cost=_BATCH,
+                body="import",
+                accepts=Batch,
+                replies={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
+            ),
+        ),
+    ),
+    _operator(
+        "/operator/peers",
+        ("operator", "/operator/peers"),
+        OperatorAPI,
+        (
+            _get(
+                handler=OperatorAPI.show_peers,
+                name="showPeers",
+                summary="Show this daemon and its peers.",
+                right="admin",
+                has_head=False,
+                cost=10.0,
+                replies={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
+            ),
+        ),
+    ),
+    _operator(
+        "/operator/peers/forget",
+        ("operator", "/operator/peers/forget"),
+        OperatorAPI,
+        (
+            _post(
+                handler=OperatorAPI.forget,
+                name="forgetPeer",
+                runs_to_end=True,
+                summary="Forget a peer that is lost for good; its IDs get a new owner.",
+                right="admin",
+                cost=_BATCH,
+                body="import",
+                accepts=ForgetRequest,
+                replies={
+                    200: ResponseSpec("The peer is forgotten.", ForgetAnswer),
+                    400: _BAD_BODY,
+                    404: _NO_PEERS,
+                    409: _NOT_NOW,
+                    503: _DISK,
+                },
+            ),
+        ),
+    ),
+    _operator(
+        "/operator/drain",
+        ("operator", "/operator/drain"),
+        OperatorAPI,
+        (
+            _post(
+                handler=OperatorAPI.drain,
+                name="drain",
+                runs_to_end=True,
+                summary="Hand over this daemon's IDs to another peer.",
+                right="admin",
+                cost=_BATCH,
+                body="import",
+                accepts=DrainRequest,
+                needs_body=False,
+                replies={
+                    200: ResponseSpec("Another peer owns them.", DrainAnswer),
+                    400: _BAD_BODY,
+                    404: _NO_PEERS,
+                    409: _NOT_NOW,
+                    503: _DISK,
+                },
+            ),
+        ),
+    ),
+)
+
+ENDPOINTS: tuple[Endpoint, ...] = (*_DISCOVERY, *_CONSUL_KV, *_DAEMON, *_OPERATOR)
