@@ -7,7 +7,7 @@ import pytest
 from rqdisco.http.apis import IMPORT_BYTES
 from rqdisco.http.openapi.document import build
 from rqdisco.http.operations import Audience
-from rqdisco.http.requests.request import Request
+from rqdisco.http.requests.request import Request, parse_query
 from tests.support.connections import Server, request
 from tests.support.daemon import create_id
 from tests.support.prepared_daemons import MAX_BODY as PREPARED_MAX_BODY
@@ -148,3 +148,16 @@ def test_the_host_of_a_request_stays_as_it_was_sent() -> None:
     for path in (f"/{discovery_id}", f"/{discovery_id}/events", "/openapi.json"):
         server.connect().send(request("GET", path))
     assert seen == [b"x"] * 3
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"", {}),
+        (b"a", {b"a": [b""]}),
+        (b"a=1&a=&&b=x+y%20z", {b"a": [b"1", b""], b"b": [b"x y z"]}),
+        (b"%C3%99=%ff%&=", {b"\xc3\x99": [b"\xff%"], b"": [b""]}),
+    ],
+)
+def test_a_query_string_may_have_any_bytes(query: bytes, expected: dict[bytes, list[bytes]]) -> None:
+    assert parse_query(query) == expected

@@ -52,7 +52,7 @@ def ask(connection: Connection, path: str, document: object = None) -> dict[str,
 
 def test_a_registration_that_is_listed_enters_few_functions() -> None:
     server = Server()
-    application = server.site.application
+    application = server.daemon.apis.public()
     server.site.application = ThrottledApplication(application, server.clock, rate=1000, cpu=time.thread_time)
     connection = server.connect()
     path = f"/{ask(connection, '/')['disco_id']}"
