@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 from rqdisco.core.errors import InvalidValue, MisleadingAddress
@@ -127,15 +128,22 @@ def host_of(addr: str) -> str:
     return host.rstrip(".")
 
 
-@lru_cache(maxsize=8192)
 def is_local(addr: str) -> bool:
     """Report whether an address leads every machine to itself: loopback, unspecified, or without a
     host (rule R5d).
     """
-    # Each registration checks every listed node, and nearly all have such an address.
-    if _OTHER_IPV4.match(addr):
-        return False
-    host = host_of(addr)
+    return _OTHER_IPV4.match(addr) is None and _is_local_host(host_of(addr))
+
+
+def any_local(addrs: Iterable[str]) -> bool:
+    """Report whether `is_local` holds for any of the addresses."""
+    # Each registration checks every listed node, and nearly all have an IPv4 address.
+    others = [addr for addr in addrs if _OTHER_IPV4.match(addr) is None]
+    return any(map(is_local, others)) if others else False
+
+
+@lru_cache(maxsize=8192)
+def _is_local_host(host: str) -> bool:
     return not host or is_loopback(host) or _is_unspecified(host)
 
 

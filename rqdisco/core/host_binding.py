@@ -17,7 +17,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from rqdisco.core.addresses import host_of, is_local
+from rqdisco.core.addresses import any_local, host_of, is_local
 from rqdisco.core.errors import LoopbackConflict
 from rqdisco.core.records import Node, Record, own_entries
 
@@ -88,10 +88,8 @@ def check_list(record: Nodes, node: Node, host: str | None) -> None:
     if record.host is not None or is_local(node.addr):
         check_host(record, node, by_http, host)
         return
-    for entry in record.nodes:
-        if is_local(entry.addr):
-            _check_beside_local(record, node)
-            return
+    if any_local([entry.addr for entry in record.nodes]):
+        _check_beside_local(record, node)
 
 
 def _check_beside_local(record: Nodes, node: Node) -> None:

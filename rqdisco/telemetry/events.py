@@ -60,34 +60,37 @@ class Events:
 
 
 class EventLog:
-    """An observer that writes events to the log. `wall` is the wall clock in seconds since 1970."""
+    """An observer that writes events to the log. `wall_us` returns the wall clock in microseconds
+    since 1970.
+    """
 
-    def __init__(self, wall: Callable[[], float], log: Logger = _log) -> None:
-        self._wall = wall
+    def __init__(self, wall_us: Callable[[], int], log: Logger = _log) -> None:
+        self._wall_us = wall_us
         self._log = log
 
     def __call__(self, event: Event) -> None:
         if not event.logged:
             return
-        why = event.why
         # As Logger.emit, without its checks.
-        self._log.observer(
-            {
-                "log_logger": self._log,
-                "log_level": LogLevel.warn if _needs_attention(event) else LogLevel.info,
-                "log_namespace": self._log.namespace,
-                "log_source": None,
-                "log_format": event.kind,
-                "log_time": self._wall(),
-                "discovery_id": event.id or None,
-                "addr": event.addr,
-                "peer": event.client,
-                "token": event.token,
-                "request": event.request,
-                "result": event.outcome if why is None else f"{event.outcome}: {why}",
-                **event.more,
-            }
-        )
+        entry: dict[str, object] = {
+            "log_logger": self._log,
+            "log_level": LogLevel.warn if _needs_attention(event) else LogLevel.info,
+            "log_namespace": self._log.namespace,
+            "log_source": None,
+            "log_format": event.kind,
+            "log_time": self._wall_us() / 1_000_000,
+            "discovery_id": event.id or None,
+            "addr": event.addr,
+            "peer": event.client,
+        }
+        if event.token is not None:
+            entry["token"] = event.token
+        if event.request is not None:
+            entry["request"] = event.request
+        entry["result"] = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
+        if event.more:
+            entry.update(event.more)
+        self._log.observer(entry)
 
 
 def _needs_attention(event: Event) -> bool:

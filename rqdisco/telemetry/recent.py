@@ -38,6 +38,7 @@ class RecentActivity:
         self._now = now
         self._wall_us = wall_us
         self._minute = int(now() // 60)
+        self._ends = 60.0 * (self._minute + 1)
         self._counts = {name: deque([0] * MINUTES, MINUTES) for name in (CREATED, REGISTERED, GRANTED)}
         self._changes: deque[RecentChange] = deque(maxlen=MOST_CHANGES)
 
@@ -62,10 +63,11 @@ class RecentActivity:
         return tuple(reversed(self._changes))
 
     def _go_on(self) -> None:
-        minute = int(self._now() // 60)
-        if minute == self._minute:
+        now = self._now()
+        if now < self._ends:
             return
-        passed, self._minute = minute - self._minute, minute
+        minute = int(now // 60)
+        passed, self._minute, self._ends = minute - self._minute, minute, 60.0 * (minute + 1)
         for _ in range(min(passed, MINUTES)):
             for counts in self._counts.values():
                 counts.append(0)

@@ -83,7 +83,7 @@ class Flood:
             if self._begun % 2:
                 writer.write(_BODY_HEAD % self.path)
             else:
-                writer.write(b"GET / HTTP/1.1\r\nX: ")
+                writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
             while not reader.at_eof():
                 writer.write(b"x")
                 await writer.drain()
@@ -95,7 +95,7 @@ class Flood:
         """Send more headers than allowed."""
         reader, writer = await self._connect()
         try:
-            writer.write(b"GET / HTTP/1.1\r\n" + _HEADERS + b"\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + _HEADERS + b"\r\n")
             await self._status(reader)
         finally:
             writer.close()

@@ -113,7 +113,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             rest=lambda seconds, call: call(),
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
-            telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US / 1e6))),
+            telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US))),
             health=Health(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),

@@ -133,7 +133,9 @@ class SingleDirectory:
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         host = host_binding.name_host(host, self._records.machine)
-        record = await self._records.after_pending_grant(discovery_id)
+        if discovery_id in self.grants.pending:
+            await self.grants.finished(discovery_id)
+        record = self._records.newest(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
         outcome = self._register(record, node, host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -150,7 +150,7 @@ class Request:
     def parameters(self) -> dict[bytes, list[bytes]]:
         """Return the parameters of the query string."""
         if self._parameters is None:
-            self._parameters = parse_qs(self.query, keep_blank_values=True) if self.query else {}
+            self._parameters = parse_query(self.query)
         return self._parameters
 
     def add_header(self, name: bytes, value: bytes) -> None:
@@ -219,6 +219,16 @@ class Request:
                 call()
             except Exception:
                 _log.failure("the end of a request failed", Failure())
+
+
+def parse_query(query: bytes) -> dict[bytes, list[bytes]]:
+    """Return the values of each parameter of a query string; they may be of any encoding."""
+    parameters: dict[bytes, list[bytes]] = {}
+    for each in query.split(b"&"):
+        name, _, value = each.replace(b"+", b" ").partition(b"=")
+        if each:
+            parameters.setdefault(unquote_to_bytes(name), []).append(unquote_to_bytes(value))
+    return parameters
 
 
 def _path_of_target(path: bytes) -> bytes:

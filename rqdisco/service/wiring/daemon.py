@@ -13,7 +13,6 @@ from twisted.logger import Logger
 
 from rqdisco import __version__
 from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.metrics import MetricsPage
@@ -39,9 +38,14 @@ from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
 from rqdisco.service.token_reload import ReloadingTokens
-from rqdisco.service.wiring.backend import build_backend, build_expiry_sweeper, build_leader_monitor
+from rqdisco.service.wiring.backend import (
+    Backend,
+    build_expiry_sweeper,
+    build_leader_monitor,
+    build_single_backend,
+)
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
-from rqdisco.service.wiring.storage import build_compactor, open_storage
+from rqdisco.service.wiring.storage import Storage, build_compactor, open_storage
 from rqdisco.service.wiring.telemetry import (
     base_metrics,
     build_audit_log,
@@ -55,6 +59,7 @@ from rqdisco.storage.metrics import snapshot_metrics
 from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.counters import LookupCounts
+from rqdisco.telemetry.events import Events
 from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
@@ -88,7 +93,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
     certificate_expiry = CertificateExpiryMonitor(reactor, certificates, system.wall)
 
     # Backend
-    backend = build_backend(config, system, storage, certificates, telemetry.events)
+    backend = _build_backend(config, system, storage, certificates, telemetry.events)
     peers = backend.peers
     claims = ClaimMonitor(reactor, storage.store)
     leaders = build_leader_monitor(system, storage, telemetry.events)
@@ -155,7 +160,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
-        *([] if peers is None else [peer_metrics(peers.report.status)]),
+        *([] if peers is None else [peers.metrics]),
     ]
 
     # SIGHUP
@@ -187,6 +192,23 @@ def build_daemon(config: Config, system: System) -> Daemon:
         system.refuse,
         drain_timeout=config.drain_timeout,
     )
+
+
+def _build_backend(
+    config: Config, system: System, storage: Storage, certificates: Certificates, events: Events
+) -> Backend:
+    """Build the backend that the options ask for: gossip if there are peers, else the single one.
+
+    Raises PeersMissing, KeysUnusable, TLSUnusable.
+    """
+    if config.peers is None and not storage.metadata:
+        return build_single_backend(config, system, storage)
+    from rqdisco.service.wiring.gossip import build_gossip_backend, check_without_peers
+
+    if config.peers is not None:
+        return build_gossip_backend(config, config.peers, system, storage, certificates, events)
+    check_without_peers(config, storage)
+    return build_single_backend(config, system, storage)
 
 
 def build_probe_scheduler(

@@ -9,7 +9,6 @@ import msgspec
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
-from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.core.directory import Directory
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
@@ -122,7 +121,7 @@ def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ..
     )
 
 
-def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: PeerResource) -> HTTPListener:
+def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: Application) -> HTTPListener:
     """Build the listener for peers."""
     site_config = SiteConfig(trusts_clients=True, route=("peers", "any"))
     limiter = _build_limiter(context.system, PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)

@@ -64,7 +64,7 @@ def build_request_telemetry(
     """Build the event sinks of the APIs. Requests have names only where an audit log records
     them.
     """
-    log = EventLog(system.wall)
+    log = EventLog(system.wall_us)
     if audit is None:
         return RequestTelemetry(Events(log, counts.outcomes, recent))
     return RequestTelemetry(Events(log, counts.outcomes, recent, audit), RequestIDs(system.random))
