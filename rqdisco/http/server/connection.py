@@ -268,8 +268,9 @@ class HTTPConnection(TwistedProtocol):
             if not self._is_answering:
                 self._wait_for_turn()
             return
-        self._resume_reading()
-        if self._is_answering:
+        if self._is_reading_paused:
+            self._resume_reading()
+        if self._count != had:
             return
         if self._is_input_over:
             self._lose()
@@ -343,7 +344,7 @@ class HTTPConnection(TwistedProtocol):
             request.is_body_too_large = True
         self._is_answering = True
         self._count += 1
-        self.deadline = self._answer_deadline()
+        self.deadline = self._answer_deadline() if self._is_input_over else _NEVER
         request.since = self._site.now()
         try:
             if self._hosts is None or self._hosts.admits(request):
@@ -439,7 +440,7 @@ class HTTPConnection(TwistedProtocol):
         self._lose()
 
     def _answer_deadline(self) -> float:
-        """How long the client waits for an answer: the APIs have deadlines of their own."""
+        """When a client that waits for an answer is cut off; the APIs have deadlines of their own."""
         return self._site.now() + HALF_CLOSED_SECONDS if self._is_input_over else _NEVER
 
     def _wait_for_turn(self) -> None:
@@ -452,7 +453,7 @@ class HTTPConnection(TwistedProtocol):
             self.transport.pauseProducing()
 
     def _resume_reading(self) -> None:
-        if self._is_reading_paused and not self.is_closing:
+        if not self.is_closing:
             self._is_reading_paused = False
             self.transport.resumeProducing()
 
