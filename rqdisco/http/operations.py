@@ -20,7 +20,8 @@ EVENTS = "text/event-stream"
 # Whom a listener serves: every client, clients with a token, the operator.
 Audience = Literal["open", "guarded", "operator"]
 EVERYBODY: tuple[Audience, ...] = ("open", "guarded", "operator")
-# How large the body of a request may be: it is ignored, at most `--max-body`, or a part of an export.
+# How large the body of a request may be: it is ignored, has at most `--max-body`, or is a part of
+# an export.
 BodyLimit = Literal["none", "max-body", "import"]
 
 # Any: a part of a JSON document of free form, which is only assembled and encoded.
@@ -49,8 +50,9 @@ class ResponseHeader(msgspec.Struct, frozen=True):
 class ResponseSpec(msgspec.Struct, frozen=True):
     """An answer: when it is sent, the type of its content, and its headers.
 
-    `content` is a type that msgspec describes, several of them, a JSON schema, or None for an answer
-    without content. `text` describes the same content as text, where the client asks for that.
+    `content` is a type that msgspec describes, several of them, a JSON schema, or None for an
+    answer without content. `text` describes the same content as text, where the client asks for
+    that.
     """
 
     description: str
@@ -65,12 +67,12 @@ class Operation(msgspec.Struct, frozen=True):
     """One method of a path.
 
     `right` is what a caller's token must allow where tokens are required; None if none is needed.
-    With `token_optional` a token is checked only where one is sent. GET includes HEAD if `has_head`.
-    An answer that `is_streamed` has sent its status before it could fail.
-    `cost` is that of the answer as a multiple of a lookup's. `page` answers clients that prefer HTML.
-    What `runs_to_end` has no deadline, and goes on without its client. `body` limits the size of the
-    body, `accepts` is its type. A reply that is a string is an error of that description. Operations
-    without `summary` are not documented.
+    With `token_optional` a token is checked only where one is sent. GET includes HEAD if
+    `has_head`. An answer that `is_streamed` has sent its status before it could fail. `cost` is
+    that of the answer as a multiple of a lookup's. `page` answers clients that prefer HTML. What
+    `runs_to_end` has no deadline, and goes on without its client. `body` limits the size of the
+    body, `accepts` is its type. A reply that is a string is an error of that description.
+    Operations without `summary` are not documented.
     """
 
     method: str

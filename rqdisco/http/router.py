@@ -62,8 +62,8 @@ class Router:
     APIs that refuse unknown paths, by the first segment; "" is that of all other paths.
     `body_limits` are in bytes. `is_stopping` reports whether the daemon is about to stop.
 
-    What nodes and load balancers request is matched by a few lines, which take a tenth of the time that
-    werkzeug's matcher takes.
+    What nodes and load balancers request is matched by a few lines, which take a tenth of the time
+    that werkzeug's matcher takes.
     """
 
     def __init__(
@@ -208,9 +208,9 @@ class _Endpoint(Protocol):
         """Start the response to a request."""
 
 
-class _Match(msgspec.Struct, frozen=True, gc=False):
-    """The endpoint of a path, the variable part of the path if there is one, and the endpoint's name
-    if Klein runs it.
+class _Match(msgspec.Struct, frozen=True):
+    """The endpoint of a path, the variable part of the path if there is one, and the endpoint's
+    name if Klein runs it.
     """
 
     endpoint: _Endpoint

@@ -48,8 +48,8 @@ from rqdisco.telemetry.counters import Route
 _get, _post, _put, _delete = (partial(Operation, method) for method in ("GET", "POST", "PUT", "DELETE"))
 
 # What a client is charged before it is done, so that many requests at once are not all admitted: in
-# lookups, a page of some hundred nodes, and the least that an export is worth. The rest follows when
-# it is known (`requests/costs.py`).
+# lookups, a page of some hundred nodes, and the least that an export is worth. The rest follows
+# when it is known (`requests/costs.py`).
 PAGE_COST, _EXPORT_COST = 50.0, 100.0
 _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1}
 

@@ -1,6 +1,11 @@
-"""What the router answers itself: methods that a path has, HEAD of pages, and how large a body may be."""
+"""What the router answers itself: methods that a path has, HEAD of pages, and how large a body may
+be.
+"""
 
 from __future__ import annotations
+
+import gc
+import weakref
 
 import pytest
 
@@ -127,6 +132,12 @@ def test_a_page_or_an_export_costs_as_much_as_many_lookups_before_it_is_begun() 
     assert cost(b"HEAD", b"/some-id", b"text/html") == 1
     assert cost(b"GET", b"/some-id", b"text/html") >= 50
     assert cost(b"GET", b"/operator/export") >= 50
+
+
+def test_a_daemon_that_is_dropped_frees_its_routers() -> None:
+    dropped = [weakref.ref(daemon_for(audience).router) for audience in AUDIENCES]
+    gc.collect()
+    assert [each() for each in dropped] == [None] * 3
 
 
 def test_the_host_of_a_request_stays_as_it_was_sent() -> None:

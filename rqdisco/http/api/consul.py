@@ -134,8 +134,8 @@ class ConsulAPI(Api):
         return Response(200, msgspec.json.encode([entry]))
 
     async def put(self, request: Request, discovery_id: str, token: Token | None) -> Response:
-        """Claim the leader key, or report the leader. Check in this order: token, method, query, key,
-        body, ID.
+        """Claim the leader key, or report the leader. Check in this order: token, method, query,
+        key, body, ID.
         """
         query = self._query_of_change(request, discovery_id)
         if query.cas == 0:

@@ -1,5 +1,5 @@
-"""Documents that are neither encoded nor decoded as a struct: handlers check registrations member by
-member and store leader values as they are, and exports are written piece by piece.
+"""Documents that are neither encoded nor decoded as a struct: handlers check registrations member
+by member and store leader values as they are, and exports are written piece by piece.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from rqdisco.security.tokens import Right, Token
 
 
 class Api:
-    """The base of the APIs of a listener: authorizes clients, and refuses what the API does not have.
+    """The base of the APIs of a listener: authorizes clients, and refuses what the API does not
+    have.
 
     Without `authorizer` every client has every right. `kind_of` returns the kind of event that a
     request attempts.
@@ -42,8 +43,8 @@ class Api:
         return self._authorizer is not None
 
     def admit(self, request: Request, right: Right, variable: str | None = None) -> Token | None:
-        """Return the caller's token, None if tokens are not required. `variable` is that of the path,
-        an ID in most. Raises NotAuthenticated, NotAllowed, or what stands for them.
+        """Return the caller's token, None if tokens are not required. `variable` is that of the
+        path, an ID in most. Raises NotAuthenticated, NotAllowed, or what stands for them.
         """
         return None if self._authorizer is None else self._authorizer.admit(request, right, variable)
 

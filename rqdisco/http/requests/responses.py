@@ -90,7 +90,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     is_length_known: bool = True
 
 
-class StreamedResponse(Response, frozen=True, kw_only=True, gc=False):
+class StreamedResponse(Response, frozen=True, kw_only=True, gc=True):
     """A response of unknown length, which `begin` starts to send."""
 
     status: int = 200

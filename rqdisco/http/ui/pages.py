@@ -37,7 +37,8 @@ _HTML = b"text/html; charset=utf-8"
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _STALE_SECONDS = 10.0
 # Rendering takes up to some 50 ms, and everybody else waits meanwhile: one page in a turn of the
-# reactor, and as long a rest after it. The wait leaves time to render, and for the delay of a rate limit (P4).
+# reactor, and as long a rest after it. The wait leaves time to render, and for the delay of a rate
+# limit (P4).
 PAGES_AT_ONCE = 1
 PATIENCE_SECONDS = 5.0
 _POLICY = (
