@@ -458,7 +458,7 @@ def test_a_node_that_is_told_to_bootstrap_may_have_half_closed(server: Server, i
     if is_durable_first:
         server.daemon.threads.release_all()
         assert connection.transport.value() == b"HTTP/1.1 "
-    server.clock.advance(0.3)
+    server.clock.pump([0.1, 0.3])
     server.daemon.threads.release_all()
     assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001"]}')
     server.daemon.deadlines.stop()

@@ -19,11 +19,11 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import is_disconnecting, write_at_once
+from rqdisco.twisted_compat import has_failed, is_disconnecting, write_at_once
 
 RECEIVE_SECONDS = 10.0
-# A client that has closed its end and is gone makes itself known within this time.
-RESET_SECONDS = 0.25
+# A client that has closed its end and is gone is known to be after one of these, or there.
+RESET_SECONDS = (0.01, 0.25)
 # A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
 _BEGINNING = b"HTTP/1.1 "
@@ -149,7 +149,7 @@ class HTTPConnection(TwistedProtocol):
                 self._has_begun = True
                 write_at_once(self.transport, _BEGINNING)
             request.doubt()
-            self._trusting = self._site.call_later(RESET_SECONDS, self._trust)
+            self._await_reset(*RESET_SECONDS)
         elif not self._input:
             self._lose()
 
@@ -452,10 +452,19 @@ class HTTPConnection(TwistedProtocol):
         self._has_begun = False
         return head[len(_BEGINNING) :]
 
-    def _trust(self) -> None:
-        self._trusting = None
-        if self._request is not None:
-            self._request.trust()
+    def _await_reset(self, seconds: float, *more: float) -> None:
+        """Look after `seconds` whether the client is gone, and again after `more`."""
+
+        def look() -> None:
+            self._trusting = None
+            if has_failed(self.transport):
+                self.abort()
+            elif more:
+                self._await_reset(*more)
+            elif self._request is not None:
+                self._request.trust()
+
+        self._trusting = self._site.call_later(seconds, look)
 
     def _wait_for_turn(self) -> None:
         if self._next is None:
