@@ -18,15 +18,22 @@ _log = Logger()
 
 
 class Revocable(Deferred[T]):
-    """A Deferred whose result must not be given to a client that may be gone."""
+    """A Deferred whose result is held back while the client may be gone: who fires it waits for
+    `held`, if there is one, and learns then whether it was cancelled.
+    """
 
-    @classmethod
-    def of(cls, coroutine: Coroutine[Deferred[Any], Any, T]) -> Revocable[T]:
-        """Return the result of a coroutine."""
-        inner = Deferred.fromCoroutine(coroutine)
-        result: Revocable[T] = cls(lambda _: inner.cancel())
-        inner.addBoth(lambda outcome: None if result.called else result.callback(outcome))
-        return result
+    held: Deferred[None] | None = None
+
+    def hold(self) -> None:
+        """Hold the result back until `release`."""
+        if self.held is None:
+            self.held = Deferred()
+
+    def release(self) -> None:
+        """Let the result be given."""
+        held, self.held = self.held, None
+        if held is not None:
+            held.callback(None)
 
 
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
@@ -91,16 +98,24 @@ class Running(Generic[T]):
         """End the coroutine early, unless it is shielded or over."""
         if self.is_over or self._is_shielded:
             return
-        self._waited.cancel()
+        waited = self._waited
+        waited.cancel()
         if not self.is_over:
             self._end(Failure(CancelledError()))
+        if isinstance(waited, Revocable):
+            waited.release()
 
     def doubt(self) -> None:
-        """Note that the client may be gone: what is Revocable is cancelled, now and from now on."""
-        if not self.is_over:
-            self._is_doubtful = True
-            if isinstance(self._waited, Revocable):
-                self._waited.cancel()
+        """Hold back what is Revocable: the client may be gone."""
+        self._is_doubtful = True
+        if not self.is_over and isinstance(self._waited, Revocable):
+            self._waited.hold()
+
+    def trust(self) -> None:
+        """Hold nothing back: the client is there."""
+        self._is_doubtful = False
+        if not self.is_over and isinstance(self._waited, Revocable):
+            self._waited.release()
 
     def _wait(self, waited: Deferred[Any] | None) -> None:
         """Wait for Deferreds, one after the other, until one has not fired yet."""
@@ -109,7 +124,7 @@ class Running(Generic[T]):
             waited.addBoth(self._fired)
             self._is_adding = False
             if self._is_doubtful and isinstance(waited, Revocable):
-                waited.cancel()
+                waited.hold()
             waited = None if self._arrived is _NOTHING else self._continue(self._arrived)
 
     def _fired(self, arrived: Any) -> None:

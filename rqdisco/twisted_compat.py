@@ -6,12 +6,13 @@ changes it. No other module touches a private name of Twisted or replaces a meth
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.internet.tcp import Port
+from twisted.internet.tcp import Connection, Port
 from twisted.web.client import HTTPConnectionPool
 
 P = TypeVar("P")
@@ -84,6 +85,16 @@ def write_at_once(transport: Any, data: bytes) -> None:
         if isinstance(written, int) and written > 0:
             data = data[written:]
     transport.write(data)
+
+
+def has_failed(transport: Any) -> bool:
+    """Report whether the socket of a transport has failed unseen: one whose client has closed its end,
+    and that has nothing to write, is not watched.
+    """
+    if not isinstance(transport, Connection):
+        return False
+    handle: socket.socket = transport.getHandle()
+    return handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 def is_disconnecting(transport: object) -> bool:

@@ -64,8 +64,8 @@ def test_half_a_request_is_cut_off_in_time(daemon: DaemonProcess) -> None:
     """
     path = f"/{daemon.create_id()}"
     whole = post(path, addr("10.0.0.1:4001"))
-    chunked = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
-    answered = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    chunked = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
+    answered = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     halves = [whole[:1], whole[:30], whole[:-1], chunked, whole + whole[:20], answered + whole[:20]]
     began = time.monotonic()
     connections = [socket.create_connection(("127.0.0.1", daemon.port), 16) for _ in halves]
@@ -90,7 +90,7 @@ def test_pipelined_requests_are_answered_in_order(daemon: DaemonProcess) -> None
     path = f"/{daemon.create_id()}"
     addresses = [f"10.0.0.{number}:4001" for number in range(50)]
     requests = [post(path, addr(address)) for address in addresses]
-    replies = exchange(daemon, b"".join(requests) + get(path.encode()))
+    replies = exchange(daemon, b"".join(requests) + get(path.encode(), b"Host: localhost"))
     assert [reply.document["nodes"] for reply in replies[:-1]] == [addresses[:count] for count in range(1, 51)]
     assert replies[-1].document["nodes"] == addresses
 
@@ -109,7 +109,7 @@ def test_a_huge_body_is_refused_and_never_stored(daemon: DaemonProcess, known: b
 def test_a_huge_chunked_body_is_refused(daemon: DaemonProcess) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     head = (
-        b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        b"POST /%b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         % daemon.create_id().encode()
     )
     (reply,) = exchange(daemon, head + chunk * 100 + b"0\r\n\r\n")
@@ -120,7 +120,7 @@ def test_a_chunked_body_is_read(daemon: DaemonProcess) -> None:
     body = addr("10.0.0.1:4001")
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     head = (
-        b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        b"POST /%b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         % daemon.create_id().encode()
     )
     (reply,) = exchange(daemon, head + chunks)
@@ -130,7 +130,7 @@ def test_a_chunked_body_is_read(daemon: DaemonProcess) -> None:
 @pytest.mark.parametrize("chunk", [b"zz\r\nab\r\n", b"-1\r\n", b"2\r\nabcd\r\n", b"f" * 2000 + b"\r\n"])
 def test_a_broken_chunk_is_refused(daemon: DaemonProcess, chunk: bytes) -> None:
     discovery_id = daemon.create_id()
-    head = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % discovery_id.encode()
+    head = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % discovery_id.encode()
     assert [reply.status for reply in exchange(daemon, head + chunk)] == [400]
     assert daemon.nodes(discovery_id) == []
 
@@ -167,7 +167,7 @@ def test_a_request_without_one_valid_host_is_refused(daemon: DaemonProcess, host
     [b"/%ff%fe", b"/%00", b"/a%00b", b"/a/b", b"/..", b"/.", b"//", b"/a%2fb", b"/" + b"a" * 65, b"/%"],
 )
 def test_an_odd_path_is_not_found(daemon: DaemonProcess, path: bytes) -> None:
-    (reply,) = exchange(daemon, get(path, b"Host: x"))
+    (reply,) = exchange(daemon, get(path, b"Host: localhost"))
     assert (reply.status, reply.reason) == (404, "no such discovery ID")
     assert reply.document["error"].endswith(" does not exist")
 
@@ -191,17 +191,17 @@ def test_a_malformed_request_line_is_refused_or_closed(daemon: DaemonProcess, re
 
 @pytest.mark.parametrize("header", [b"X: " + b"a" * 100_000, b"X" * 100_000, b"no colon", b"X\x00: y"])
 def test_a_malformed_header_is_refused_or_closed(daemon: DaemonProcess, header: bytes) -> None:
-    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", b"Host: x", header)))
+    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", b"Host: localhost", header)))
 
 
 def test_many_headers_are_refused_or_closed(daemon: DaemonProcess) -> None:
     headers = [b"X-%d: y" % number for number in range(10_000)]
-    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", b"Host: x", *headers)))
+    assert all(reply.status >= 400 for reply in exchange(daemon, get(b"/", b"Host: localhost", *headers)))
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"ten", b"3\r\nContent-Length: 4"])
 def test_an_impossible_length_is_refused(daemon: DaemonProcess, length: bytes) -> None:
-    (reply,) = exchange(daemon, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\nabc")
+    (reply,) = exchange(daemon, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + length + b"\r\n\r\nabc")
     assert reply.status == 400
 
 

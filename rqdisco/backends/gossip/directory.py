@@ -33,7 +33,6 @@ from rqdisco.core.host_binding import check_list
 from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View, view_of
-from rqdisco.coroutines import Revocable
 from rqdisco.storage.memory import Store
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -41,7 +40,6 @@ FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 CONTACT_SECONDS = 24 * 3600.0
-_GRANTING = ("register", "claim")
 _RECENT_SECONDS = 1.5
 _UNREACHABLE = "the owner of this ID does not answer"
 _NO_OUTCOME = Outcome()
@@ -282,9 +280,7 @@ class GossipDirectory:
             host=host,
         )
         try:
-            asking = peer.request("call", message, Outcome, seconds)
-            # The owner revokes a grant if it is not asked for it any more.
-            return await (Revocable.of(asking) if op in _GRANTING else asking)
+            return await peer.request("call", message, Outcome, seconds)
         except PeerError as error:
             self._log.warn("request not forwarded: {why}", why=str(error) or type(error).__name__, owner=owner)
             raise OwnerUnreachable(_UNREACHABLE) from None

@@ -127,7 +127,7 @@ class Grants:
         stuck = [pending for pending in self.pending.values() if pending.is_stuck]
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 
-    async def _commit(self, granted: Record, pending: PendingGrant, answer: Deferred[Record]) -> None:
+    async def _commit(self, granted: Record, pending: PendingGrant, answer: Revocable[Record]) -> None:
         """Continues if the caller of `commit` is cancelled, which fires `answer`."""
         is_replicated = True
         try:
@@ -140,6 +140,8 @@ class Grants:
             if not answer.called:
                 answer.errback()
             return
+        if answer.held is not None:
+            await answer.held
         if answer.called or not is_replicated:
             pending.reason = "its client was gone" if answer.called else "no peer had it in time"
             await self._revoke(pending)

@@ -100,7 +100,7 @@ class ListedPeer(msgspec.Struct, frozen=True, kw_only=True):
     successor: str | UnsetType | None = UNSET
     last_contact: float | UnsetType | None = UNSET
     lag: int | UnsetType | None = UNSET
-    clock_offset_ms: float | UnsetType | None = UNSET
+    clock_offset_ms: int | UnsetType | None = UNSET
     agrees: bool | UnsetType = UNSET
     why: str | UnsetType | None = UNSET
 

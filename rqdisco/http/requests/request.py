@@ -132,7 +132,7 @@ class Request:
         self.producer: IPushProducer | None = None
         self.added: list[tuple[bytes, bytes]] | None = None
         self._abandoned: list[Callable[[], object]] | None = None
-        self._half_closed: Callable[[], object] | None = None
+        self._half_closed: tuple[Callable[[], object], Callable[[], object]] | None = None
         self._parameters: dict[bytes, list[bytes]] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -198,17 +198,25 @@ class Request:
             self._abandoned = []
         self._abandoned.append(call)
 
-    def on_half_closed(self, call: Callable[[], object]) -> None:
-        """Call `call` if the client closes its end before it got the response: it may be gone."""
-        self._half_closed = call
+    def on_half_closed(self, doubt: Callable[[], object], trust: Callable[[], object]) -> None:
+        """Call `doubt` if the client closes its end before it got the response, since it may be
+        gone; then `trust` if it is still there.
+        """
+        self._half_closed = doubt, trust
         if self.is_half_closed:
-            call()
+            doubt()
 
-    def half_close(self) -> None:
-        """Note that the client sends nothing more."""
+    def doubt(self) -> None:
+        """Note that the client sends nothing more, and may be gone."""
         self.is_half_closed = True
         if self._half_closed is not None:
-            self._half_closed()
+            self._half_closed[0]()
+
+    def trust(self) -> None:
+        """Note that the client is still there."""
+        self.is_half_closed = False
+        if self._half_closed is not None:
+            self._half_closed[1]()
 
     def abandon(self) -> None:
         """Note that the client is gone."""

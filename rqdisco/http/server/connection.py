@@ -19,14 +19,14 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import is_disconnecting, write_at_once
+from rqdisco.twisted_compat import has_failed, is_disconnecting, write_at_once
 
 RECEIVE_SECONDS = 10.0
-# A client that sends nothing more gets an answer within this time, or counts as gone: a grant to it
-# is revoked (R6).
-HALF_CLOSED_SECONDS = 1.0
+# A client that has closed its end and is gone is known to be after one of these, or there.
+RESET_SECONDS = (0.01, 0.25)
 # A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
+_BEGINNING = b"HTTP/1.1 "
 _CLOSE = b"Connection: close\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -112,6 +112,9 @@ class HTTPConnection(TwistedProtocol):
         self._is_ended = self._is_input_over = False
         self._is_client_slow = self._is_reading_paused = False
         self._next: IDelayedCall | None = None
+        self._trusting: IDelayedCall | None = None
+        # Whether the beginning of the answer has been sent.
+        self._has_begun = False
 
     # What the transport calls.
 
@@ -133,19 +136,22 @@ class HTTPConnection(TwistedProtocol):
         self._parse(data)
 
     def readConnectionLost(self) -> None:
-        """The client sends nothing more. It may have gone, or it may wait for its answers (RFC 9112
-        section 9.6): it gets those that do not take long, but no grant.
+        """The client sends nothing more. Either it waits for its answers (RFC 9112 section 9.6), or
+        it is gone. If it is, its machine resets the connection at the first bytes of an answer.
         """
         self._is_input_over = True
         request = self._request
-        if request is not None and self._is_answering:
-            self.deadline = self._answer_deadline()
-            request.half_close()
-        if not self._is_answering and not self._input:
-            self._lose()
-        elif request is not None and request.stream is not None:
-            # Nobody watches a stream any more, as far as can be known.
+        if request is not None and request.stream is not None:
+            # Nobody follows a stream and closes.
             self.abort()
+        elif request is not None and self._is_answering:
+            if not request.status:
+                self._has_begun = True
+                write_at_once(self.transport, _BEGINNING)
+            request.doubt()
+            self._await_reset(*RESET_SECONDS)
+        elif not self._input:
+            self._lose()
 
     def writeConnectionLost(self) -> None:
         self._lose()
@@ -154,9 +160,10 @@ class HTTPConnection(TwistedProtocol):
         request, self._request = self._request, None
         self._is_ended = True
         self._input = b""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        for call in (self._next, self._trusting):
+            if call is not None:
+                call.cancel()
+        self._next = self._trusting = None
         if request is not None and self._is_answering:
             if request.stream is None:
                 self._site.count_abandoned(request)
@@ -172,7 +179,7 @@ class HTTPConnection(TwistedProtocol):
     def resumeProducing(self) -> None:
         self._is_client_slow = False
         if self._is_answering:
-            self.deadline = self._answer_deadline()
+            self.deadline = _NEVER
         else:
             self._expect(RECEIVE_SECONDS if self._is_receiving else self._site.idle_seconds)
         if self._request is not None and self._request.producer is not None:
@@ -344,7 +351,7 @@ class HTTPConnection(TwistedProtocol):
             request.is_body_too_large = True
         self._is_answering = True
         self._count += 1
-        self.deadline = self._answer_deadline() if self._is_input_over else _NEVER
+        self.deadline = _NEVER
         request.since = self._site.now()
         try:
             if self._hosts is None or self._hosts.admits(request):
@@ -368,6 +375,8 @@ class HTTPConnection(TwistedProtocol):
         """Send a whole response."""
         closes = self._closes_after_response()
         head = encode_head(response, request.added, self._site.date(), _CLOSE if closes else b"", b"")
+        if self._has_begun:
+            head = self._rest_of(head)
         request.status = response.status
         write_at_once(self.transport, head + response.body if has_body(request.method, response.status) else head)
         self._end_response(request, closes=closes)
@@ -379,9 +388,9 @@ class HTTPConnection(TwistedProtocol):
         framing = _CHUNKED if request.version == b"1.1" else b""
         close = _CLOSE if self._closes_after_stream else b""
         request.status = response.status
-        self.transport.write(
-            encode_head(replace(response, is_length_known=False), request.added, self._site.date(), close, framing)
-        )
+        unmeasured = replace(response, is_length_known=False)
+        head = encode_head(unmeasured, request.added, self._site.date(), close, framing)
+        self.transport.write(self._rest_of(head) if self._has_begun else head)
         request.write(response.body)
 
     def write(self, data: bytes) -> None:
@@ -439,9 +448,23 @@ class HTTPConnection(TwistedProtocol):
         self.transport.write(encode_head(_FULL, None, self._site.date(), _CLOSE, b"") + _FULL.body)
         self._lose()
 
-    def _answer_deadline(self) -> float:
-        """When a client that waits for an answer is cut off; the APIs have deadlines of their own."""
-        return self._site.now() + HALF_CLOSED_SECONDS if self._is_input_over else _NEVER
+    def _rest_of(self, head: bytes) -> bytes:
+        self._has_begun = False
+        return head[len(_BEGINNING) :]
+
+    def _await_reset(self, seconds: float, *more: float) -> None:
+        """Look after `seconds` whether the client is gone, and again after `more`."""
+
+        def look() -> None:
+            self._trusting = None
+            if has_failed(self.transport):
+                self.abort()
+            elif more:
+                self._await_reset(*more)
+            elif self._request is not None:
+                self._request.trust()
+
+        self._trusting = self._site.call_later(seconds, look)
 
     def _wait_for_turn(self) -> None:
         if self._next is None:
