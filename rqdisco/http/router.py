@@ -128,7 +128,7 @@ class Router:
         send(request, response)
 
     def _answer_options(self, request: Request, match: _Match) -> EventualResponse:
-        """Answer without a token: load balancers check by OPTIONS, and the answer is about no ID."""
+        """Answer without a token: load balancers send OPTIONS, and the answer is about no ID."""
         methods = _METHODS if request.target == b"*" else match.endpoint.methods(*match.variable)
         if methods is None or is_cross_site(request):
             return match.endpoint.respond(request, *match.variable)
@@ -208,6 +208,7 @@ class _Endpoint(Protocol):
         """Start the response to a request."""
 
 
+# With `gc=False` no router would ever be freed, since it is part of cycles.
 class _Match(msgspec.Struct, frozen=True):
     """The endpoint of a path, the variable part of the path if there is one, and the endpoint's
     name if Klein runs it.
