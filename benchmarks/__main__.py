@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import signal
 import sys
 import tempfile
@@ -276,6 +277,8 @@ def main() -> None:
     is_trial = options.quick or options.seconds is not None or options.only == _CORE
     # Clean up on termination from outside too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # As pip does when it installs the package; or each start of a daemon would compile it.
+    compileall.compile_dir(str(HERE.parent / "rqdisco"), quiet=1)
     description = machine()
     with tempfile.TemporaryDirectory(prefix="rqdisco-benchmark-") as directory:
         benchmark = Benchmark(Path(directory), sizes, options.rounds)
