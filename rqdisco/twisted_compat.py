@@ -29,7 +29,7 @@ def use_clock(reactor: Any, seconds: Callable[[], float]) -> None:
 def use_timer(protocol: P, clock: IReactorTime) -> P:
     """Make a protocol's timeouts use `clock`.
 
-    TimeoutMixin and HTTPChannel set timers with their attribute `callLater`.
+    TimeoutMixin sets timers with its attribute `callLater`.
     """
     untyped: Any = protocol
     untyped.callLater = clock.callLater

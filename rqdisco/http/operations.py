@@ -19,7 +19,7 @@ EVENTS = "text/event-stream"
 
 # Whom a listener serves: every client, clients with a token, the operator.
 Audience = Literal["open", "guarded", "operator"]
-EVERYBODY: tuple[Audience, ...] = ("open", "guarded", "operator")
+ALL_AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
 # How large the body of a request may be: it is ignored, has at most `--max-body`, or is a part of
 # an export.
 BodyLimit = Literal["none", "max-body", "import"]
@@ -35,7 +35,7 @@ class Parameter(msgspec.Struct, frozen=True):
     name: str
     description: str
     schema: Object = msgspec.field(default_factory=lambda: STRING)
-    place: Literal["query", "header"] = "query"
+    location: Literal["query", "header"] = "query"
 
 
 class ResponseHeader(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class ResponseHeader(msgspec.Struct, frozen=True):
 
 
 class ResponseSpec(msgspec.Struct, frozen=True):
-    """An answer: when it is sent, the type of its content, and its headers.
+    """A response: when it is sent, the type of its content, and its headers.
 
     `content` is a type that msgspec describes, several of them, a JSON schema, or None for an
     answer without content. `text` describes the same content as text, where the client asks for
@@ -59,7 +59,7 @@ class ResponseSpec(msgspec.Struct, frozen=True):
     # Any: msgspec describes any type.
     content: Any = None
     headers: Sequence[ResponseHeader] = ()
-    kind: str = JSON
+    media_type: str = JSON
     text: Object | None = None
 
 
@@ -68,11 +68,11 @@ class Operation(msgspec.Struct, frozen=True):
 
     `right` is what a caller's token must allow where tokens are required; None if none is needed.
     With `token_optional` a token is checked only where one is sent. GET includes HEAD if
-    `has_head`. An answer that `is_streamed` has sent its status before it could fail. `cost` is
-    that of the answer as a multiple of a lookup's. `page` answers clients that prefer HTML. What
-    `runs_to_end` has no deadline, and goes on without its client. `body` limits the size of the
-    body, `accepts` is its type. A reply that is a string is an error of that description.
-    Operations without `summary` are not documented.
+    `has_head`. `is_streamed` means that the status is sent before the operation can fail. `cost` is
+    in lookups. `page` renders HTML for clients that prefer it. With `runs_to_end` there is no
+    deadline, and the operation is not cancelled when the client goes. `body` limits the size of
+    the body, `body_type` is its type. `responses` maps a status to a ResponseSpec, or to the
+    description of an error. Operations without `summary` are not documented.
     """
 
     method: str
@@ -92,10 +92,10 @@ class Operation(msgspec.Struct, frozen=True):
     cost: float = 1.0
     body: BodyLimit = "none"
     # Any: the type of the body, which msgspec describes.
-    accepts: Any = None
-    needs_body: bool = True
+    body_type: Any = None
+    requires_body: bool = True
     parameters: Sequence[Parameter] = ()
-    replies: Mapping[int, ResponseSpec | str] = msgspec.field(default_factory=dict)
+    responses: Mapping[int, ResponseSpec | str] = msgspec.field(default_factory=dict)
     links: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -111,4 +111,4 @@ class Endpoint(msgspec.Struct, frozen=True):
     label: Route
     api: type[Api]
     operations: Sequence[Operation]
-    audiences: tuple[Audience, ...] = EVERYBODY
+    audiences: tuple[Audience, ...] = ALL_AUDIENCES

@@ -27,8 +27,8 @@ from rqdisco.http.api.metrics import MetricsAPI
 from rqdisco.http.openapi.bodies import ExportDocument, LeaderBody, RegistrationBody, RemovalBody
 from rqdisco.http.openapi.page import OpenAPIDocument
 from rqdisco.http.operations import (
+    ALL_AUDIENCES,
     EVENTS,
-    EVERYBODY,
     HTML,
     STRING,
     TEXT,
@@ -55,7 +55,7 @@ _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**64 - 1
 
 
 def _at(
-    path: str, label: Route, api: type[Api], *operations: Operation, audiences: tuple[Audience, ...] = EVERYBODY
+    path: str, label: Route, api: type[Api], *operations: Operation, audiences: tuple[Audience, ...] = ALL_AUDIENCES
 ) -> Endpoint:
     return Endpoint(path, label, api, operations, audiences)
 
@@ -118,7 +118,7 @@ _DISCOVERY = (
             right="known",
             token_optional=True,
             page=Pages.home,
-            replies={
+            responses={
                 200: ResponseSpec("The service.", ServiceDocument),
                 303: ResponseSpec(
                     "To clients that prefer HTML, with `?id=`: the path of that ID's page.",
@@ -132,7 +132,7 @@ _DISCOVERY = (
             "Create a discovery ID.",
             description="A body is ignored.",
             right="mint",
-            replies={
+            responses={
                 200: ResponseSpec("The new ID, without nodes.", LegacyDocument),
                 429: ResponseSpec(
                     "A client on another machine creates IDs faster than `--create-rate` allows.",
@@ -159,7 +159,7 @@ _DISCOVERY = (
                 _flag("consistent", "Forward to the owner instead of answering from a copy."),
                 _flag("explain", "Explain the answer. Ignored unless an operator asks."),
             ],
-            replies={
+            responses={
                 200: ResponseSpec("The record.", (FullDocument, Explanation), [_AGE]),
                 404: _UNKNOWN_ID,
                 503: "The owner is unreachable, or this daemon does not know yet whether the ID exists.",
@@ -175,8 +175,8 @@ _DISCOVERY = (
             ),
             right="write",
             body="max-body",
-            accepts=RegistrationBody,
-            replies={
+            body_type=RegistrationBody,
+            responses={
                 200: ResponseSpec("The node is registered. All nodes of the ID, or it alone.", LegacyDocument),
                 400: _BAD_NODE,
                 404: _UNKNOWN_ID,
@@ -192,8 +192,8 @@ _DISCOVERY = (
             description="An address that is not listed changes nothing. When no node is left, the next one bootstraps.",
             right="write",
             body="max-body",
-            accepts=RemovalBody,
-            replies={
+            body_type=RemovalBody,
+            responses={
                 200: ResponseSpec("The node is not listed, or no longer.", LegacyDocument),
                 400: _BAD_NODE,
                 404: _UNKNOWN_ID,
@@ -216,11 +216,11 @@ _DISCOVERY = (
                 Parameter(
                     "Last-Event-ID",
                     "The `id` of the last event received, which is not sent again.",
-                    place="header",
+                    location="header",
                 )
             ],
-            replies={
-                200: ResponseSpec("Events.", STRING, kind=EVENTS),
+            responses={
+                200: ResponseSpec("Events.", STRING, media_type=EVENTS),
                 404: _UNKNOWN_ID,
                 503: "Too many watchers, or this daemon does not know yet whether the ID exists.",
             },
@@ -239,7 +239,7 @@ _CONSUL_KV = (
             "Read the leader.",
             right="read",
             parameters=[_RAW, *_IGNORED],
-            replies={
+            responses={
                 200: ResponseSpec(
                     "The entry; with `raw` its value, as it was put.", list[KVEntry], CONSUL_HEADERS, text=STRING
                 ),
@@ -266,9 +266,9 @@ _CONSUL_KV = (
             ),
             right="write",
             body="max-body",
-            accepts=LeaderBody,
+            body_type=LeaderBody,
             parameters=[_CAS, _FLAGS, *_IGNORED],
-            replies={
+            responses={
                 200: ResponseSpec("Whether the value was put.", bool, CONSUL_HEADERS),
                 400: f"The body is not a valid leader value; or the name is reserved; or {_BAD_QUERY}",
                 403: "The ID does not exist, and `--kv-create no`.",
@@ -288,14 +288,14 @@ _CONSUL_KV = (
             ),
             right="write",
             parameters=[_CAS, *_IGNORED],
-            replies={
+            responses={
                 200: ResponseSpec("Whether the key is now absent.", bool, CONSUL_HEADERS),
                 400: f"The name is reserved; or {_BAD_QUERY}",
                 503: _NOT_PUT,
             },
         ),
     ),
-    # What follows has no answer but in words.
+    # Keys that rqdisco does not support: undocumented, and always an error.
     _at(
         "/v1/kv",
         ("consul", "other"),
@@ -323,7 +323,7 @@ _DAEMON = (
             HealthAPI.show_liveness,
             "isAlive",
             "Check that the process answers.",
-            replies={200: ResponseSpec("It does.", Liveness)},
+            responses={200: ResponseSpec("It does.", Liveness)},
         ),
     ),
     _at(
@@ -336,7 +336,7 @@ _DAEMON = (
             "Check that lists can be served.",
             description="Only operators see what is wrong: where tokens are required, clients with the scope `admin`.",
             parameters=[_flag("grant", "Check also that records can be changed, and a node can be told to bootstrap.")],
-            replies={200: ResponseSpec("Ready.", Readiness), 503: ResponseSpec("Not ready.", Readiness)},
+            responses={200: ResponseSpec("Ready.", Readiness), 503: ResponseSpec("Not ready.", Readiness)},
         ),
     ),
     _at(
@@ -347,8 +347,8 @@ _DAEMON = (
             OpenAPIDocument.show,
             "getDocument",
             "This document: the operations of the listener that serves it.",
-            parameters=[Parameter("If-None-Match", "The ETag of the cached document.", place="header")],
-            replies={
+            parameters=[Parameter("If-None-Match", "The ETag of the cached document.", location="header")],
+            responses={
                 200: ResponseSpec(
                     "The document.", {"type": "object", "required": ["openapi", "info", "paths"]}, _DOCUMENT
                 ),
@@ -367,7 +367,10 @@ _DAEMON = (
             right="admin",
             page=Pages.status,
             cost=PAGE_COST,
-            replies={200: ResponseSpec("The page.", STRING, kind=HTML), 404: "The client does not prefer HTML."},
+            responses={
+                200: ResponseSpec("The page.", STRING, media_type=HTML),
+                404: "The client does not prefer HTML.",
+            },
         ),
     ),
     _at(
@@ -386,7 +389,7 @@ _DAEMON = (
             "All metrics, in Prometheus' text format.",
             description="Also on `--metrics-listen`, where nothing else is served.",
             cost=PAGE_COST,
-            replies={200: ResponseSpec("The metrics.", STRING, kind=TEXT)},
+            responses={200: ResponseSpec("The metrics.", STRING, media_type=TEXT)},
         ),
         audiences=("operator",),
     ),
@@ -407,7 +410,7 @@ _OPERATOR = (
             has_head=False,
             is_streamed=True,
             cost=_EXPORT_COST,
-            replies={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
+            responses={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
         ),
     ),
     _operators(
@@ -424,8 +427,8 @@ _OPERATOR = (
             ),
             right="admin",
             body="import",
-            accepts=Batch,
-            replies={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
+            body_type=Batch,
+            responses={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
         ),
     ),
     _operators(
@@ -438,7 +441,7 @@ _OPERATOR = (
             "Show this daemon and its peers.",
             right="admin",
             has_head=False,
-            replies={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
+            responses={200: ResponseSpec("All daemons and their state.", PeersAnswer), 404: _NO_PEERS},
         ),
     ),
     _operators(
@@ -451,9 +454,9 @@ _OPERATOR = (
             "Forget a peer that is lost for good; its IDs get a new owner.",
             runs_to_end=True,
             right="admin",
-            body="import",
-            accepts=ForgetRequest,
-            replies={
+            body="max-body",
+            body_type=ForgetRequest,
+            responses={
                 200: ResponseSpec("The peer is forgotten.", ForgetAnswer),
                 400: _BAD_BODY,
                 404: _NO_PEERS,
@@ -472,10 +475,10 @@ _OPERATOR = (
             "Hand over this daemon's IDs to another peer.",
             runs_to_end=True,
             right="admin",
-            body="import",
-            accepts=DrainRequest,
-            needs_body=False,
-            replies={
+            body="max-body",
+            body_type=DrainRequest,
+            requires_body=False,
+            responses={
                 200: ResponseSpec("Another peer owns them.", DrainAnswer),
                 400: _BAD_BODY,
                 404: _NO_PEERS,

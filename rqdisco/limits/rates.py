@@ -32,8 +32,8 @@ class Buckets:
     """A token bucket for each source: `rate` tokens are added per second, up to `most`.
 
     `now` returns seconds of a monotonic clock. Only the sources seen last are remembered; one that
-    is forgotten has a full bucket again. Charges take a bucket no further below zero than
-    `most_debt`.
+    is forgotten has a full bucket again. No cost takes a bucket further below zero than `most_debt`,
+    apart from the one token that each waiting request reserves.
     """
 
     def __init__(self, rate: float, most: float, now: Callable[[], float], most_debt: float = inf) -> None:
@@ -57,7 +57,10 @@ class Buckets:
         tokens, since = self._buckets.get(source, (self._most, now))
         tokens = min(self._most, tokens + (now - since) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-        self._buckets[source] = (tokens - cost if wait <= patience else tokens, now)
+        self._buckets[source] = (
+            max(tokens - cost, min(tokens - 1, -self._most_debt)) if wait <= patience else tokens,
+            now,
+        )
         self._buckets.move_to_end(source)
         if len(self._buckets) > MOST_SOURCES:
             self._buckets.popitem(last=False)

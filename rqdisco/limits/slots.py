@@ -16,10 +16,9 @@ from rqdisco.core.errors import TooBusy
 class Slots:
     """Slots for work of which at most `most` pieces run at once.
 
-    A piece that would wait for longer than `patience` seconds raises TooBusy. `rest` calls what
-    gives a slot to the next piece, after the seconds that the last one took. So short pieces, each
-    of which ends before another begins, take half of the time for each slot at most, and no more
-    than `most` of them run in one turn of the reactor. By default there is no rest.
+    A piece that waits longer than `patience` seconds raises TooBusy. `rest(seconds, call)` delays
+    the release of a slot by as long as the piece ran, so that short pieces use at most half of the
+    time. By default a slot is released at once.
     """
 
     def __init__(

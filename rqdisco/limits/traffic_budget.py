@@ -10,10 +10,9 @@ class TrafficBudget:
     """Tells each sender how long to pause so that all together send no more than `rate` bytes a
     second. `now` returns seconds of a monotonic clock.
 
-    The senders that pause share the rate. A sender pauses by whichever of two rules is shorter, and
-    each rule has a half of the rate. By the first, each sends an equal number of bytes: so one that
-    sends little hardly pauses, however much others send. By the second, each sends equally often:
-    so one that sends much does not wait for very many that send little.
+    Senders that pause share the rate. Half of it is divided equally by bytes, so a small sender
+    hardly waits; half equally by events, so a large sender is not starved by many small ones. Each
+    sender pauses for the shorter of the two times.
     """
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:

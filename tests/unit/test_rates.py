@@ -98,3 +98,10 @@ def test_a_source_is_the_same_in_every_notation(one: str, other: str) -> None:
 def test_the_local_host_is_recognized_in_every_notation() -> None:
     assert all(map(is_local_source, ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")))
     assert not any(map(is_local_source, ("12.7.0.1", "::2", "198.51.100.7", "::ffff:10.0.0.1")))
+
+
+def test_a_costly_request_makes_its_client_wait_no_longer_than_the_debt_allows() -> None:
+    buckets = Buckets(1.0, 10.0, lambda: 0.0, 5.0)
+    assert buckets.take("a", cost=1000.0) == 0.0
+    assert buckets.take("a", patience=100.0) == pytest.approx(6.0)
+    assert buckets.take("a", patience=100.0) == pytest.approx(7.0), "waiting requests keep their order"

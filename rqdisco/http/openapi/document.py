@@ -27,9 +27,10 @@ from rqdisco.http.requests.responses import ErrorDocument
 from rqdisco.http.routes import CONSUL_HEADERS, ENDPOINTS, RETRY_AFTER
 
 _ABOUT = (
-    "A discovery service for rqlite. Success is always 200, there are no redirects, and every request is answered"
-    " within 8 seconds. Doubled and trailing slashes, unknown parameters and the Content-Type of a request are ignored."
-    " Clients that prefer HTML to JSON get pages for people. OPTIONS of any path is 204, with the methods in Allow."
+    "A discovery service for rqlite. Success is 200, except for OPTIONS (204), revalidation (304) and the form of the"
+    " home page (303). Every request is answered within 8 seconds, except import, forget and drain."
+    " Doubled and trailing slashes, unknown parameters and the Content-Type of a request are ignored."
+    " Clients that prefer HTML to JSON get pages for people. OPTIONS of a path is 204, with its methods in Allow."
     " Any other method of a path is 405; of `/{id}`, 404 if the ID does not exist."
     " A listener on loopback without tokens answers 403 if the Host is not a name of this machine."
 )
@@ -60,7 +61,7 @@ _UNAUTHENTICATED = ResponseSpec(
     "No valid token was sent.", ErrorDocument, [ResponseHeader("WWW-Authenticate", "Basic is accepted.")]
 )
 _NOT_ALLOWED = ResponseSpec("The token lacks the right, whether or not the ID exists.", ErrorDocument)
-_CONSUL_NOT_ALLOWED = ResponseSpec("The token is unknown, or lacks the right.", STRING, kind=TEXT)
+_CONSUL_NOT_ALLOWED = ResponseSpec("The token is unknown, or lacks the right.", STRING, media_type=TEXT)
 
 
 def encode_openapi(audience: Audience) -> bytes:
@@ -111,8 +112,8 @@ class _Schemas:
         types: list[Any] = [ErrorDocument]
         for endpoint in ENDPOINTS:
             for operation in endpoint.operations:
-                contents = [reply.content for reply in operation.replies.values() if isinstance(reply, ResponseSpec)]
-                for content in [operation.accepts, *contents]:
+                contents = [reply.content for reply in operation.responses.values() if isinstance(reply, ResponseSpec)]
+                for content in [operation.body_type, *contents]:
                     types += content if isinstance(content, tuple) else [content]
         self._types = [each for each in types if each is not None and not isinstance(each, dict)]
         self._schemas, self.components = msgspec.json.schema_components(
@@ -161,20 +162,22 @@ class _Described:
                 *([_ID] if "<id:" in self._endpoint.path else []),
                 *map(_parameter, operation.parameters),
             ],
-            "responses": {str(status): self._response(status, replies) for status, replies in sorted(self._replies())},
+            "responses": {
+                str(status): self._response(status, responses) for status, responses in sorted(self._responses())
+            },
         }
-        if operation.accepts is not None:
+        if operation.body_type is not None:
             # The Content-Type of a request is ignored, so only one is documented.
-            content = self._content("body", JSON, operation.accepts)
-            entry["requestBody"] = {"required": operation.needs_body, "content": content}
+            content = self._content("body", JSON, operation.body_type)
+            entry["requestBody"] = {"required": operation.requires_body, "content": content}
         if self._is_guarded:
             entry["security"] = [{}, *_ANY_TOKEN] if operation.token_optional else _ANY_TOKEN
         return {name: value for name, value in entry.items() if value}
 
-    def _replies(self) -> Iterator[tuple[int, list[ResponseSpec]]]:
+    def _responses(self) -> Iterator[tuple[int, list[ResponseSpec]]]:
         """All meanings of each status."""
         found: dict[int, list[ResponseSpec]] = {}
-        for status, reply in self._operation.replies.items():
+        for status, reply in self._operation.responses.items():
             # Operators are not rate-limited.
             if (status, self._audience) != (429, "operator"):
                 found[status] = [self._error(status, reply) if isinstance(reply, str) else reply]
@@ -206,19 +209,19 @@ class _Described:
             return ResponseSpec(description, {"type": "string", "minLength": 1}, headers, TEXT)
         return ResponseSpec(description, ErrorDocument, headers)
 
-    def _response(self, status: int, replies: Sequence[ResponseSpec]) -> Object:
+    def _response(self, status: int, responses: Sequence[ResponseSpec]) -> Object:
         # Only headers that each of them has.
-        headers = [header for header in replies[0].headers if all(header in each.headers for each in replies)]
+        headers = [header for header in responses[0].headers if all(header in each.headers for each in responses)]
         content: Object = {}
-        for reply in replies:
+        for reply in responses:
             if reply.content is not None:
-                content = {**self._content(str(status), reply.kind, reply.content), **content}
+                content = {**self._content(str(status), reply.media_type, reply.content), **content}
             if reply.text is not None:
                 content |= self._content(str(status), TEXT, reply.text)
         if self._operation.page is not None:
             content[HTML] = {"schema": STRING}
         response: Object = {
-            "description": " Or: ".join(reply.description for reply in replies),
+            "description": " Or: ".join(reply.description for reply in responses),
             "headers": {header.name: _header(header) for header in headers},
             "content": content,
             "links": {name: _link(name, text) for name, text in self._operation.links.items() if status == 200},
@@ -234,7 +237,7 @@ class _Described:
 def _parameter(parameter: Parameter) -> Object:
     return {
         "name": parameter.name,
-        "in": parameter.place,
+        "in": parameter.location,
         "required": False,
         "description": parameter.description,
         "schema": parameter.schema,

@@ -1,8 +1,8 @@
 """What requests cost, for the rate limits of clients. The unit is one lookup or registration.
 
-A unit is a tenth of a millisecond of CPU. What takes a request less than a millisecond costs one
-unit, on slow machines and with large records too, so that nodes are limited by their number of
-requests alone. The table of routes has what is known of a cost before.
+A unit is 0.1 ms of CPU. A request that takes less than 1 ms costs one unit, even on a slow machine
+or with a large record, so that nodes are limited only by their number of requests. The costs known
+in advance are in the table of routes.
 """
 
 from __future__ import annotations

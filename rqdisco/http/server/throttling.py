@@ -50,10 +50,9 @@ class ThrottledApplication:
     """Delays requests of a client beyond `rate` a second before `application` receives them, in
     order.
 
-    A request counts as what it costs, in units of a lookup (`costs`). It begins if its client has a
-    unit left. The client is charged what is known of the cost before, what the request charges
-    later, or the CPU time that it takes at once, whichever is most; and its next requests wait
-    until that is paid.
+    A request starts if its client has at least one token. The client is then charged the largest
+    of three figures (`costs`): the cost known in advance, the cost reported by the handler, and the
+    CPU time of the first turn. Later requests wait until the debt is paid.
 
     A request that would be delayed for longer than `MAX_DELAY_SECONDS` is refused after that time:
     a client that is refused at once retries at once. Requests from this machine and through UNIX
@@ -75,7 +74,7 @@ class ThrottledApplication:
         self.max_body = application.max_body
         self._queue = DelayQueue(clock, self._resume)
         self._steady = Buckets(rate, rate * BURST_SECONDS, clock.seconds, rate * _DEBT_SECONDS)
-        # Paces the requests of a burst, whatever they cost: a page is followed by its files.
+        # Limits the number of requests in a burst, whatever they cost: a page is followed by its files.
         self._burst = Buckets(rate * _BURST_SPEED, rate * _UNDELAYED_SECONDS, clock.seconds)
 
     def handle(self, request: Request) -> None:
@@ -117,7 +116,7 @@ class Bill(msgspec.Struct, gc=False):
 
     buckets: Buckets
     source: str
-    # In all, and that by calls.
+    # The total charged, and the part of it that the handler reported.
     total: float
     spent: float = 0.0
 
