@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import msgspec
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
@@ -76,12 +76,15 @@ class LineObserver:
         self._encode = _as_json if as_json else _as_text
         self._events: list[LogEvent] = []
         self._backlog = b""
+        # The number of lines dropped, and when the last one was.
         self._dropped = 0
+        self._dropped_at = 0.0
         self._scheduled = False
 
     def __call__(self, event: LogEvent) -> None:
         if len(self._backlog) > BACKLOG_BYTES:
             self._dropped += 1
+            self._dropped_at = event["log_time"]
             return
         self._events.append(event)
         if event["log_level"].name in _LOUD:
@@ -100,7 +103,10 @@ class LineObserver:
             while data and (written := self._output.write(data)):
                 data = data[written:]
             if self._dropped and not data:
-                data, self._dropped = b"%d log lines dropped\n" % self._dropped, 0
+                data, self._dropped = (
+                    self._encode([_own_event(f"{self._dropped} log lines dropped", self._dropped_at)]),
+                    0,
+                )
             self._backlog = data
             if data and not self._scheduled:
                 self._flush_in(_RETRY_SECONDS)
@@ -118,8 +124,11 @@ class LineObserver:
     def _format_alone(self, event: LogEvent) -> None:
         try:
             self._backlog += self._encode([event])
-        except Exception:
-            self._dropped += 1
+        except Exception as error:
+            namespace, kind = event.get("log_namespace", ""), type(error).__name__
+            self._backlog += self._encode(
+                [_own_event(f"an event of {namespace} cannot be shown: {kind}", event["log_time"])]
+            )
 
     def _flush_in(self, seconds: float) -> None:
         self._scheduled = True
@@ -128,6 +137,16 @@ class LineObserver:
     def _flush_scheduled(self) -> None:
         self._scheduled = False
         self.flush()
+
+
+def _own_event(text: str, at: float) -> LogEvent:
+    """A warning of the log about itself."""
+    return {
+        "log_time": at,
+        "log_level": LogLevel.warn,
+        "log_namespace": __name__,
+        "log_format": text.replace("{", "{{").replace("}", "}}"),
+    }
 
 
 def _fields(event: LogEvent) -> dict[str, object]:
