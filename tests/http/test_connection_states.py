@@ -76,7 +76,7 @@ class Kernel:
             self._is_producer_paused = True
             self._producer.pauseProducing()
 
-    def loseConnection(self) -> None:
+    def loseConnection(self) -> None:  # noqa: N802, Twisted's
         self.disconnecting = True
         self._close_if_sent()
 
