@@ -53,9 +53,14 @@ class _Worker:
         self._thread = Thread(target=self._work, name=name)
 
     def run(self, call: Callable[[], T]) -> Deferred[T]:
-        if self._thread.ident is None:
-            self._thread.start()
         result: Deferred[T] = Deferred()
+        if self._thread.ident is None:
+            try:
+                self._thread.start()
+            except RuntimeError:
+                # The system has no more threads for this user.
+                result.errback()
+                return result
         self._calls.put((call, result))
         return result
 

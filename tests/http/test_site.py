@@ -316,6 +316,65 @@ def test_a_chunked_body_is_a_body(server: Server) -> None:
     assert received.endswith(b'"nodes": ["a:1"]}')
 
 
+CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_of_empty_lines_is_parsed_in_many_turns_of_the_reactor(server: Server) -> None:
+    connection = server.connect()
+    connection.send(CHUNKED_HEAD + b"%x\r\n" % (1 << 20))
+    connection.protocol.dataReceived(b"\r\n" * (1 << 15))
+    assert connection.transport.producerState == "paused"
+    assert connection.protocol.buffered > 1 << 15
+    connection.turn()
+    assert connection.transport.producerState == "producing"
+    server.wait(11)
+    assert connection.closed, "it is not whole after ten seconds"
+
+
+def test_empty_lines_before_a_request_cost_nothing(server: Server) -> None:
+    connection = server.connect()
+    connection.protocol.dataReceived(b"\r\n" * (1 << 15))
+    assert connection.transport.producerState == "producing"
+    assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_many_small_chunks_earn_no_huge_trailer(server: Server) -> None:
+    connection = server.connect()
+    connection.send(CHUNKED_HEAD + b"1\r\nx\r\n" * 10_000)
+    assert connection.send(b"0\r\nA: " + b"a" * 20_000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_client_that_half_closes_gets_the_delayed_answer_to_a_bad_request(server: Server) -> None:
+    for _ in range(30):
+        connection = server.connect()
+        connection.send(b"GET / HTTP/1.1\r\n\r\n")
+    connection.protocol.readConnectionLost()
+    assert not connection.closed
+    server.wait(2)
+    assert is_bad_request(connection.take())
+    assert connection.closed
+
+
+def test_of_many_connections_that_rested_too_long_one_with_a_new_request_is_not_closed(server: Server) -> None:
+    connections = [server.connect("127.0.0.1") for _ in range(150)]
+    server.daemon.threads.hold = True
+    server.wait(74)
+    busy: list[Connection] = []
+
+    def send() -> None:
+        """All that were not closed in the first turn send a request before the next one."""
+        busy.extend(connection for connection in connections if not connection.closed)
+        for connection in busy:
+            connection.protocol.dataReceived(CREATE_REQUEST)
+
+    server.clock.callLater(1, send)
+    server.wait(1)
+    assert busy
+    assert not any(connection.closed for connection in busy)
+    server.daemon.threads.release_all()
+    server.daemon.deadlines.stop()
+
+
 def test_a_client_that_hangs_up_leaves_nothing_behind(server: Server) -> None:
     for part in (b"", b"POST / HT", CREATE_REQUEST):
         server.daemon.threads.hold = True

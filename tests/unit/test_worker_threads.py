@@ -71,3 +71,19 @@ def test_a_thread_starts_with_its_first_call() -> None:
     workers.add("journal")
     assert threading.active_count() == before
     workers.stop()
+
+
+def test_a_call_fails_if_the_system_has_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    calls: list[Callable[[], object]] = []
+    workers = WorkerThreads(reactor_of(calls))
+    run = workers.add("journal")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        failures: list[Any] = []
+        run(int).addErrback(failures.append)
+    assert failures[0].check(RuntimeError)
+    started(workers, run, [lambda: 2])
+    assert len(calls) == 1, "what failed is not called later"

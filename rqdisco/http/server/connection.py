@@ -26,6 +26,8 @@ RECEIVE_SECONDS = 10.0
 RESET_SECONDS = (0.01, 0.25)
 # A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
+# A part ends with an empty line. A body may consist of them, each of which costs some microseconds.
+_PARTS_PER_TURN = 100
 _BEGINNING = b"HTTP/1.1 "
 _CLOSE = b"Connection: close\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -150,7 +152,8 @@ class HTTPConnection(TwistedProtocol):
                 write_at_once(self.transport, _BEGINNING)
             request.doubt()
             self._await_reset(*RESET_SECONDS)
-        elif not self._input:
+        elif not (self._input or (self._is_ended and self._next is not None)):
+            # Nothing waits to be started, and no refusal to be sent.
             self._lose()
 
     def writeConnectionLost(self) -> None:
@@ -222,7 +225,6 @@ class HTTPConnection(TwistedProtocol):
             self.abort()
         else:
             # Over TLS, this waits for the client's last message.
-            self._expect(RECEIVE_SECONDS)
             self._lose()
 
     def abort(self) -> None:
@@ -259,11 +261,10 @@ class HTTPConnection(TwistedProtocol):
         return bool(self._input) or self._parser.is_receiving
 
     def _parse(self, data: bytes) -> None:
-        """Parse up to the end of one request, and start it; keep what is behind it."""
+        """Parse up to the end of one request, and start it; what is behind it waits its turn."""
         had = self._count
         try:
-            while data and self._count == had and not self._is_ended:
-                data = self._feed(data)
+            data = self._feed_some(data)
         except BadHead as error:
             self._refuse(error)
             return
@@ -274,15 +275,25 @@ class HTTPConnection(TwistedProtocol):
             self._pause_reading()
             if not self._is_answering:
                 self._wait_for_turn()
-            return
-        if self._is_reading_paused:
+        elif self._is_reading_paused:
             self._resume_reading()
         if self._count != had:
             return
-        if self._is_input_over:
+        if self._is_input_over and not data:
             self._lose()
-        elif self._parser.is_receiving:
+        elif self._is_receiving:
             self.deadline = min(self.deadline, self._site.now() + RECEIVE_SECONDS)
+
+    def _feed_some(self, data: bytes) -> bytes:
+        """Parse up to the end of one request, or a part of it; return what is behind it. Raises
+        BadHead.
+        """
+        had = self._count
+        for _ in range(_PARTS_PER_TURN):
+            if not data or self._count != had or self._is_ended:
+                break
+            data = self._feed(data)
+        return data
 
     def _feed(self, data: bytes) -> bytes:
         """Parse the next part; return what is behind it. Raises BadHead."""
@@ -421,7 +432,8 @@ class HTTPConnection(TwistedProtocol):
         self._is_answering = False
         now = self._site.now()
         self._site.count_answered(request, now)
-        if closes or (self._is_client_slow and not self._site.trusts_clients):
+        is_over = self._is_input_over and not self._input
+        if closes or is_over or (self._is_client_slow and not self._site.trusts_clients):
             # A client that sends more requests without reading the responses would fill the memory
             # with them: this was its last one.
             self._lose()
@@ -486,7 +498,7 @@ class HTTPConnection(TwistedProtocol):
         self._input = b""
         if self.is_closing:
             return
-        if not self._is_client_slow:
+        if not self._is_client_slow or self.deadline == _NEVER:
             self._expect(SEND_SECONDS)
         # A transport whose producer is paused would not close.
         self.transport.unregisterProducer()

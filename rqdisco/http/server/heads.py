@@ -115,19 +115,19 @@ def _check_host(value: bytes) -> None:
 
 def refusal_of_head(head: bytes) -> BadHead:
     """Return what is wrong with a head that llhttp refused, or with the body behind it."""
-    if head.lstrip(b"\r\n").startswith(b"PRI * HTTP/2"):
+    if head.startswith(b"PRI * HTTP/2"):
         return BadHead(505, "only HTTP/1.1 and HTTP/1.0 are supported")
     return BadHead(400, "malformed request")
 
 
 def has_foreign_method(head: bytes) -> bool:
     """Report whether a head begins with a method that llhttp knows, and refuses in HTTP."""
-    return head.lstrip(b"\r\n").partition(b" ")[0] in _FOREIGN_METHODS
+    return head.partition(b" ")[0] in _FOREIGN_METHODS
 
 
 def too_large(head: bytes) -> BadHead:
     """Return what is wrong with a head of more than MAX_HEAD_BYTES, of which not all is there."""
-    line = head.lstrip(b"\r\n").partition(b"\r\n")[0]
+    line = head.partition(b"\r\n")[0]
     # RFC 9110 section 15.5.15, RFC 6585 section 5.
     is_line = len(line) >= MAX_HEAD_BYTES - 1
     return BadHead(414, "request line too long") if is_line else BadHead(431, "header fields too large")

@@ -81,6 +81,11 @@ class RequestParser:
         after which the parser cannot be used.
         """
         if self.head is None:
+            if not self._bytes:
+                # Empty lines before a request (RFC 9112 section 2.2).
+                data = data.lstrip(b"\r\n")
+                if not data:
+                    return data
             part, rest = self._up_to_empty_line(data)
             self._feed_head(part)
             return rest
@@ -146,7 +151,8 @@ class RequestParser:
 
     def _bound_overhead(self, size: int) -> None:
         """Raises BadHead if chunk extensions or trailers are too large (RFC 9112 section 7.1.1)."""
-        self._overhead += size
+        # Many small chunks leave no credit for a huge trailer.
+        self._overhead = max(0, self._overhead + size)
         if self._overhead > MAX_HEAD_BYTES or self._trailers > MAX_HEADERS:
             raise BadHead(431, "chunk extensions or trailers too large")
 
@@ -180,12 +186,9 @@ class RequestParser:
         """Check the first line before the rest of the head is there: llhttp takes HTTP/0.9. Raises
         BadHead.
         """
-        line, is_whole, _ = self._bytes.lstrip(b"\r\n").partition(b"\r\n")
+        line, is_whole, _ = self._bytes.partition(b"\r\n")
         if is_whole:
             version_of(line)
-        elif not line:
-            # Empty lines before a request (RFC 9112 section 2.2).
-            self._bytes = self._bytes[-1:] if self._bytes.endswith(b"\r") else b""
 
     def _execute(self, data: bytes) -> None:
         """Let llhttp parse. Raises BadHead."""
@@ -208,14 +211,14 @@ class RequestParser:
         """Refuse a method that llhttp does not know once its line is complete, and anything else at
         once. Raises BadHead.
         """
-        line, is_whole, _ = self._bytes.lstrip(b"\r\n").partition(b"\n")
+        line, is_whole, _ = self._bytes.partition(b"\n")
         if not may_be_request_line(line, is_whole=bool(is_whole)):
             raise BadHead(400, "malformed request line")
         if is_whole:
             raise BadHead(405, "unsupported method", ALLOW)
 
     def _read_head(self) -> None:
-        line = self._bytes.lstrip(b"\r\n").partition(b"\r\n")[0]
+        line = self._bytes.partition(b"\r\n")[0]
         self._bytes = b""
         version = version_of(line)
         headers, self._headers = self._headers, []

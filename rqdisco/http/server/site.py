@@ -206,6 +206,8 @@ class Site(Factory):
 
     def _close(self, connections: list[HTTPConnection]) -> None:
         for connection in connections[:_CLOSED_PER_TURN]:
-            connection.cut()
+            # Since it was found, it may have received a request.
+            if connection.deadline <= self.now():
+                connection.cut()
         if rest := connections[_CLOSED_PER_TURN:]:
             self._reactor.callLater(0, self._close, rest)
