@@ -151,5 +151,7 @@ class Running(Generic[T]):
     def _end(self, outcome: T | Failure) -> None:
         self.is_over = True
         self._result = result = self._complete(outcome)
-        if self._call is not None:
-            self._call(result)
+        # Whoever waits may refer to this object; a cycle would wait for the garbage collector.
+        call, self._call = self._call, None
+        if call is not None:
+            call(result)

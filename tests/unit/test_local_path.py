@@ -1,15 +1,18 @@
 """How many functions of the package a registration enters, from the connection to the disk and
-back.
+back; and what it leaves behind.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+import pytest
 
 import rqdisco
 from rqdisco.http.server.throttling import ThrottledApplication
@@ -62,3 +65,23 @@ def test_a_registration_that_is_listed_enters_few_functions() -> None:
     calls = entered(lambda: answers.append(ask(connection, path, {"addr": "10.0.0.3:4001"})))
     assert answers[0]["nodes"] == ["10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"]
     assert len(calls) <= MOST_CALLS, "\n".join(["", *calls, f"{len(calls)} calls"])
+
+
+@pytest.mark.parametrize("path", ["/", "/ID"], ids=["creation", "registration"])
+def test_a_request_that_waited_for_the_disk_leaves_nothing_for_the_garbage_collector(path: str) -> None:
+    server = Server()
+    connection = server.connect()
+    path = path.replace("ID", str(ask(connection, "/")["disco_id"]))
+    ask(connection, path, {"addr": "10.0.0.1:4001"})
+    gc.collect()
+    gc.disable()
+    try:
+        server.daemon.threads.hold = True
+        for number in (2, 3):
+            # The second one lets the watch over the time of the first one end.
+            assert connection.send(request("POST", path, {"addr": f"10.0.0.{number}:4001"})) == b""
+            server.daemon.threads.release_all()
+            assert connection.take().startswith(b"HTTP/1.1 200 ")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
