@@ -17,7 +17,7 @@ _NOTHING: Any = object()
 _log = Logger()
 
 
-class Revocable(Deferred[T]):
+class HoldableResult(Deferred[T]):
     """A Deferred whose result is held back while the client may be gone: who fires it waits for
     `held`, if there is one, and learns then whether it was cancelled.
     """
@@ -63,8 +63,8 @@ class Running(Generic[T]):
         "_call",
         "_complete",
         "_coroutine",
+        "_holds_results",
         "_is_adding",
-        "_is_doubtful",
         "_is_shielded",
         "_result",
         "_waited",
@@ -82,7 +82,7 @@ class Running(Generic[T]):
         self._coroutine = coroutine
         self._complete = complete
         self._call: Callable[[T], object] | None = None
-        self._is_adding = self._is_doubtful = False
+        self._is_adding = self._holds_results = False
         self._is_shielded = is_shielded
         self.is_over = False
         self._wait(waited)
@@ -102,19 +102,19 @@ class Running(Generic[T]):
         waited.cancel()
         if not self.is_over:
             self._end(Failure(CancelledError()))
-        if isinstance(waited, Revocable):
+        if isinstance(waited, HoldableResult):
             waited.release()
 
-    def doubt(self) -> None:
-        """Hold back what is Revocable: the client may be gone."""
-        self._is_doubtful = True
-        if not self.is_over and isinstance(self._waited, Revocable):
+    def hold_results(self) -> None:
+        """Hold back what is HoldableResult: the client may be gone."""
+        self._holds_results = True
+        if not self.is_over and isinstance(self._waited, HoldableResult):
             self._waited.hold()
 
-    def trust(self) -> None:
+    def release_results(self) -> None:
         """Hold nothing back: the client is there."""
-        self._is_doubtful = False
-        if not self.is_over and isinstance(self._waited, Revocable):
+        self._holds_results = False
+        if not self.is_over and isinstance(self._waited, HoldableResult):
             self._waited.release()
 
     def _wait(self, waited: Deferred[Any] | None) -> None:
@@ -123,7 +123,7 @@ class Running(Generic[T]):
             self._waited, self._arrived, self._is_adding = waited, _NOTHING, True
             waited.addBoth(self._fired)
             self._is_adding = False
-            if self._is_doubtful and isinstance(waited, Revocable):
+            if self._holds_results and isinstance(waited, HoldableResult):
                 waited.hold()
             waited = None if self._arrived is _NOTHING else self._continue(self._arrived)
 

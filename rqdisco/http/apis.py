@@ -94,12 +94,12 @@ class Apis:
             HealthAPI(context.health, self._discovery, authorizer),
             OpenAPIDocument(encode_openapi(audience), self._discovery),
         ]
-        homes: dict[str, Api] = {"": discovery, "v1": consul}
+        fallbacks: dict[str, Api] = {"": discovery, "v1": consul}
         if audience != "open":
-            homes["operator"] = OperatorAPI(
+            fallbacks["operator"] = OperatorAPI(
                 context.directory, self._operator, context.clock, context.cluster_admin, authorizer
             )
-            apis.append(homes["operator"])
+            apis.append(fallbacks["operator"])
         if context.metrics is not None:
             apis.append(MetricsAPI(context.metrics, self._discovery))
         body_limits: dict[BodyLimit, int] = {"none": 0, "max-body": context.limits.max_body, "import": IMPORT_BYTES}
@@ -107,7 +107,7 @@ class Apis:
             audience,
             {type(api): api for api in apis},
             pages,
-            homes,
+            fallbacks,
             body_limits,
             lambda: context.health.is_stopping,
         )

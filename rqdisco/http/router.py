@@ -58,7 +58,7 @@ class _KeyConverter(PathConverter):
 class Router:
     """The application of one listener.
 
-    `apis` has the APIs that the table names, by type: paths of others do not exist. `homes` are the
+    `apis` has the APIs that the table names, by type: paths of others do not exist. `fallbacks` are the
     APIs that refuse unknown paths, by the first segment; "" is that of all other paths.
     `body_limits` are in bytes. `is_stopping` reports whether the daemon is about to stop.
 
@@ -71,7 +71,7 @@ class Router:
         audience: Audience,
         apis: Mapping[type[Api], Api],
         pages: Pages,
-        homes: Mapping[str, Api],
+        fallbacks: Mapping[str, Api],
         body_limits: Mapping[BodyLimit, int],
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -85,10 +85,12 @@ class Router:
         self._record = found.pop("/<id:discovery_id>")
         self._leader_key = found.pop("/v1/kv/<id:discovery_id>/leader")
         self._health = {name: _Match(found.pop(path)) for name, path in _HEALTH.items()}
-        self._nowhere = {
-            name.encode(): _Match(_Nowhere(api, (api.runner.api, "other"))) for name, api in homes.items() if name
+        self._not_found = {
+            name.encode(): _Match(_NotFoundEndpoint(api, (api.runner.api, "other")))
+            for name, api in fallbacks.items()
+            if name
         }
-        self._unknown_id = _Match(_Nowhere(homes[""], self._record.label))
+        self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], self._record.label))
         self._others = found
         # Any: Klein declares other requests and results.
         self._klein: Any = Klein()
@@ -117,7 +119,9 @@ class Router:
 
     def handle(self, request: Request) -> None:
         """Answer a request."""
-        match = self._match_of(request)
+        match = request.handler
+        if not isinstance(match, _Match):
+            match = self._find(request.path)
         endpoint = match.endpoint
         if request.method == b"OPTIONS":
             response = self._answer_options(request, match)
@@ -154,27 +158,27 @@ class Router:
                     return self._health[name]
             elif name == b"v1" and (discovery_id := _id_in_key(segments)) is not None:
                 return _Match(self._leader_key, (discovery_id,))
-        return self._find_slowly(path)
+        return self._find_normalized(path)
 
-    def _find_slowly(self, path: bytes) -> _Match:
+    def _find_normalized(self, path: bytes) -> _Match:
         """The route of a path with escapes, more slashes than it needs, or a rare one."""
         first, slash, _ = path.lstrip(b"/").partition(b"/")
-        nowhere = self._nowhere.get(first) if slash else None
+        not_found = self._not_found.get(first) if slash else None
         try:
             text = unquote_to_bytes(path).decode()
         except UnicodeDecodeError:
-            return nowhere or self._unknown_id
+            return not_found or self._unknown_id
         name = text.strip("/")
         if not name:
             return self._unknown_id
         if b"%" not in first:
             # An escape in the first segment leads into no API.
-            match = self._find_whole(_BEFORE_KEY.sub("/v1/kv/", text, 1), name)
+            match = self._match_decoded(_BEFORE_KEY.sub("/v1/kv/", text, 1), name)
             if match is not None:
                 return match
-        return nowhere or _Match(self._record, (name,))
+        return not_found or _Match(self._record, (name,))
 
-    def _find_whole(self, text: str, name: str) -> _Match | None:
+    def _match_decoded(self, text: str, name: str) -> _Match | None:
         """The route of a decoded path, None if only that of an ID is left."""
         health = self._health.get(name.encode())
         if health is not None:
@@ -219,7 +223,7 @@ class _Match(msgspec.Struct, frozen=True):
     klein_name: str | None = None
 
 
-class _Nowhere:
+class _NotFoundEndpoint:
     """Answers paths that do not exist."""
 
     def __init__(self, api: Api, label: Route) -> None:
@@ -244,7 +248,7 @@ class _Nowhere:
         return self._api.runner.run(self._answer(request))
 
     async def _answer(self, request: Request) -> Response:
-        self._api.admit(request, self._api.right_to_nothing)
+        self._api.admit(request, self._api.not_found_right)
         raise self._api.no_such_path(request)
 
 

@@ -32,15 +32,15 @@ class Buckets:
     """A token bucket for each source: `rate` tokens are added per second, up to `most`.
 
     `now` returns seconds of a monotonic clock. Only the sources seen last are remembered; one that
-    is forgotten has a full bucket again. No cost takes a bucket further below zero than `most_debt`,
+    is forgotten has a full bucket again. No cost takes a bucket further below zero than `max_debt`,
     apart from the one token that each waiting request reserves.
     """
 
-    def __init__(self, rate: float, most: float, now: Callable[[], float], most_debt: float = inf) -> None:
+    def __init__(self, rate: float, most: float, now: Callable[[], float], max_debt: float = inf) -> None:
         self._rate = rate
         self._most = max(1.0, most)
         self._now = now
-        self._most_debt = most_debt
+        self._max_debt = max_debt
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Buckets:
         tokens = min(self._most, tokens + (now - since) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
         self._buckets[source] = (
-            max(tokens - cost, min(tokens - 1, -self._most_debt)) if wait <= patience else tokens,
+            max(tokens - cost, min(tokens - 1, -self._max_debt)) if wait <= patience else tokens,
             now,
         )
         self._buckets.move_to_end(source)
@@ -71,4 +71,4 @@ class Buckets:
         # Brings the bucket up to date.
         self.take(source, patience=-1.0)
         tokens, now = self._buckets[source]
-        self._buckets[source] = max(tokens - cost, min(tokens, -self._most_debt)), now
+        self._buckets[source] = max(tokens - cost, min(tokens, -self._max_debt)), now

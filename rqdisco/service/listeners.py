@@ -28,7 +28,7 @@ from zope.interface import implementer
 from rqdisco.core.errors import BadEndpoint, CannotListen, UnprotectedListener
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.server.host_allowlist import ConnectionFactory, HostAllowlist
-from rqdisco.http.server.proxy_protocol import BehindProxy
+from rqdisco.http.server.proxy_protocol import ProxyProtocolFactory
 from rqdisco.http.server.site import Site
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.security.certificates import Certificates
@@ -135,7 +135,7 @@ class _ProxiedEndpoint:
         self._endpoint = endpoint
 
     def listen(self, site: Any) -> Deferred[IListeningPort]:
-        listening: Deferred[IListeningPort] = self._endpoint.listen(BehindProxy(site))
+        listening: Deferred[IListeningPort] = self._endpoint.listen(ProxyProtocolFactory(site))
         return listening
 
 

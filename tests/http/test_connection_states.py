@@ -398,6 +398,7 @@ class Connections(RuleBasedStateMachine):
         for (status, body, _), name in itertools.zip_longest(found, client.sent[: len(found)], fillvalue=b""):
             if status in (200, 500):
                 assert name in self.script.handled, "it was sent, and handled"
+                assert isinstance(body, bytes)
                 assert body.startswith(name) if status == 200 else name.startswith(b"/raise")
                 names.append(name)
             else:
@@ -414,7 +415,8 @@ class Connections(RuleBasedStateMachine):
 
     @invariant()
     def no_connection_waits_forever(self) -> None:
-        for connection in self.site.connections:
+        connections: set[Any] = set(self.site.connections)
+        for connection in connections:
             kernel = connection.transport
             assert connection.is_busy or kernel.is_aborted or connection.deadline < self.clock.seconds() + 80
 

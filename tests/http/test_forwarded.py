@@ -11,7 +11,7 @@ import pytest
 from rqdisco.http.server.forwarded import TrustedProxies
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import ThrottledApplication
-from rqdisco.http.server.trusted_proxies import ForwardedApplication
+from rqdisco.http.server.trusted_proxies import ForwardedHeadersApplication
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.listeners import ListenerContext, build_public_listener
@@ -33,7 +33,7 @@ class ForwardedServer:
         self.clock = Reactor()
         self.daemon = Daemon(clock=self.clock, create_rate=1)
         self.throttled = ThrottledApplication(self.daemon.apis.public(), self.clock, RATE, lambda: 0.0)
-        self.site = Site(ForwardedApplication(self.throttled, TRUSTED), self.clock, SiteConfig(), lambda: 0.0)
+        self.site = Site(ForwardedHeadersApplication(self.throttled, TRUSTED), self.clock, SiteConfig(), lambda: 0.0)
 
     def connect(self, host: str = PROXY) -> Connection:
         return Connection(self.site, host)

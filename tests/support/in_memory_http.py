@@ -21,7 +21,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from rqdisco.http.server.connection import Application
+from rqdisco.http.server.interfaces import Application
 from rqdisco.http.server.site import Site, SiteConfig
 
 _CLIENT = IPv4Address("TCP", "127.0.0.1", 54321)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.http.server.forwarded import MOST_HOPS, ForwardedClient, TrustedProxies
+from rqdisco.http.server.forwarded import MAX_HOPS, ForwardedClient, TrustedProxies
 
 PROXIES = TrustedProxies([ipaddress.ip_network("10.9.0.0/16"), ipaddress.ip_network("fd00:9::/32")])
 UNKNOWN = ForwardedClient()
@@ -164,10 +164,10 @@ def test_a_client_is_a_proxy_if_via_shows_more_proxies_than_are_trusted() -> Non
 
 
 def test_endless_chains_of_proxies_are_not_followed() -> None:
-    longest = ", ".join(["192.0.2.1", *["10.9.0.1"] * (MOST_HOPS - 1)])
+    longest = ", ".join(["192.0.2.1", *["10.9.0.1"] * (MAX_HOPS - 1)])
     assert forwarded_for(longest) == client("192.0.2.1")
     assert forwarded_for(f"{longest}, 10.9.0.1") == UNKNOWN
-    longest = ", ".join(["for=192.0.2.1", *["for=10.9.0.1"] * (MOST_HOPS - 1)])
+    longest = ", ".join(["for=192.0.2.1", *["for=10.9.0.1"] * (MAX_HOPS - 1)])
     assert forwarded(longest) == client("192.0.2.1")
     assert forwarded(f"{longest}, for=10.9.0.1") == UNKNOWN
 

@@ -38,7 +38,7 @@ def test_a_costly_request_starts_while_there_is_a_token_and_is_repaid_at_the_rat
 
 def test_charges_take_a_bucket_no_deeper_than_its_debt_may_be() -> None:
     clock = Clock()
-    buckets = Buckets(10, 3, clock.seconds, most_debt=50)
+    buckets = Buckets(10, 3, clock.seconds, max_debt=50)
     buckets.charge("a", 1_000_000)
     buckets.charge("a", 1_000_000)
     assert buckets.take("a", patience=6) == pytest.approx(5.1)

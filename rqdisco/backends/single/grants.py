@@ -12,7 +12,7 @@ from rqdisco.backends.single.versions import Versions
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Record
-from rqdisco.coroutines import Revocable, run_in_background
+from rqdisco.coroutines import HoldableResult, run_in_background
 from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
@@ -118,7 +118,7 @@ class Grants:
         await.
         """
         pending.before = before
-        answer: Revocable[Record] = Revocable()
+        answer: HoldableResult[Record] = HoldableResult()
         run_in_background(self._commit(granted, pending, answer))
         return await answer
 
@@ -127,7 +127,7 @@ class Grants:
         stuck = [pending for pending in self.pending.values() if pending.is_stuck]
         await gatherResults([Deferred.fromCoroutine(self._revoke(pending)) for pending in stuck])
 
-    async def _commit(self, granted: Record, pending: PendingGrant, answer: Revocable[Record]) -> None:
+    async def _commit(self, granted: Record, pending: PendingGrant, answer: HoldableResult[Record]) -> None:
         """Continues if the caller of `commit` is cancelled, which fires `answer`."""
         is_replicated = True
         try:

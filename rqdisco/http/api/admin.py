@@ -125,7 +125,7 @@ class OperatorAPI(Api):
     `authorizer` admits admins; without it every client that reaches this API is the operator.
     """
 
-    right_to_nothing = "admin"
+    not_found_right = "admin"
 
     def __init__(
         self,

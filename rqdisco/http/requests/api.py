@@ -21,7 +21,7 @@ class Api:
     """
 
     # What a client needs to be told that a path does not exist.
-    right_to_nothing: Right = "known"
+    not_found_right: Right = "known"
 
     def __init__(
         self,

@@ -34,15 +34,15 @@ def client_host(request: Request) -> str | None:
     if forwarded is not None:
         return None if forwarded.is_proxy else forwarded.host
     connection = request.connection
-    client, reached = _ip_of(request.client), _ip_of(connection.reached)
+    client, local_host = _ip_of(request.client), _ip_of(connection.local_host)
     proxy = connection.proxy
     if proxy is None:
         if _is_forwarded(request):
             return None
-        return THIS_MACHINE if _is_same_machine(client, reached) else client
-    if client is None or not connection.names_client or _is_forwarded(request, client):
+        return THIS_MACHINE if _is_same_machine(client, local_host) else client
+    if client is None or not connection.knows_client or _is_forwarded(request, client):
         return None
-    if _is_same_machine(client, reached) and _is_same_machine(*map(_ip_of, proxy)):
+    if _is_same_machine(client, local_host) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE
     return None if is_loopback(client) else client
 
@@ -75,8 +75,8 @@ def _ip_of(host: str | None) -> str | None:
     return str(ip.ipv4_mapped or ip)
 
 
-def _is_same_machine(client: str | None, reached: str | None) -> bool:
-    """Report whether a client is on the machine that it reached at `reached`; a client without an
+def _is_same_machine(client: str | None, local_host: str | None) -> bool:
+    """Report whether a client is on the machine that it reached at `local_host`; a client without an
     address uses a UNIX socket.
     """
-    return client is None or client == reached or is_loopback(client)
+    return client is None or client == local_host or is_loopback(client)

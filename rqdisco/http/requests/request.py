@@ -31,14 +31,14 @@ class ClientConnection(Protocol):
     """The connection that a request arrived on.
 
     `client` is the IP address of the client, None for a UNIX socket or if the proxy does not name
-    it; `reached` is the address that the client connected to. `proxy` is the same pair for the
-    connection of a trusted proxy, None if no proxy is known. Unless `names_client`, the proxy does
+    it; `local_host` is the address that the client connected to. `proxy` is the same pair for the
+    connection of a trusted proxy, None if no proxy is known. Unless `knows_client`, the proxy does
     not know the client, and `client` is the proxy.
     """
 
     client: str | None
-    reached: str | None
-    names_client: bool
+    local_host: str | None
+    knows_client: bool
     is_secure: bool
 
     @property
@@ -198,21 +198,21 @@ class Request:
             self._abandoned = []
         self._abandoned.append(call)
 
-    def on_half_closed(self, doubt: Callable[[], object], trust: Callable[[], object]) -> None:
-        """Call `doubt` if the client closes its end before it got the response, since it may be
-        gone; then `trust` if it is still there.
+    def on_half_closed(self, suspect: Callable[[], object], confirm: Callable[[], object]) -> None:
+        """Call `suspect` if the client closes its end before it got the response, since it may be
+        gone; then `confirm` if it is still there.
         """
-        self._half_closed = doubt, trust
+        self._half_closed = suspect, confirm
         if self.is_half_closed:
-            doubt()
+            suspect()
 
-    def doubt(self) -> None:
+    def suspect_gone(self) -> None:
         """Note that the client sends nothing more, and may be gone."""
         self.is_half_closed = True
         if self._half_closed is not None:
             self._half_closed[0]()
 
-    def trust(self) -> None:
+    def confirm_present(self) -> None:
         """Note that the client is still there."""
         self.is_half_closed = False
         if self._half_closed is not None:

@@ -247,5 +247,5 @@ def send(request: Request, response: EventualResponse) -> None:
 
     if not response.is_over:
         request.on_abandoned(response.cancel)
-        request.on_half_closed(response.doubt, response.trust)
+        request.on_half_closed(response.hold_results, response.release_results)
     response.then(deliver)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
-from msgspec.structs import replace
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -17,68 +15,26 @@ from zope.interface import implementer
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
-from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
+from rqdisco.http.server.heads import BadHead, Framing
+from rqdisco.http.server.interfaces import ConnectionSite, Hosts
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import has_failed, is_disconnecting, write_at_once
+from rqdisco.http.server.response_writer import ResponseWriter
+from rqdisco.twisted_compat import has_failed, is_disconnecting
 
 RECEIVE_SECONDS = 10.0
-# A client that has closed its end and is gone is known to be after one of these, or there.
+# After a half-close, check at these delays whether the client has reset the connection; if not, it
+# is still there.
 RESET_SECONDS = (0.01, 0.25)
 # A client that reads nothing of a response for this long is cut off.
 SEND_SECONDS = 30.0
 # A part ends with an empty line. A body may consist of them, each of which costs some microseconds.
 _PARTS_PER_TURN = 100
-_BEGINNING = b"HTTP/1.1 "
-_CLOSE = b"Connection: close\r\n"
-_CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TLS_HANDSHAKE = b"\x16"
 _NEVER = float("inf")
 _INTERNAL_ERROR = Response(500, encode_object({"error": "internal error"}), b"internal error")
 _FULL = Response(
     503, encode_object({"error": "too many connections"}), b"too many connections", ((b"retry-after", b"5"),)
 )
-
-
-class Application(Protocol):
-    """What answers the requests of a site."""
-
-    def max_body(self, request: Request) -> int:
-        """Return the largest body that the request may have, in bytes. The head is complete."""
-
-    def handle(self, request: Request) -> None:
-        """Answer the request, now or later."""
-
-
-class Hosts(Protocol):
-    """The hosts that requests may address."""
-
-    def admits(self, request: Request) -> bool:
-        """Report whether the request addresses one of them."""
-
-    def refuse(self, request: Request) -> None:
-        """Answer a request that does not."""
-
-
-class ConnectionSite(Protocol):
-    """The site of a connection, as far as the connection needs it."""
-
-    application: Application
-    idle_seconds: float
-    trusts_clients: bool
-    is_draining: bool
-
-    def now(self) -> float: ...
-    def date(self) -> bytes: ...
-    def add(self, connection: HTTPConnection, host: str | None) -> bool: ...
-    def leave(self, connection: HTTPConnection) -> None: ...
-    def remove(self, connection: HTTPConnection) -> None: ...
-    def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall: ...
-    def refusal_delay(self, host: str | None) -> float: ...
-    def count_answered(self, request: Request, now: float) -> None: ...
-    def count_abandoned(self, request: Request) -> None: ...
-    def count_refused(self, status: int) -> None: ...
-    def log_tls(self, host: str | None) -> None: ...
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -95,8 +51,8 @@ class HTTPConnection(TwistedProtocol):
     transport: Any
     deadline = _NEVER
     client: str | None = None
-    reached: str | None = None
-    names_client = True
+    local_host: str | None = None
+    knows_client = True
     is_secure = False
     _log = Logger()
 
@@ -109,24 +65,23 @@ class HTTPConnection(TwistedProtocol):
         self._input = b""
         # The request that is received or answered; and the number of those that have been started.
         self._request: Request | None = None
-        self._count = 0
+        self._started = 0
         self._is_answering = self._is_persistent = self._closes_after_stream = False
         self._is_ended = self._is_input_over = False
         self._is_client_slow = self._is_reading_paused = False
-        self._next: IDelayedCall | None = None
-        self._trusting: IDelayedCall | None = None
-        # Whether the beginning of the answer has been sent.
-        self._has_begun = False
+        self._next_turn: IDelayedCall | None = None
+        self._reset_check: IDelayedCall | None = None
 
     # What the transport calls.
 
     def connectionMade(self) -> None:
-        self.reached = getattr(self.transport.getHost(), "host", None)
+        self.local_host = getattr(self.transport.getHost(), "host", None)
         self.is_secure = ISSLTransport.providedBy(self.transport)
+        self._writer = ResponseWriter(self.transport, self._site.date)
         self.transport.registerProducer(self, True)
-        self._expect(self._site.idle_seconds)
+        self._set_deadline(self._site.idle_seconds)
         self.client = getattr(self.transport.getPeer(), "host", None)
-        self._enter(self._counted_host())
+        self._register(self._counted_host())
 
     def dataReceived(self, data: bytes) -> None:
         if self._is_ended:
@@ -138,35 +93,34 @@ class HTTPConnection(TwistedProtocol):
         self._parse(data)
 
     def readConnectionLost(self) -> None:
-        """The client sends nothing more. Either it waits for its answers (RFC 9112 section 9.6), or
-        it is gone. If it is, its machine resets the connection at the first bytes of an answer.
+        """The client has half-closed. It may be waiting for its answer (RFC 9112 section 9.6), or it
+        has gone; then its host resets the connection when the first bytes of an answer arrive.
         """
         self._is_input_over = True
         request = self._request
         if request is not None and request.stream is not None:
-            # Nobody follows a stream and closes.
+            # A client that follows a stream has no reason to half-close: it has gone.
             self.abort()
         elif request is not None and self._is_answering:
             if not request.status:
-                self._has_begun = True
-                write_at_once(self.transport, _BEGINNING)
-            request.doubt()
+                self._writer.send_prefix()
+            request.suspect_gone()
             self._await_reset(*RESET_SECONDS)
-        elif not (self._input or (self._is_ended and self._next is not None)):
+        elif not (self._input or (self._is_ended and self._next_turn is not None)):
             # Nothing waits to be started, and no refusal to be sent.
-            self._lose()
+            self._close_after_write()
 
     def writeConnectionLost(self) -> None:
-        self._lose()
+        self._close_after_write()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         request, self._request = self._request, None
         self._is_ended = True
         self._input = b""
-        for call in (self._next, self._trusting):
+        for call in (self._next_turn, self._reset_check):
             if call is not None:
                 call.cancel()
-        self._next = self._trusting = None
+        self._next_turn = self._reset_check = None
         if request is not None and self._is_answering:
             if request.stream is None:
                 self._site.count_abandoned(request)
@@ -175,7 +129,7 @@ class HTTPConnection(TwistedProtocol):
 
     def pauseProducing(self) -> None:
         self._is_client_slow = True
-        self._expect(SEND_SECONDS)
+        self._set_deadline(SEND_SECONDS)
         if self._request is not None and self._request.producer is not None:
             self._request.producer.pauseProducing()
 
@@ -184,7 +138,7 @@ class HTTPConnection(TwistedProtocol):
         if self._is_answering:
             self.deadline = _NEVER
         else:
-            self._expect(RECEIVE_SECONDS if self._is_receiving else self._site.idle_seconds)
+            self._set_deadline(RECEIVE_SECONDS if self._is_receiving else self._site.idle_seconds)
         if self._request is not None and self._request.producer is not None:
             self._request.producer.resumeProducing()
 
@@ -220,12 +174,14 @@ class HTTPConnection(TwistedProtocol):
         return None
 
     def cut(self) -> None:
-        """Close at once: with FIN if the connection rests, with RST if anything is left to send."""
+        """Close at once: gracefully if the connection is idle, with RST if a request or a response is
+        in progress.
+        """
         if self._is_answering or self._is_client_slow or self._is_receiving or self.is_closing:
             self.abort()
         else:
             # Over TLS, this waits for the client's last message.
-            self._lose()
+            self._close_after_write()
 
     def abort(self) -> None:
         """Close at once, whatever is left to send."""
@@ -233,23 +189,23 @@ class HTTPConnection(TwistedProtocol):
         self.transport.abortConnection()
 
     def drain(self, *, at_once: bool) -> None:
-        """Answer a request that has arrived whole and, unless `at_once`, the first request of a new
-        client; then close.
+        """Finish the current request, then close. A client that has just connected may still send its
+        first request, unless `at_once`.
 
         The request of a new connection may be in the kernel's buffer; closing then would reset the
         connection.
         """
-        if not (at_once or self._count):
+        if not (at_once or self._started):
             return
         if not self._is_answering:
             if not self.is_closing:
-                self._lose()
+                self._close_after_write()
         elif self._request is not None and self._request.stream is not None:
             self._request.stream.end()
 
-    def proceed(self) -> None:
+    def start_next(self) -> None:
         """Start the next request that is waiting."""
-        self._next = None
+        self._next_turn = None
         data, self._input = self._input, b""
         self._parse(data)
 
@@ -262,7 +218,7 @@ class HTTPConnection(TwistedProtocol):
 
     def _parse(self, data: bytes) -> None:
         """Parse up to the end of one request, and start it; what is behind it waits its turn."""
-        had = self._count
+        had = self._started
         try:
             data = self._feed_some(data)
         except BadHead as error:
@@ -277,10 +233,10 @@ class HTTPConnection(TwistedProtocol):
                 self._wait_for_turn()
         elif self._is_reading_paused:
             self._resume_reading()
-        if self._count != had:
+        if self._started != had:
             return
         if self._is_input_over and not data:
-            self._lose()
+            self._close_after_write()
         elif self._is_receiving:
             self.deadline = min(self.deadline, self._site.now() + RECEIVE_SECONDS)
 
@@ -288,9 +244,9 @@ class HTTPConnection(TwistedProtocol):
         """Parse up to the end of one request, or a part of it; return what is behind it. Raises
         BadHead.
         """
-        had = self._count
+        had = self._started
         for _ in range(_PARTS_PER_TURN):
-            if not data or self._count != had or self._is_ended:
+            if not data or self._started != had or self._is_ended:
                 break
             data = self._feed(data)
         return data
@@ -299,7 +255,7 @@ class HTTPConnection(TwistedProtocol):
         """Parse the next part; return what is behind it. Raises BadHead."""
         parser = self._parser
         request = self._request
-        if not self._count and data.startswith(_TLS_HANDSHAKE) and request is None and not parser.is_receiving:
+        if not self._started and data.startswith(_TLS_HANDSHAKE) and request is None and not parser.is_receiving:
             self._site.log_tls(self.client)
             self.abort()
             return b""
@@ -333,7 +289,7 @@ class HTTPConnection(TwistedProtocol):
             request.is_body_too_large = True
             self._start_request(request)
         else:
-            self.transport.write(_CONTINUE)
+            self._writer.send_continue()
 
     def _refuse(self, error: BadHead) -> None:
         """Answer a request that breaks a rule, and close; a client that sends many waits."""
@@ -342,17 +298,16 @@ class HTTPConnection(TwistedProtocol):
         self._input = b""
         self._site.count_refused(error.status)
         if wait := self._site.refusal_delay(self.client):
-            self._expect(RECEIVE_SECONDS)
-            self._next = self._site.call_later(wait, lambda: self._send_refusal(error))
+            self._set_deadline(RECEIVE_SECONDS)
+            self._next_turn = self._site.call_later(wait, lambda: self._send_refusal(error))
         else:
             self._send_refusal(error)
 
     def _send_refusal(self, error: BadHead) -> None:
-        self._next = None
+        self._next_turn = None
         body = encode_object({"error": error.text})
-        response = Response(error.status, body, HTTPStatus(error.status).phrase.encode(), error.headers)
-        self.transport.write(encode_head(response, None, self._site.date(), _CLOSE, b"") + body)
-        self._lose()
+        self._writer.refuse(Response(error.status, body, HTTPStatus(error.status).phrase.encode(), error.headers))
+        self._close_after_write()
 
     # Answering.
 
@@ -361,7 +316,7 @@ class HTTPConnection(TwistedProtocol):
         if len(request.body) > request.max_body:
             request.is_body_too_large = True
         self._is_answering = True
-        self._count += 1
+        self._started += 1
         self.deadline = _NEVER
         request.since = self._site.now()
         try:
@@ -385,24 +340,14 @@ class HTTPConnection(TwistedProtocol):
     def respond(self, request: Request, response: Response) -> None:
         """Send a whole response."""
         closes = self._closes_after_response()
-        head = encode_head(response, request.added, self._site.date(), _CLOSE if closes else b"", b"")
-        if self._has_begun:
-            head = self._rest_of(head)
-        request.status = response.status
-        write_at_once(self.transport, head + response.body if has_body(request.method, response.status) else head)
+        self._writer.send(request, response, closes=closes)
         self._end_response(request, closes=closes)
 
     def start(self, request: Request, response: Response) -> None:
         """Send the head of a response of unknown length, and the beginning of its body."""
-        request.is_chunked = request.version == b"1.1" and has_body(request.method, response.status)
-        self._closes_after_stream = self._closes_after_response() or not request.is_chunked
-        framing = _CHUNKED if request.version == b"1.1" else b""
-        close = _CLOSE if self._closes_after_stream else b""
-        request.status = response.status
-        unmeasured = replace(response, is_length_known=False)
-        head = encode_head(unmeasured, request.added, self._site.date(), close, framing)
-        self.transport.write(self._rest_of(head) if self._has_begun else head)
-        request.write(response.body)
+        # In HTTP/1.0 the end of the connection is the end of the body.
+        self._closes_after_stream = self._closes_after_response() or request.version == b"1.0"
+        self._writer.start(request, response, closes=self._closes_after_stream)
 
     def write(self, data: bytes) -> None:
         """Send a part of a response."""
@@ -433,10 +378,10 @@ class HTTPConnection(TwistedProtocol):
         now = self._site.now()
         self._site.count_answered(request, now)
         is_over = self._is_input_over and not self._input
-        if closes or is_over or (self._is_client_slow and not self._site.trusts_clients):
+        if closes or is_over or (self._is_client_slow and self._input and not self._site.trusts_clients):
             # A client that sends more requests without reading the responses would fill the memory
             # with them: this was its last one.
-            self._lose()
+            self._close_after_write()
         elif self._input:
             self.deadline = now + (SEND_SECONDS if self._is_client_slow else RECEIVE_SECONDS)
             self._wait_for_turn()
@@ -449,7 +394,7 @@ class HTTPConnection(TwistedProtocol):
         """The host that the connection counts for in limits, None while it is not known."""
         return self.client
 
-    def _enter(self, host: str | None) -> None:
+    def _register(self, host: str | None) -> None:
         """Take a place among the site's connections, or refuse the client if there is none."""
         if self._site.add(self, host):
             return
@@ -457,30 +402,26 @@ class HTTPConnection(TwistedProtocol):
             # An answer would take a handshake.
             self.abort()
             return
-        self.transport.write(encode_head(_FULL, None, self._site.date(), _CLOSE, b"") + _FULL.body)
-        self._lose()
-
-    def _rest_of(self, head: bytes) -> bytes:
-        self._has_begun = False
-        return head[len(_BEGINNING) :]
+        self._writer.refuse(_FULL)
+        self._close_after_write()
 
     def _await_reset(self, seconds: float, *more: float) -> None:
         """Look after `seconds` whether the client is gone, and again after `more`."""
 
         def look() -> None:
-            self._trusting = None
+            self._reset_check = None
             if has_failed(self.transport):
                 self.abort()
             elif more:
                 self._await_reset(*more)
             elif self._request is not None:
-                self._request.trust()
+                self._request.confirm_present()
 
-        self._trusting = self._site.call_later(seconds, look)
+        self._reset_check = self._site.call_later(seconds, look)
 
     def _wait_for_turn(self) -> None:
-        if self._next is None:
-            self._next = self._site.call_later(0, self.proceed)
+        if self._next_turn is None:
+            self._next_turn = self._site.call_later(0, self.start_next)
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.is_closing:
@@ -492,17 +433,17 @@ class HTTPConnection(TwistedProtocol):
             self._is_reading_paused = False
             self.transport.resumeProducing()
 
-    def _lose(self) -> None:
+    def _close_after_write(self) -> None:
         """Close as soon as everything written is sent."""
         self._is_ended = True
         self._input = b""
         if self.is_closing:
             return
         if not self._is_client_slow or self.deadline == _NEVER:
-            self._expect(SEND_SECONDS)
+            self._set_deadline(SEND_SECONDS)
         # A transport whose producer is paused would not close.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    def _expect(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self.deadline = self._site.now() + seconds

@@ -19,7 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Hop = ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 # More trusted proxies in a row are not believed.
-MOST_HOPS = 16
+MAX_HOPS = 16
 # The bytes of an element, and the commas in it: more are taken for an attempt to cost time.
 _MOST_BYTES = 1024
 _MOST_COMMAS = 64
@@ -109,7 +109,7 @@ def _forwarded_hops(header: bytes) -> Iterator[Hop]:
     ends them.
     """
     end = len(header)
-    for _ in range(MOST_HOPS):
+    for _ in range(MAX_HOPS):
         element = _last_element(header, end)
         if element is None:
             break
@@ -151,9 +151,9 @@ def _for_of(element: bytes) -> Hop:
 
 def _forwarded_for_hops(header: bytes) -> Iterator[Hop]:
     """Return the addresses of `X-Forwarded-For`, the last one first."""
-    for number, text in enumerate(reversed(header.rsplit(b",", MOST_HOPS))):
+    for number, text in enumerate(reversed(header.rsplit(b",", MAX_HOPS))):
         # What is left beyond the most hops is not parsed.
-        yield None if number == MOST_HOPS else _node_or_ipv6(text.strip(b" \t"))
+        yield None if number == MAX_HOPS else _node_or_ipv6(text.strip(b" \t"))
 
 
 def _node(text: bytes) -> Hop:

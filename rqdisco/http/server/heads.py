@@ -13,7 +13,7 @@ from rqdisco.http.requests.responses import Headers, Response
 MAX_HEAD_BYTES = 16_384
 MAX_HEADERS = 100
 # The methods of RTSP.
-_FOREIGN_METHODS = frozenset({b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN"}) | frozenset(
+_RTSP_METHODS = frozenset({b"DESCRIBE", b"ANNOUNCE", b"SETUP", b"PLAY", b"PAUSE", b"TEARDOWN"}) | frozenset(
     {b"GET_PARAMETER", b"SET_PARAMETER", b"REDIRECT", b"RECORD", b"FLUSH"}
 )
 ALLOW: Headers = ((b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS"),)
@@ -22,7 +22,7 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%25[0-9A-Za-z._~-]+)?\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?\Z"
 )
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?\Z")
-_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [^\x00-\x1f]*\r?)?\Z")
+_PARTIAL_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [^\x00-\x1f]*\r?)?\Z")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://(?!:)([^/?#]+)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _NO_BODY = (204, 304)
@@ -120,9 +120,9 @@ def refusal_of_head(head: bytes) -> BadHead:
     return BadHead(400, "malformed request")
 
 
-def has_foreign_method(head: bytes) -> bool:
+def has_rtsp_method(head: bytes) -> bool:
     """Report whether a head begins with a method that llhttp knows, and refuses in HTTP."""
-    return head.partition(b" ")[0] in _FOREIGN_METHODS
+    return head.partition(b" ")[0] in _RTSP_METHODS
 
 
 def too_large(head: bytes) -> BadHead:
@@ -148,7 +148,7 @@ def check_target(method: bytes, target: bytes, headers: RequestHeaders) -> Reque
 
 def may_be_request_line(line: bytes, *, is_whole: bool) -> bool:
     """Report whether a line, or the beginning of one, is a request line with any method."""
-    return (_REQUEST_LINE if is_whole else _BEGINNING).match(line) is not None
+    return (_REQUEST_LINE if is_whole else _PARTIAL_REQUEST_LINE).match(line) is not None
 
 
 def encode_head(

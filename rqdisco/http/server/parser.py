@@ -13,7 +13,7 @@ from rqdisco.http.server.heads import (
     BadHead,
     Framing,
     check_target,
-    has_foreign_method,
+    has_rtsp_method,
     may_be_request_line,
     read_framing,
     refusal_of_head,
@@ -203,7 +203,7 @@ class RequestParser:
         except HttpParserInvalidMethodError:
             self._is_method_unknown = True
         except HttpParserError:
-            if self.head is not None or not has_foreign_method(self._bytes):
+            if self.head is not None or not has_rtsp_method(self._bytes):
                 raise refusal_of_head(self._bytes) from None
             self._is_method_unknown = True
 

@@ -25,7 +25,7 @@ _TEXT = b"PROXY "
 _TEXT_BYTES = 107
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: .*)?|TCP([46]) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5}))", re.DOTALL)
 _BINARY = b"\r\n\r\n\0\r\nQUIT\n"
-_BEGINNING = 16
+_FIXED_BYTES = 16
 # The addresses, and what else a proxy may send, such as TLS details.
 _MAX_BYTES = 4096
 _LOCAL, _PROXY = 0x20, 0x21
@@ -82,12 +82,12 @@ def _text_header(data: bytes) -> Header | None:
 
 
 def _binary_header(data: bytes) -> Header | None:
-    if len(data) < _BEGINNING:
+    if len(data) < _FIXED_BYTES:
         return None
     command, family, length = struct.unpack_from("!BBH", data, len(_BINARY))
     if command not in (_LOCAL, _PROXY) or length > _MAX_BYTES:
         raise BadHeader
-    size = _BEGINNING + length
+    size = _FIXED_BYTES + length
     if len(data) < size:
         return None
     layout = _LAYOUTS.get(family)
@@ -95,7 +95,7 @@ def _binary_header(data: bytes) -> Header | None:
         return Header(size)
     if length < struct.calcsize(layout):
         raise BadHeader
-    source, destination, _, _ = struct.unpack_from(layout, data, _BEGINNING)
+    source, destination, _, _ = struct.unpack_from(layout, data, _FIXED_BYTES)
     return Header(size, str(ipaddress.ip_address(source)), str(ipaddress.ip_address(destination)))
 
 
@@ -104,7 +104,7 @@ class ProxiedConnection(HTTPConnection):
     logs that.
     """
 
-    def __init__(self, site: Site, behind: BehindProxy) -> None:
+    def __init__(self, site: Site, behind: ProxyProtocolFactory) -> None:
         super().__init__(site)
         self._behind = behind
         # The start of the connection until the header is complete, then None.
@@ -113,7 +113,7 @@ class ProxiedConnection(HTTPConnection):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._proxy = self.client, self.reached
+        self._proxy = self.client, self.local_host
 
     def _counted_host(self) -> None:
         """The client is not known before the header."""
@@ -128,7 +128,7 @@ class ProxiedConnection(HTTPConnection):
             super().dataReceived(data)
             return
         if not self._start:
-            self._expect(RECEIVE_SECONDS)
+            self._set_deadline(RECEIVE_SECONDS)
         self._start += data
         try:
             header = read_header(self._start)
@@ -144,16 +144,16 @@ class ProxiedConnection(HTTPConnection):
 
     def _take_addresses(self, header: Header) -> None:
         if header.destination is not None:
-            self.reached = header.destination
-        self.names_client = header.source is not None
+            self.local_host = header.destination
+        self.knows_client = header.source is not None
         self.client = header.source or self.client
-        self._expect(self._site.idle_seconds)
+        self._set_deadline(self._site.idle_seconds)
         # Until now the connection counted for no client.
-        self._site.leave(self)
-        self._enter(header.source)
+        self._site.release_slot(self)
+        self._register(header.source)
 
 
-class BehindProxy(Factory):
+class ProxyProtocolFactory(Factory):
     """Makes the connections of a site that only proxies connect to."""
 
     noisy = False

@@ -15,7 +15,8 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from rqdisco.http.requests.request import Request
-from rqdisco.http.server.connection import Application, HTTPConnection
+from rqdisco.http.server.connection import HTTPConnection
+from rqdisco.http.server.interfaces import Application, SiteConnection
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.limits.rates import Buckets, is_local_source, source_of
@@ -72,7 +73,7 @@ class Site(Factory):
         self.idle_seconds = config.idle_seconds
         self.trusts_clients = config.trusts_clients
         self.now = reactor.seconds
-        self.connections: set[HTTPConnection] = set()
+        self.connections: set[SiteConnection] = set()
         self.limiter = ConnectionLimiter(UNLIMITED, UNLIMITED, reactor.seconds) if limiter is None else limiter
         self.is_draining = False
         self._reactor = reactor
@@ -116,7 +117,7 @@ class Site(Factory):
             self._date = now, datetimeToString(now)
         return self._date[1]
 
-    def add(self, connection: HTTPConnection, host: str | None) -> bool:
+    def add(self, connection: SiteConnection, host: str | None) -> bool:
         """Add a connection from `host`; return False if there is no room for it."""
         self.connections.add(connection)
         if self.limiter.enter(connection, host):
@@ -124,11 +125,11 @@ class Site(Factory):
         self._log_full(host)
         return False
 
-    def leave(self, connection: HTTPConnection) -> None:
+    def release_slot(self, connection: SiteConnection) -> None:
         """Give up the room of a connection, which is about to be added again for another host."""
         self.limiter.leave(connection)
 
-    def remove(self, connection: HTTPConnection) -> None:
+    def remove(self, connection: SiteConnection) -> None:
         """Remove a closed connection."""
         self.connections.discard(connection)
         self.limiter.leave(connection)
@@ -204,7 +205,7 @@ class Site(Factory):
         now = self.now()
         self._close([connection for connection in self.connections if connection.deadline <= now])
 
-    def _close(self, connections: list[HTTPConnection]) -> None:
+    def _close(self, connections: list[SiteConnection]) -> None:
         for connection in connections[:_CLOSED_PER_TURN]:
             # Since it was found, it may have received a request.
             if connection.deadline <= self.now():

@@ -21,7 +21,7 @@ from rqdisco.core.errors import TooManyCreations, TooManyRequests
 from rqdisco.http.requests.costs import LOOKUP_SECONDS, measured_cost
 from rqdisco.http.requests.request import Request, is_consul_path
 from rqdisco.http.requests.responses import refusal_of
-from rqdisco.http.server.connection import Application
+from rqdisco.http.server.interfaces import Application
 from rqdisco.limits.rates import Buckets, is_local_source, source_of
 
 # Together with the seconds for an answer, the longest time that a request may take (P4).

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rqdisco.http.requests.request import Request
-from rqdisco.http.server.connection import Application
 from rqdisco.http.server.forwarded import TrustedProxies
+from rqdisco.http.server.interfaces import Application
 
 
-class ForwardedApplication:
+class ForwardedHeadersApplication:
     """Names the client of each request that comes from a trusted proxy, before `application`
     receives it. Where the proxy's headers do not name one, the client remains the proxy.
     """

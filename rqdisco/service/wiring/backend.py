@@ -19,7 +19,7 @@ from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.directory import Directory
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.http.api.admin import ClusterAdmin
-from rqdisco.http.server.connection import Application
+from rqdisco.http.server.interfaces import Application
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
 from rqdisco.service.wiring.storage import Storage

@@ -15,12 +15,12 @@ from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.apis import Apis
 from rqdisco.http.requests.runner import RequestTelemetry
-from rqdisco.http.server.connection import Application
 from rqdisco.http.server.forwarded import TrustedProxies
 from rqdisco.http.server.host_allowlist import HostAllowlist
+from rqdisco.http.server.interfaces import Application
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import throttle
-from rqdisco.http.server.trusted_proxies import ForwardedApplication
+from rqdisco.http.server.trusted_proxies import ForwardedHeadersApplication
 from rqdisco.limits.connection_limiter import UNLIMITED, ConnectionLimiter
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
@@ -90,7 +90,7 @@ def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: 
         apis.public(), clock, config.bounds.client_rate, context.system.cpu, context.telemetry.count_throttled
     )
     if config.trusted_proxies:
-        application = ForwardedApplication(application, proxies)
+        application = ForwardedHeadersApplication(application, proxies)
     limiter = build_public_limiter(config.bounds, context.system, proxies)
     return HTTPListener(
         "endpoints",
