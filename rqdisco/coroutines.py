@@ -18,8 +18,8 @@ _log = Logger()
 
 
 class HoldableResult(Deferred[T]):
-    """A Deferred whose result is held back while the client may be gone: who fires it waits for
-    `held`, if there is one, and learns then whether it was cancelled.
+    """A Deferred whose producer must wait for `held`, if set, before firing it; by then it may have
+    been cancelled.
     """
 
     held: Deferred[None] | None = None
@@ -42,20 +42,23 @@ def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
         waited = coroutine.send(None)
     except StopIteration:
         return
+    except Exception:
+        _log_failure(Failure())
+        return
     Running(coroutine, waited, _log_failure)
 
 
 def _log_failure(outcome: Failure | None) -> None:
     if outcome is not None:
-        _log.failure("a coroutine in the background failed", outcome)
+        _log.failure("background coroutine failed", outcome)
 
 
 class Running(Generic[T]):
     """A coroutine that was started and awaits `waited`. It is resumed whenever what it awaits has
     fired, until it is over.
 
-    `complete` makes the result of what it returned or raised. Unless it `is_shielded`, `cancel`
-    cancels the Deferred that it awaits; it is over then, even if the coroutine awaits another one.
+    `complete` converts the outcome to the result. `cancel` cancels the awaited Deferred and ends
+    the coroutine, even if it awaits another one; it does nothing if `is_shielded`.
     """
 
     __slots__ = (
@@ -129,7 +132,7 @@ class Running(Generic[T]):
 
     def _fired(self, arrived: Any) -> None:
         if self._is_adding:
-            # `_wait` goes on: calling it from here, a long row of them would exhaust the stack.
+            # Return to the loop in _wait: recursing here would exhaust the stack.
             self._arrived = arrived
         elif (waited := self._continue(arrived)) is not None:
             self._wait(waited)

@@ -226,7 +226,7 @@ class Request:
             try:
                 call()
             except Exception:
-                _log.failure("the end of a request failed", Failure())
+                _log.failure("callback of an abandoned request failed", Failure())
 
 
 def parse_query(query: bytes) -> dict[bytes, list[bytes]]:

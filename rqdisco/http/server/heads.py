@@ -88,9 +88,9 @@ def read_framing(version: bytes, headers: RequestHeaders) -> Framing:
 
 
 def _expects_continue(expected: bytes, version: bytes) -> bool:
-    """RFC 9110 section 10.1.1. Raises BadHead."""
+    """Report whether the client waits for 100 Continue (RFC 9110 section 10.1.1). Raises BadHead."""
     if expected.lower() != b"100-continue":
-        raise BadHead(417, "only 100-continue can be expected")
+        raise BadHead(417, "only 100-continue is supported in Expect")
     return version == b"1.1"
 
 
@@ -100,9 +100,9 @@ def _check_coding(coding: bytes, version: bytes) -> None:
     if version == b"1.0":
         raise BadHead(400, "Transfer-Encoding in HTTP/1.0")
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
-        raise BadHead(400, "the last transfer coding must be chunked, once")
+        raise BadHead(400, "chunked must be the last transfer coding and occur once")
     if len(codings) > 1:
-        raise BadHead(501, "no other transfer coding than chunked is supported")
+        raise BadHead(501, "chunked is the only supported transfer coding")
 
 
 # Only valid ones are cached: most clients send the same few.
@@ -114,7 +114,7 @@ def _check_host(value: bytes) -> None:
 
 
 def refusal_of_head(head: bytes) -> BadHead:
-    """Return what is wrong with a head that llhttp refused, or with the body behind it."""
+    """Return the error for a head or body that llhttp refused."""
     if head.startswith(b"PRI * HTTP/2"):
         return BadHead(505, "only HTTP/1.1 and HTTP/1.0 are supported")
     return BadHead(400, "malformed request")
@@ -126,7 +126,7 @@ def has_rtsp_method(head: bytes) -> bool:
 
 
 def too_large(head: bytes) -> BadHead:
-    """Return what is wrong with a head of more than MAX_HEAD_BYTES, of which not all is there."""
+    """Return the error for an incomplete head larger than MAX_HEAD_BYTES."""
     line = head.partition(b"\r\n")[0]
     # RFC 9110 section 15.5.15, RFC 6585 section 5.
     is_line = len(line) >= MAX_HEAD_BYTES - 1

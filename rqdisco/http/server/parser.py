@@ -51,19 +51,19 @@ class RequestParser:
         # The head of the current request once it is complete; whether all of the request is.
         self.head: Head | None = None
         self.is_complete = False
-        # As many bytes of the body are kept, and one more.
+        # Keep one byte more than this, which shows that the body is too large.
         self.max_body = 0
         self._llhttp: HttpRequestParser | None = None
-        # The bytes of a head that is not complete, and the last of them or of a chunked body, which
-        # may be the beginning of an empty line.
+        # The bytes of an incomplete head; and the last bytes received, in case an empty line is
+        # split.
         self._bytes = b""
         self._tail = b""
         self._target = b""
         self._headers: RequestHeaders = []
         self._body: bytes | bytearray = b""
-        # The bytes of the body that are kept.
+        # The number of body bytes kept.
         self.kept = 0
-        # How much of a body whose length is known is missing.
+        # The number of bytes still missing of a body of known length.
         self._missing = 0
         # The bytes of a chunked body that are not its content: sizes, extensions, trailers.
         self._overhead = 0
@@ -233,7 +233,7 @@ class RequestParser:
         self.head = Head(method, target, version, headers, framing, self._keeps_alive and version == b"1.1")
 
     def _ignore_upgrade(self, method: bytes, framing: Framing) -> None:
-        """Have the body, which llhttp skips, parsed behind a head that offers no upgrade. Raises
+        """Feed llhttp a substitute head without an upgrade, so that it parses the body. Raises
         BadHead.
         """
         self._is_upgrade = False
