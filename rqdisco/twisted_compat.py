@@ -6,12 +6,13 @@ changes it. No other module touches a private name of Twisted or replaces a meth
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.internet.tcp import Port
+from twisted.internet.tcp import Connection, Port
 from twisted.web.client import HTTPConnectionPool
 
 P = TypeVar("P")
@@ -84,6 +85,19 @@ def write_at_once(transport: Any, data: bytes) -> None:
         if isinstance(written, int) and written > 0:
             data = data[written:]
     transport.write(data)
+
+
+def is_reset(transport: object) -> bool:
+    """Report whether the other machine has reset a connection whose input is over.
+
+    After the end of the input the reactor watches a socket only while there is something to write,
+    and does not notice. `Connection.getHandle` returns the socket of a TCP or UNIX transport.
+    """
+    if not isinstance(transport, Connection) or not transport.connected:
+        return False
+    poll = select.poll()
+    poll.register(transport.getHandle(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def is_disconnecting(transport: object) -> bool:

@@ -19,7 +19,7 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.heads import BadHead, Framing, encode_head, has_body
 from rqdisco.http.server.parser import Head, RequestParser
-from rqdisco.twisted_compat import is_disconnecting, write_at_once
+from rqdisco.twisted_compat import is_disconnecting, is_reset, write_at_once
 
 RECEIVE_SECONDS = 10.0
 # A client that has closed its end and is gone makes itself known within this time.
@@ -466,7 +466,9 @@ class HTTPConnection(TwistedProtocol):
 
     def _trust(self) -> None:
         self._trusting = None
-        if self._request is not None:
+        if is_reset(self.transport):
+            self.abort()
+        elif self._request is not None:
             self._request.trust()
 
     def _wait_for_turn(self) -> None:
