@@ -92,7 +92,7 @@ def test_pipelined_requests_are_answered_in_order(daemon: DaemonProcess) -> None
     path = f"/{daemon.create_id()}"
     addresses = [f"10.0.0.{number}:4001" for number in range(50)]
     requests = [post(path, addr(address)) for address in addresses]
-    replies = exchange(daemon, b"".join(requests) + get(path.encode()))
+    replies = exchange(daemon, b"".join(requests) + get(path.encode(), b"Host: localhost"))
     assert [reply.document["nodes"] for reply in replies[:-1]] == [addresses[:count] for count in range(1, 51)]
     assert replies[-1].document["nodes"] == addresses
 
