@@ -6,7 +6,7 @@ changes it. No other module touches a private name of Twisted or replaces a meth
 
 from __future__ import annotations
 
-import socket
+import select
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -87,14 +87,17 @@ def write_at_once(transport: Any, data: bytes) -> None:
     transport.write(data)
 
 
-def has_failed(transport: Any) -> bool:
-    """Report whether the socket of a transport has failed unseen: one whose client has closed its end,
-    and that has nothing to write, is not watched.
+def is_reset(transport: object) -> bool:
+    """Report whether the other machine has reset a connection whose input is over.
+
+    After the end of the input the reactor watches a socket only while there is something to write,
+    and does not notice. `Connection.getHandle` returns the socket of a TCP or UNIX transport.
     """
-    if not isinstance(transport, Connection):
+    if not isinstance(transport, Connection) or not transport.connected:
         return False
-    handle: socket.socket = transport.getHandle()
-    return handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+    poll = select.poll()
+    poll.register(transport.getHandle(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def is_disconnecting(transport: object) -> bool:

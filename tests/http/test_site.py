@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from rqdisco.http.server.heads import MAX_HEAD_BYTES, BadHead
+from rqdisco.http.server.parser import RequestParser
 from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server, request
 from tests.support.daemon import create_id, register, result
@@ -336,6 +338,19 @@ def test_empty_lines_before_a_request_cost_nothing(server: Server) -> None:
     connection.protocol.dataReceived(b"\r\n" * (1 << 15))
     assert connection.transport.producerState == "producing"
     assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_head_that_is_too_large_is_not_parsed_beyond_the_limit() -> None:
+    class Counting(RequestParser):
+        count = 0
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self.count += 1
+
+    parser = Counting()
+    with pytest.raises(BadHead, match="too large"):
+        parser.feed(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 16_000)
+    assert parser.count <= MAX_HEAD_BYTES / 4
 
 
 def test_many_small_chunks_earn_no_huge_trailer(server: Server) -> None:

@@ -5,6 +5,8 @@ clean.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import struct
 import time
@@ -233,3 +235,26 @@ def test_idle_connections_block_nobody(daemon: DaemonProcess) -> None:
     assert daemon.nodes(daemon.create_id()) == []
     for connection in connections:
         connection.close()
+
+
+def test_a_node_that_is_gone_before_its_answer_is_not_told_to_bootstrap_but_the_next_one_is(
+    daemon: DaemonProcess,
+) -> None:
+    path = f"/{daemon.create_id()}"
+    with connected(daemon) as connection:
+        # The end of the request is there as soon as the request.
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        connection.sendall(post(path, addr("10.0.0.1:4001")))
+    os.kill(daemon.process.pid, signal.SIGCONT)
+    daemon.wait_for("grant revoked, its client was gone", discovery_id=path[1:])
+    (reply,) = exchange(daemon, post(path, addr("10.0.0.2:4001"), "Connection: close"))
+    assert reply.document["nodes"] == ["10.0.0.2:4001"]
+
+
+def test_a_node_that_closes_its_end_early_is_told_to_bootstrap(daemon: DaemonProcess) -> None:
+    path = f"/{daemon.create_id()}"
+    with connected(daemon) as connection:
+        connection.sendall(post(path, addr("10.0.0.1:4001")))
+        connection.shutdown(socket.SHUT_WR)
+        (reply,) = parse_replies(read_to_end(connection))
+    assert reply.document["nodes"] == ["10.0.0.1:4001"]

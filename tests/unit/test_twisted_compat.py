@@ -5,6 +5,7 @@ has changed, and the helper to adapt.
 from __future__ import annotations
 
 import inspect
+import socket
 from errno import ECONNRESET, EWOULDBLOCK
 from typing import Any
 
@@ -127,3 +128,18 @@ def test_a_socket_without_anything_to_write_is_written_to_at_once(
     if buffered:
         twisted_compat.write_at_once(transport, b"gh")
         assert (transport.socket.sent, b"".join(transport._tempDataBuffer)) == (sent, buffered + b"gh"), why
+
+
+def test_a_connection_is_reset_if_its_client_is_gone_and_not_if_it_has_closed_its_end() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        connection: Any = TCPConnection(here, Protocol(), MemoryReactorClock())
+        connection.connected = True
+        why = "adapt is_reset: tcp.Connection.getHandle no longer returns the socket"
+        assert connection.getHandle() is here, why
+        assert not twisted_compat.is_reset(connection)
+        there.shutdown(socket.SHUT_WR)
+        assert not twisted_compat.is_reset(connection)
+        there.close()
+        assert twisted_compat.is_reset(connection)
+    assert not twisted_compat.is_reset(StringTransport())

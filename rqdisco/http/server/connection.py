@@ -19,7 +19,7 @@ from rqdisco.http.server.heads import BadHead, Framing
 from rqdisco.http.server.interfaces import ConnectionSite, Hosts
 from rqdisco.http.server.parser import Head, RequestParser
 from rqdisco.http.server.response_writer import ResponseWriter
-from rqdisco.twisted_compat import has_failed, is_disconnecting
+from rqdisco.twisted_compat import is_disconnecting, is_reset
 
 RECEIVE_SECONDS = 10.0
 # After a half-close, check at these delays whether the client has reset the connection; if not, it
@@ -410,7 +410,7 @@ class HTTPConnection(TwistedProtocol):
 
         def look() -> None:
             self._reset_check = None
-            if has_failed(self.transport):
+            if is_reset(self.transport):
                 self.abort()
             elif more:
                 self._await_reset(*more)

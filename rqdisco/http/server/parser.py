@@ -170,6 +170,8 @@ class RequestParser:
         return (data, b"") if cut == len(data) else (data[:cut], data[cut:])
 
     def _feed_head(self, data: bytes) -> None:
+        # What is beyond the limit is refused unparsed: a read can be four times as large.
+        data = data[: MAX_HEAD_BYTES + 1 - len(self._bytes)]
         self._bytes = self._bytes + data if self._bytes else data
         if not self._is_method_unknown:
             self._execute(data)
