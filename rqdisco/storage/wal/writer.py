@@ -184,4 +184,6 @@ class Journal:
             waiter.callback(None)
         self._started = bool(self._next.waiting)
         if self._started:
-            self._soon(self._write)
+            # A turn later than possible: clients that have just been answered ask again, and share
+            # the batch.
+            self._soon(lambda: self._soon(self._write))
