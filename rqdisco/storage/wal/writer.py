@@ -117,6 +117,9 @@ class Journal:
             waiter.callback(None)
         return waiter
 
+    def _write_soon(self) -> None:
+        self._soon(self._write)
+
     def _write(self) -> None:
         batch, self._next = self._next, _Batch()
         self._writing = batch
@@ -186,4 +189,4 @@ class Journal:
         if self._started:
             # A turn later than possible: clients that have just been answered ask again, and share
             # the batch.
-            self._soon(lambda: self._soon(self._write))
+            self._soon(self._write_soon)
