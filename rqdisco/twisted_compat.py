@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.internet.tcp import Port
+from twisted.internet.tcp import Connection, Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
@@ -99,19 +98,21 @@ def write_at_once(transport: Any, data: bytes) -> None:
 
     `FileDescriptor.write` only buffers: for each write it asks epoll for the socket to become
     writable, writes in the next turn, and takes the question back. A socket with nothing to write
-    has an empty `dataBuffer` and `_tempDataBuffer`, and `writeSomeData` returns how many bytes it
-    took, or an exception if the connection is lost, which the buffered write then meets again.
+    has an empty `dataBuffer` and `_tempDataBuffer`. If it takes nothing now, or the connection is
+    lost, the buffered write finds out again.
     """
     if (
-        isinstance(transport, FileDescriptor)
+        isinstance(transport, Connection)
         and transport.connected
         and not (transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting)
     ):
-        written = transport.writeSomeData(data)
+        try:
+            written = transport.socket.send(data)
+        except OSError:
+            written = 0
         if written == len(data):
             return
-        if isinstance(written, int) and written > 0:
-            data = data[written:]
+        data = data[written:]
     transport.write(data)
 
 
