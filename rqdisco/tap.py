@@ -43,7 +43,7 @@ from rqdisco.service import options
 from rqdisco.service.config import Config
 from rqdisco.service.logging import Descriptor, Discard, LineObserver
 from rqdisco.service.system import System
-from rqdisco.twisted_compat import use_clock
+from rqdisco.twisted_compat import poll_without_context, use_clock
 
 if TYPE_CHECKING:
     from rqdisco.service.lifecycle import Daemon
@@ -123,6 +123,7 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
     # Twisted uses the wall clock, which may step: deadlines would wait for hours, or all expire at
     # once (P6).
     use_clock(reactor, time.monotonic)
+    poll_without_context(reactor)
     jitter = Random(os.urandom(8))  # noqa: S311, not a secret
     hangup: list[Callable[[], None]] = []
     system = System(

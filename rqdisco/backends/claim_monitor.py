@@ -74,7 +74,7 @@ class ClaimMonitor(Service):
         for change in changes:
             if is_claimed(change.rest):
                 self._track(change.key)
-            else:
+            elif self._due or self._overdue:
                 self._untrack(change.key)
 
     def _dropped(self, keys: Sequence[bytes]) -> None:

@@ -15,10 +15,14 @@ _SAME_SITE = (b"same-origin", b"none")
 
 def is_cross_site(request: Request) -> bool:
     """Report whether a browser sent the request for a page of another site."""
-    site = request.header(b"sec-fetch-site")
+    site = origin = None
+    for name, value in request.headers:
+        if name == b"sec-fetch-site":
+            site = value
+        elif name == b"origin":
+            origin = value
     if site is not None:
         return site not in _SAME_SITE
-    origin = request.header(b"origin")
     if origin is None:
         return False
     return not is_own_origin(origin, request.header(b"host") or b"")

@@ -163,10 +163,14 @@ def _message(event: LogEvent) -> str:
     return escape_untrusted(text) if failure is None else f"{escape_untrusted(text)}\n{failure.getTraceback()}"
 
 
-@lru_cache(maxsize=4)
 def _time(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
+    return f"{_second(seconds)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _as_json(events: Iterable[LogEvent]) -> bytes:

@@ -170,17 +170,18 @@ class Store:
     def settle(self, changes: list[Change]) -> None:
         """Mark `changes` as written to the disk; metadata among them is not kept in memory."""
         changes = [change for change in changes if not change.is_metadata]
-        settled, pending = self._settled, self._pending
+        settled, pending, node_counter = self._settled, self._pending, self.node_counter
         for change in changes:
-            key, before = change.key, settled.get(change.key)
-            if self._name_index is not None:
-                self._name_index.add(key)
-            if self.node_counter is not None:
-                self.node_counter.changed(before, change.rest)
+            key, rest = change.key, change.rest
+            before = settled.get(key)
+            if node_counter is not None:
+                node_counter.changed(before, rest)
             if before is None:
                 self._settled_ids += 1
                 self._new_ids -= key in pending
-            settled[key] = change.rest
+                if self._name_index is not None:
+                    self._name_index.add(key)
+            settled[key] = rest
             self.settled_version = max(self.settled_version, change.version)
             if pending.get(key) is change:
                 del pending[key]

@@ -19,7 +19,7 @@ from rqdisco.http.server.throttling import ThrottledApplication
 from tests.support.connections import Connection, Server, request
 
 ROOT = f"{Path(rqdisco.__file__).parent}/"
-MOST_CALLS = 135
+MOST_CALLS = 129
 
 
 def entered(action: Callable[[], object]) -> list[str]:

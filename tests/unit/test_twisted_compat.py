@@ -7,10 +7,14 @@ from __future__ import annotations
 import inspect
 import socket
 from errno import ECONNRESET, EWOULDBLOCK
+from socket import socketpair
 from typing import Any
 
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.base import ReactorBase
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection as TCPConnection
@@ -19,6 +23,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.internet.unix import Port as UNIXPort
 from twisted.protocols.policies import TimeoutMixin
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool
 
 from rqdisco import twisted_compat
@@ -35,6 +40,58 @@ def test_reactors_take_the_time_from_their_attribute_seconds() -> None:
     reactor: Any = object.__new__(ReactorBase)
     twisted_compat.use_clock(reactor, lambda: 7.0)
     assert reactor.seconds() == 7.0, why
+
+
+class _Reader(FileDescriptor):
+    """One end of a pair of sockets, which fails if it `fails` to say goodbye."""
+
+    def __init__(self, reactor: Any, *, fails: bool) -> None:
+        super().__init__(reactor)
+        self.end, self.other = socketpair()
+        self.reads = 0
+        self._fails = fails
+        self.other.send(b"x")
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self.end.fileno()
+
+    def doRead(self) -> Exception | None:
+        self.reads += 1
+        self.end.recv(1)
+        return ConnectionDone() if self._fails else None
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        raise ValueError
+
+    def logPrefix(self) -> str:
+        raise AssertionError("a log context was made")
+
+    def close(self) -> None:
+        self.reactor.removeReader(self)
+        self.end.close()
+        self.other.close()
+
+
+def test_an_epoll_reactor_calls_sockets_without_a_log_context(logged_errors: list[Any]) -> None:
+    why = "adapt poll_without_context: reactors poll, or EPollReactor calls sockets, in another way"
+    assert "self.doIteration(" in source(ReactorBase.mainLoop), why
+    assert "log.callWithLogger(selectable, _drdw, selectable, fd, event)" in source(EPollReactor.doPoll), why
+    reactor: Any = EPollReactor()
+    twisted_compat.poll_without_context(reactor)
+    readers = [_Reader(reactor, fails=fails) for fails in (True, False)]
+    try:
+        reactor.doIteration(0)
+        assert [reader.reads for reader in readers] == [1, 1], why
+        assert [str(event["log_failure"].type) for event in logged_errors] == [str(ValueError)], why
+    finally:
+        logged_errors.clear()
+        for reader in readers:
+            reader.close()
+        for internal in list(reactor._internalReaders):
+            reactor.removeReader(internal)
+            internal.connectionLost(Failure(ConnectionDone()))
+        reactor._poller.close()
 
 
 def test_timeouts_are_set_with_the_attribute_call_later() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from rqdisco.core.addresses import is_loopback
 from rqdisco.core.host_binding import THIS_MACHINE
@@ -34,17 +35,22 @@ def client_host(request: Request) -> str | None:
     if forwarded is not None:
         return None if forwarded.is_proxy else forwarded.host
     connection = request.connection
-    client, local_host = _ip_of(request.client), _ip_of(connection.local_host)
     proxy = connection.proxy
     if proxy is None:
-        if _is_forwarded(request):
-            return None
-        return THIS_MACHINE if _is_same_machine(client, local_host) else client
+        return None if _is_forwarded(request) else _direct_host(request.client, connection.local_host)
+    client, local_host = _ip_of(request.client), _ip_of(connection.local_host)
     if client is None or not connection.knows_client or _is_forwarded(request, client):
         return None
     if _is_same_machine(client, local_host) and _is_same_machine(*map(_ip_of, proxy)):
         return THIS_MACHINE
     return None if is_loopback(client) else client
+
+
+@lru_cache(maxsize=1024)
+def _direct_host(client: str | None, reached: str | None) -> str | None:
+    """The host of a client that is connected to the daemon itself."""
+    ip = _ip_of(client)
+    return THIS_MACHINE if _is_same_machine(ip, _ip_of(reached)) else ip
 
 
 def _is_forwarded(request: Request, named: str | None = None) -> bool:

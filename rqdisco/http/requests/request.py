@@ -27,6 +27,19 @@ class Stream(Protocol):
         """Finish the response."""
 
 
+class PendingAnswer(Protocol):
+    """An answer that is not there yet."""
+
+    def cancel(self) -> None:
+        """Give up: the client is gone."""
+
+    def hold_results(self) -> None:
+        """Note that the client has closed its end, and may be gone."""
+
+    def release_results(self) -> None:
+        """Note that the client is still there."""
+
+
 class ClientConnection(Protocol):
     """The connection that a request arrived on.
 
@@ -74,7 +87,7 @@ class Request:
 
     __slots__ = (
         "_abandoned",
-        "_half_closed",
+        "_answer",
         "_parameters",
         "added",
         "body",
@@ -132,7 +145,7 @@ class Request:
         self.producer: IPushProducer | None = None
         self.added: list[tuple[bytes, bytes]] | None = None
         self._abandoned: list[Callable[[], object]] | None = None
-        self._half_closed: tuple[Callable[[], object], Callable[[], object]] | None = None
+        self._answer: PendingAnswer | None = None
         self._parameters: dict[bytes, list[bytes]] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -198,31 +211,31 @@ class Request:
             self._abandoned = []
         self._abandoned.append(call)
 
-    def on_half_closed(self, suspect: Callable[[], object], confirm: Callable[[], object]) -> None:
-        """Call `suspect` if the client closes its end before it got the response, since it may be
-        gone; then `confirm` if it is still there.
-        """
-        self._half_closed = suspect, confirm
+    def wait_for(self, answer: PendingAnswer) -> None:
+        """Tell `answer`, until it is there, whether the client is."""
+        self._answer = answer
         if self.is_half_closed:
-            suspect()
+            answer.hold_results()
 
     def suspect_gone(self) -> None:
         """Note that the client sends nothing more, and may be gone."""
         self.is_half_closed = True
-        if self._half_closed is not None:
-            self._half_closed[0]()
+        if self._answer is not None:
+            self._answer.hold_results()
 
     def confirm_present(self) -> None:
         """Note that the client is still there."""
         self.is_half_closed = False
-        if self._half_closed is not None:
-            self._half_closed[1]()
+        if self._answer is not None:
+            self._answer.release_results()
 
     def abandon(self) -> None:
         """Note that the client is gone."""
         self.is_gone = True
-        calls, self._abandoned, self.producer = self._abandoned, None, None
-        for call in calls or ():
+        calls, self._abandoned, self.producer = self._abandoned or [], None, None
+        if self._answer is not None:
+            calls.insert(0, self._answer.cancel)
+        for call in calls:
             try:
                 call()
             except Exception:

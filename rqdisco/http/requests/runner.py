@@ -246,6 +246,5 @@ def send(request: Request, response: EventualResponse) -> None:
                 request.fail(Failure())
 
     if not response.is_over:
-        request.on_abandoned(response.cancel)
-        request.on_half_closed(response.hold_results, response.release_results)
+        request.wait_for(response)
     response.then(deliver)

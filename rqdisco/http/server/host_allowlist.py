@@ -48,7 +48,7 @@ class HostAllowlist:
 
     def admits(self, request: Request) -> bool:
         """Report whether each Host of the request is allowed."""
-        return all(map(self._is_allowed, request.headers_named(b"host")))
+        return all(map(self._is_allowed, [value for name, value in request.headers if name == b"host"]))
 
     def refuse(self, request: Request) -> None:
         """Answer a request that is not admitted; log it once a minute for each client."""

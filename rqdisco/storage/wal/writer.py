@@ -117,6 +117,9 @@ class Journal:
             waiter.callback(None)
         return waiter
 
+    def _write_soon(self) -> None:
+        self._soon(self._write)
+
     def _write(self) -> None:
         batch, self._next = self._next, _Batch()
         self._writing = batch
@@ -184,4 +187,6 @@ class Journal:
             waiter.callback(None)
         self._started = bool(self._next.waiting)
         if self._started:
-            self._soon(self._write)
+            # A turn later than possible: clients that have just been answered ask again, and share
+            # the batch.
+            self._soon(self._write_soon)
