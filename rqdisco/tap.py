@@ -151,10 +151,12 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
 def _check_parser() -> None:
     """Raise ParserMissing if there is no llhttp: there is no second parser."""
     try:
-        import httptools  # noqa: F401
-    except ImportError as error:
+        from httptools import HttpRequestParser  # noqa: F401
+    except Exception as error:
+        # A broken installation may raise anything.
         raise ParserMissing(
-            f"httptools, the HTTP parser, cannot be imported ({error}); install it: python3 -m pip install httptools"
+            f"httptools, the HTTP parser, cannot be imported ({error});"
+            f" install it: {sys.executable} -m pip install 'httptools>=0.9,<0.10'"
         ) from None
 
 

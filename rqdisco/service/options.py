@@ -74,7 +74,7 @@ class DaemonOptions(usage.Options):
         ["client-rate", None, "500", "Requests per client and second above which they are delayed; 0 means no limit."],
         ["max-connections", None, None, "Maximum number of connections. [default: 10000, or fewer by ulimit -n]"],
         ["max-client-connections", None, "2000", "Maximum number of connections per client."],
-        ["idle-timeout", None, "75", "Seconds that a connection may rest between requests."],
+        ["idle-timeout", None, "75", "Seconds after which an idle connection is closed."],
         [
             "disk-reserve",
             None,

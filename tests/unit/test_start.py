@@ -21,4 +21,4 @@ def test_without_the_http_parser_the_daemon_refuses_to_start_in_one_line_that_sa
     assert end.stdout == ""
     (line,) = end.stderr.splitlines()
     assert line.startswith("rqdisco: httptools, the HTTP parser, cannot be imported")
-    assert line.endswith("install it: python3 -m pip install httptools")
+    assert line.endswith(f"install it: {sys.executable} -m pip install 'httptools>=0.9,<0.10'")
