@@ -22,14 +22,14 @@ class NodeCounter:
     """Counts the records in `settled`, in `steps`, and every change from the start. Until
     `is_complete` the numbers leave out records that are still to be counted.
 
-    `ids` are the IDs of `settled`, in the same order. `claimed` is called with the ID of each record
-    there that has an unreported claim.
+    If any of them has an unreported claim, `claimed` is called afterwards with each of the IDs that
+    `ids` then returns.
     """
 
     def __init__(
         self,
         settled: Sequence[bytes] = (),
-        ids: Sequence[str] = (),
+        ids: Callable[[], Sequence[str]] = tuple,
         claimed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.nodes = 0
@@ -41,15 +41,21 @@ class NodeCounter:
 
     def steps(self, at_once: int) -> Iterator[None]:
         """Count `at_once` records in each step."""
+        has_claims = False
         for start in range(0, len(self._settled), at_once):
-            for at, rest in enumerate(self._settled[start : start + at_once], start):
+            for rest in self._settled[start : start + at_once]:
                 self.nodes += nodes_in(rest)
                 self._owners[_owner_key(rest)] += 1
-                if is_claimed(rest):
-                    self._claimed(self._ids[at])
+                has_claims = has_claims or is_claimed(rest)
             yield
-        self._settled = self._ids = ()
+        self._settled = ()
         self.is_complete = True
+        # Hardly ever is there a claim, and a list of a million IDs takes 8 MB.
+        ids = self._ids() if has_claims else ()
+        for start in range(0, len(ids), at_once):
+            for each in ids[start : start + at_once]:
+                self._claimed(each)
+            yield
 
     def changed(self, before: bytes | None, after: bytes) -> None:
         """Count the change of a record from `before`, None for a new ID, to `after`."""

@@ -75,7 +75,7 @@ def count_records(clock: IReactorTime, storage: Storage, claims: ClaimMonitor) -
     the service that counts those already there. Call it before any record changes.
     """
     store = storage.store
-    store.node_counter = NodeCounter(list(store.values()), store.ids(), claims.found)
+    store.node_counter = NodeCounter(list(store.values()), store.ids, claims.found)
     return InitialCount(clock, store.node_counter)
 
 
