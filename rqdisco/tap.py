@@ -95,7 +95,9 @@ def log_observer() -> LineObserver:
         return LineObserver(Discard(), _schedule, as_json=False)
     fd = sys.stdout.fileno()
     observer = LineObserver(Descriptor(fd), _schedule, as_json=not os.isatty(fd))
-    reactor.addSystemEventTrigger("after", "shutdown", observer.flush)
+    reactor.addSystemEventTrigger("after", "shutdown", observer.end)
+    # Without a reactor, if the daemon does not start.
+    atexit.register(observer.end)
     return observer
 
 

@@ -79,7 +79,7 @@ class LineObserver:
         # The number of lines dropped, and when the last one was.
         self._dropped = 0
         self._dropped_at = 0.0
-        self._scheduled = False
+        self._scheduled = self._is_over = False
 
     def __call__(self, event: LogEvent) -> None:
         if len(self._backlog) > BACKLOG_BYTES:
@@ -87,13 +87,18 @@ class LineObserver:
             self._dropped_at = event["log_time"]
             return
         self._events.append(event)
-        if event["log_level"].name in _LOUD:
+        if self._is_over or event["log_level"].name in _LOUD:
             self.flush()
             return
         if self._backlog or len(self._events) >= _MOST_EVENTS:
             self._format()
         if not self._scheduled:
             self._flush_in(0)
+
+    def end(self) -> None:
+        """Write the collected lines, and from now on each at once: nothing is scheduled any more."""
+        self._is_over = True
+        self.flush()
 
     def flush(self) -> None:
         """Write the collected lines. Errors are ignored: the daemon serves on without a log."""

@@ -271,3 +271,13 @@ def test_connections_are_counted_for_the_client_that_the_proxy_names() -> None:
     assert other.send(text("10.1.2.4") + head).startswith(b"HTTP/1.1 200")
     assert [connection.closed for connection in (first, second, third, other)] == [True, False, False, False]
     assert not any(connection.closed for connection in waiting), "their clients are still unknown"
+
+
+def test_an_ipv4_client_of_a_proxy_that_speaks_ipv6_has_an_ipv4_address() -> None:
+    text = read_header(b"PROXY TCP6 ::ffff:203.0.113.5 ::ffff:10.0.0.1 1 2\r\n")
+    assert text is not None
+    assert (text.source, text.destination) == ("203.0.113.5", "10.0.0.1")
+    mapped = [b"\0" * 10 + b"\xff\xff" + bytes(each) for each in ([203, 0, 113, 5], [10, 0, 0, 1])]
+    binary = read_header(b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + b"".join(mapped) + b"\0\1\0\2")
+    assert binary is not None
+    assert (binary.source, binary.destination) == ("203.0.113.5", "10.0.0.1")

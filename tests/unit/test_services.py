@@ -247,6 +247,16 @@ class Log:
         return self.paper.written.decode().splitlines()
 
 
+def test_what_is_logged_behind_the_end_of_the_reactor_is_written_too() -> None:
+    paper, never = Paper(), Clock()
+    observer = LineObserver(paper, never.callLater, as_json=False)
+    logger = Logger("rqdisco.test", observer=LogPublisher(observer))
+    logger.info("stopping")
+    observer.end()
+    logger.info("stopped")
+    assert [line.split()[-1] for line in paper.written.decode().splitlines()] == ["stopping", "stopped"]
+
+
 def test_each_event_is_one_json_object_off_a_terminal() -> None:
     log = Log(as_json=True)
     log.logger.info("registration", addr="a:1\n", peer=None, result="listed")

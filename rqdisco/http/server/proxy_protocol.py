@@ -78,7 +78,7 @@ def _text_header(data: bytes) -> Header | None:
     ports = [int(text) for text in match.group(4, 5)]
     if max(ports) > 0xFFFF:
         raise BadHeader
-    return Header(size, str(hosts[0]), str(hosts[1]))
+    return Header(size, _shown(hosts[0]), _shown(hosts[1]))
 
 
 def _binary_header(data: bytes) -> Header | None:
@@ -96,7 +96,12 @@ def _binary_header(data: bytes) -> Header | None:
     if length < struct.calcsize(layout):
         raise BadHeader
     source, destination, _, _ = struct.unpack_from(layout, data, _FIXED_BYTES)
-    return Header(size, str(ipaddress.ip_address(source)), str(ipaddress.ip_address(destination)))
+    return Header(size, _shown(ipaddress.ip_address(source)), _shown(ipaddress.ip_address(destination)))
+
+
+def _shown(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return the address as text; one of IPv4 that is written as IPv6 is one of IPv4."""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 class ProxiedConnection(HTTPConnection):
