@@ -587,3 +587,11 @@ def test_a_client_that_sends_many_bad_requests_waits_for_each_answer_up_to_a_sec
 def test_this_machine_does_not_wait_for_refusals(server: Server) -> None:
     for _ in range(60):
         assert server.connect("127.0.0.1", "127.0.0.1").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_headers_are_spelled_as_most_software_does(server: Server) -> None:
+    received = server.connect().send(b"GET /v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
+    for name in (b"Date", b"Content-Type", b"Content-Length", b"Cache-Control", b"X-Consul-Index"):
+        assert b"\r\n%b: " % name in received
+    assert b"\r\nX-Consul-KnownLeader: true\r\n" in received
+    assert b"\r\nETag: " in server.connect().send(b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -25,6 +25,13 @@ _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r?\Z"
 _PARTIAL_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: [^\x00-\x1f]*\r?)?\Z")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://(?!:)([^/?#]+)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
+# Names that do not follow the rule.
+_SPELLINGS = {
+    b"etag": b"ETag",
+    b"www-authenticate": b"WWW-Authenticate",
+    b"x-consul-knownleader": b"X-Consul-KnownLeader",
+    b"x-consul-lastcontact": b"X-Consul-LastContact",
+}
 _NO_BODY = (204, 304)
 
 
@@ -192,4 +199,4 @@ def _lines(headers: Headers) -> bytes:
 @lru_cache(maxsize=256)
 def _canonical(name: bytes) -> bytes:
     """The name of a header as most software writes it."""
-    return b"-".join(part.capitalize() for part in name.split(b"-"))
+    return _SPELLINGS.get(name) or b"-".join(part.capitalize() for part in name.split(b"-"))
