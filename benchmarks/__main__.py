@@ -72,7 +72,7 @@ class Benchmark:
         for part in parts:
             try:
                 getattr(self, part)()
-            except BenchmarkFailed as failure:
+            except (BenchmarkFailed, OSError) as failure:
                 failures.append(f"NOT MEASURED: {part}: {failure}")
                 _progress(failures[-1])
         return failures

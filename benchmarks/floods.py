@@ -22,10 +22,10 @@ from tests.integration.test_floods import FLOODS
 CROWD = 200
 _PROJECT = Path(__file__).parents[1]
 _LISTEN = f"tcp:0:interface={HOST}:backlog=1000"
-# Good nodes have an address that no flood comes from.
-_GOOD = ("127.0.0.2", 0)
+# The good nodes connect from these in turn: one address has ports for 28,000 connections a minute.
+_GOOD = tuple((f"127.0.77.{number}", 0) for number in range(1, 65))
 _NODES = 4
-_IDS = 20_000
+_IDS = 80_000
 _SETTLE_SECONDS = 1.0
 _PATIENCE = 60.0
 
@@ -104,10 +104,10 @@ def _registrations(ids: list[str]) -> Iterator[tuple[str, str]]:
 def _measure(host: str, port: int, good: Iterator[tuple[str, str]], seconds: float) -> list[float]:
     """Return the seconds of each registration: a node connects, registers and is answered."""
     end = time.monotonic() + seconds
-    taken = []
+    taken: list[float] = []
     while (begun := time.monotonic()) < end:
         discovery_id, addr = next(good)
-        connection = HTTPConnection(host, port, timeout=_PATIENCE, source_address=_GOOD)
+        connection = HTTPConnection(host, port, timeout=_PATIENCE, source_address=_GOOD[len(taken) % len(_GOOD)])
         connection.request("POST", f"/{discovery_id}", json.dumps({"addr": addr}))
         response = connection.getresponse()
         response.read()

@@ -61,6 +61,6 @@ def floods_figures(run: Run, rounds: int, seconds: float) -> tuple[list[Row], li
     notes = [
         f"Floods: those of `tests/integration/test_floods.py`, from a separate process on the same machine, for"
         f" {seconds:.0f} s each; lists are of an ID of {CROWD} nodes. A good node connects, registers and is"
-        " answered, one node after another, all from one other address; each is new to its ID."
+        " answered, one node after another, from other addresses of the machine; each is new to its ID."
     ]
     return rows, notes
