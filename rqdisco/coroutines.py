@@ -141,7 +141,9 @@ class Running(Generic[T]):
         """Run the coroutine up to its next `await`; return what it awaits, None at its end."""
         try:
             if isinstance(arrived, Failure):
-                return arrived.throwExceptionIntoGenerator(self._coroutine)  # type: ignore[no-any-return]
+                # Twisted declares no result.
+                awaited: Deferred[Any] = arrived.throwExceptionIntoGenerator(self._coroutine)
+                return awaited
             return self._coroutine.send(arrived)
         except StopIteration as end:
             outcome: T | Failure = end.value

@@ -153,6 +153,7 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None])
 def _check_parser() -> None:
     """Raise ParserMissing if there is no llhttp: there is no second parser."""
     try:
+        # Nothing else is wanted of it here.
         from httptools import HttpRequestParser  # noqa: F401
     except Exception as error:
         # A broken installation may raise anything.

@@ -81,7 +81,7 @@ class ImportRefusal(msgspec.Struct, frozen=True):
 
 
 class ImportAnswer(msgspec.Struct, frozen=True):
-    """How many records were imported, how many existed already, and those that were refused."""
+    """The result of an import: the numbers of new and of existing records, and the refused ones."""
 
     imported: int
     unchanged: int

@@ -32,7 +32,9 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """What is wrong if the daemon is not ready, and `notes` of interest to operators."""
+    """Whether the daemon is ready. `wrong` lists the reasons if it is not, `notes` other conditions that
+    operators should know.
+    """
 
     ready: bool
     wrong: Sequence[str] | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""What the router asks of every API."""
+"""The base class of the HTTP APIs, which the router calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests cost, for the rate limits of clients. The unit is one lookup or registration.
+"""The cost of requests, for the rate limits of clients. The unit is one lookup or registration.
 
 A unit is 0.1 ms of CPU. A request that takes less than 1 ms costs one unit, even on a slow machine
 or with a large record, so that nodes are limited only by their number of requests. The costs known
@@ -17,20 +17,22 @@ _EVENT = 0.25
 
 
 def measured_cost(seconds: float) -> float:
-    """What a request costs that took `seconds` of CPU, more than LOOKUP_SECONDS."""
+    """Return the cost of a request that took `seconds` of CPU, more than LOOKUP_SECONDS."""
     return seconds / _UNIT_SECONDS
 
 
 def page_cost(size: int) -> float:
-    """What rendering a page of `size` bytes costs."""
+    """Return the cost of rendering a page of `size` bytes."""
     return size / _PAGE_BYTES
 
 
 def export_cost(size: int) -> float:
-    """What writing `size` bytes of an export costs."""
+    """Return the cost of writing `size` bytes of an export."""
     return size / _EXPORT_BYTES
 
 
 def event_cost(size: int) -> float:
-    """What sending an event of `size` bytes to one watcher costs; it is encoded once for all."""
+    """Return the cost of sending an event of `size` bytes to one watcher. Encoding is shared by all
+    watchers and not included.
+    """
     return _EVENT + size / _EVENT_BYTES
