@@ -1,0 +1,1 @@
+"""The backend of stateless daemons: etcd stores the records, and its transactions decide."""

@@ -1,0 +1,31 @@
+"""How a request to etcd fails, in terms of what is then known about it (E2)."""
+
+from __future__ import annotations
+
+
+class EtcdFailure(Exception):
+    """A request that was not answered as asked; the text is the reason, for operators."""
+
+
+class NotApplied(EtcdFailure):
+    """No copy of the request changed anything, or ever will."""
+
+
+class LeaseNotFound(NotApplied):
+    """The transaction refers to a lease that has expired, so no copy of it can be applied."""
+
+
+class OutcomeUnknown(EtcdFailure):
+    """A copy of the request may have been applied, or may still be applied later."""
+
+
+class NoSpace(NotApplied):
+    """etcd's database is full: its NOSPACE alarm is raised, and nothing can be written."""
+
+
+class AuthFailed(NotApplied):
+    """etcd refused the user, the password or the permission."""
+
+
+class WentBack(EtcdFailure):
+    """etcd is at an earlier state than it was before: a backup was restored (E8)."""

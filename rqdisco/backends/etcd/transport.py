@@ -1,0 +1,65 @@
+"""The interfaces through which `EtcdClient` reaches etcd; `connections` and `streams` implement
+them over sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+
+class NotSent(Exception):
+    """The request was certainly not received: the connection was refused, or never established."""
+
+
+class ConnectionBroken(Exception):
+    """The request may have been received, and no whole answer came: the connection ended, the
+    time is up, or the answer is too large.
+    """
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+
+
+class Transport(Protocol):
+    """Sends single requests over pooled connections."""
+
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[Reply]:
+        """Send a POST of JSON to `path` at an endpoint such as `https://e1:2379`, and fire with the
+        answer.
+
+        `token` is the Authorization header, if any. Fails with NotSent or ConnectionBroken, the
+        latter also after `seconds`. Cancelling it closes its connection.
+        """
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+class Stream(Protocol):
+    """An answer that goes on: one JSON document per line."""
+
+    done: Deferred[None]
+
+    def close(self) -> None:
+        """End it; `done` fires."""
+
+
+class StreamTransport(Protocol):
+    """Opens streams, each over a connection of its own."""
+
+    def open(
+        self, endpoint: str, path: str, body: bytes, token: str | None, received: Callable[[bytes], None]
+    ) -> Stream:
+        """Send a POST and call `received` with each line of the answer.
+
+        `done` fires when the other side ends the stream, and fails with NotSent or
+        ConnectionBroken; an answer with another status than 200 is one line, then the end.
+        """
