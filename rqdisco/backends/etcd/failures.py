@@ -25,7 +25,3 @@ class NoSpace(NotApplied):
 
 class AuthFailed(NotApplied):
     """etcd refused the user, the password or the permission."""
-
-
-class WentBack(EtcdFailure):
-    """etcd is at an earlier state than it was before: a backup was restored (E8)."""

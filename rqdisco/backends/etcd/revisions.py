@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from rqdisco.backends.etcd.failures import WentBack
 from rqdisco.backends.etcd.messages import Header
 
 
@@ -21,7 +20,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 class RevisionGuard:
     """Checks the header of every linearizable answer. `went_back` is the reason once anything went
-    back; it stays until the daemon restarts.
+    back, and stays until the daemon restarts: nothing is granted any more.
 
     `noticed` is called once, with the reason.
     """
@@ -32,7 +31,7 @@ class RevisionGuard:
         self._noticed = noticed
 
     def check(self, header: Header, at_send: Seen) -> None:
-        """Raise WentBack for an answer below what had been seen when its request was sent.
+        """Notice an answer below what had been seen when its request was sent.
 
         Answers to requests that overlap may come in any order, so the revision is compared to that
         at the time of sending. The Raft term is not compared: a restored copy has the same one.
@@ -41,9 +40,7 @@ class RevisionGuard:
             self._note(f"etcd is another cluster ({header.cluster_id:x}, before {at_send.cluster_id:x})")
         elif header.revision < at_send.revision:
             self._note(f"etcd went back from revision {at_send.revision} to {header.revision}")
-        if self.went_back is not None:
-            raise WentBack(self.went_back)
-        if header.revision > self.seen.revision or not self.seen.cluster_id:
+        elif header.revision > self.seen.revision or not self.seen.cluster_id:
             self.seen = Seen(header.cluster_id, header.revision)
 
     def _note(self, reason: str) -> None:
