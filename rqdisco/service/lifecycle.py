@@ -15,39 +15,32 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.errors import CannotListen
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.service.listeners import Listener
 from rqdisco.service.systemd import Notifier
-from rqdisco.storage.compactor import Compactor
-from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts that a daemon starts and stops.
 
-    `peers` keeps in contact with peers; it is None without them. `background` groups the services
-    that run for as long as the daemon. `stop_threads` waits for the worker threads; it is called
-    last.
+    `backend` stops once no request is in progress. `background` groups the services that run for as
+    long as the daemon. `stop_threads` waits for the worker threads; it is called last.
     """
 
     listeners: Sequence[Listener]
     deadlines: Deadlines
-    directory: SingleDirectory
-    journal: Journal
     health: Health
-    compactor: Compactor
+    backend: Service
     notifier: Notifier
-    peers: Service | None
     background: Service
     stop_threads: Callable[[], None]
 
 
 class Daemon(Service):
-    """Opens the listeners after everything else runs; on stop, finishes requests in flight and then
-    flushes the write-ahead log.
+    """Opens the listeners after everything else runs; on stop, finishes requests in flight before
+    it stops the backend.
 
     `refuse` ends the process if a listener cannot be opened. The daemon serves for `drain_timeout`
     more seconds after it is asked to stop.
@@ -84,10 +77,8 @@ class Daemon(Service):
         if self._listening is None:
             self.privilegedStartService()
         assert self._listening is not None
-        self._parts.compactor.startService()
         self._parts.background.startService()
-        if self._parts.peers is not None:
-            self._parts.peers.startService()
+        self._parts.backend.startService()
         # Signals are handled once the reactor runs; READY before that would allow a signal that
         # ends the process without a flush.
         self._listening.addCallback(lambda _: self._clock.callLater(0, self._notify_ready))
@@ -115,11 +106,7 @@ class Daemon(Service):
             await deferLater(self._clock, self._drain_timeout)
         await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in parts.listeners])
         parts.deadlines.stop()
-        await parts.directory.grants.revoke_stuck()
-        if parts.peers is not None:
-            await maybeDeferred(parts.peers.stopService)
-        await maybeDeferred(parts.compactor.stopService)
-        await parts.journal.close()
+        await maybeDeferred(parts.backend.stopService)
         await maybeDeferred(parts.background.stopService)
         parts.stop_threads()
 

@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Metadata, decode_stored_metadata
+from rqdisco.core.directory import Directory
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
+from rqdisco.service.wiring.backend import PeerParts
 from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.disk_reserve import Reserve
@@ -37,6 +41,22 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     segments: SegmentWriter
     journal: Journal
     now: Callable[[], Moment]
+
+
+class StoredDirectory(msgspec.Struct, frozen=True, kw_only=True):
+    """The directory of a daemon that stores its records, and what concerns their owners.
+
+    `local` decides about the IDs this daemon owns. `watermarks` tell which IDs have expired;
+    `may_expire` reports whether this daemon may expire IDs of its own now. `is_ownerless` reports
+    whether the owner of an ID, given by its incarnation, is gone for good.
+    """
+
+    directory: Directory
+    local: SingleDirectory
+    watermarks: ExpiryWatermarks
+    may_expire: Callable[[], bool]
+    is_ownerless: Callable[[str], bool]
+    peers: PeerParts | None = None
 
 
 def open_storage(
