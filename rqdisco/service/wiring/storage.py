@@ -5,6 +5,7 @@ log.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -66,11 +67,12 @@ def open_storage(
 
     `run_in_thread` runs the log's blocking calls. Raises CannotStart's kinds.
     """
-    incarnation, recovered = open_state(fs, config.data_dir, system.random)
+    data_dir = directory_of(config)
+    incarnation, recovered = open_state(fs, data_dir, system.random)
     boot = recovered.boot_number(system.boot_id)
     store = Store(recovered.records, recovered.last_version)
-    reserve = Reserve(fs, config.data_dir, config.disk_reserve, system.reactor.seconds)
-    segments = SegmentWriter(fs, config.data_dir, recovered.position, boot, system.boot_id, reserve)
+    reserve = Reserve(fs, data_dir, config.disk_reserve, system.reactor.seconds)
+    segments = SegmentWriter(fs, data_dir, recovered.position, boot, system.boot_id, reserve)
     return Storage(
         incarnation=incarnation,
         recovered=recovered,
@@ -82,12 +84,19 @@ def open_storage(
     )
 
 
+def directory_of(config: Config) -> Path:
+    """Return the state directory, which is optional only where another engine stores the records."""
+    assert config.data_dir is not None
+    return config.data_dir
+
+
 def build_compactor(config: Config, system: System, storage: Storage) -> Compactor:
     """Build the service that writes snapshots in a child process."""
+    data_dir = directory_of(config)
     return Compactor(
         system.reactor,
         storage.journal,
-        lambda through: run_compaction(system.reactor, config.data_dir, through),
+        lambda through: run_compaction(system.reactor, data_dir, through),
         config.snapshot_every,
         changed=storage.recovered.changed,
     )
