@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +21,10 @@ from rqdisco.telemetry.metrics import MetricSource
 if TYPE_CHECKING:
     # Not loaded without peers.
     from rqdisco.backends.gossip.report import PeerReport
+
+
+async def _no_check() -> None:
+    """A backend that was built can be used."""
 
 
 class PeerParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +48,9 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     `directory` answers the APIs. `count_ids` and `count_nodes` return numbers for people, None
     while they are unknown. `service` starts before the daemon is ready; when it stops, no request
-    is in progress, and it makes durable what was acknowledged. `background` are services that stop
-    after it. `disk` is shown on the status page. `peers` is None for a daemon without peers.
+    is in progress, and it makes durable what was acknowledged. `check` waits until the backend can
+    be used, and raises CannotStart if it cannot. `background` are services that stop after
+    `service`. `disk` is shown on the status page. `peers` is None for a daemon without peers.
     """
 
     directory: Directory
@@ -56,6 +61,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Sequence[MetricSource]
     service: Service
     background: Sequence[Service]
+    check: Callable[[], Awaitable[None]] = _no_check
     disk: tuple[Journal, Compactor] | None = None
     peers: PeerParts | None = None
 

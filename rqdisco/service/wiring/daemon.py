@@ -153,6 +153,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             deadlines=deadlines,
             health=health,
             backend=backend.service,
+            check=backend.check,
             notifier=Notifier(reactor, system.environment, system.pid),
             background=_group_services(background),
             stop_threads=threads.stop,
