@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReac
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.connections import EtcdConnection
+from rqdisco.backends.etcd.connection import EtcdConnection
 from rqdisco.backends.etcd.network import CONNECT_SECONDS, describe
 from rqdisco.backends.etcd.pending_post import PendingPost
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent
