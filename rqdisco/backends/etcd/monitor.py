@@ -5,7 +5,7 @@ Nothing is decided by what it finds, but that it keeps `StoreState` up to date b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -77,6 +77,18 @@ class MemberState(msgspec.Struct, frozen=True):
             return f"the etcd member at {self.endpoint}: {why}"
         return None if self.status.leader else f"the etcd member at {self.endpoint} knows no leader"
 
+    def view(self) -> Mapping[str, object]:
+        """Return the member as the status page shows it."""
+        if self.status is None:
+            return {"endpoint": self.endpoint, "problem": self.problem}
+        return {
+            "endpoint": self.endpoint,
+            "version": self.status.version,
+            "leads": self.status.leader == self.status.header.member_id,
+            "size": self.status.db_size,
+            "used": self.status.db_size_in_use,
+        }
+
 
 class EtcdMonitor(Service):
     """Asks etcd about once a second, from `begin` on. `jitter` returns numbers around 1.
@@ -146,6 +158,11 @@ class EtcdMonitor(Service):
 
     def news(self) -> Sequence[str]:
         return [note for member in self.members if self._next_members and (note := member.note()) is not None]
+
+    @property
+    def views(self) -> Sequence[Mapping[str, object]]:
+        """The members, as the status page shows them."""
+        return [each.view() for each in self.members]
 
     @property
     def is_full(self) -> bool:
