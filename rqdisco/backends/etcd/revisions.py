@@ -37,13 +37,14 @@ class RevisionGuard:
         at the time of sending. The Raft term is not compared: a restored copy has the same one.
         """
         if at_send.cluster_id and header.cluster_id != at_send.cluster_id:
-            self._note(f"etcd is another cluster ({header.cluster_id:x}, before {at_send.cluster_id:x})")
+            self.notice(f"etcd is another cluster ({header.cluster_id:x}, before {at_send.cluster_id:x})")
         elif header.revision < at_send.revision:
-            self._note(f"etcd went back from revision {at_send.revision} to {header.revision}")
+            self.notice(f"etcd went back from revision {at_send.revision} to {header.revision}")
         elif header.revision > self.seen.revision or not self.seen.cluster_id:
             self.seen = Seen(header.cluster_id, header.revision)
 
-    def _note(self, reason: str) -> None:
+    def notice(self, reason: str) -> None:
+        """Stop grants for a reason."""
         if self.went_back is None:
             self.went_back = reason
             self._noticed(reason)
