@@ -74,8 +74,7 @@ class EtcdBackend:
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
         store = RecordStore(self.keys, self.batches, self.state, clock)
-        # A claim has a window even where grants have none (R5c).
-        windows = SharedLeases(client, clock, max(config.limits.retry_window_ms, OWNER_RETRY_WINDOW_MS) // 1000 + 1)
+        retry_seconds = config.limits.retry_window_ms // 1000
         unused = None
         if config.unused_seconds is not None:
             reuse = min(config.unused_seconds / _UNUSED_STEPS, _UNUSED_REUSE_SECONDS)
@@ -85,7 +84,6 @@ class EtcdBackend:
             self.state,
             clock,
             SharedLeases(client, clock, ANSWER_LEASE_SECONDS),
-            windows,
             lambda: context.environment.random(8).hex(),
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
@@ -93,7 +91,9 @@ class EtcdBackend:
             store=store,
             state=self.state,
             grants=self.grants,
-            windows=windows,
+            retry_windows=SharedLeases(client, clock, retry_seconds) if retry_seconds else None,
+            # At least as long as the window, although a lease may be a second old already (R5c).
+            claim_windows=SharedLeases(client, clock, OWNER_RETRY_WINDOW_MS // 1000 + 1),
             unused=unused,
             watches=self.watches,
             environment=context.environment,

@@ -54,15 +54,18 @@ class Observer(Protocol):
 class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts that a directory is built from.
 
-    `machine` names the machine of the daemon in records. `unused` are the leases of IDs that never
-    had a node, None if these do not expire. `count` returns about how many IDs there are, None if
-    that is not known. `jitter` returns a factor around 1.
+    `machine` names the machine of the daemon in records. `retry_windows` are the leases of the
+    windows of registrations, None if grants are not repeated; `claim_windows` those of claims.
+    `unused` are the leases of IDs that never had a node, None if these do not expire. `count`
+    returns about how many IDs there are, None if that is not known. `jitter` returns a factor
+    around 1.
     """
 
     store: RecordStore
     state: StoreState
     grants: Grants
-    windows: SharedLeases
+    retry_windows: SharedLeases | None
+    claim_windows: SharedLeases
     unused: SharedLeases | None
     watches: Watches
     environment: Environment
@@ -277,9 +280,7 @@ class EtcdDirectory:
             self._state.check_changes()
             known, request = snapshot.record, self._request()
             version = request.wall_ms if known is None else request.version(known)
-            after = decisions.import_record(
-                known, transferred, self._state.meta, self._limits, version, as_own=as_own
-            )
+            after = decisions.import_record(known, transferred, self._state.meta, self._limits, version, as_own=as_own)
             if after is known:
                 return False
             if known is None:
@@ -358,7 +359,6 @@ class EtcdDirectory:
         assert isinstance(after, Stored)
         if is_new:
             after = granted(after, request.nonce, request.wall_ms)
-        has_window = self._limits.retry_window_ms > 0
         compare: tuple[Compare, ...] = ()
         if not is_new and not record.unheard:
             # E4: the window must be open when the transaction is applied.
@@ -373,7 +373,7 @@ class EtcdDirectory:
             nonce=request.nonce,
             addr=node.addr,
             grants_anew=is_new,
-            window=has_window and (is_new or record.unheard),
+            window=self._parts.retry_windows if is_new or record.unheard else None,
             compare=compare,
         )
 
@@ -390,7 +390,7 @@ class EtcdDirectory:
             nonce=request.nonce,
             addr=put.node.addr,
             grants_anew=not outcome.again,
-            window=True,
+            window=self._parts.claim_windows,
             compare=(Compare(key=self._store.keys.window(record.id), mod_revision=revision),),
         )
 
@@ -413,7 +413,7 @@ class EtcdDirectory:
             after = granted(after, request.nonce, request.wall_ms)
             if after.unreported is not None:
                 # When, and where, the winner was answered is not known here (R5c).
-                lease = await self._parts.windows.get()
+                lease = await self._parts.claim_windows.get()
                 more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
         writes = {node.addr: request.nonce for node in after.nodes}
         return Change(
@@ -427,7 +427,9 @@ class EtcdDirectory:
 
 def _write_of(record: Stored, addr: str) -> str:
     """Return the nonce of the registration that a removal of `addr` removes."""
-    return next((record.writes.get(each, "") for each in (addr, addr.removeprefix("http://")) if each in record.writes), "")
+    return next(
+        (record.writes.get(each, "") for each in (addr, addr.removeprefix("http://")) if each in record.writes), ""
+    )
 
 
 def _is_at(record: Record | None, index: int) -> bool:

@@ -38,7 +38,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """A request that would be granted.
 
     `before` is the record without the grant. `grants_anew` is False for the repeated answer to a
-    grant that stands, which cannot be revoked. `window` is set if the grant opens a retry window.
+    grant that stands, which cannot be revoked. `window` are the leases of the retry window that the
+    grant opens, if any.
     """
 
     snapshot: Snapshot
@@ -47,12 +48,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str
     addr: str
     grants_anew: bool
-    window: bool
+    window: SharedLeases | None
     compare: tuple[Compare, ...] = ()
 
 
 class Grants:
-    """Commits grants and answers them. `window` are the leases of retry windows."""
+    """Commits grants and answers them; `answers` are the leases of `v1/answers/ID`."""
 
     _log = Logger()
 
@@ -62,14 +63,12 @@ class Grants:
         state: StoreState,
         clock: IReactorTime,
         answers: SharedLeases,
-        windows: SharedLeases,
         new_nonce: Callable[[], str],
     ) -> None:
         self._store = store
         self._state = state
         self._clock = clock
         self._answers = answers
-        self._windows = windows
         self._new_nonce = new_nonce
         # The answers that this daemon sent lately, by nonce.
         self._sent: dict[str, float] = {}
@@ -112,21 +111,10 @@ class Grants:
                 self._idle.callback(None)
 
     async def _commit(self, attempt: Attempt, answer: HoldableResult[Outcome]) -> None:
-        window = None
         try:
             lease = await self._answers.get()
-            if attempt.window:
-                window = await self._windows.get()
+            outcome = await self._write(attempt, lease)
         except StoreUnavailable as error:
-            if not answer.called:
-                answer.errback(error)
-            return
-        try:
-            outcome = await self._store.commit(self._change(attempt, lease, window), is_patient=True)
-        except StoreUnavailable as error:
-            # The reason may be that etcd does not know them any more.
-            self._answers.discard(lease)
-            self._windows.discard(window)
             if not answer.called:
                 answer.errback(error)
             return
@@ -145,6 +133,17 @@ class Grants:
         if not answer.called:
             answer.errback(Undecided(why))
         await self._take_back(attempt, outcome, why)
+
+    async def _write(self, attempt: Attempt, lease: Lease) -> Outcome:
+        window = None if attempt.window is None else await attempt.window.get()
+        try:
+            return await self._store.commit(self._change(attempt, lease, window), is_patient=True)
+        except StoreUnavailable:
+            # The reason may be that etcd does not know them any more.
+            self._answers.discard(lease)
+            if attempt.window is not None:
+                attempt.window.discard(window)
+            raise
 
     def _objection(self, answer: HoldableResult[Outcome], lease: Lease) -> str | None:
         """Return why a grant must not be answered, None if it may."""
@@ -216,9 +215,7 @@ class Grants:
             more = ()
         else:
             return None
-        return Change(
-            snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more
-        )
+        return Change(snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more)
 
     def _pause(self) -> Deferred[None]:
         paused: Deferred[None] = Deferred()

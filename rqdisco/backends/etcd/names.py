@@ -90,7 +90,7 @@ class CachedAnswers(Generic[T]):
             self._failed_at = now
         for waiting in self._asked.pop(key):
             if not waiting.called:
-                waiting.callback(outcome)  # type: ignore[arg-type]  # a Failure is an error to it
+                waiting.callback(outcome)
 
     def _keep(self, key: str, kept: _Kept[T]) -> None:
         self._failed_at = None

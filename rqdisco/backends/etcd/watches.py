@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.client import EtcdClient, Watch
+from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.keys import Keys
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse
+from rqdisco.backends.etcd.watching import Watch
 
 Changed = Callable[[], None]
 # IDs that are watched within this time share a stream.
