@@ -285,6 +285,7 @@ def test_closing_ends_all_connections_and_fails_all_requests(posts: Posts) -> No
     assert_failed(waiting, NotSent, "the client was closed")
     assert not any(link.is_open for link in posts.network.links)
     assert posts.clock.getDelayedCalls() == []
+    assert_failed(posts(), NotSent, "the client was closed")
 
 
 def test_no_request_of_the_past_keeps_memory_or_a_timer(posts: Posts) -> None:
