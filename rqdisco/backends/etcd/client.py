@@ -40,7 +40,7 @@ from rqdisco.backends.etcd.messages import (
     WatchResponse,
     encode,
 )
-from rqdisco.backends.etcd.outcomes import Fate, GatewayRefusal, read_refusal
+from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply, PostTransport, StreamTransport
 from rqdisco.backends.etcd.watching import Watch
@@ -55,7 +55,7 @@ _OUTCOMES: dict[type[EtcdFailure], str] = {
     NoSpace: "no_space",
     AuthFailed: "auth_failed",
 }
-_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, "etcd's answer does not fit the request")
+_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):

@@ -99,8 +99,9 @@ class EtcdConnection(TwistedProtocol):
     def abort(self, why: Exception) -> None:
         """Close at once; the request in flight fails for this reason."""
         if not self._is_ended:
-            self.transport.abortConnection()
+            # A transport may report the end at once, for a reason of its own.
             self._end(why)
+            self.transport.abortConnection()
 
     # What llhttp calls.
 

@@ -74,6 +74,7 @@ _TOKEN_TEXTS = ("invalid auth token", "user name is empty", "auth store is old")
 _ETCD_PREFIXES = ("etcdserver:", "mvcc:", "auth:")
 
 GATEWAY_OFF = "there is no JSON gateway; etcd runs with --enable-grpc-gateway=false, or this is not etcd"
+MISFIT = "etcd's answer does not fit the request"
 
 
 def read_refusal(reply: PostReply) -> GatewayRefusal:

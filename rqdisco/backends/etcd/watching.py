@@ -12,7 +12,7 @@ from rqdisco.backends.etcd.auth import Tokens
 from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
-from rqdisco.backends.etcd.outcomes import Fate, read_refusal, refusal_of_text
+from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
 from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
 
 PATH = "/v3/watch"
@@ -99,8 +99,11 @@ class Watch:
             return
         try:
             message = _decode(line)
+        except msgspec.ValidationError:
+            self._fail(NotApplied(MISFIT))
+            return
         except msgspec.DecodeError:
-            self._fail(NotApplied(read_refusal(PostReply(404, line)).reason))
+            self._fail(NotApplied(GATEWAY_OFF))
             return
         if message.result is None:
             self._fail(self._read_error(line, message.error))
