@@ -188,13 +188,16 @@ class WatchResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes."""
+    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes. `errors` are
+    texts, with one for each alarm of the cluster.
+    """
 
     header: EtcdHeader = NO_HEADER
     version: str = ""
     leader: int = 0
     db_size: int = 0
     db_size_in_use: int = 0
+    errors: tuple[str, ...] = ()
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
