@@ -13,8 +13,8 @@ from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.directory import EtcdDirectory, EtcdParts, Observer
-from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, Grants
-from rqdisco.backends.etcd.keys import Keys
+from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
+from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.names import CachedNames
 from rqdisco.backends.etcd.record_store import RecordStore
@@ -68,7 +68,7 @@ class EtcdBackend:
         client, clock = context.client, context.clock
         self._client = client
         self._random = context.environment.random
-        self.keys = Keys(config.prefix)
+        self.keys = EtcdKeys(config.prefix)
         self.state = StoreState(self.keys, context.guard)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
@@ -79,7 +79,7 @@ class EtcdBackend:
         if config.unused_seconds is not None:
             reuse = min(config.unused_seconds / _UNUSED_STEPS, _UNUSED_REUSE_SECONDS)
             unused = SharedLeases(client, clock, int(config.unused_seconds), reuse)
-        self.grants = Grants(
+        self.grants = GrantWriter(
             store,
             self.state,
             clock,

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown
-from rqdisco.backends.etcd.messages import Operation, Range, RangeResponse, Txn, TxnResponse, range_op
+from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ class Batches:
         if len(batch) == 1:
             await self._settle_one(batch[0])
             return
-        nested = Txn(success=tuple(Operation(request_txn=write.txn) for write in batch))
+        nested = Txn(success=tuple(TxnOperation(request_txn=write.txn) for write in batch))
         try:
             response = await self._settle(nested)
         except LeaseNotFound:

@@ -26,7 +26,7 @@ from rqdisco.backends.etcd.failures import (
 )
 from rqdisco.backends.etcd.messages import (
     Alarms,
-    Header,
+    EtcdHeader,
     LeaseGrant,
     LeaseGrantResponse,
     LeaseQuery,
@@ -40,9 +40,9 @@ from rqdisco.backends.etcd.messages import (
     WatchResponse,
     encode,
 )
-from rqdisco.backends.etcd.outcomes import Fate, GatewayRefusal, read_refusal
+from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
 from rqdisco.backends.etcd.revisions import RevisionGuard
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply, StreamTransport, Transport
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply, PostTransport, StreamTransport
 from rqdisco.backends.etcd.watching import Watch
 
 SECONDS = 5.0
@@ -55,7 +55,7 @@ _OUTCOMES: dict[type[EtcdFailure], str] = {
     NoSpace: "no_space",
     AuthFailed: "auth_failed",
 }
-_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, "etcd's answer does not fit the request")
+_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -72,11 +72,11 @@ class ClientConfig(msgspec.Struct, frozen=True):
 
 class _Answer(Protocol):
     @property
-    def header(self) -> Header: ...
+    def header(self) -> EtcdHeader: ...
 
 
 class _Revoked(msgspec.Struct, frozen=True):
-    header: Header
+    header: EtcdHeader
 
 
 A = TypeVar("A", bound=_Answer)
@@ -117,7 +117,7 @@ class EtcdClient:
     def __init__(
         self,
         config: ClientConfig,
-        transport: Transport,
+        transport: PostTransport,
         streams: StreamTransport,
         clock: IReactorTime,
         guard: RevisionGuard,
@@ -183,7 +183,7 @@ class EtcdClient:
         """Watch keys and ranges over one connection, which ends for good when it fails."""
         return Watch(self._streams, self._endpoints, self._tokens, creates, received)
 
-    def _post_without_token(self, path: str, body: bytes) -> Deferred[Reply]:
+    def _post_without_token(self, path: str, body: bytes) -> Deferred[PostReply]:
         return self._transport.post(self._endpoints.current, path, body, None, self._attempt_seconds)
 
     async def _count(self, kind: _Kind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None) -> A:
@@ -258,7 +258,7 @@ class EtcdClient:
             raise NotSent(str(error)) from None
 
 
-def _read(kind: _Kind[A], reply: Reply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
+def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
     """Return the answer, or what else the reply says."""
     if reply.status != 200:
         return read_refusal(reply)

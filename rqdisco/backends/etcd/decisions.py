@@ -19,7 +19,7 @@ from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
 from rqdisco.core.records import ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class WriteStamp(msgspec.Struct, frozen=True, gc=False):
     """The write that a request would make: its nonce, and the wall clock in milliseconds."""
 
     nonce: str
@@ -44,7 +44,7 @@ def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, l
 
 
 def claim(
-    snapshot: Snapshot, record: Stored, put: Put, host: str | None, limits: Limits, request: Request
+    snapshot: Snapshot, record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp
 ) -> ClaimOutcome:
     """Claim the leader key. Raises as `transitions.claim`."""
     age_ms = 0 if snapshot.is_window_open else transitions.OWNER_RETRY_WINDOW_MS
@@ -59,7 +59,7 @@ def claim(
     )
 
 
-def report(record: Stored, put: Put, host: str | None, limits: Limits, request: Request) -> Stored | None:
+def report(record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp) -> Stored | None:
     """Report a leader. Return the record itself where the report changes nothing but its version
     (E9), None where the client may not lead. Raises as `transitions.report`.
     """

@@ -17,11 +17,11 @@ from twisted.logger import Logger
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.conflicts import BackOff
-from rqdisco.backends.etcd.decisions import Request
-from rqdisco.backends.etcd.grants import Attempt, Grants
+from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.grants import GrantAttempt, GrantWriter
 from rqdisco.backends.etcd.leases import SharedLeases
-from rqdisco.backends.etcd.messages import Compare, Operation, Range, prefix_end, put_op
-from rqdisco.backends.etcd.record_store import Applied, Change, Conflict, RecordStore, Snapshot
+from rqdisco.backends.etcd.messages import Compare, Range, TxnOperation, prefix_end, put_op
+from rqdisco.backends.etcd.record_store import Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored, granted, plain, written
 from rqdisco.backends.etcd.watches import Watches
@@ -63,7 +63,7 @@ class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
 
     store: RecordStore
     state: StoreState
-    grants: Grants
+    grants: GrantWriter
     retry_windows: SharedLeases | None
     claim_windows: SharedLeases
     unused: SharedLeases | None
@@ -112,7 +112,7 @@ class EtcdDirectory:
         discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
         record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
         lease = 0 if self._parts.unused is None else (await self._parts.unused.get()).id
-        outcome = await self._store.commit(Change(
+        outcome = await self._store.commit(RecordChange(
             snapshot=Snapshot(id=discovery_id, record=None, revision=0),
             after=written(record, request.nonce, version=request.version(record)),
             nonce=request.nonce,
@@ -330,17 +330,17 @@ class EtcdDirectory:
         if not self.is_owner_of(record):
             raise Ownerless(record.id)
 
-    def _request(self) -> Request:
+    def _request(self) -> WriteStamp:
         environment = self._parts.environment
-        return Request(environment.random(8).hex(), environment.wall_us() // 1000)
+        return WriteStamp(environment.random(8).hex(), environment.wall_us() // 1000)
 
     def _back_off(self) -> BackOff:
         return BackOff(self._parts.clock, self._parts.jitter)
 
-    async def _list(self, snapshot: Snapshot, after: Record, node: Node, request: Request) -> Applied | Conflict:
+    async def _list(self, snapshot: Snapshot, after: Record, node: Node, request: WriteStamp) -> Applied | Conflict:
         """Write a record in which a node registered or reported itself."""
         assert isinstance(after, Stored)
-        return await self._store.commit(Change(
+        return await self._store.commit(RecordChange(
             snapshot=snapshot,
             after=written(after, request.nonce, addr=node.addr, version=request.version(after)),
             nonce=request.nonce,
@@ -352,7 +352,7 @@ class EtcdDirectory:
         assert isinstance(after, Stored)
         request = self._request()
         closes = after.grant is None and record.grant is not None
-        return await self._store.commit(Change(
+        return await self._store.commit(RecordChange(
             snapshot=snapshot,
             after=written(after, request.nonce, version=request.version(record)),
             nonce=request.nonce,
@@ -361,8 +361,8 @@ class EtcdDirectory:
         ))  # fmt: skip
 
     def _registration(
-        self, snapshot: Snapshot, record: Stored, outcome: RegistrationOutcome, node: Node, request: Request
-    ) -> Attempt:
+        self, snapshot: Snapshot, record: Stored, outcome: RegistrationOutcome, node: Node, request: WriteStamp
+    ) -> GrantAttempt:
         after, is_new = outcome.record, outcome.bootstrap == "granted"
         assert isinstance(after, Stored)
         if is_new:
@@ -372,7 +372,7 @@ class EtcdDirectory:
             # E4: the window must be open when the transaction is applied.
             assert snapshot.window is not None
             compare = (Compare(key=snapshot.window.key, mod_revision=snapshot.window.mod_revision),)
-        return Attempt(
+        return GrantAttempt(
             snapshot=snapshot,
             before=record,
             after=written(
@@ -385,13 +385,15 @@ class EtcdDirectory:
             compare=compare,
         )
 
-    def _claim(self, snapshot: Snapshot, record: Stored, outcome: ClaimOutcome, put: Put, request: Request) -> Attempt:
+    def _claim(
+        self, snapshot: Snapshot, record: Stored, outcome: ClaimOutcome, put: Put, request: WriteStamp
+    ) -> GrantAttempt:
         after, window = outcome.record, snapshot.window
         assert isinstance(after, Stored)
         # R5c: the window must be as open, or as closed, as it was when this was decided.
         revision = 0 if window is None else window.mod_revision
         after = granted(after, request.nonce, request.wall_ms)
-        return Attempt(
+        return GrantAttempt(
             snapshot=snapshot,
             before=record,
             after=written(after, request.nonce, addr=put.node.addr, version=request.version(after)),
@@ -415,8 +417,8 @@ class EtcdDirectory:
                 discovery_id=record.id,
             )
 
-    async def _import(self, snapshot: Snapshot, after: Stored, request: Request) -> Change:
-        after, more = decisions.with_claimed_grant(after), list[Operation]()
+    async def _import(self, snapshot: Snapshot, after: Stored, request: WriteStamp) -> RecordChange:
+        after, more = decisions.with_claimed_grant(after), list[TxnOperation]()
         if after.grant is not None:
             after = granted(after, request.nonce, request.wall_ms)
             if after.unreported is not None:
@@ -424,7 +426,7 @@ class EtcdDirectory:
                 lease = await self._parts.claim_windows.get()
                 more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
         writes = {node.addr: request.nonce for node in after.nodes}
-        return Change(
+        return RecordChange(
             snapshot=snapshot,
             after=written(replace(after, writes=writes), request.nonce, version=after.version),
             nonce=request.nonce,

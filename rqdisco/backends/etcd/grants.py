@@ -1,4 +1,4 @@
-"""Grants: written with a nonce, answered only by the request that wrote them, and revoked if that
+"""GrantWriter: written with a nonce, answered only by the request that wrote them, and revoked if that
 is gone (E1 to E4).
 
 An answer "alone" or `true` leaves only while the key `v1/answers/ID` exists, which the same
@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
-from rqdisco.backends.etcd.messages import Compare, Operation, put_op
-from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Change, Conflict, RecordStore, Snapshot
+from rqdisco.backends.etcd.messages import Compare, TxnOperation, put_op
+from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored, written
 from rqdisco.core import records
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 0.5
 Outcome = Applied | Conflict
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class GrantAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A request that would be granted.
 
     `before` is the record without the grant. `grants_anew` is False for the repeated answer to a
@@ -52,7 +52,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     compare: tuple[Compare, ...] = ()
 
 
-class Grants:
+class GrantWriter:
     """Commits grants and answers them; `answers` are the leases of `v1/answers/ID`."""
 
     _log = Logger()
@@ -80,7 +80,7 @@ class Grants:
         """Report whether the answer to a grant may not have left yet, at any daemon."""
         return snapshot.answer is not None and snapshot.answer.value.decode() not in self._sent
 
-    async def commit(self, attempt: Attempt) -> Outcome:
+    async def commit(self, attempt: GrantAttempt) -> Outcome:
         """Return once the grant is written; the caller answers before its next await. If the caller
         is cancelled, the grant is revoked.
 
@@ -102,7 +102,7 @@ class Grants:
             self._idle.addTimeout(PATIENCE_SECONDS, self._clock, lambda *_: None)
             await self._idle
 
-    async def _run(self, attempt: Attempt, answer: HoldableResult[Outcome]) -> None:
+    async def _run(self, attempt: GrantAttempt, answer: HoldableResult[Outcome]) -> None:
         try:
             await self._commit(attempt, answer)
         finally:
@@ -110,7 +110,7 @@ class Grants:
             if self._idle is not None and not self._idle.called and not self._under_way:
                 self._idle.callback(None)
 
-    async def _commit(self, attempt: Attempt, answer: HoldableResult[Outcome]) -> None:
+    async def _commit(self, attempt: GrantAttempt, answer: HoldableResult[Outcome]) -> None:
         try:
             lease = await self._answers.get()
             outcome = await self._write(attempt, lease)
@@ -134,7 +134,7 @@ class Grants:
             answer.errback(Undecided(why))
         await self._take_back(attempt, outcome, why)
 
-    async def _write(self, attempt: Attempt, lease: Lease) -> Outcome:
+    async def _write(self, attempt: GrantAttempt, lease: Lease) -> Outcome:
         window = None if attempt.window is None else await attempt.window.get()
         try:
             return await self._store.commit(self._change(attempt, lease, window), is_patient=True)
@@ -154,13 +154,13 @@ class Grants:
         # E8: the transaction may have been applied to a restored store.
         return self._state.stops_grants
 
-    def _change(self, attempt: Attempt, answer: Lease, window: Lease | None) -> Change:
+    def _change(self, attempt: GrantAttempt, answer: Lease, window: Lease | None) -> RecordChange:
         keys, discovery_id, nonce = self._store.keys, attempt.snapshot.id, attempt.nonce
-        more: list[Operation] = [put_op(keys.answer(discovery_id), nonce.encode(), answer.id)]
+        more: list[TxnOperation] = [put_op(keys.answer(discovery_id), nonce.encode(), answer.id)]
         if window is not None:
             more.append(put_op(keys.window(discovery_id), attempt.after.granting.encode(), window.id))
         granting, addr = attempt.after.granting, attempt.addr
-        return Change(
+        return RecordChange(
             snapshot=attempt.snapshot,
             after=attempt.after,
             nonce=nonce,
@@ -177,7 +177,7 @@ class Grants:
             del self._sent[old]
         self._sent[nonce] = now
 
-    async def _take_back(self, attempt: Attempt, applied: Applied, why: str) -> None:
+    async def _take_back(self, attempt: GrantAttempt, applied: Applied, why: str) -> None:
         """Revoke a grant that nobody heard of; if others have used its record since, mark it, so
         that it is repeated to its node at any time (E3).
         """
@@ -196,7 +196,7 @@ class Grants:
                 return
             current = outcome.current
 
-    def _undoing(self, attempt: Attempt, current: Snapshot) -> Change | None:
+    def _undoing(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:
         """Return the change that takes a grant back, None if there is none to take back."""
         record, nonce = current.record, self._new_nonce()
         if record is None or record.writes.get(attempt.addr) != attempt.nonce:
@@ -205,7 +205,7 @@ class Grants:
             restored = records.with_grant_revoked(attempt.before)
             assert isinstance(restored, Stored)
             after = written(replace(restored, epoch=record.epoch), nonce, version=record.version + 1)
-            more: tuple[Operation, ...] = self._store.without_window(current.id)
+            more: tuple[TxnOperation, ...] = self._store.without_window(current.id)
         elif (
             record.granting == attempt.after.granting
             and (attempt.grants_anew or attempt.before.unheard)
@@ -215,7 +215,9 @@ class Grants:
             more = ()
         else:
             return None
-        return Change(snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more)
+        return RecordChange(
+            snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more
+        )
 
     def _pause(self) -> Deferred[None]:
         paused: Deferred[None] = Deferred()

@@ -20,7 +20,7 @@ from rqdisco.core.dns_labels import to_dns_labels
 _ONE_LABEL = 37
 
 
-class Keys:
+class EtcdKeys:
     """The keys under `prefix`, which ends with a slash."""
 
     def __init__(self, prefix: str) -> None:

@@ -13,14 +13,14 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.failures import EtcdFailure
-from rqdisco.backends.etcd.keys import Keys
+from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
     KeyValue,
-    Operation,
     Range,
     RangeResponse,
     Txn,
+    TxnOperation,
     delete_op,
     put_op,
     range_op,
@@ -55,7 +55,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return record is not None and window is not None and window.value.decode() == record.granting
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A write of one record, decided on a snapshot.
 
     `nonce` names it; `is_won` reports whether a record that carries the nonce shows that it was
@@ -68,7 +68,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     nonce: str
     is_won: Callable[[Stored], bool]
     compare: tuple[Compare, ...] = ()
-    more: tuple[Operation, ...] = ()
+    more: tuple[TxnOperation, ...] = ()
     lease: int = 0
 
 
@@ -88,7 +88,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RecordStore:
     """The records in etcd. All methods raise StoreUnavailable."""
 
-    def __init__(self, keys: Keys, batches: Batches, state: StoreState, clock: IReactorTime) -> None:
+    def __init__(self, keys: EtcdKeys, batches: Batches, state: StoreState, clock: IReactorTime) -> None:
         self.keys = keys
         self._batches = batches
         self._state = state
@@ -116,13 +116,13 @@ class RecordStore:
         """Return what a decision about an ID depends on."""
         return self._snapshot(discovery_id, await self.read(*self._ranges(discovery_id)))
 
-    async def commit(self, change: Change, *, is_patient: bool = False) -> Applied | Conflict:
+    async def commit(self, change: RecordChange, *, is_patient: bool = False) -> Applied | Conflict:
         """Write a change. If `is_patient`, return only when the outcome is known (E2), and raise
         only if the change was not applied and never will be.
         """
         keys, discovery_id = self.keys, change.snapshot.id
         value = stored.encode(change.after)
-        index: tuple[Operation, ...] = ()
+        index: tuple[TxnOperation, ...] = ()
         if not change.snapshot.revision:
             index = tuple(put_op(key, b"") for key in keys.index(discovery_id))
         key = keys.id(discovery_id)
@@ -158,7 +158,7 @@ class RecordStore:
         self._newest = max(self._newest, record.version)
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 
-    def without_window(self, discovery_id: str) -> tuple[Operation, ...]:
+    def without_window(self, discovery_id: str) -> tuple[TxnOperation, ...]:
         """Return the operations that close the window of a grant."""
         return delete_op(self.keys.window(discovery_id)), delete_op(self.keys.answer(discovery_id))
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.failures import EtcdFailure
-from rqdisco.backends.etcd.keys import Keys
+from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix_end, put_op, range_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
@@ -24,7 +24,7 @@ class StoreState:
     changes nothing.
     """
 
-    def __init__(self, keys: Keys, guard: RevisionGuard) -> None:
+    def __init__(self, keys: EtcdKeys, guard: RevisionGuard) -> None:
         self._keys = keys
         self._guard = guard
         self._meta: Meta | None = None
@@ -115,7 +115,7 @@ class StoreState:
         ))  # fmt: skip
 
     async def change(self, client: EtcdClient, **fields: object) -> None:
-        """Change fields of the state, such as `frozen` or `epoch`. Raises StoreUnavailable."""
+        """RecordChange fields of the state, such as `frozen` or `epoch`. Raises StoreUnavailable."""
         try:
             while True:
                 response = await client.range(Range(key=self._keys.meta))

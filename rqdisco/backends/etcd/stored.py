@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rqdisco.core.codec import Malformed
 from rqdisco.core.records import STORED_NAMES, Grant, Moment, Record
 
-# Grants are told apart by their nonces, and their age is told by leases: no moment of a machine
+# GrantWriter are told apart by their nonces, and their age is told by leases: no moment of a machine
 # means anything to all daemons.
 NO_BOOT = -1
 _encode = msgspec.json.Encoder().encode

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.keys import Keys
+from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse
 from rqdisco.backends.etcd.watching import Watch
 
@@ -26,14 +26,14 @@ class Watches:
     `jitter` returns a factor around 1, so that daemons do not come back to etcd all at once.
     """
 
-    def __init__(self, client: EtcdClient, keys: Keys, clock: IReactorTime, jitter: Callable[[], float]) -> None:
+    def __init__(self, client: EtcdClient, keys: EtcdKeys, clock: IReactorTime, jitter: Callable[[], float]) -> None:
         self._client = client
         self._keys = keys
         self._clock = clock
         self._jitter = jitter
         self._watchers: dict[bytes, list[Changed]] = {}
         self._new: list[bytes] = []
-        self._streams: list[_Stream] = []
+        self._streams: list[_WatchStream] = []
         self._timer: IDelayedCall | None = None
         self._is_stopped = False
 
@@ -76,7 +76,7 @@ class Watches:
             for changed in tuple(self._watchers.get(key, ())):
                 changed()
 
-    def lost(self, stream: _Stream) -> None:
+    def lost(self, stream: _WatchStream) -> None:
         """Watch the IDs of a stream that ended in a new one, soon."""
         self._streams.remove(stream)
         left = [key for key in stream.keys if key in self._watchers]
@@ -93,7 +93,7 @@ class Watches:
         keys = [key for key in dict.fromkeys(self._new) if key in self._watchers]
         self._new = []
         for start in range(0, len(keys), _IDS_PER_STREAM):
-            stream = _Stream(self, keys[start : start + _IDS_PER_STREAM])
+            stream = _WatchStream(self, keys[start : start + _IDS_PER_STREAM])
             self._streams.append(stream)
             stream.open(self._client)
 
@@ -105,7 +105,7 @@ class Watches:
                     stream.close()
 
 
-class _Stream:
+class _WatchStream:
     """One stream from etcd, for the records at `keys`."""
 
     _log = Logger()

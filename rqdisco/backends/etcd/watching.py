@@ -12,8 +12,8 @@ from rqdisco.backends.etcd.auth import Tokens
 from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
-from rqdisco.backends.etcd.outcomes import Fate, read_refusal, refusal_of_text
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply, Stream, StreamTransport
+from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
+from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
 
 PATH = "/v3/watch"
 
@@ -55,7 +55,7 @@ class Watch:
         self._tokens = tokens
         self._received = received
         self._token: str | None = None
-        self._stream: Stream | None = None
+        self._stream: EtcdStream | None = None
         self._failure: EtcdFailure | None = None
         self._is_over = False
         # One body may hold several requests.
@@ -99,8 +99,11 @@ class Watch:
             return
         try:
             message = _decode(line)
+        except msgspec.ValidationError:
+            self._fail(NotApplied(MISFIT))
+            return
         except msgspec.DecodeError:
-            self._fail(NotApplied(read_refusal(Reply(404, line)).reason))
+            self._fail(NotApplied(GATEWAY_OFF))
             return
         if message.result is None:
             self._fail(self._read_error(line, message.error))
@@ -114,7 +117,7 @@ class Watch:
 
     def _read_error(self, line: bytes, error: _StreamError | None) -> EtcdFailure:
         """Return the failure of an error inside a stream, or of an answer that is no stream."""
-        refusal = read_refusal(Reply(200, line)) if error is None else refusal_of_text(error.message)
+        refusal = read_refusal(PostReply(200, line)) if error is None else refusal_of_text(error.message)
         if refusal.fate is Fate.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
