@@ -43,6 +43,7 @@ from tests.support.prepared_daemons import (
     stopping,
     unknown,
     unnamed,
+    with_all_ids,
 )
 
 EXAMPLES = Path(rqdisco.__file__).parent / "http" / "openapi" / "examples.py"
@@ -94,7 +95,7 @@ EXCHANGES = [
     Exchange("POST", "/", 429, hurried),
     Exchange("POST", "/", 500, broken),
     Exchange("POST", "/", 503, full),
-    Exchange("POST", "/", 503, lambda audience: daemon_for(audience, max_ids=1)),
+    Exchange("POST", "/", 503, with_all_ids),
     Exchange("GET", "/{id}", 200),
     Exchange("GET", "/{id}", 200, ownerless),
     Exchange("GET", "/{id}", 200, probed),

@@ -18,6 +18,8 @@ from tests.support.command import Service
 from tests.support.daemon import create_id
 from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
 OTHER = LeaderValue(id="n2", api_addr=f"http://{B}", addr="10.0.0.2:4002")

@@ -23,6 +23,8 @@ from tests.support.dns import (
     targets,
 )
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 HTTP = f"_rqlite-http._tcp.id.{ZONE}"
 

@@ -17,6 +17,8 @@ from rqdisco.core.ids import is_valid_name
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, is_absent, rcode, targets
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 RAFT = "_rqlite-raft._tcp"
 
 
