@@ -32,6 +32,10 @@ _NO_SPACE = (
     "etcd's database is full (NOSPACE alarm), so nothing can be changed: compact and defragment it, then disarm the"
     " alarm"
 )
+_WENT_BACK = (
+    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
+    " and restarted this daemon"
+)
 _CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 
 
@@ -175,7 +179,7 @@ class EtcdMonitor(Service):
             "full": _NO_SPACE if self.is_full else None,
             "corrupt": _CORRUPT if "CORRUPT" in self.alarms else None,
             "frozen": self._state.frozen,
-            "went back": self._state.stops_grants,
+            "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
         }
         return {kind: reason for kind, reason in kinds.items() if reason}
 
@@ -250,7 +254,7 @@ class EtcdMonitor(Service):
         for kind in problems.keys() - self._logged:
             # What went back is logged where it is noticed.
             if kind != "went back":
-                self._log.error("etcd: {reason}", reason=problems[kind])
+                self._log.warn("etcd: {reason}", reason=problems[kind])
         if "failure" in self._logged - problems.keys():
             self._log.info("etcd answers again")
         if "full" in self._logged - problems.keys():

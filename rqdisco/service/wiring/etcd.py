@@ -23,7 +23,7 @@ from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.service import EtcdBackendService, EtcdMemory
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
 from rqdisco.backends.etcd.streams import TreqStreams, stream_client
-from rqdisco.backends.etcd.transport import StreamTransport, Transport
+from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.backends.metrics import claim_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
@@ -61,7 +61,7 @@ def open_over_transport(
     etcd: EtcdConfig,
     system: System,
     threads: WorkerThreads,
-    transport: Transport,
+    transport: PostTransport,
     streams: StreamTransport,
 ) -> OpenedBackend:
     """As `open_etcd_backend`, over given transports."""
