@@ -81,9 +81,6 @@ class EtcdDirectory:
     async def inspect(self, discovery_id: str) -> Record:
         return plain(await self._existing(discovery_id))
 
-    def view(self, record: Record) -> View:
-        return view_of(record, is_owner=True)
-
     async def count(self) -> int:
         keys = self._store.keys
         (found,) = await self._store.read(Range(key=keys.ids, range_end=prefix_end(keys.ids), count_only=True))
