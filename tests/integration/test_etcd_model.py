@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.etcd.cluster_contract import ClusterContract
+from tests.support.etcd.clusters import RealCluster
 from tests.support.etcd.contract import Contract, b64, create, revision
 from tests.support.etcd.random_requests import LEASES, RandomRequests
 from tests.support.etcd.real import ETCD, RealEtcd
@@ -52,6 +54,14 @@ class TestReal(Contract):
         since = max(began, model.model.keyspace.compacted) + 1
         events = [_events(subject, since, requests.revision) for subject in (etcd, model)]
         assert events[0] == events[1] != []
+
+
+@pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
+class TestRealCluster(ClusterContract):
+    @pytest.fixture(scope="class")
+    def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+        with closing(RealCluster(tmp_path_factory.mktemp("etcd"))) as cluster:
+            yield cluster
 
 
 def _empty(etcd: Real) -> InMemory:
