@@ -36,11 +36,7 @@ def register(wired: Wired, discovery_id: str, addr: str = "10.0.0.1:4001") -> De
 
 def logged(log: list[dict[str, Any]]) -> list[str]:
     """Return what the monitor logged."""
-    return [
-        event["log_format"].format(**event)
-        for event in log
-        if event["log_namespace"] == "rqdisco.backends.etcd.monitor.EtcdMonitor"
-    ]
+    return [event["log_format"] for event in log if event["log_namespace"].endswith("EtcdMonitor")]
 
 
 def test_one_member_less_of_three_is_only_a_note(log: list[dict[str, Any]]) -> None:
@@ -70,8 +66,7 @@ def test_without_a_quorum_the_daemon_is_not_ready_and_says_so_once(log: list[dic
     assert reason.startswith("no etcd endpoint answers (http://m2:2379: ")
     assert "the etcd member at http://m1:2379 knows no leader" in wired.lists().notes
     assert wired.metric("rqdisco_etcd_up") == 0
-    (line,) = logged(log)
-    assert line.startswith("etcd: no etcd endpoint answers")
+    assert logged(log) == ["etcd does not answer"]
     cluster.model.start("m2")
     pass_time(wired, 3)
     assert (wired.lists().wrong, wired.metric("rqdisco_etcd_up")) == ((), 1)
@@ -94,7 +89,7 @@ def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(lo
     del cluster.model.alarms["NOSPACE"]
     pass_time(wired, 6)
     assert (wired.grants().wrong, wired.metric("rqdisco_etcd_full")) == ((), 0)
-    assert [line[: len(f"etcd: {FULL}")] for line in logged(log)] == [f"etcd: {FULL}", "etcd can be written again"]
+    assert logged(log) == ["etcd is full", "etcd can be written again"]
 
 
 def test_a_restored_etcd_stops_grants_until_the_daemon_restarts(logged_errors: list[dict[str, Any]]) -> None:
@@ -178,7 +173,7 @@ def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]
     result(Deferred.fromCoroutine(other.state.change(other.client, frozen="")))
     pass_time(wired, 2)
     assert wired.grants().wrong == ()
-    assert logged(log) == ["etcd: the IDs move elsewhere", "the store in etcd can be changed again"]
+    assert logged(log) == ["the store in etcd is frozen", "the store in etcd can be changed again"]
 
 
 def test_a_member_of_an_unusable_version_that_joins_later_is_a_note() -> None:

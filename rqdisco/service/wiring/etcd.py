@@ -112,6 +112,7 @@ def open_over_transport(
             if before is not None:
                 compare(before, backend.state.meta, guard)
             monitor.begin()
+            _log.info("etcd is in use", prefix=etcd.prefix, store=backend.state.meta.store_id)
 
         memory = None
         if file is not None:
@@ -155,7 +156,7 @@ def _no_moment() -> Moment:
 
 
 def _went_back(events: Events, reason: str) -> None:
-    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more: {reason}", reason=reason)
+    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more", reason=reason)
     events.publish(Event(kind="fence", outcome="fenced", why=reason, logged=False))
 
 
