@@ -18,9 +18,9 @@ from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed, LeaseNotFound, NoSpace, NotApplied, OutcomeUnknown
 from rqdisco.backends.etcd.messages import (
     Compare,
-    Operation,
     Range,
     Txn,
+    TxnOperation,
     WatchCreate,
     WatchResponse,
     delete_op,
@@ -29,7 +29,7 @@ from rqdisco.backends.etcd.messages import (
     range_op,
 )
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from tests.support.logs import observed_by
 
 E1, E2, E3 = "https://e1:2379", "https://e2:2379", "https://e3:2379"
@@ -62,17 +62,17 @@ class Post(msgspec.Struct):
     body: bytes
     token: str | None
     seconds: float
-    answered: Deferred[Reply]
+    answered: Deferred[PostReply]
     was_cancelled: bool = False
 
     def answer(self, **members: Any) -> None:
         """Answer as etcd does."""
-        self.answered.callback(Reply(200, json.dumps({"header": HEADER, **members}).encode()))
+        self.answered.callback(PostReply(200, json.dumps({"header": HEADER, **members}).encode()))
 
     def refuse(self, error: tuple[int, str]) -> None:
         """Refuse as etcd does. The status is another one than etcd's, since it says nothing."""
         code, text = error
-        self.answered.callback(Reply(500, json.dumps({"error": text, "message": text, "code": code}).encode()))
+        self.answered.callback(PostReply(500, json.dumps({"error": text, "message": text, "code": code}).encode()))
 
     def fail(self, why: Exception) -> None:
         """Lose the request or its answer."""
@@ -94,7 +94,7 @@ class Played:
         config = ClientConfig(endpoints or (E1,), credentials)
         self.client = EtcdClient(config, self, self, self.clock, self.guard, self.counts)
 
-    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[Reply]:
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
         post = Post(endpoint, path, body, token, seconds, Deferred(lambda _: setattr(post, "was_cancelled", True)))
         self.sent.append(post)
         return post.answered
@@ -259,7 +259,7 @@ def test_operators_read_that_etcd_has_no_leader(etcd: Played) -> None:
 def test_what_is_not_etcd_is_named(alone: Played, status: int, body: bytes, reason: str) -> None:
     asked = Asked(alone.client.range(READ, 1.0))
     while not asked.outcomes:
-        alone.last.answered.callback(Reply(status, body))
+        alone.last.answered.callback(PostReply(status, body))
         alone.wait()
     assert asked.failure[0] is NotApplied
     assert asked.failure[1].startswith(reason)
@@ -365,7 +365,7 @@ def test_no_copy_is_sent_that_could_not_be_answered_in_time(alone: Played) -> No
     assert len(alone.sent) == 1
 
 
-NESTED = Txn(success=(Operation(request_txn=WRITE), delete_op(b"b"), range_op(READ)))
+NESTED = Txn(success=(TxnOperation(request_txn=WRITE), delete_op(b"b"), range_op(READ)))
 DELETED: dict[str, Any] = {"response_delete_range": {"header": {}}}
 FOUND: dict[str, Any] = {"response_range": {"header": {}}}
 
@@ -550,9 +550,9 @@ def test_neither_the_password_nor_the_token_is_in_any_text(guarded: Played) -> N
     texts: list[str] = []
     with observed_by(lambda event: texts.append(str(event))):
         asked = Asked(guarded.client.range(READ, 1.0))
-        guarded.last.answered.callback(Reply(200, b'{"header":{},"token":"abc\\r\\n1"}'))
+        guarded.last.answered.callback(PostReply(200, b'{"header":{},"token":"abc\\r\\n1"}'))
         guarded.wait()
-        guarded.last.answered.callback(Reply(200, b'{"header":{},"token":"abc.1'))
+        guarded.last.answered.callback(PostReply(200, b'{"header":{},"token":"abc.1'))
         guarded.wait()
     texts += [repr(Credentials("rqdisco", PASSWORD)), str(asked.result), repr(asked.result), repr(guarded.client)]
     assert not [text for text in texts if PASSWORD in text or "abc" in text]

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.pool import IDLE_SECONDS, MAX_CONNECTIONS
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd_wire import PlayedNetwork
 
 E1, E2 = "http://e1:2379", "http://e2:2379"
@@ -37,7 +37,7 @@ class Posts:
         return outcome_of(self.transport.post(endpoint, PATH, body, token, 1.0))
 
 
-def outcome_of(answered: Deferred[Reply]) -> list[Any]:
+def outcome_of(answered: Deferred[PostReply]) -> list[Any]:
     outcomes: list[Any] = []
     answered.addCallbacks(outcomes.append, lambda failure: outcomes.append(failure.value))
     return outcomes
@@ -65,16 +65,16 @@ def test_a_request_is_one_post_of_json_with_the_token(posts: Posts) -> None:
 @pytest.mark.parametrize(
     ("data", "reply"),
     [
-        (SHORT, Reply(200, b"{}")),
-        (WITH_TRAILER, Reply(404, b'{"code":5}')),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" + SHORT, Reply(200, b"{}")),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://e2/\r\nContent-Length: 0\r\n\r\n", Reply(302, b"")),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Reply(204, b"")),
+        (SHORT, PostReply(200, b"{}")),
+        (WITH_TRAILER, PostReply(404, b'{"code":5}')),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + SHORT, PostReply(200, b"{}")),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://e2/\r\nContent-Length: 0\r\n\r\n", PostReply(302, b"")),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", PostReply(204, b"")),
     ],
 )
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 def test_answers_arrive_whole_however_they_are_cut_and_their_connection_is_used_again(
-    posts: Posts, data: bytes, reply: Reply, piece: int
+    posts: Posts, data: bytes, reply: PostReply, piece: int
 ) -> None:
     for _ in range(3):
         outcomes = posts()
@@ -92,7 +92,7 @@ def test_requests_at_the_same_time_have_connections_of_their_own_and_those_are_k
     again = [posts(), posts(), posts()]
     for link in posts.network.links:
         link.answer(SHORT)
-    assert first == again == [[Reply(200, b"{}")]] * 3
+    assert first == again == [[PostReply(200, b"{}")]] * 3
     assert len(posts.network.links) == 3
 
 
@@ -115,7 +115,7 @@ def test_requests_beyond_the_limit_of_connections_wait_for_one_in_the_order_of_a
     link.answer(SHORT)
     assert link.take().endswith(b"\r\n\r\n2")
     link.answer(SHORT)
-    assert waiting == [[Reply(200, b"{}")]] * 2
+    assert waiting == [[PostReply(200, b"{}")]] * 2
 
 
 def test_a_connection_that_ends_while_it_is_idle_is_not_used_again(posts: Posts) -> None:
@@ -124,7 +124,7 @@ def test_a_connection_that_ends_while_it_is_idle_is_not_used_again(posts: Posts)
     posts.network.links[0].end()
     outcomes = posts()
     posts.network.links[1].answer(SHORT)
-    assert outcomes == [Reply(200, b"{}")]
+    assert outcomes == [PostReply(200, b"{}")]
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used_again(posts: Posts) -> None:
@@ -190,7 +190,7 @@ def test_bytes_behind_an_answer_end_the_connection_and_belong_to_no_later_reques
 ) -> None:
     outcomes = posts()
     posts.network.links[0].answer(b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: 2\r\n\r\n{}" + extra)
-    assert outcomes == [Reply(200, b"{}")]
+    assert outcomes == [PostReply(200, b"{}")]
     assert not posts.network.links[0].is_open
 
 
@@ -204,7 +204,7 @@ def test_bytes_to_an_idle_connection_end_it(posts: Posts) -> None:
 def test_an_answer_may_ask_for_the_end_of_its_connection(posts: Posts) -> None:
     outcomes = posts()
     posts.network.links[0].answer(SHORT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    assert outcomes == [Reply(200, b"{}")]
+    assert outcomes == [PostReply(200, b"{}")]
     assert not posts.network.links[0].is_open
 
 
@@ -245,7 +245,7 @@ def test_a_connection_made_too_late_for_its_request_serves_the_next_one(slow: Po
     assert link.take() == b""
     outcomes = slow()
     link.answer(SHORT)
-    assert outcomes == [Reply(200, b"{}")]
+    assert outcomes == [PostReply(200, b"{}")]
 
 
 def test_a_request_takes_the_connection_that_becomes_idle_first(slow: Posts) -> None:
@@ -280,7 +280,7 @@ def test_closing_ends_all_connections_and_fails_all_requests(posts: Posts) -> No
     posts()
     waiting = posts()
     posts.transport.close()
-    assert idle == [Reply(200, b"{}")]
+    assert idle == [PostReply(200, b"{}")]
     assert_failed(busy, ConnectionBroken, "the client was closed")
     assert_failed(waiting, NotSent, "the client was closed")
     assert not any(link.is_open for link in posts.network.links)

@@ -4,7 +4,7 @@ one to less than was asked.
 
 from __future__ import annotations
 
-from rqdisco.backends.etcd.messages import Operation, OperationResponse, Txn, TxnResponse
+from rqdisco.backends.etcd.messages import OperationResponse, Txn, TxnOperation, TxnResponse
 
 
 def fits(request: Txn, answer: TxnResponse) -> bool:
@@ -16,7 +16,7 @@ def fits(request: Txn, answer: TxnResponse) -> bool:
     return len(operations) == len(responses) and all(map(_fits, operations, responses))
 
 
-def _fits(operation: Operation, response: OperationResponse) -> bool:
+def _fits(operation: TxnOperation, response: OperationResponse) -> bool:
     if operation.request_txn is not None:
         return response.response_txn is not None and fits(operation.request_txn, response.response_txn)
     if operation.request_put is not None:

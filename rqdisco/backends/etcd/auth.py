@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
 from rqdisco.backends.etcd.outcomes import Fate, read_refusal
-from rqdisco.backends.etcd.transport import ConnectionBroken, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
 from rqdisco.coroutines import run_in_background
 
 PATH = "/v3/auth/authenticate"
@@ -38,7 +38,7 @@ class Credentials(msgspec.Struct, frozen=True):
 class Post(Protocol):
     """Sends one request to the endpoint of the moment, without a token."""
 
-    def __call__(self, path: str, body: bytes) -> Deferred[Reply]: ...
+    def __call__(self, path: str, body: bytes) -> Deferred[PostReply]: ...
 
 
 class _Granted(msgspec.Struct, frozen=True):

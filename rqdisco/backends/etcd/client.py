@@ -26,13 +26,13 @@ from rqdisco.backends.etcd.failures import (
 )
 from rqdisco.backends.etcd.messages import (
     Alarms,
-    Header,
     LeaseGrant,
     LeaseGrantResponse,
     LeaseQuery,
     LeaseTimeToLive,
     Range,
     RangeResponse,
+    ResponseHeader,
     Status,
     Txn,
     TxnResponse,
@@ -42,7 +42,7 @@ from rqdisco.backends.etcd.messages import (
 )
 from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
 from rqdisco.backends.etcd.revisions import RevisionGuard
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply, StreamTransport, Transport
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply, PostTransport, StreamTransport
 from rqdisco.backends.etcd.watching import Watch
 
 SECONDS = 5.0
@@ -72,11 +72,11 @@ class ClientConfig(msgspec.Struct, frozen=True):
 
 class _Answer(Protocol):
     @property
-    def header(self) -> Header: ...
+    def header(self) -> ResponseHeader: ...
 
 
 class _Revoked(msgspec.Struct, frozen=True):
-    header: Header
+    header: ResponseHeader
 
 
 A = TypeVar("A", bound=_Answer)
@@ -117,7 +117,7 @@ class EtcdClient:
     def __init__(
         self,
         config: ClientConfig,
-        transport: Transport,
+        transport: PostTransport,
         streams: StreamTransport,
         clock: IReactorTime,
         guard: RevisionGuard,
@@ -183,7 +183,7 @@ class EtcdClient:
         """Watch keys and ranges over one connection, which ends for good when it fails."""
         return Watch(self._streams, self._endpoints, self._tokens, creates, received)
 
-    def _post_without_token(self, path: str, body: bytes) -> Deferred[Reply]:
+    def _post_without_token(self, path: str, body: bytes) -> Deferred[PostReply]:
         return self._transport.post(self._endpoints.current, path, body, None, self._attempt_seconds)
 
     async def _count(self, kind: _Kind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None) -> A:
@@ -258,7 +258,7 @@ class EtcdClient:
             raise NotSent(str(error)) from None
 
 
-def _read(kind: _Kind[A], reply: Reply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
+def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
     """Return the answer, or what else the reply says."""
     if reply.status != 200:
         return read_refusal(reply)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from rqdisco.twisted_compat import write_at_once
 
 
@@ -130,7 +130,7 @@ class EtcdConnection(TwistedProtocol):
     def _finish(self, pending: PendingPost) -> None:
         """Give the answer, after the connection has been freed for the next request."""
         parts = self._parts
-        reply = Reply(self._status, parts[0] if len(parts) == 1 else b"".join(parts))
+        reply = PostReply(self._status, parts[0] if len(parts) == 1 else b"".join(parts))
         self._pending = None
         self._size = 0
         self._parts = []

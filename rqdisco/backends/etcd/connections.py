@@ -11,7 +11,7 @@ from twisted.web.client import URI
 from rqdisco.backends.etcd.deadlines import RequestDeadlines
 from rqdisco.backends.etcd.pending_post import PendingPost
 from rqdisco.backends.etcd.pool import CLOSED, EndpointPool
-from rqdisco.backends.etcd.transport import NotSent, Reply
+from rqdisco.backends.etcd.transport import NotSent, PostReply
 
 MAX_ANSWER = 16 << 20
 # A head is cached for each token; there are few at a time.
@@ -25,7 +25,7 @@ class EndpointFactory(Protocol):
 
 
 class PooledTransport:
-    """Implements `transport.Transport`. An answer has at most `max_answer` bytes; redirects are
+    """Implements `transport.PostTransport`. An answer has at most `max_answer` bytes; redirects are
     answers like others.
     """
 
@@ -38,8 +38,8 @@ class PooledTransport:
         self._is_closed = False
         self._heads: dict[tuple[str, str, str | None], bytes] = {}
 
-    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[Reply]:
-        """Send a POST, as `transport.Transport` describes."""
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
+        """Send a POST, as `transport.PostTransport` describes."""
         if self._is_closed:
             return fail(NotSent(CLOSED))
         pool = self._pools.get(endpoint) or self._open_pool(endpoint)

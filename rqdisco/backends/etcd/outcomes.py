@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from rqdisco.backends.etcd.transport import Reply
+from rqdisco.backends.etcd.transport import PostReply
 
 
 class Fate(Enum):
@@ -77,7 +77,7 @@ GATEWAY_OFF = "there is no JSON gateway; etcd runs with --enable-grpc-gateway=fa
 MISFIT = "etcd's answer does not fit the request"
 
 
-def read_refusal(reply: Reply) -> GatewayRefusal:
+def read_refusal(reply: PostReply) -> GatewayRefusal:
     """Return what an answer says that is not the one asked for."""
     try:
         error = _decode(reply.body)

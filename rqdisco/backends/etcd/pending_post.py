@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 
 
 class Carrier(Protocol):
@@ -26,13 +26,13 @@ class PendingPost:
 
     def __init__(self, request: bytes, seconds: float, withdraw: Callable[[PendingPost], None]) -> None:
         self.request = request
-        self.answered: Deferred[Reply] = Deferred(self._cancelled)
+        self.answered: Deferred[PostReply] = Deferred(self._cancelled)
         self.carrier: Carrier | None = None
         self.is_over = False
         self._seconds = seconds
         self._withdraw = withdraw
 
-    def succeed(self, reply: Reply) -> None:
+    def succeed(self, reply: PostReply) -> None:
         """Give the answer."""
         self.is_over = True
         self.request = b""
@@ -53,7 +53,7 @@ class PendingPost:
         else:
             self.carrier.abort(ConnectionBroken(f"no answer within {self._seconds:.3g} s"))
 
-    def _cancelled(self, _: Deferred[Reply]) -> None:
+    def _cancelled(self, _: Deferred[PostReply]) -> None:
         """Close the connection; the Deferred fails by itself."""
         self.is_over = True
         if self.carrier is None:
