@@ -26,13 +26,13 @@ from rqdisco.backends.etcd.failures import (
 )
 from rqdisco.backends.etcd.messages import (
     Alarms,
+    EtcdHeader,
     LeaseGrant,
     LeaseGrantResponse,
     LeaseQuery,
     LeaseTimeToLive,
     Range,
     RangeResponse,
-    ResponseHeader,
     Status,
     Txn,
     TxnResponse,
@@ -72,11 +72,11 @@ class ClientConfig(msgspec.Struct, frozen=True):
 
 class _Answer(Protocol):
     @property
-    def header(self) -> ResponseHeader: ...
+    def header(self) -> EtcdHeader: ...
 
 
 class _Revoked(msgspec.Struct, frozen=True):
-    header: ResponseHeader
+    header: EtcdHeader
 
 
 A = TypeVar("A", bound=_Answer)
