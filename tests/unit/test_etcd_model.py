@@ -1,0 +1,16 @@
+"""The model etcd in memory behaves as etcd does; tests/integration has the same over sockets and
+with the real one.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.etcd.contract import Contract
+from tests.support.etcd.subjects import InMemory
+
+
+class TestInMemory(Contract):
+    @pytest.fixture
+    def etcd(self) -> InMemory:
+        return InMemory()
