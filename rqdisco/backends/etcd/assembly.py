@@ -12,12 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.directory import EtcdDirectory, EtcdParts, Observer
+from rqdisco.backends.etcd.directory import EtcdDirectory
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.names import CachedNames
 from rqdisco.backends.etcd.record_store import RecordStore
+from rqdisco.backends.etcd.record_writer import EtcdParts, Observer
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.watches import Watches
