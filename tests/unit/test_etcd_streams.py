@@ -23,9 +23,15 @@ class Opened:
         self.network = PlayedNetwork(accepts_at_once=accepts_at_once)
         self.lines: list[bytes] = []
         self.ends: list[Any] = []
+        self.closes_after_line = False
         streams = TreqStreams(stream_client(self.clock, self.network), self.clock, max_line=1000)
-        self.stream = streams.open("http://e1:2379", "/v3/watch", b"{}", token, self.lines.append)
+        self.stream = streams.open("http://e1:2379", "/v3/watch", b"{}", token, self._receive)
         self.stream.done.addCallbacks(self.ends.append, lambda failure: self.ends.append(failure.value))
+
+    def _receive(self, line: bytes) -> None:
+        self.lines.append(line)
+        if self.closes_after_line:
+            self.stream.close()
 
     @property
     def link(self) -> Link:
@@ -129,7 +135,6 @@ def test_a_stream_that_is_closed_before_it_is_open_connects_no_more() -> None:
 def test_a_receiver_may_close_the_stream() -> None:
     opened = Opened()
     opened.link.answer(HEAD)
-    streams_lines: list[bytes] = []
-    opened.stream._lines._received = lambda line: (streams_lines.append(line), opened.stream.close())
+    opened.closes_after_line = True
     opened.chunk(b"one\ntwo\n")
-    assert streams_lines == [b"one"]
+    assert (opened.lines, opened.ends) == ([b"one"], [None])
