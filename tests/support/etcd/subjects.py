@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, Reply
+from rqdisco.backends.etcd.transport import PostReply
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport
 from tests.support.etcd.model import ModelEtcd
@@ -36,9 +35,6 @@ class Watching(Protocol):
 
     def next(self) -> Any:
         """Return the next line."""
-
-    def broken(self) -> bool:
-        """Report whether the connection broke, instead of another line."""
 
     def close(self) -> None:
         """End it."""
@@ -64,24 +60,17 @@ def _encode(document: object) -> bytes:
     return document if isinstance(document, bytes) else json.dumps(document).encode()
 
 
-def watch_body(requests: Sequence[object]) -> bytes:
+def _watch_body(requests: Sequence[object]) -> bytes:
     return b" ".join(map(_encode, requests))
 
 
 class MemoryWatching:
-    """A stream of the model in memory."""
-
-    def __init__(self, streams: ModelStreams, endpoint: str, body: bytes, token: str | None) -> None:
+    def __init__(self, streams: ModelStreams, body: bytes, token: str | None) -> None:
         self._lines: deque[bytes] = deque()
-        self._failures: list[Failure] = []
-        self._stream: ModelStream = streams.open(endpoint, "/v3/watch", body, token, self._lines.append)
-        self._stream.done.addErrback(self._failures.append)
+        self._stream: ModelStream = streams.open(ENDPOINT, "/v3/watch", body, token, self._lines.append)
 
     def next(self) -> Any:
         return json.loads(self._lines.popleft())
-
-    def broken(self) -> bool:
-        return not self._lines and any(failure.check(ConnectionBroken) for failure in self._failures)
 
     def close(self) -> None:
         self._stream.close()
@@ -98,13 +87,13 @@ class InMemory:
         self.streams = ModelStreams(gateway, {ENDPOINT: MEMBER}, self.clock)
 
     def post(self, path: str, document: object, token: str | None = None) -> Answered:
-        replies: list[Reply] = []
+        replies: list[PostReply] = []
         self.transport.post(ENDPOINT, path, _encode(document), token, 1.0).addCallback(replies.append)
         (reply,) = replies
         return Answered(reply.status, _parse(reply.body))
 
     def watch(self, requests: Sequence[object], token: str | None = None) -> Watching:
-        return MemoryWatching(self.streams, ENDPOINT, watch_body(requests), token)
+        return MemoryWatching(self.streams, _watch_body(requests), token)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -124,12 +113,6 @@ class _HTTPWatching:
         while line == b"\n":
             line = self._response.readline()
         return json.loads(line)
-
-    def broken(self) -> bool:
-        try:
-            return self._response.read() == b""
-        except (HTTPException, OSError):
-            return True
 
     def close(self) -> None:
         self._response.close()
@@ -152,7 +135,7 @@ class OverHTTP:
     def watch(self, requests: Sequence[object], token: str | None = None) -> Watching:
         connection = self._connect()
         headers = {"Grpc-Metadata-Hasleader": "true", **({} if token is None else {"Authorization": token})}
-        connection.request("POST", "/v3/watch", watch_body(requests), headers)
+        connection.request("POST", "/v3/watch", _watch_body(requests), headers)
         return _HTTPWatching(connection, connection.getresponse())
 
     def close(self) -> None:
