@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport import PostReply
 from tests.support.etcd.gateway import Gateway
-from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport
+from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.real import RealMember
 from tests.support.etcd.server import ModelServer
@@ -81,7 +81,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.model = ModelEtcd(self.clock.seconds, (MEMBER,))
+        self.model = model_on(self.clock, (MEMBER,))
         gateway = Gateway(self.model)
         self.transport = ModelTransport(gateway, {ENDPOINT: MEMBER}, self.clock)
         self.streams = ModelStreams(gateway, {ENDPOINT: MEMBER}, self.clock)
@@ -97,7 +97,6 @@ class InMemory:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.model.tick()
 
     def close(self) -> None:
         """Nothing is open."""
