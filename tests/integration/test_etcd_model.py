@@ -19,6 +19,18 @@ EVERYTHING = {"key": b64("\0"), "range_end": b64("\0")}
 REQUESTS = 1000
 
 
+@pytest.fixture(scope="module")
+def one_member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEtcd]:
+    with closing(RealEtcd(tmp_path_factory.mktemp("etcd"))) as etcd:
+        yield etcd
+
+
+@pytest.fixture(scope="module")
+def three_members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
+    with closing(RealCluster(tmp_path_factory.mktemp("etcd"))) as cluster:
+        yield cluster
+
+
 class TestBehindSocket(Contract):
     @pytest.fixture
     def etcd(self) -> Iterator[BehindSocket]:
@@ -28,14 +40,9 @@ class TestBehindSocket(Contract):
 
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 class TestReal(Contract):
-    @pytest.fixture(scope="class")
-    def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEtcd]:
-        with closing(RealEtcd(tmp_path_factory.mktemp("etcd"))) as cluster:
-            yield cluster
-
     @pytest.fixture
-    def etcd(self, cluster: RealEtcd) -> Iterator[Real]:
-        with closing(Real(cluster.members["e1"])) as subject:
+    def etcd(self, one_member: RealEtcd) -> Iterator[Real]:
+        with closing(Real(one_member.members["e1"])) as subject:
             yield subject
 
     @pytest.mark.parametrize("seed", range(3))
@@ -58,10 +65,9 @@ class TestReal(Contract):
 
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 class TestRealCluster(ClusterContract):
-    @pytest.fixture(scope="class")
-    def cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCluster]:
-        with closing(RealCluster(tmp_path_factory.mktemp("etcd"))) as cluster:
-            yield cluster
+    @pytest.fixture
+    def cluster(self, three_members: RealCluster) -> RealCluster:
+        return three_members
 
 
 def _empty(etcd: Real) -> InMemory:

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
 
-from rqdisco.backends.etcd.network import Network, describe
+from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.transport import ConnectionBroken
 from rqdisco.twisted_compat import silence_client_connections
 
@@ -40,12 +42,17 @@ class TreqStreams:
         # treq has no types for its arguments that fit ours.
         http: Any = self._http
         asked = http.post(
-            endpoint + path, headers=headers, data=body, allow_redirects=False, unbuffered=True, reactor=self._clock
+            endpoint + path,
+            headers=headers,
+            data=_WatchRequest(body),
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,
         )
         return LineStream(asked, self._clock, self._max_line, received)
 
 
-def stream_client(reactor: Any, network: Network) -> HTTPClient:
+def stream_client(reactor: Any, network: IAgentEndpointFactory) -> HTTPClient:
     """Return the HTTP client of streams, which keeps no connections."""
     pool = HTTPConnectionPool(reactor, persistent=False)
     silence_client_connections(pool)
@@ -54,6 +61,28 @@ def stream_client(reactor: Any, network: Network) -> HTTPClient:
 
 def _no_head(_: object, seconds: float) -> NoReturn:
     raise ConnectionBroken(f"no answer within {seconds:g} s")
+
+
+@implementer(IBodyProducer)
+class _WatchRequest:
+    """A body that is written at once; treq's own producer needs the global reactor."""
+
+    def __init__(self, content: bytes) -> None:
+        self.length = len(content)
+        self._content = content
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._content)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 class LineStream:

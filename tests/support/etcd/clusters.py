@@ -12,10 +12,10 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport import Reply
+from rqdisco.backends.etcd.transport import PostReply
 from tests.support.etcd.gateway import TIMEOUT, Gateway
-from tests.support.etcd.memory import ModelStreams, ModelTransport
-from tests.support.etcd.model import ModelEtcd, Saved
+from tests.support.etcd.memory import ModelStreams, ModelTransport, model_on
+from tests.support.etcd.model import Saved
 from tests.support.etcd.real import RealEtcd
 from tests.support.etcd.subjects import Answered, MemoryWatching, OverHTTP, Watching, watch_body
 from tests.support.process import PATIENCE
@@ -72,9 +72,9 @@ class Cluster(Protocol):
 
 
 class _InMemorySent:
-    def __init__(self, clock: Clock, answer: Deferred[Reply]) -> None:
+    def __init__(self, clock: Clock, answer: Deferred[PostReply]) -> None:
         self._clock = clock
-        self._replies: list[Reply] = []
+        self._replies: list[PostReply] = []
         answer.addCallback(self._replies.append)
 
     def result(self) -> Answered:
@@ -89,7 +89,7 @@ class ModelCluster:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.model = ModelEtcd(self.clock.seconds, NAMES)
+        self.model = model_on(self.clock, NAMES)
         gateway, members = Gateway(self.model), {name: name for name in NAMES}
         self._transport = ModelTransport(gateway, members, self.clock)
         self._streams = ModelStreams(gateway, members, self.clock)
@@ -113,7 +113,6 @@ class ModelCluster:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.model.tick()
 
     def save(self) -> None:
         self._saved = self.model.save()

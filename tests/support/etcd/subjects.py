@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
 from tests.support.etcd.gateway import Gateway
-from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport
+from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.real import RealMember
 from tests.support.etcd.server import ModelServer
@@ -92,13 +92,13 @@ class InMemory:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.model = ModelEtcd(self.clock.seconds, (MEMBER,))
+        self.model = model_on(self.clock, (MEMBER,))
         gateway = Gateway(self.model)
         self.transport = ModelTransport(gateway, {ENDPOINT: MEMBER}, self.clock)
         self.streams = ModelStreams(gateway, {ENDPOINT: MEMBER}, self.clock)
 
     def post(self, path: str, document: object, token: str | None = None) -> Answered:
-        replies: list[Reply] = []
+        replies: list[PostReply] = []
         self.transport.post(ENDPOINT, path, _encode(document), token, 1.0).addCallback(replies.append)
         (reply,) = replies
         return Answered(reply.status, _parse(reply.body))
@@ -108,7 +108,6 @@ class InMemory:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.model.tick()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -154,6 +153,10 @@ class OverHTTP:
         headers = {"Grpc-Metadata-Hasleader": "true", **({} if token is None else {"Authorization": token})}
         connection.request("POST", "/v3/watch", watch_body(requests), headers)
         return _HTTPWatching(connection, connection.getresponse())
+
+    def disconnect(self) -> None:
+        """Have the next request make another connection."""
+        self._connection.close()
 
     def close(self) -> None:
         self._connection.close()
