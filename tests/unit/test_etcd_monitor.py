@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.web.template import flattenString
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
-from tests.support.daemon import result
+from rqdisco.http.requests.documents import ServiceDocument
+from rqdisco.http.ui.assets import read_assets
+from rqdisco.http.ui.daemon_status import StatusCollector
+from rqdisco.http.ui.status import StatusPage
+from rqdisco.telemetry.recent import RecentActivity
+from tests.support.daemon import WALL_US, result
 from tests.support.etcd.daemon import Cluster, opened
 from tests.support.etcd.wired import Wired, data_dir, started
 
@@ -228,6 +234,41 @@ def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: l
     assert len(wired.backend.leaders) == 1
     assert wired.metric("rqdisco_two_leaders") == 1
     logged_errors.clear()
+
+
+def status_page(wired: Wired, *, is_operator: bool) -> str:
+    backend = wired.backend
+    collector = StatusCollector(
+        lambda: ServiceDocument(version="1"),
+        backend.count_nodes,
+        backend.health,
+        RecentActivity(wired.clock.seconds, lambda: WALL_US),
+        etcd=backend.etcd,
+    )
+    page = StatusPage(read_assets(), collector.collect(0), is_operator=is_operator)
+    return bytes(result(flattenString(None, page))).decode()
+
+
+def test_the_status_page_shows_the_members_and_what_is_wrong() -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    cluster.model.stop("m3")
+    cluster.model.alarms["NOSPACE"] = 1
+    pass_time(wired, 6)
+    page = status_page(wired, is_operator=True)
+    assert "<td>http://m1:2379</td><td>leader</td><td>3.4.23</td><td>32.0 KiB</td>" in page
+    assert "<td>http://m2:2379</td><td>up</td>" in page
+    assert "<td>http://m3:2379</td><td>does not answer</td>" in page
+    assert "Something is wrong." in page
+    assert "Etcd's database is full (NOSPACE alarm)" in page
+    assert "<dt>Nodes</dt>" not in page
+
+
+def test_the_status_page_names_members_to_operators_only() -> None:
+    wired = started(Cluster(members=3))
+    page = status_page(wired, is_operator=False)
+    assert "<td>member 1</td><td>leader</td>" in page
+    assert "m1:2379" not in page
 
 
 def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
