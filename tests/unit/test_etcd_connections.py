@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.pool import IDLE_SECONDS, MAX_CONNECTIONS
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from tests.support.etcd_wire import PlayedNetwork
 
 E1, E2 = "http://e1:2379", "http://e2:2379"
@@ -172,7 +172,7 @@ def test_an_answer_that_is_too_large_is_not_kept(posts: Posts, data: bytes) -> N
     for begin in range(0, len(data), 100):
         if link.is_open:
             link.answer(data[begin : begin + 100])
-    assert_failed(outcomes, ConnectionBroken, "the answer is larger than 1000 bytes")
+    assert_failed(outcomes, AnswerTooLarge, "the answer is larger than 1000 bytes")
     assert not link.is_open
 
 
