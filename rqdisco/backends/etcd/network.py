@@ -8,12 +8,22 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error
-from twisted.internet.defer import CancelledError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import implementer
+
+from rqdisco.twisted_compat import write_at_once
 
 # HostnameEndpoint tries all addresses of a name within this time; requests have deadlines of their
 # own.
@@ -38,8 +48,45 @@ class Network:
             return endpoint
         if self._policy is None:
             raise ValueError("no TLS policy for https")
-        wrapped: IStreamClientEndpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return wrapped
+        creator = self._policy.creatorForNetloc(uri.host, uri.port)
+        return _TLSClientEndpoint(endpoint, creator, self._reactor)
+
+
+@implementer(IStreamClientEndpoint)
+class _TLSClientEndpoint:
+    """TLS over another endpoint, without the buffer of Twisted's, which writes in the next turn of
+    the reactor.
+    """
+
+    def __init__(
+        self, inner: IStreamClientEndpoint, creator: IOpenSSLClientConnectionCreator, clock: IReactorTime
+    ) -> None:
+        self._inner = inner
+        self._creator = creator
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        factory = _DirectTLSFactory(self._creator, True, protocolFactory, self._clock)
+        eager: Any = _EagerFactory
+        made: Deferred[Any] = self._inner.connect(eager(factory))
+        return made.addCallback(lambda protocol: protocol.wrappedProtocol.wrappedProtocol)
+
+
+class _DirectTLSFactory(TLSMemoryBIOFactory):
+    protocol = TLSMemoryBIOProtocol
+    noisy = False
+
+
+class _Eager(ProtocolWrapper):
+    """A transport that writes at once."""
+
+    def write(self, data: bytes) -> None:
+        write_at_once(self.transport, data)
+
+
+class _EagerFactory(WrappingFactory):
+    protocol = _Eager
+    noisy = False
 
 
 def describe(failure: BaseException | None) -> str:
