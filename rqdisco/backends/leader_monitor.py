@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from rqdisco.core import codec
 from rqdisco.core.leaders import LeaderReports, Leaders
-from rqdisco.core.records import Record
+from rqdisco.core.records import Leader, Record
 from rqdisco.storage.memory import Change
 from rqdisco.telemetry.events import Event, Events
 
@@ -113,4 +113,9 @@ def reported_leader(record: Record) -> str | None:
     leader = record.leader
     if leader is None or not record.confirmed or leader.modified != record.version:
         return None
+    return raft_address(record, leader)
+
+
+def raft_address(record: Record, leader: Leader) -> str:
+    """Return the Raft address of a record's leader."""
     return next((node.raft_addr or node.addr for node in record.nodes if node.addr == leader.addr), leader.addr)

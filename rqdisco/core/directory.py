@@ -131,6 +131,23 @@ class Directory(Protocol):
         """
 
 
+class Names(Protocol):
+    """What DNS asks of a directory."""
+
+    @property
+    def index(self) -> int:
+        """As in `Directory`."""
+
+    async def look_up(self, discovery_id: str) -> View:
+        """As in `Directory`. Raises NoSuchID."""
+
+    async def look_up_name(self, name: str) -> View:
+        """As in `Directory`. Raises NoSuchID, AmbiguousName."""
+
+    async def has_subdomains(self, name: str) -> bool:
+        """As in `Directory`."""
+
+
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of removing a leader key: whether it is absent now, and whether a leader or an
     unreported claim was removed.

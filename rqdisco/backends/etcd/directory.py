@@ -81,6 +81,11 @@ class EtcdDirectory:
     async def inspect(self, discovery_id: str) -> Record:
         return plain(await self._existing(discovery_id))
 
+    async def count(self) -> int:
+        keys = self._store.keys
+        (found,) = await self._store.read(Range(key=keys.ids, range_end=prefix_end(keys.ids), count_only=True))
+        return found.count
+
     async def look_up_name(self, name: str) -> View:
         keys = self._store.keys
         prefix = keys.variants(name)

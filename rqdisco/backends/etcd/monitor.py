@@ -5,7 +5,7 @@ Nothing is decided by what it finds, but that it keeps `StoreState` up to date b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,10 @@ _NOT_CHECKED = "etcd has not been checked yet"
 _NO_SPACE = (
     "etcd's database is full (NOSPACE alarm), so nothing can be changed: compact and defragment it, then disarm the"
     " alarm"
+)
+_WENT_BACK = (
+    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
+    " and restarted this daemon"
 )
 _CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 
@@ -76,6 +80,18 @@ class MemberState(msgspec.Struct, frozen=True):
         if (why := objection(self.status.version)) is not None:
             return f"the etcd member at {self.endpoint}: {why}"
         return None if self.status.leader else f"the etcd member at {self.endpoint} knows no leader"
+
+    def view(self) -> Mapping[str, object]:
+        """Return the member as the status page shows it."""
+        if self.status is None:
+            return {"endpoint": self.endpoint, "problem": self.problem}
+        return {
+            "endpoint": self.endpoint,
+            "version": self.status.version,
+            "leads": self.status.leader == self.status.header.member_id,
+            "size": self.status.db_size,
+            "used": self.status.db_size_in_use,
+        }
 
 
 class EtcdMonitor(Service):
@@ -148,6 +164,11 @@ class EtcdMonitor(Service):
         return [note for member in self.members if self._next_members and (note := member.note()) is not None]
 
     @property
+    def views(self) -> Sequence[Mapping[str, object]]:
+        """The members, as the status page shows them."""
+        return [each.view() for each in self.members]
+
+    @property
     def is_full(self) -> bool:
         """Report whether etcd refuses writes for lack of space."""
         return "NOSPACE" in self.alarms
@@ -158,7 +179,7 @@ class EtcdMonitor(Service):
             "full": _NO_SPACE if self.is_full else None,
             "corrupt": _CORRUPT if "CORRUPT" in self.alarms else None,
             "frozen": self._state.frozen,
-            "went back": self._state.stops_grants,
+            "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
         }
         return {kind: reason for kind, reason in kinds.items() if reason}
 
@@ -233,7 +254,7 @@ class EtcdMonitor(Service):
         for kind in problems.keys() - self._logged:
             # What went back is logged where it is noticed.
             if kind != "went back":
-                self._log.error("etcd: {reason}", reason=problems[kind])
+                self._log.warn("etcd: {reason}", reason=problems[kind])
         if "failure" in self._logged - problems.keys():
             self._log.info("etcd answers again")
         if "full" in self._logged - problems.keys():

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from rqdisco.backends.etcd.meta import Meta
-from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
+from rqdisco.backends.etcd.revisions import RevisionGuard
+from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.core.errors import DamagedState, StateUnusable
 from rqdisco.security.atomic_file import replacing
 
@@ -17,17 +18,31 @@ NAME = "etcd.json"
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster and the highest revision that were seen, and the store and its epoch."""
+    """The cluster and the highest revision that were seen, the store and its epoch, and the name of
+    this daemon's machine in records.
+    """
 
     cluster_id: int
     revision: int
     store_id: str
     epoch: int
+    machine: str
 
 
-def remember(seen: Seen, meta: Meta) -> Remembered:
-    """Return what to remember."""
-    return Remembered(cluster_id=seen.cluster_id, revision=seen.revision, store_id=meta.store_id, epoch=meta.epoch)
+def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembered | None:
+    """Return what to remember, None if nothing is known yet. What was remembered before etcd went
+    back stays, so that this is noticed after a restart too.
+    """
+    if guard.went_back is not None or not state.is_known:
+        return None
+    seen, meta = guard.seen, state.meta
+    return Remembered(
+        cluster_id=seen.cluster_id,
+        revision=seen.revision,
+        store_id=meta.store_id,
+        epoch=meta.epoch,
+        machine=machine,
+    )
 
 
 def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from twisted.application.service import Service
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.core.directory import Directory
+from rqdisco.core.directory import Directory, Names
 from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.server.interfaces import Application
 from rqdisco.storage.compactor import Compactor
@@ -19,7 +19,8 @@ from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.metrics import MetricSource
 
 if TYPE_CHECKING:
-    # Not loaded without peers.
+    # Not loaded where they are not used.
+    from rqdisco.backends.etcd.monitor import EtcdMonitor
     from rqdisco.backends.gossip.report import PeerReport
 
 
@@ -46,23 +47,26 @@ class PeerParts(msgspec.Struct, frozen=True, kw_only=True):
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """A backend, as the rest of the daemon sees it.
 
-    `directory` answers the APIs. `count_ids` and `count_nodes` return numbers for people, None
-    while they are unknown. `service` starts before the daemon is ready; when it stops, no request
-    is in progress, and it makes durable what was acknowledged. `check` waits until the backend can
-    be used, and raises CannotStart if it cannot. `background` are services that stop after
-    `service`. `disk` is shown on the status page. `peers` is None for a daemon without peers.
+    `directory` answers the APIs, `names` DNS. `count_ids` and `count_nodes` return numbers for
+    people, None while they are unknown; there is no `count_nodes` where nodes are not counted.
+    `service` starts before the daemon is ready; when it stops, no request is in progress, and it
+    makes durable what was acknowledged. `check` waits until the backend can be used, and raises
+    CannotStart if it cannot. `background` are services that stop after `service`. `disk` and `etcd`
+    are shown on the status page. `peers` is None for a daemon without peers.
     """
 
     directory: Directory
+    names: Names
     health: Health
     leaders: LeaderMonitor
     count_ids: Callable[[], int | None]
-    count_nodes: Callable[[], int | None]
+    count_nodes: Callable[[], int | None] | None
     metrics: Sequence[MetricSource]
     service: Service
     background: Sequence[Service]
     check: Callable[[], Awaitable[None]] = _no_check
     disk: tuple[Journal, Compactor] | None = None
+    etcd: EtcdMonitor | None = None
     peers: PeerParts | None = None
 
 

@@ -36,11 +36,12 @@ from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
 from rqdisco.service.token_reload import ReloadingTokens
+from rqdisco.service.wiring.backend import OpenedBackend
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
 from rqdisco.service.wiring.stored import open_stored_backend
 from rqdisco.service.wiring.telemetry import base_metrics, build_audit_log, build_request_telemetry, new_counts
 from rqdisco.service.worker_threads import WorkerThreads
-from rqdisco.telemetry.counters import LookupCounts
+from rqdisco.telemetry.counters import Histogram, LookupCounts
 from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
@@ -62,7 +63,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
 
     # Storage
     threads = WorkerThreads(reactor)
-    opened = open_stored_backend(config, system, threads, certificates, counts.syncs)
+    opened = _open_backend(config, system, threads, certificates, counts.syncs)
 
     # Telemetry
     recent = RecentActivity(reactor.seconds, system.wall_us)
@@ -92,6 +93,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         recent,
         None if peers is None else peers.report.as_object,
         backend.disk,
+        backend.etcd,
     )
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
     metrics_page = MetricsPage([])
@@ -161,6 +163,16 @@ def build_daemon(config: Config, system: System) -> Daemon:
         system.refuse,
         drain_timeout=config.drain_timeout,
     )
+
+
+def _open_backend(
+    config: Config, system: System, threads: WorkerThreads, certificates: Certificates, syncs: Histogram
+) -> OpenedBackend:
+    if config.etcd is None:
+        return open_stored_backend(config, system, threads, certificates, syncs)
+    from rqdisco.service.wiring.etcd import open_etcd_backend
+
+    return open_etcd_backend(config, config.etcd, system, threads, certificates)
 
 
 def build_probe_scheduler(

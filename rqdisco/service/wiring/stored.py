@@ -63,6 +63,7 @@ def build_stored_backend(
         store.build_name_index()
     return Backend(
         directory=stored.directory,
+        names=stored.directory,
         health=Health(lambda: journal.refused, None if peers is None else peers.report, claims.notes),
         leaders=leaders,
         count_ids=lambda: len(store),

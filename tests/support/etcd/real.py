@@ -112,6 +112,13 @@ class RealMember:
         finally:
             connection.close()
 
+    def answers(self, seconds: float = 1.0) -> bool:
+        """Report whether it answers at all."""
+        try:
+            return self.post("/v3/maintenance/status", {}, seconds=seconds).status == 200
+        except OSError:
+            return False
+
     def _signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)

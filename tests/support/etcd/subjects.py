@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
 from tests.support.etcd.gateway import Gateway
-from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport
+from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.real import RealMember
 from tests.support.etcd.server import ModelServer
@@ -35,6 +36,9 @@ class Watching(Protocol):
 
     def next(self) -> Any:
         """Return the next line."""
+
+    def broken(self) -> bool:
+        """Report whether the connection broke, instead of another line."""
 
     def close(self) -> None:
         """End it."""
@@ -60,17 +64,24 @@ def _encode(document: object) -> bytes:
     return document if isinstance(document, bytes) else json.dumps(document).encode()
 
 
-def _watch_body(requests: Sequence[object]) -> bytes:
+def watch_body(requests: Sequence[object]) -> bytes:
     return b" ".join(map(_encode, requests))
 
 
 class MemoryWatching:
-    def __init__(self, streams: ModelStreams, body: bytes, token: str | None) -> None:
+    """A stream of the model in memory."""
+
+    def __init__(self, streams: ModelStreams, endpoint: str, body: bytes, token: str | None) -> None:
         self._lines: deque[bytes] = deque()
-        self._stream: ModelStream = streams.open(ENDPOINT, "/v3/watch", body, token, self._lines.append)
+        self._failures: list[Failure] = []
+        self._stream: ModelStream = streams.open(endpoint, "/v3/watch", body, token, self._lines.append)
+        self._stream.done.addErrback(self._failures.append)
 
     def next(self) -> Any:
         return json.loads(self._lines.popleft())
+
+    def broken(self) -> bool:
+        return not self._lines and any(failure.check(ConnectionBroken) for failure in self._failures)
 
     def close(self) -> None:
         self._stream.close()
@@ -81,7 +92,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.model = ModelEtcd(self.clock.seconds, (MEMBER,))
+        self.model = model_on(self.clock, (MEMBER,))
         gateway = Gateway(self.model)
         self.transport = ModelTransport(gateway, {ENDPOINT: MEMBER}, self.clock)
         self.streams = ModelStreams(gateway, {ENDPOINT: MEMBER}, self.clock)
@@ -93,11 +104,10 @@ class InMemory:
         return Answered(reply.status, _parse(reply.body))
 
     def watch(self, requests: Sequence[object], token: str | None = None) -> Watching:
-        return MemoryWatching(self.streams, _watch_body(requests), token)
+        return MemoryWatching(self.streams, ENDPOINT, watch_body(requests), token)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.model.tick()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -113,6 +123,12 @@ class _HTTPWatching:
         while line == b"\n":
             line = self._response.readline()
         return json.loads(line)
+
+    def broken(self) -> bool:
+        try:
+            return self._response.read() == b""
+        except (HTTPException, OSError):
+            return True
 
     def close(self) -> None:
         self._response.close()
@@ -135,8 +151,12 @@ class OverHTTP:
     def watch(self, requests: Sequence[object], token: str | None = None) -> Watching:
         connection = self._connect()
         headers = {"Grpc-Metadata-Hasleader": "true", **({} if token is None else {"Authorization": token})}
-        connection.request("POST", "/v3/watch", _watch_body(requests), headers)
+        connection.request("POST", "/v3/watch", watch_body(requests), headers)
         return _HTTPWatching(connection, connection.getresponse())
+
+    def disconnect(self) -> None:
+        """Have the next request make another connection."""
+        self._connection.close()
 
     def close(self) -> None:
         self._connection.close()
