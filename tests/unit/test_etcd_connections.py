@@ -306,6 +306,14 @@ def test_requests_with_different_time_limits_each_fail_at_their_own(posts: Posts
     assert len(late) == 1
 
 
+def test_an_answer_that_came_in_time_counts_though_the_process_was_too_busy_to_read_it(posts: Posts) -> None:
+    outcomes = posts()
+    posts.clock.callLater(1.2, posts.network.links[0].answer, SHORT)
+    # The reactor runs the timers that are due before it reads sockets.
+    posts.clock.advance(1.5)
+    assert outcomes == [PostReply(200, b"{}")]
+
+
 def assert_failed(outcomes: list[Any], kind: type[Exception], reason: str = "") -> None:
     assert [type(each) for each in outcomes] == [kind]
     assert str(outcomes[0]) == reason

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -28,6 +29,8 @@ from rqdisco.twisted_compat import write_at_once
 # HostnameEndpoint tries all addresses of a name within this time; requests have deadlines of their
 # own.
 CONNECT_SECONDS = 5.0
+# Seconds of silence before the first probe, between probes, and the number of lost ones.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
 @implementer(IAgentEndpointFactory)
@@ -43,13 +46,38 @@ class Network:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Return the endpoint of a URL. Raises ValueError if there is no policy for https."""
-        endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=CONNECT_SECONDS)
+        endpoint = _WatchedEndpoint(HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=CONNECT_SECONDS))
         if uri.scheme != b"https":
             return endpoint
         if self._policy is None:
             raise ValueError("no TLS policy for https")
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
         return _TLSClientEndpoint(endpoint, creator, self._reactor)
+
+
+@implementer(IStreamClientEndpoint)
+class _WatchedEndpoint:
+    """A TCP endpoint whose connections end when the other machine is gone: nothing else shows that to
+    a watch, which may be silent for days.
+    """
+
+    def __init__(self, inner: IStreamClientEndpoint) -> None:
+        self._inner = inner
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self._inner.connect(protocolFactory).addCallback(_keep_alive)
+
+
+def _keep_alive(protocol: Any) -> Any:
+    transport = protocol.transport
+    if ITCPTransport.providedBy(protocol.transport):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        for name, value in _KEEP_ALIVE.items():
+            # Not every system has all of them.
+            if hasattr(socket, name):
+                transport.getHandle().setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return protocol
 
 
 @implementer(IStreamClientEndpoint)
