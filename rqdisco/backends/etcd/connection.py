@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from rqdisco.twisted_compat import write_at_once
 
 
@@ -74,7 +74,7 @@ class EtcdConnection(TwistedProtocol):
                 self.abort(ConnectionBroken("the answer is not HTTP/1.1"))
                 return
         if self._size > self._max_answer:
-            self.abort(ConnectionBroken(f"the answer is larger than {self._max_answer} bytes"))
+            self.abort(AnswerTooLarge(f"the answer is larger than {self._max_answer} bytes"))
         elif self._is_complete:
             self._finish(self._pending)
 

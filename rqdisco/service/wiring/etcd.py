@@ -134,6 +134,11 @@ def open_over_transport(
     return OpenedBackend(incarnation=machine, build=build)
 
 
+def _reporting(record: Record) -> str | None:
+    """Return the leader that reported itself, None if none did."""
+    return raft_address(record, record.leader) if record.leader is not None and record.confirmed else None
+
+
 class DecisionObserver:
     """Passes on the claims and reports that this daemon decided about."""
 
@@ -146,8 +151,14 @@ class DecisionObserver:
 
     def reported(self, before: Record, after: Record) -> None:
         self._claims.ended(after.id.encode())
-        if after.leader is not None and after.confirmed:
-            self._leaders.reported(after.id, raft_address(after, after.leader))
+        now = _reporting(after)
+        if now is None:
+            return
+        # The leader before may have reported itself at another daemon.
+        previous = _reporting(before)
+        if previous not in (None, now):
+            self._leaders.reported(after.id, previous)
+        self._leaders.reported(after.id, now)
 
 
 def _no_moment() -> Moment:
