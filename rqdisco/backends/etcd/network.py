@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -123,7 +124,7 @@ def describe(failure: BaseException | None) -> str:
         return "unknown host name"
     if isinstance(failure, error.TimeoutError | CancelledError | error.ConnectingCancelledError):
         return "no connection in time"
-    if isinstance(failure, SSL.Error):
+    if isinstance(failure, SSL.Error | VerificationError):
         return _describe_tls(failure)
     if isinstance(failure, error.ConnectError):
         number = failure.osError
@@ -134,7 +135,9 @@ def describe(failure: BaseException | None) -> str:
     return f"{type(failure).__name__}: {failure}"
 
 
-def _describe_tls(failure: SSL.Error) -> str:
+def _describe_tls(failure: SSL.Error | VerificationError) -> str:
+    if isinstance(failure, VerificationError):
+        return "TLS: the certificate is for another host"
     reasons = failure.args[0] if failure.args else ()
     if isinstance(reasons, list | tuple) and reasons:
         return f"TLS: {', '.join(str(each[-1]) for each in reasons)}"
