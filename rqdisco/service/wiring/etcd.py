@@ -22,7 +22,7 @@ from rqdisco.backends.etcd.remembered import RememberedFile, compare, remember
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.service import EtcdBackendService, EtcdMemory
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
-from rqdisco.backends.etcd.streams import TreqStreams, stream_client
+from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.backends.metrics import claim_metrics, leader_metrics
@@ -52,7 +52,7 @@ def open_etcd_backend(
         policy = ClientPolicy(certificates.for_clients("etcd", etcd.tls))
     network = Network(system.reactor, policy)
     transport = PooledTransport(network, system.reactor)
-    streams = TreqStreams(stream_client(system.reactor, network), system.reactor)
+    streams = AgentStreams(stream_agent(system.reactor, network), system.reactor)
     return open_over_transport(config, etcd, system, threads, transport, streams)
 
 
