@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.support.etcd.subjects import Answered, BehindSocket, InMemory, Real, 
 
 EVERYTHING = {"key": b64("\0"), "range_end": b64("\0")}
 REQUESTS = 1000
+KEY = {"key": b64("key")}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,34 @@ class TestBehindSocket(Contract):
     def etcd(self) -> Iterator[BehindSocket]:
         with closing(BehindSocket()) as subject:
             yield subject
+
+
+def test_a_model_member_that_is_stopped_refuses_connections_and_comes_back_at_its_address() -> None:
+    with closing(BehindSocket()) as etcd:
+        with closing(etcd.watch([create("key")])) as watching:
+            watching.next()
+            with etcd.server.changing() as model:
+                model.stop("e1")
+            assert watching.broken()
+        with pytest.raises(ConnectionRefusedError):
+            etcd.watch([create("key")])
+        etcd.disconnect()
+        with etcd.server.changing() as model:
+            model.start("e1")
+        assert etcd.post("/v3/kv/put", KEY).status == 200
+
+
+def test_a_model_member_that_hangs_answers_when_it_goes_on() -> None:
+    with closing(BehindSocket()) as etcd, ThreadPoolExecutor(1) as thread:
+        with etcd.server.changing() as model:
+            model.hang("e1")
+        answered = thread.submit(etcd.post, "/v3/kv/put", KEY)
+        etcd.server.wait_for_request("e1")
+        assert not answered.done()
+        with etcd.server.changing() as model:
+            assert model.keyspace.revision == 1
+            model.resume("e1")
+        assert revision(answered.result()) == 2
 
 
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed")

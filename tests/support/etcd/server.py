@@ -114,6 +114,7 @@ class ModelServer:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._listeners: dict[str, _Listener] = {}
+        self._waiting = dict.fromkeys(model.members, 0)
         self._ports = dict.fromkeys(model.members, 0)
         with self.changing():
             pass
@@ -144,14 +145,12 @@ class ModelServer:
         stops meanwhile.
         """
         with self._changed:
-            self._wait(lambda: not member.hanging)
+            self._wait_while_hanging(member)
             answer = self.gateway.post(member.name, path, body, token)
             self._changed.notify_all()
             if answer.after:
                 self._changed.wait_for(lambda: not member.running, answer.after)
-            self._wait(lambda: not member.hanging)
-            if not member.running:
-                raise ConnectionResetError
+            self._wait_while_hanging(member)
             return answer
 
     def open(
@@ -159,13 +158,22 @@ class ModelServer:
     ) -> GatewayStream:
         """Open a stream that puts lines, and at the end whether it broke."""
         with self._changed:
-            self._wait(lambda: not member.hanging)
-            if not member.running:
-                raise ConnectionResetError
+            self._wait_while_hanging(member)
             return self.gateway.open(member.name, body, token, needs_leader, lines.put, lines.put)
 
-    def _wait(self, until: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: until() or self._closed)
+    def wait_for_request(self, name: str) -> None:
+        """Wait until a request waits at a member that hangs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting[name])
+
+    def _wait_while_hanging(self, member: Member) -> None:
+        if member.hanging:
+            self._waiting[member.name] += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not member.hanging)
+            self._waiting[member.name] -= 1
+        if not member.running:
+            raise ConnectionResetError
 
     def _follow_members(self) -> list[_Listener]:
         for member in self._model.members.values():

@@ -154,6 +154,10 @@ class OverHTTP:
         connection.request("POST", "/v3/watch", watch_body(requests), headers)
         return _HTTPWatching(connection, connection.getresponse())
 
+    def disconnect(self) -> None:
+        """Have the next request make another connection."""
+        self._connection.close()
+
     def close(self) -> None:
         self._connection.close()
 
