@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.etcd.cluster_contract import ClusterContract
 from tests.support.etcd.clusters import RealCluster
-from tests.support.etcd.contract import Contract, b64, create, revision
+from tests.support.etcd.contract import Contract, create, revision
+from tests.support.etcd.encoding import b64
 from tests.support.etcd.random_requests import LEASES, RandomRequests
 from tests.support.etcd.real import ETCD, RealEtcd
 from tests.support.etcd.subjects import Answered, BehindSocket, InMemory, Real, Subject

@@ -13,7 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
-from tests.support.etcd.contract import b64, changed_at, create, inner, put, range_, txn
+from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
+from tests.support.etcd.encoding import b64
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import (
     DELIVER,
