@@ -29,7 +29,7 @@ from tests.support.etcd.memory import (
     Sent,
     model_on,
 )
-from tests.support.etcd.wire import leader_changed
+from tests.support.etcd.wire import accounts_have_changed, leader_changed
 
 NAMES = ("e1", "e2", "e3")
 KEY = {"key": b64("key")}
@@ -144,6 +144,12 @@ def test_an_error_can_come_instead_of_the_answer_to_a_request_that_was_applied(w
     world.fates = [Fate(instead=leader_changed())]
     assert world.post(TXN, ONCE)[0]["message"] == "etcdserver: leader changed"
     assert world.read() == "1"
+
+
+def test_an_error_can_refuse_a_request(world: World) -> None:
+    world.fates = [Fate(instead=accounts_have_changed(), applied=False)]
+    assert world.post(TXN, ONCE)[0]["code"] == 3
+    assert world.read() is None
 
 
 def test_a_member_that_stops_breaks_what_it_has_not_answered(world: World) -> None:

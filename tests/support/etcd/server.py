@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,13 @@ class _Listener(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], server: ModelServer, member: Member) -> None:
+    def __init__(
+        self, address: tuple[str, int], server: ModelServer, member: Member, tls: ssl.SSLContext | None
+    ) -> None:
         super().__init__(address, _Handler)
+        if tls is not None:
+            # The handshake is made by the first read, in the connection's own thread.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.server = server
         self.member = member
         self.connections: set[socket.socket] = set()
@@ -106,11 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
 class ModelServer:
     """One listener on 127.0.0.1 for each member, whose URLs are `endpoints` by name."""
 
-    def __init__(self, model: ModelEtcd, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: ModelEtcd, now: Callable[[], float] = time.monotonic, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.gateway = Gateway(model)
         self.endpoints: dict[str, str] = {}
         self._model = model
         self._now = now
+        self._tls = tls
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._listeners: dict[str, _Listener] = {}
@@ -178,9 +187,10 @@ class ModelServer:
     def _follow_members(self) -> list[_Listener]:
         for member in self._model.members.values():
             if member.running and member.name not in self._listeners:
-                listener = _Listener(("127.0.0.1", self._ports[member.name]), self, member)
+                listener = _Listener(("127.0.0.1", self._ports[member.name]), self, member, self._tls)
                 self._ports[member.name] = listener.server_address[1]
-                self.endpoints[member.name] = f"http://127.0.0.1:{listener.server_address[1]}"
+                scheme = "http" if self._tls is None else "https"
+                self.endpoints[member.name] = f"{scheme}://127.0.0.1:{listener.server_address[1]}"
                 self._listeners[member.name] = listener
                 threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
         stopped = [name for name in self._listeners if not self._model.members[name].running]

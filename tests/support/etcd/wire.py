@@ -56,6 +56,10 @@ def leader_changed() -> Refusal:
     return Refusal(14, "etcdserver: leader changed")
 
 
+def accounts_have_changed() -> Refusal:
+    return Refusal(3, "etcdserver: revision of auth store is old")
+
+
 class RangeRequest(msgspec.Struct, gc=False):
     key: bytes = b""
     range_end: bytes = b""
