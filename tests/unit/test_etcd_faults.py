@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from tests.support.etcd.authentication import authentication
 from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.gateway import Gateway
@@ -29,6 +30,7 @@ from tests.support.etcd.memory import (
     Sent,
     model_on,
 )
+from tests.support.etcd.subjects import InMemory
 from tests.support.etcd.wire import accounts_have_changed, leader_changed
 
 NAMES = ("e1", "e2", "e3")
@@ -231,6 +233,14 @@ def test_a_lease_ends_by_the_clock_and_watches_see_it_at_once(world: World) -> N
     assert len(lines) == 1
     world.clock.advance(0.1)
     assert lines[1]["result"]["events"][0]["type"] == "DELETE"
+
+
+def test_a_token_ends_after_five_minutes_without_use() -> None:
+    etcd = InMemory()
+    with authentication(etcd, "/test/") as (_, token):
+        for seconds, status in ((299.0, 200), (299.0, 200), (300.0, 401)):
+            etcd.pass_time(seconds)
+            assert etcd.post("/v3/kv/range", {"key": b64("/test/")}, token).status == status
 
 
 def test_streams_break_when_told_and_others_are_not_opened(world: World) -> None:
