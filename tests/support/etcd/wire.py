@@ -52,7 +52,12 @@ def timed_out() -> Refusal:
     return Refusal(14, "etcdserver: request timed out")
 
 
+def leader_failed() -> Refusal:
+    return Refusal(14, "etcdserver: request timed out, possibly due to previous leader failure")
+
+
 def leader_changed() -> Refusal:
+    # For reads: writes are told that they timed out.
     return Refusal(14, "etcdserver: leader changed")
 
 
