@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.authentication import authentication
 from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
 from tests.support.etcd.encoding import b64
@@ -75,7 +75,7 @@ class World:
         return self.fates.pop(0) if self.fates else DELIVER
 
 
-def outcome(answer: Deferred[Reply]) -> list[Any]:
+def outcome(answer: Deferred[PostReply]) -> list[Any]:
     outcomes: list[Any] = []
     answer.addCallbacks(
         lambda reply: outcomes.append(json.loads(reply.body)), lambda failure: outcomes.append(failure.type)

@@ -12,7 +12,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport import Reply
+from rqdisco.backends.etcd.transport import PostReply
 from tests.support.etcd.gateway import TIMEOUT, Gateway
 from tests.support.etcd.memory import ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import Saved
@@ -72,9 +72,9 @@ class Cluster(Protocol):
 
 
 class _InMemorySent:
-    def __init__(self, clock: Clock, answer: Deferred[Reply]) -> None:
+    def __init__(self, clock: Clock, answer: Deferred[PostReply]) -> None:
         self._clock = clock
-        self._replies: list[Reply] = []
+        self._replies: list[PostReply] = []
         answer.addCallback(self._replies.append)
 
     def result(self) -> Answered:

@@ -14,7 +14,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.gateway import Answer, Gateway, GatewayStream, refuse
 from tests.support.etcd.model import Member, ModelEtcd
 from tests.support.etcd.wire import Refusal
@@ -95,7 +95,7 @@ class _Exchange:
         self._fate = fate
         self._calls: list[Any] = []
         self.waiting = True
-        self.answered: Deferred[Reply] = Deferred(self._cancelled)
+        self.answered: Deferred[PostReply] = Deferred(self._cancelled)
         for copy, at in enumerate(fate.arrives):
             # Copies arrive even if the client has gone.
             transport.after(at, self._arrive if copy == 0 else self._arrive_again)
@@ -117,7 +117,7 @@ class _Exchange:
         if self._fate.instead is not None:
             answer = refuse(self._fate.instead)
         if self._fate.answered is not None and self.waiting:
-            reply = Reply(answer.status, answer.body)
+            reply = PostReply(answer.status, answer.body)
             self._later(self._fate.answered + answer.after, lambda: self._answer(reply))
 
     def _arrive_again(self) -> None:
@@ -135,7 +135,7 @@ class _Exchange:
             return None
         return self._transport.gateway.post(self._member.name, self._sent.path, self._sent.body, self._sent.token)
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: PostReply) -> None:
         if self._end():
             self.answered.callback(reply)
 
@@ -143,7 +143,7 @@ class _Exchange:
         if self._end():
             self.answered.errback(ConnectionBroken(reason))
 
-    def _cancelled(self, _: Deferred[Reply]) -> None:
+    def _cancelled(self, _: Deferred[PostReply]) -> None:
         self._end()
 
     def _end(self) -> bool:
@@ -180,12 +180,12 @@ class ModelTransport:
         self.posts = 0
         self._members = members
 
-    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[Reply]:
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
         self.posts += 1
         member = self.gateway.model.members[self._members[endpoint]]
         sent = Sent(endpoint, path, body, token)
         fate = self.plan(sent)
-        failed: Deferred[Reply] = Deferred()
+        failed: Deferred[PostReply] = Deferred()
         if fate.refused or not member.running:
             failed.errback(NotSent(f"{endpoint}: connection refused"))
             return failed

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.transport import ConnectionBroken, Reply
+from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import ModelEtcd
@@ -98,7 +98,7 @@ class InMemory:
         self.streams = ModelStreams(gateway, {ENDPOINT: MEMBER}, self.clock)
 
     def post(self, path: str, document: object, token: str | None = None) -> Answered:
-        replies: list[Reply] = []
+        replies: list[PostReply] = []
         self.transport.post(ENDPOINT, path, _encode(document), token, 1.0).addCallback(replies.append)
         (reply,) = replies
         return Answered(reply.status, _parse(reply.body))
