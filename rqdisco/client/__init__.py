@@ -9,6 +9,8 @@ from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
     ClaimInfo,
     Document,
+    ExportedDecisions,
+    ExportedGrant,
     ExportedLeader,
     ExportedNode,
     ExportedRecord,
@@ -33,6 +35,8 @@ __all__ = [
     "Document",
     "Drained",
     "ExportReader",
+    "ExportedDecisions",
+    "ExportedGrant",
     "ExportedLeader",
     "ExportedNode",
     "ExportedRecord",

@@ -43,9 +43,8 @@ class Takeover:
         if not is_equivalent(known, record):
             raise ImportConflict(transferred.id)
         after = known
-        if as_own and (known.ownerless or known.owner != own):
-            # As for a new record: another daemon made the grants so far.
-            after = self._reset_claim_window(replace(known, ownerless=False, grant=None, was_emptied=True))
+        if as_own and known.ownerless and (known.previous_owners or not record.ownerless):
+            after = self._reset_claim_window(_with_owner(known, record))
         await self._records.save(known, after, version)
         return after is not known
 
@@ -118,3 +117,17 @@ class Takeover:
                 discovery_id=record.id,
             )
         return (self._store.put(replace(after, version=self._records.versions.next())),)
+
+
+def _with_owner(known: Record, imported: Record) -> Record:
+    """Return the known record, which lost its owner, as one that may grant; `imported` has the same
+    nodes, and tells what was decided elsewhere.
+    """
+    return replace(
+        known,
+        ownerless=False,
+        grant=imported.grant,
+        was_emptied=known.was_emptied or imported.was_emptied,
+        confirmed=known.confirmed or imported.confirmed,
+        attempted=known.attempted or imported.attempted,
+    )

@@ -77,7 +77,8 @@ class ExportStream:
         for discovery_id in ids:
             # IDs that expired meanwhile are left out, whether or not their owner answers.
             with suppress(NoSuchID, StoreUnavailable):
-                lines.append(self._encoder.record(await self._directory.inspect(discovery_id)))
+                record = await self._directory.inspect(discovery_id)
+                lines.append(self._encoder.record(record, is_ownerless=not self._directory.is_owner_of(record)))
         return b"".join(lines) if ids else None
 
     def _write(self, part: bytes | None) -> None:

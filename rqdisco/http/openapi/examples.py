@@ -56,7 +56,7 @@ EXAMPLES: dict[str, object] = {
     "GET /readyz 200 application/json": {"ready": True, "wrong": [], "notes": []},
     "GET /operator/export 200 application/json": {
         "format": "rqdisco export",
-        "version": 1,
+        "version": 2,
         "count": 1,
         "records": [
             {
@@ -71,9 +71,10 @@ EXAMPLES: dict[str, object] = {
                     "value": '{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}',
                     "addr": "10.0.0.1:4001",
                 },
+                "decisions": {"grant": {"addr": "10.0.0.1:4001"}, "confirmed": True},
             }
         ],
-        "crc": "5480adc9",
+        "crc": "4c3ec03c",
     },
     "POST /operator/import 200 application/json": {
         "imported": 1,
@@ -107,7 +108,7 @@ EXAMPLES: dict[str, object] = {
                 "state": "silent",
                 "last_contact": 11.0,
                 "lag": 0,
-                "clock_offset_ms": 0.0,
+                "clock_offset_ms": 0,
                 "agrees": True,
                 "why": "refused",
             },
@@ -118,7 +119,7 @@ EXAMPLES: dict[str, object] = {
                 "state": "up",
                 "last_contact": 0.2,
                 "lag": 0,
-                "clock_offset_ms": 0.0,
+                "clock_offset_ms": 0,
                 "agrees": True,
                 "why": None,
             },
