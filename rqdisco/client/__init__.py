@@ -24,7 +24,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
-from rqdisco.client.peers import Drained, Forgotten, PeersDocument, PeerState
+from rqdisco.client.peers import Drained, Forgotten, FreezeState, PeersDocument, PeerState
 
 __all__ = [
     "MAX_IMPORT",
@@ -41,6 +41,7 @@ __all__ = [
     "ExportedNode",
     "ExportedRecord",
     "Forgotten",
+    "FreezeState",
     "ImportResult",
     "LeaderInfo",
     "LeaderRecord",

@@ -50,7 +50,7 @@ class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     claimed_since: int = 0
 
 
-class ExportedGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TransferredGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The last bootstrap grant: its address, and the IP address of the client host that got it, if
     that is known. Its retry window is closed: no moment of another machine means anything here.
     """
@@ -66,7 +66,7 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `emptied` is its `was_emptied`. `ownerless` is also set where the exporting daemon may not grant.
     """
 
-    grant: ExportedGrant | None = None
+    grant: TransferredGrant | None = None
     emptied: bool = False
     confirmed: bool = False
     attempted: bool = False
@@ -182,7 +182,7 @@ def _with_decisions(record: Record, decisions: Decisions) -> Record:
     )
 
 
-def _closed_grant(exported: ExportedGrant, nodes: tuple[Node, ...]) -> Grant:
+def _closed_grant(exported: TransferredGrant, nodes: tuple[Node, ...]) -> Grant:
     if exported.addr not in {node.addr for node in nodes}:
         raise InvalidValue("grant", "its node is not listed")
     # No grant of this daemon has this moment.
@@ -252,7 +252,7 @@ def to_transferred(record: Record, *, is_ownerless: bool = False) -> Transferred
 def _decisions(record: Record, *, is_ownerless: bool) -> Decisions:
     grant = record.grant
     return Decisions(
-        grant=None if grant is None else ExportedGrant(addr=grant.addr, host=export_host(grant.host)),
+        grant=None if grant is None else TransferredGrant(addr=grant.addr, host=export_host(grant.host)),
         emptied=record.was_emptied,
         confirmed=record.confirmed,
         # An ID that was handed over counts as used; its previous owners mean nothing elsewhere.

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.claim_monitor import ClaimMonitor
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import ImportedNode, TransferredRecord
@@ -164,7 +165,7 @@ class Daemon:
         self.directory = backend.local
         self.unused_days = unused_days
         self.claims = ClaimMonitor(self.clock, self.store)
-        self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
+        self.health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: self.directory.frozen)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.counts = new_counts()
         self.recent = RecentActivity(self.clock.seconds, self.wall_us)
@@ -181,7 +182,9 @@ class Daemon:
         sources = base_metrics(
             self.counts, self.telemetry, storage, backend.is_ownerless, delay, self.claims, self.leaders
         )
-        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
+        self.page = MetricsPage(
+            [*sources, freeze_metrics(self.directory), *([] if self.rounds is None else [probe_metrics(self.rounds)])]
+        )
         self.apis = Apis(
             HTTPContext(
                 directory=self.directory,

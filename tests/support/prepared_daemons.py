@@ -197,6 +197,13 @@ def full(audience: Audience) -> PreparedDaemon:
     return prepared
 
 
+def frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze."""
+    prepared = daemon_for(audience)
+    result(Deferred.fromCoroutine(prepared.daemon.directory.freeze("frozen for a migration to http://b:4000")))
+    return prepared
+
+
 def stopping(audience: Audience) -> PreparedDaemon:
     """Return a daemon that is stopping."""
     prepared = daemon_for(audience)

@@ -29,9 +29,9 @@ class Takeover:
         self._limits = limits
         self._now = now
 
-    async def import_record(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    async def import_record(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
         """Import a record; see `Directory.adopt`."""
-        known = await self._records.after_pending_grant(transferred.id)
+        known = await self._records.after_pending_grant(transferred.id, during)
         own, version = self._records.owner, self._records.versions.next()
         owner = own if as_own or transferred.owner is None else transferred.owner
         record = to_record(transferred, owner, version=version, max_nodes=self._limits.max_nodes)
@@ -43,7 +43,9 @@ class Takeover:
         if not is_equivalent(known, record):
             raise ImportConflict(transferred.id)
         after = known
-        if as_own and known.ownerless and (known.previous_owners or not record.ownerless):
+        # An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
+        is_adopted = not record.ownerless or (known.previous_owners and during is None)
+        if as_own and known.ownerless and is_adopted:
             after = self._reset_claim_window(_with_owner(known, record))
         await self._records.save(known, after, version)
         return after is not known

@@ -92,6 +92,10 @@ EXAMPLES: dict[str, object] = {
             {"id": "..", "created_at": 1},
         ]
     },
+    "GET /operator/freeze 200 application/json": {"frozen": None, "exports": 2},
+    "POST /operator/freeze 200 application/json": {"frozen": "frozen for a migration to http://b:4000", "exports": 2},
+    "POST /operator/freeze body": {"reason": "frozen for a migration to http://b:4000"},
+    "POST /operator/thaw 200 application/json": {"frozen": None, "exports": 2},
     "GET /operator/peers 200 application/json": {
         "name": "a",
         "incarnation": "01704c050f63db34",
@@ -100,6 +104,7 @@ EXAMPLES: dict[str, object] = {
         "agreed": False,
         "hints": 0,
         "unwitnessed": 0,
+        "frozen": None,
         "peers": [
             {
                 "name": "c",

@@ -74,12 +74,13 @@ def build_single_backend(config: Config, system: System, storage: Storage) -> Ba
         storage.incarnation,
         Environment(now=storage.now, wall_us=system.wall_us, random=system.random),
         config.limits,
+        metadata=storage.metadata,
     )
     return Backend(
         directory=local,
         local=local,
         watermarks=ExpiryWatermarks(storage.metadata),
-        may_expire=lambda: True,
+        may_expire=lambda: local.frozen is None,
         is_ownerless=lambda owner: owner != storage.incarnation,
     )
 

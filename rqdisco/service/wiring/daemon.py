@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from rqdisco import __version__
 from rqdisco.backends.claim_monitor import ClaimMonitor
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.metrics import MetricsPage
@@ -110,7 +111,12 @@ def build_daemon(config: Config, system: System) -> Daemon:
 
     # APIs
     describe = partial(_describe, config, backend.local, system.uptime, system.uptime())
-    health = Health(lambda: storage.journal.refused, None if peers is None else peers.report, claims.notes)
+    health = Health(
+        lambda: storage.journal.refused,
+        None if peers is None else peers.report,
+        claims.notes,
+        lambda: backend.directory.frozen,
+    )
     status = StatusCollector(
         describe,
         partial(_count_nodes, storage.store),
@@ -157,6 +163,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         *base_metrics(counts, telemetry, storage, backend.is_ownerless, reactor_delay, claims, leaders),
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
         snapshot_metrics(compactor),
+        freeze_metrics(backend.directory),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
