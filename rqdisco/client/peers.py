@@ -57,6 +57,8 @@ class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
 
     # Why it changes nothing; None if it is not frozen.
     frozen: str | None
+    # What identifies its records: two URLs with one `store` lead to the same records.
+    store: str
     # The newest version of exports that it reads and writes.
     exports: int
 

@@ -26,6 +26,12 @@ class Freezable(Protocol):
     """
 
     @property
+    def store_id(self) -> str:
+        """What identifies the place of the records: the daemon's incarnation, or that of an external
+        store.
+        """
+
+    @property
     def frozen(self) -> str | None:
         """The reason for which it is frozen, None if it is not."""
 

@@ -142,7 +142,8 @@ def test_unused_ids_of_a_frozen_daemon_do_not_expire() -> None:
 
 def test_nodes_and_operators_see_that_and_why_a_daemon_is_frozen() -> None:
     prepared = daemon_for("operator")
-    assert json.loads(prepared.ask("GET", "/operator/freeze").body) == {"frozen": None, "exports": 2}
+    about = {"store": prepared.daemon.owner, "exports": 2}
+    assert json.loads(prepared.ask("GET", "/operator/freeze").body) == {"frozen": None, **about}
     assert prepared.ask("POST", "/operator/freeze", {"reason": WHY}).status == 200
     refused = prepared.ask("POST", "/{id}", {"addr": A})
     assert (refused.status, WHY.encode() in refused.body) == (503, True)
@@ -153,8 +154,8 @@ def test_nodes_and_operators_see_that_and_why_a_daemon_is_frozen() -> None:
     page = prepared.ask("GET", "/status", Accept="text/html").body.decode()
     assert f"changes here: {WHY}" in page
     assert "rqdisco_frozen 1.0" in prepared.ask("GET", "/metrics").body.decode()
-    assert json.loads(prepared.ask("GET", "/operator/freeze").body) == {"frozen": WHY, "exports": 2}
-    assert json.loads(prepared.ask("POST", "/operator/thaw").body) == {"frozen": None, "exports": 2}
+    assert json.loads(prepared.ask("GET", "/operator/freeze").body) == {"frozen": WHY, **about}
+    assert json.loads(prepared.ask("POST", "/operator/thaw").body) == {"frozen": None, **about}
     assert prepared.ask("POST", "/{id}", {"addr": A}).status == 200
 
 

@@ -80,6 +80,10 @@ class GossipDirectory:
         return self._local.index
 
     @property
+    def store_id(self) -> str:
+        return self._own
+
+    @property
     def frozen(self) -> str | None:
         return self._local.frozen
 

@@ -84,6 +84,10 @@ class SingleDirectory:
         return max(1, self._store.settled_version)
 
     @property
+    def store_id(self) -> str:
+        return self._records.owner
+
+    @property
     def frozen(self) -> str | None:
         return self._records.freeze.reason
 

@@ -77,11 +77,12 @@ class FreezeRequest(msgspec.Struct):
 
 
 class FreezeAnswer(msgspec.Struct, frozen=True):
-    """Why the daemon is frozen, null if it is not. `exports` is the newest version of exports that
-    it reads and writes.
+    """Why the daemon is frozen, null if it is not. `store` identifies its records, `exports` is
+    the newest version of exports that it reads and writes.
     """
 
     frozen: str | None
+    store: str
     exports: int
 
 
@@ -213,7 +214,7 @@ class OperatorAPI(Api):
         return self._freeze_answer()
 
     def _freeze_answer(self) -> Response:
-        return Response(200, encode_object(FreezeAnswer(self._directory.frozen, VERSION)))
+        return Response(200, encode_object(FreezeAnswer(self._directory.frozen, self._directory.store_id, VERSION)))
 
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
