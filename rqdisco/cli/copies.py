@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from rqdisco.client import DiscoveryClient, ExportedRecord, ExportReader
 
-_DIGEST_BYTES = 12
+_CHECKSUM_BYTES = 12
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One record of a copy: its owner, and a digest of everything else."""
+    """One record of a copy: its owner, and a checksum of everything else."""
 
     owner: str | None
-    digest: bytes
+    checksum: bytes
 
 
 class Copy:
@@ -34,7 +34,7 @@ class Copy:
     def add(self, line: bytes) -> None:
         """Add an exported record. Raises msgspec.DecodeError."""
         record = msgspec.json.decode(line, type=ExportedRecord)
-        self.entries[record.id] = Entry(record.owner, _digest(record))
+        self.entries[record.id] = Entry(record.owner, _checksum(record))
         self._file.write(line + b"\n")
 
     def records(self) -> Iterator[ExportedRecord]:
@@ -77,6 +77,6 @@ def sources_of(copies: Sequence[Copy]) -> dict[str, Copy] | None:
     return chosen
 
 
-def _digest(record: ExportedRecord) -> bytes:
+def _checksum(record: ExportedRecord) -> bytes:
     content = msgspec.json.encode(replace(record, owner=None))
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()

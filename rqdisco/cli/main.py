@@ -111,7 +111,7 @@ def _run_in_reactor(command: Command, url: str) -> int:
     from rqdisco.security.tls import ClientPolicy
     from rqdisco.twisted_compat import use_clock
 
-    name, token, files = _display_url(url), service_token("TOKEN", "the service"), _tls_files()
+    name, token, files = _display_url(url), _token(), _tls_files()
     status = _FAILED
 
     async def go(reactor: Reactor) -> None:
@@ -146,6 +146,10 @@ def _display_url(url: str) -> str:
         return parse_url(url).name
     except ValueError as error:
         raise click.UsageError(f"invalid service URL: {error}") from None
+
+
+def _token() -> str | None:
+    return service_token("TOKEN", "the service")
 
 
 def _tls_files() -> Files:

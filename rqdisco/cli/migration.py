@@ -314,7 +314,7 @@ def differences(chosen: dict[str, Copy], target: Copy) -> list[str]:
     differing = []
     for discovery_id, copy in chosen.items():
         entry = target.entries.get(discovery_id)
-        if entry is None or entry.digest != copy.entries[discovery_id].digest:
+        if entry is None or entry.checksum != copy.entries[discovery_id].checksum:
             differing.append(discovery_id)
     return differing
 

@@ -92,10 +92,14 @@ EXAMPLES: dict[str, object] = {
             {"id": "..", "created_at": 1},
         ]
     },
-    "GET /operator/freeze 200 application/json": {"frozen": None, "exports": 2},
-    "POST /operator/freeze 200 application/json": {"frozen": "frozen for a migration to http://b:4000", "exports": 2},
+    "GET /operator/freeze 200 application/json": {"frozen": None, "store": "cd072cd8be6f9f62", "exports": 2},
+    "POST /operator/freeze 200 application/json": {
+        "frozen": "frozen for a migration to http://b:4000",
+        "store": "cd072cd8be6f9f62",
+        "exports": 2,
+    },
     "POST /operator/freeze body": {"reason": "frozen for a migration to http://b:4000"},
-    "POST /operator/thaw 200 application/json": {"frozen": None, "exports": 2},
+    "POST /operator/thaw 200 application/json": {"frozen": None, "store": "cd072cd8be6f9f62", "exports": 2},
     "GET /operator/peers 200 application/json": {
         "name": "a",
         "incarnation": "01704c050f63db34",
