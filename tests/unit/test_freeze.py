@@ -15,7 +15,8 @@ from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
-from tests.support.daemon import Daemon, answer_of, create_id, give_up, register, result, shown
+from rqdisco.storage.compaction import compact
+from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio, wait
 from tests.support.gossip import create_id as create_among_peers
 from tests.support.gossip import register as register_among_peers
@@ -57,6 +58,13 @@ def test_a_frozen_daemon_refuses_every_change_with_the_reason_and_after_a_crash_
     go(daemon.directory.thaw())
     assert daemon.restart().directory.frozen is None
     go(CHANGES[change](daemon.directory, discovery_id))
+
+
+def test_a_daemon_stays_frozen_when_its_log_is_compacted() -> None:
+    daemon = Daemon()
+    go(daemon.directory.freeze(WHY))
+    compact(daemon.disk, STATE, result(daemon.journal.seal()))
+    assert daemon.restart().directory.frozen == WHY
 
 
 def test_a_frozen_daemon_grants_a_claim_to_nobody_not_even_again() -> None:
