@@ -17,10 +17,11 @@ from twisted.internet.task import Clock
 from rqdisco.cli.import_sources import open_source
 from rqdisco.client import ExportedRecord
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import InvalidValue, NoSuchID, Ownerless, RequestRefused, StoreUnavailable
+from rqdisco.core.errors import InvalidValue, NoSuchID, Ownerless, RequestRefused, StoreUnavailable, Undecided
 from rqdisco.core.exports import ExportEncoder, TransferredRecord, to_record
 from rqdisco.core.records import Grant, Node, Record, UnreportedClaim, is_unused
 from tests.support.daemon import Daemon, create_id, result
+from tests.support.gossip import trio, wait
 
 GOLDEN = Path(__file__).parent / "golden" / "exports"
 HOSTS = ("192.0.2.1", "192.0.2.2")
@@ -190,3 +191,27 @@ def test_ids_that_lost_their_owner_stay_ownerless_where_they_are_imported_as_own
     # The daemon that holds them can become their owner: an operator says that the first one is gone.
     assert go(second.directory.adopt(ownerless, as_own=True))
     assert go(second.directory.register(name, Node(addr=ADDRS[0]), None)).bootstrap == "granted"
+
+
+def test_an_imported_id_grants_among_peers_only_after_the_barrier_if_anybody_had_a_grant_before() -> None:
+    source = Daemon()
+    names = {state: create_id(source) for state in ("unused", "seeded", "emptied")}
+    for state in ("seeded", "emptied"):
+        go(source.directory.register(names[state], Node(addr=ADDRS[0]), None))
+    go(source.directory.remove(names["emptied"], ADDRS[0]))
+    network, (first, *_) = trio(Clock())
+    for name in names.values():
+        brought = msgspec.json.decode(export_of(source, name), type=TransferredRecord)
+        wait(network.clock, first.directory.adopt(brought, as_own=True))
+    # One peer does not answer whether it has answered anybody.
+    network.swallowed.add(("b", "barrier"))
+    network.swallowed.add(("a", "barrier"))
+    granted = wait(network.clock, first.directory.register(names["unused"], Node(addr=ADDRS[0]), None))
+    assert granted.bootstrap == "granted"
+    for state, addr in (("seeded", ADDRS[0]), ("emptied", ADDRS[1])):
+        with pytest.raises(Undecided):
+            wait(network.clock, first.directory.register(names[state], Node(addr=addr), None))
+    network.swallowed.clear()
+    for state, addr in (("seeded", ADDRS[0]), ("emptied", ADDRS[1])):
+        outcome = wait(network.clock, first.directory.register(names[state], Node(addr=addr), None))
+        assert (outcome.bootstrap, [node.addr for node in outcome.listed]) == ("granted", [addr])
