@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.directory import Directory
@@ -288,9 +288,10 @@ class Daemon(AnyDaemon):
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
             claim_metrics(self.claims),
             leader_metrics(leaders),
+            freeze_metrics(stored.local),
             wal_metrics(self.journal, self.counts.syncs),
         ]
-        health = Health(lambda: self.journal.refused, more=self.claims.notes)
+        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.local.frozen)
         backend = Served(directory=stored.local, names=stored.local, health=health, leaders=leaders, metrics=metrics)
         self._serve(backend, system, telemetry, **served)
 

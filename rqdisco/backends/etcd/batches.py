@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
@@ -136,6 +136,14 @@ class Batches:
         operations = tuple(range_op(each) for read in batch for each in read.ranges)
         try:
             response = await self._read(Txn(success=operations))
+        except TooLarge as failure:
+            if len(batch) == 1:
+                _fail(batch[0], failure)
+                return
+            half = len(batch) // 2
+            await self._send_reads(batch[:half])
+            await self._send_reads(batch[half:])
+            return
         except EtcdFailure as failure:
             for read in batch:
                 _fail(read, failure)
@@ -155,9 +163,10 @@ class Batches:
         nested = Txn(success=tuple(TxnOperation(request_txn=write.txn) for write in batch))
         try:
             response = await self._settle(nested)
-        except LeaseNotFound:
-            # etcd refuses all of them for one: each is settled by itself, also for callers that do
-            # not wait any more, since a late copy of the batch must find nothing left to do.
+        except (LeaseNotFound, TooLarge):
+            # etcd refuses all of them for one, or its answer cannot be read: each is settled by
+            # itself, also for callers that do not wait any more, since a late copy of the batch
+            # must find nothing left to do.
             for write in batch:
                 await self._settle_one(write)
             return
@@ -174,14 +183,16 @@ class Batches:
     async def _settle_one(self, write: _Write) -> None:
         try:
             response = await self._settle(write.txn)
-        except NotApplied as failure:
+        except (NotApplied, TooLarge) as failure:
             _fail(write, failure)
             return
         if not write.called:
             write.callback(response)
 
     async def _settle(self, txn: Txn) -> TxnResponse:
-        """Send the identical transaction until its outcome is known. Raises NotApplied."""
+        """Send the identical transaction until its outcome is known. Raises NotApplied, and TooLarge
+        for one of several that may be settled one by one.
+        """
         try:
             while True:
                 try:

@@ -32,7 +32,20 @@ _NO_SPACE = (
     "etcd's database is full (NOSPACE alarm), so nothing can be changed: compact and defragment it, then disarm the"
     " alarm"
 )
+_WENT_BACK = (
+    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
+    " and restarted this daemon"
+)
 _CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
+
+# By the kind of a problem, the events when it begins and ends. What went back is logged where it is
+# noticed.
+_LOGGED = {
+    "failure": ("etcd does not answer", "etcd answers again"),
+    "full": ("etcd is full", "etcd can be written again"),
+    "corrupt": ("etcd is corrupt", "etcd is not corrupt any more"),
+    "frozen": ("the store in etcd is frozen", "the store in etcd can be changed again"),
+}
 
 
 class MonitoredClient(Protocol):
@@ -175,7 +188,7 @@ class EtcdMonitor(Service):
             "full": _NO_SPACE if self.is_full else None,
             "corrupt": _CORRUPT if "CORRUPT" in self.alarms else None,
             "frozen": self._state.frozen,
-            "went back": self._state.stops_grants,
+            "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
         }
         return {kind: reason for kind, reason in kinds.items() if reason}
 
@@ -247,14 +260,9 @@ class EtcdMonitor(Service):
         problems = self._problems()
         if self.failure is not None:
             problems["failure"] = self.failure
-        for kind in problems.keys() - self._logged:
-            # What went back is logged where it is noticed.
-            if kind != "went back":
-                self._log.error("etcd: {reason}", reason=problems[kind])
-        if "failure" in self._logged - problems.keys():
-            self._log.info("etcd answers again")
-        if "full" in self._logged - problems.keys():
-            self._log.info("etcd can be written again")
-        if "frozen" in self._logged - problems.keys():
-            self._log.info("the store in etcd can be changed again")
+        for kind, (begins, ends) in _LOGGED.items():
+            if kind in problems and kind not in self._logged:
+                self._log.warn(begins, reason=problems[kind])
+            elif kind in self._logged and kind not in problems:
+                self._log.info(ends)
         self._logged = frozenset(problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -14,21 +13,14 @@ from twisted.logger import Logger
 from rqdisco.backends.etcd.assembly import EtcdBackend
 from rqdisco.backends.etcd.monitor import EtcdMonitor
 from rqdisco.backends.etcd.remembered import Remembered, RememberedFile
-from rqdisco.backends.etcd.transport import Transport
+from rqdisco.backends.etcd.transport import PostTransport
 
-T = TypeVar("T")
 SAVE_SECONDS = 10.0
-
-
-class RunInThread(Protocol):
-    """Runs a blocking call in a thread; fires with its result."""
-
-    def __call__(self, call: Callable[[], T]) -> Deferred[T]: ...
 
 
 class EtcdMemory(Service):
     """Saves what was seen of etcd every ten seconds, and at the end. `current` returns None while
-    there is nothing to save.
+    there is nothing to save; `run_in_thread` runs a blocking call.
     """
 
     _log = Logger()
@@ -37,7 +29,7 @@ class EtcdMemory(Service):
         self,
         file: RememberedFile,
         current: Callable[[], Remembered | None],
-        run_in_thread: RunInThread,
+        run_in_thread: Callable[[Callable[[], None]], Deferred[None]],
         clock: IReactorTime,
     ) -> None:
         self._file = file
@@ -76,7 +68,7 @@ class EtcdBackendService(Service):
     """
 
     def __init__(
-        self, backend: EtcdBackend, monitor: EtcdMonitor, transport: Transport, memory: EtcdMemory | None
+        self, backend: EtcdBackend, monitor: EtcdMonitor, transport: PostTransport, memory: EtcdMemory | None
     ) -> None:
         self._backend = backend
         self._monitor = monitor

@@ -19,6 +19,8 @@ from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import DamagedState, EtcdAccessDenied, EtcdUnusable
 
 RETRY_SECONDS = 1.0
+# An election takes a second or two.
+_PATIENCE_SECONDS = 3.0
 
 _log = Logger()
 
@@ -40,7 +42,7 @@ async def check(
     """
     try:
         # Fetches the token, and reads from a quorum.
-        await client.range(Range(key=meta, keys_only=True))
+        await client.range(Range(key=meta, keys_only=True), _PATIENCE_SECONDS)
         await _check_versions(client, endpoints)
         await open_store()
     except AuthFailed as failure:
@@ -67,7 +69,7 @@ async def wait_for_etcd(
         if clock.seconds() + RETRY_SECONDS > deadline:
             raise EtcdUnusable(reason)
         if reason != logged:
-            _log.warn("waiting for etcd: {reason}", reason=reason)
+            _log.warn("waiting for etcd", reason=reason)
             logged = reason
         await deferLater(clock, RETRY_SECONDS)
 

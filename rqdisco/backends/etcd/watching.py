@@ -28,7 +28,8 @@ class _StreamError(msgspec.Struct, frozen=True):
 
 class _Line(msgspec.Struct, frozen=True):
     result: WatchResponse | None = None
-    error: _StreamError | None = None
+    # A text in an answer that is no stream.
+    error: _StreamError | str | None = None
 
 
 _decode = msgspec.json.Decoder(_Line, strict=False).decode
@@ -99,11 +100,8 @@ class Watch:
             return
         try:
             message = _decode(line)
-        except msgspec.ValidationError:
-            self._fail(NotApplied(MISFIT))
-            return
         except msgspec.DecodeError:
-            self._fail(NotApplied(GATEWAY_OFF))
+            self._fail(NotApplied(MISFIT if _is_json(line) else GATEWAY_OFF))
             return
         if message.result is None:
             self._fail(self._read_error(line, message.error))
@@ -115,9 +113,12 @@ class Watch:
             if self._stream is not None:
                 self._stream.close()
 
-    def _read_error(self, line: bytes, error: _StreamError | None) -> EtcdFailure:
+    def _read_error(self, line: bytes, error: _StreamError | str | None) -> EtcdFailure:
         """Return the failure of an error inside a stream, or of an answer that is no stream."""
-        refusal = read_refusal(PostReply(200, line)) if error is None else refusal_of_text(error.message)
+        if isinstance(error, _StreamError):
+            refusal = refusal_of_text(error.message)
+        else:
+            refusal = read_refusal(PostReply(200, line))
         if refusal.fate is Fate.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
@@ -141,3 +142,11 @@ class Watch:
             self.done.callback(None)
         else:
             self.done.errback(failure)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
