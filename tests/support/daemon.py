@@ -139,6 +139,8 @@ class AnyDaemon:
     claim_window = 30.0
     # The times, in seconds, after which a change of an ID is noticed at once that is watched from now on.
     watch_delays: Sequence[float] = ()
+    # How old answers of the name server may be.
+    dns_age = 0.0
 
     def __init__(self, clock: Clock | None, seed: int, limits: Limits | None, unused_days: float | None) -> None:
         self.clock = clock or Clock()
@@ -180,6 +182,10 @@ class AnyDaemon:
 
     def fill(self) -> str:
         """Leave no room to store anything; return why requests are refused then."""
+        raise NotImplementedError
+
+    def empty(self) -> None:
+        """Make room again."""
         raise NotImplementedError
 
     def describe(self) -> ServiceDocument:
@@ -301,6 +307,9 @@ class Daemon(AnyDaemon):
     def fill(self) -> str:
         self.disk.room = 0
         return "no space left on device"
+
+    def empty(self) -> None:
+        self.disk.room = None
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """Kill this daemon and start the next one; on the same disk with everything that was

@@ -49,7 +49,8 @@ class Names:
         daemon: AnyDaemon | None = None,
         rate: float = 0,
     ) -> None:
-        self.reactor = Reactor()
+        # Of another daemon only the answers matter.
+        self.reactor = daemon.clock if daemon is not None and isinstance(daemon.clock, Reactor) else Reactor()
         self.daemon = daemon or new_daemon(clock=self.reactor)
         self.resolver = Resolver()
         parsed = DaemonOptions({})
@@ -85,6 +86,10 @@ class Names:
     def join(self, discovery_id: str, addr: str) -> None:
         """Register one more node, which listens for Raft one port higher."""
         result(Deferred.fromCoroutine(self.daemon.directory.register(discovery_id, both(addr), None)))
+
+    def outlast_caches(self) -> None:
+        """Let time pass until earlier answers are not used any more."""
+        self.reactor.advance(self.daemon.dns_age)
 
     def exchange(self, query: bytes, source: tuple[str, int] = CLIENT) -> list[bytes]:
         """Deliver a datagram; return what is sent back without time passing."""

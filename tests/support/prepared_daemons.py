@@ -211,6 +211,13 @@ def frozen(audience: Audience) -> PreparedDaemon:
     return prepared
 
 
+def full_and_frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze, and whose store is full."""
+    prepared = frozen(audience)
+    prepared.daemon.fill()
+    return prepared
+
+
 def stopping(audience: Audience) -> PreparedDaemon:
     """Return a daemon that is stopping."""
     prepared = daemon_for(audience)

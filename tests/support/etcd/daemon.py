@@ -15,6 +15,7 @@ from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.meta import decode_meta
 from rqdisco.backends.etcd.monitor import COUNT_SECONDS, EtcdMonitor
+from rqdisco.backends.etcd.names import KEEP_SECONDS
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.transport import PostReply
 from rqdisco.backends.single.limits import Limits
@@ -162,6 +163,7 @@ class EtcdDaemon(AnyDaemon):
     claim_window = 31.0
     # New watches wait for others to share their stream, and then look the IDs up once more.
     watch_delays = (0.02, 0.25)
+    dns_age = KEEP_SECONDS
 
     def __init__(
         self,
@@ -229,6 +231,9 @@ class EtcdDaemon(AnyDaemon):
     def fill(self) -> str:
         self.cluster.model.alarms["NOSPACE"] = next(iter(self.cluster.model.members.values())).id
         return "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"
+
+    def empty(self) -> None:
+        self.cluster.model.alarms.clear()
 
     def restart(self, **options: Any) -> EtcdDaemon:
         """Leave this daemon and start another one, elsewhere."""
