@@ -25,7 +25,7 @@ from rqdisco.backends.etcd.startup import check, wait_for_etcd
 from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
 from rqdisco.security.certificates import Certificates
@@ -112,6 +112,7 @@ def open_over_transport(
             if before is not None:
                 compare(before, backend.state.meta, guard)
             monitor.begin()
+            _log.info("etcd is in use", prefix=etcd.prefix, store=backend.state.meta.store_id)
 
         memory = None
         if file is not None:
@@ -124,7 +125,12 @@ def open_over_transport(
             leaders=leaders,
             count_ids=lambda: monitor.ids,
             count_nodes=None,
-            metrics=[etcd_metrics(monitor, backend.state, counts), claim_metrics(claims), leader_metrics(leaders)],
+            metrics=[
+                etcd_metrics(monitor, backend.state, counts),
+                claim_metrics(claims),
+                leader_metrics(leaders),
+                freeze_metrics(backend.directory),
+            ],
             service=EtcdBackendService(backend, monitor, transport, memory),
             background=[leaders, claims],
             check=check_and_begin,
@@ -166,7 +172,7 @@ def _no_moment() -> Moment:
 
 
 def _went_back(events: Events, reason: str) -> None:
-    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more: {reason}", reason=reason)
+    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more", reason=reason)
     events.publish(Event(kind="fence", outcome="fenced", why=reason, logged=False))
 
 
