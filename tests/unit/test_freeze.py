@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.forwarding import outcome_of_refusal
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.records import Node
+from rqdisco.core.records import Node, RegistrationOutcome
 from rqdisco.storage.compaction import compact
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio, wait
@@ -87,7 +87,12 @@ def test_a_freeze_is_answered_once_every_pending_grant_is_answered_or_revoked() 
     late = register(daemon, third, A)
     give_up(gone)
     order: list[str] = []
-    granting.addCallback(lambda _: order.append("granted"))
+
+    def granted(outcome: RegistrationOutcome) -> RegistrationOutcome:
+        order.append("granted")
+        return outcome
+
+    granting.addCallback(granted)
     freezing.addCallback(lambda _: order.append("frozen"))
     with pytest.raises(Frozen):
         result(late)
