@@ -41,6 +41,10 @@ SECTIONS = {
         "See [peers.md](peers.md).",
         "name peer peer-listen advertise peer-keys peer-ca peer-cert peer-key grant-ack",
     ),
+    "etcd": (
+        "With `--etcd` the daemon keeps no records itself; `--peer` and its like are then excluded.",
+        "etcd etcd-prefix etcd-user etcd-password-file etcd-ca etcd-cert etcd-key wait-for-etcd dns-serve-stale",
+    ),
     "Probes": ("See [operations.md](operations.md#probing).", "probe probe-allow probe-rate"),
 }
 

@@ -7,7 +7,7 @@ peers, or by another engine. Cancelling a call means that its answer will not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -138,8 +138,19 @@ class Directory(Freezable, Protocol):
         Raises StoreUnavailable.
         """
 
-    async def ids(self) -> Sequence[str]:
-        """Return all IDs, in no particular order."""
+    def view(self, record: Record) -> View:
+        """Return the view of a record that `inspect` or `records` returned."""
+
+    def records(self) -> AsyncIterator[Sequence[Record]]:
+        """Return all records as `inspect` does, in pages of at most a few hundred and in no
+        particular order.
+
+        An ID that exists all the while is returned once. One that is created or deleted meanwhile
+        may be missing. Raises StoreUnavailable.
+        """
+
+    async def count(self) -> int:
+        """Return the number of IDs, which may be approximate. Raises StoreUnavailable."""
 
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         """Import a record of another daemon; return whether that changed anything.
@@ -149,6 +160,23 @@ class Directory(Freezable, Protocol):
         for that reason.
         Raises ImportConflict, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
+
+
+class Names(Protocol):
+    """What DNS asks of a directory."""
+
+    @property
+    def index(self) -> int:
+        """As in `Directory`."""
+
+    async def look_up(self, discovery_id: str) -> View:
+        """As in `Directory`. Raises NoSuchID."""
+
+    async def look_up_name(self, name: str) -> View:
+        """As in `Directory`. Raises NoSuchID, AmbiguousName."""
+
+    async def has_subdomains(self, name: str) -> bool:
+        """As in `Directory`."""
 
 
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):

@@ -199,11 +199,11 @@ class BadEndpoint(CannotStart):
 
 
 class DamagedState(CannotStart):
-    """A file of the state directory is damaged."""
+    """A file of the state directory, or the store in etcd, is damaged."""
 
 
 class UnknownFormat(CannotStart):
-    """A file of the state directory was written by a newer release."""
+    """A file of the state directory, or the store in etcd, was written by a newer release."""
 
 
 class StateInUse(CannotStart):
@@ -238,6 +238,14 @@ class PeersMissing(CannotStart):
     """The state directory belongs to one of several peers, and the options name no peers (rule
     R8).
     """
+
+
+class EtcdUnusable(CannotStart):
+    """etcd does not answer, or its version cannot be used."""
+
+
+class EtcdAccessDenied(CannotStart):
+    """etcd refuses the user, the password or a permission, or there is no password."""
 
 
 class CannotListen(CannotStart):

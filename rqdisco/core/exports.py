@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zlib
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -32,6 +33,7 @@ _MAX_UINT64 = 2**64 - 1
 MAX_BATCH = 500
 
 _encoder = msgspec.json.Encoder()
+Kept = TypeVar("Kept", bound=Record)
 
 
 class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -217,6 +219,27 @@ def is_equivalent(one: Record, other: Record) -> bool:
     """Report whether both records have the same nodes and the same leader."""
     values = [None if record.leader is None else record.leader.value for record in (one, other)]
     return one.nodes == other.nodes and values[0] == values[1]
+
+
+def may_adopt(known: Record, imported: Record, *, is_migration: bool) -> bool:
+    """Report whether a known record with the same nodes and leader, which lost its owner, gets one
+    by an import as own.
+
+    An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
+    """
+    return known.ownerless and (not imported.ownerless or (bool(known.previous_owners) and not is_migration))
+
+
+def adopted(known: Kept, imported: Record) -> Kept:
+    """Return the known record as one that may grant; `imported` tells what was decided elsewhere."""
+    return replace(
+        known,
+        ownerless=False,
+        grant=imported.grant,
+        was_emptied=known.was_emptied or imported.was_emptied,
+        confirmed=known.confirmed or imported.confirmed,
+        attempted=known.attempted or imported.attempted,
+    )
 
 
 def to_transferred(record: Record, *, is_ownerless: bool = False) -> TransferredRecord:

@@ -13,8 +13,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.metrics import freeze_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import ImportedNode, TransferredRecord
@@ -33,10 +32,18 @@ from rqdisco.security.tokens import Access
 from rqdisco.service.config import Config, ProbeConfig
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.system import System
-from rqdisco.service.wiring.backend import build_expiry_sweeper, build_leader_monitor, build_single_backend
 from rqdisco.service.wiring.daemon import build_probe_scheduler
 from rqdisco.service.wiring.storage import open_storage
-from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, count_records, new_counts
+from rqdisco.service.wiring.stored import (
+    build_claim_monitor,
+    build_expiry_sweeper,
+    build_leader_monitor,
+    build_single_directory,
+    count_in,
+    count_records,
+)
+from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, new_counts
+from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
@@ -161,10 +168,10 @@ class Daemon:
         self.owner, self.found = storage.incarnation, storage.recovered
         self.store, self.segments, self.journal = storage.store, storage.segments, storage.journal
         self.now = storage.now
-        backend = build_single_backend(config, system, storage)
-        self.directory = backend.local
+        stored = build_single_directory(config, system, storage)
+        self.directory = stored.local
         self.unused_days = unused_days
-        self.claims = ClaimMonitor(self.clock, self.store)
+        self.claims = build_claim_monitor(self.clock, self.store)
         self.health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: self.directory.frozen)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.counts = new_counts()
@@ -172,19 +179,22 @@ class Daemon:
         self.telemetry = build_request_telemetry(system, self.counts, self.recent, None)
         self.leaders = build_leader_monitor(system, storage, self.telemetry.events)
         self.leaders.startService()
-        self.sweep = build_expiry_sweeper(unused_days, system, storage, backend, self.telemetry.events)
+        self.sweep = build_expiry_sweeper(unused_days, system, storage, stored, self.telemetry.events)
         delay = ReactorDelayMonitor(self.clock)
         self.background = MultiService()
-        for service in (delay, count_records(self.clock, storage, self.claims), self.claims):
+        for service in (delay, count_records(self.clock, self.store, self.claims), self.claims):
             service.setServiceParent(self.background)
         self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent)
         self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
-        sources = base_metrics(
-            self.counts, self.telemetry, storage, backend.is_ownerless, delay, self.claims, self.leaders
-        )
-        self.page = MetricsPage(
-            [*sources, freeze_metrics(self.directory), *([] if self.rounds is None else [probe_metrics(self.rounds)])]
-        )
+        sources = [
+            *base_metrics(self.counts, self.telemetry, delay),
+            record_metrics(self.store, count_in(self.store), stored.is_ownerless),
+            claim_metrics(self.claims),
+            leader_metrics(self.leaders),
+            wal_metrics(self.journal, self.counts.syncs),
+            freeze_metrics(self.directory),
+        ]
+        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(
             HTTPContext(
                 directory=self.directory,

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
-class Header(msgspec.Struct, frozen=True, gc=False):
+class EtcdHeader(msgspec.Struct, frozen=True, gc=False):
     """The head of every answer: the cluster and member that answered, and its newest revision."""
 
     cluster_id: int = 0
@@ -25,7 +25,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     raft_term: int = 0
 
 
-NO_HEADER = Header()
+NO_HEADER = EtcdHeader()
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +49,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     count_only: bool = False
 
 
-class Put(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class KeyPut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Write a key. With `lease` the key is deleted when that lease expires."""
 
     key: bytes
@@ -73,11 +73,11 @@ class Compare(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: Literal["EQUAL"] = "EQUAL"
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class TxnOperation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One operation of a transaction: exactly one of these."""
 
     request_range: Range | None = None
-    request_put: Put | None = None
+    request_put: KeyPut | None = None
     request_delete_range: Delete | None = None
     request_txn: Txn | None = None
 
@@ -86,14 +86,14 @@ class Txn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """A transaction: `success` if everything in `compare` holds, else `failure`."""
 
     compare: tuple[Compare, ...] = ()
-    success: tuple[Operation, ...] = ()
-    failure: tuple[Operation, ...] = ()
+    success: tuple[TxnOperation, ...] = ()
+    failure: tuple[TxnOperation, ...] = ()
 
 
 class RangeResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The keys that were read; `count` is the number of all in the range."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     kvs: tuple[KeyValue, ...] = ()
     more: bool = False
     count: int = 0
@@ -102,13 +102,13 @@ class RangeResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class PutResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A key was written."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
 
 
 class DeleteResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of keys deleted."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     deleted: int = 0
 
 
@@ -124,7 +124,7 @@ class OperationResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class TxnResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the comparison held, and the responses of the branch that was taken."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     succeeded: bool = False
     responses: tuple[OperationResponse, ...] = ()
 
@@ -138,7 +138,7 @@ class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseGrantResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A lease and its time to live in seconds, which may be longer than was asked for."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     id: int = msgspec.field(name="ID", default=0)
     ttl: int = msgspec.field(name="TTL", default=0)
 
@@ -152,7 +152,7 @@ class LeaseQuery(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseTimeToLive(msgspec.Struct, frozen=True, kw_only=True):
     """The seconds left of a lease, -1 if it has expired, and the seconds that it was granted for."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     ttl: int = msgspec.field(name="TTL", default=0)
     granted_ttl: int = msgspec.field(name="grantedTTL", default=0)
 
@@ -178,7 +178,7 @@ class WatchResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     more, and the watch has ended.
     """
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     watch_id: int = 0
     created: bool = False
     canceled: bool = False
@@ -188,13 +188,16 @@ class WatchResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes."""
+    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes. `errors` are
+    texts, with one for each alarm of the cluster.
+    """
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     version: str = ""
     leader: int = 0
     db_size: int = 0
     db_size_in_use: int = 0
+    errors: tuple[str, ...] = ()
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +210,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     """All alarms of a cluster."""
 
-    header: Header = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     alarms: tuple[Alarm, ...] = ()
 
 
@@ -222,19 +225,19 @@ def decode(body: bytes, kind: type[T]) -> T:
     return msgspec.json.decode(body, type=kind, strict=False)
 
 
-def range_op(request: Range) -> Operation:
+def range_op(request: Range) -> TxnOperation:
     """Return the operation that reads a range."""
-    return Operation(request_range=request)
+    return TxnOperation(request_range=request)
 
 
-def put_op(key: bytes, value: bytes, lease: int = 0) -> Operation:
+def put_op(key: bytes, value: bytes, lease: int = 0) -> TxnOperation:
     """Return the operation that writes a key."""
-    return Operation(request_put=Put(key=key, value=value, lease=lease))
+    return TxnOperation(request_put=KeyPut(key=key, value=value, lease=lease))
 
 
-def delete_op(key: bytes) -> Operation:
+def delete_op(key: bytes) -> TxnOperation:
     """Return the operation that deletes a key."""
-    return Operation(request_delete_range=Delete(key=key))
+    return TxnOperation(request_delete_range=Delete(key=key))
 
 
 def prefix_end(prefix: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rqdisco.backends.etcd.messages import Header
+from rqdisco.backends.etcd.messages import EtcdHeader
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -30,20 +30,21 @@ class RevisionGuard:
         self.went_back: str | None = None
         self._noticed = noticed
 
-    def check(self, header: Header, at_send: Seen) -> None:
+    def check(self, header: EtcdHeader, at_send: Seen) -> None:
         """Notice an answer below what had been seen when its request was sent.
 
         Answers to requests that overlap may come in any order, so the revision is compared to that
         at the time of sending. The Raft term is not compared: a restored copy has the same one.
         """
         if at_send.cluster_id and header.cluster_id != at_send.cluster_id:
-            self._note(f"etcd is another cluster ({header.cluster_id:x}, before {at_send.cluster_id:x})")
+            self.notice(f"etcd is another cluster ({header.cluster_id:x}, before {at_send.cluster_id:x})")
         elif header.revision < at_send.revision:
-            self._note(f"etcd went back from revision {at_send.revision} to {header.revision}")
+            self.notice(f"etcd went back from revision {at_send.revision} to {header.revision}")
         elif header.revision > self.seen.revision or not self.seen.cluster_id:
             self.seen = Seen(header.cluster_id, header.revision)
 
-    def _note(self, reason: str) -> None:
+    def notice(self, reason: str) -> None:
+        """Stop grants for a reason."""
         if self.went_back is None:
             self.went_back = reason
             self._noticed(reason)

@@ -16,22 +16,26 @@ class NotSent(Exception):
 
 
 class ConnectionBroken(Exception):
-    """The request may have been received, and no whole answer came: the connection ended, the
-    time is up, or the answer is too large.
+    """The request may have been received, and no whole answer came: the connection ended, or the
+    time is up.
     """
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
+class AnswerTooLarge(ConnectionBroken):
+    """The answer is larger than this daemon reads."""
+
+
+class PostReply(msgspec.Struct, frozen=True, gc=False):
     """A whole answer."""
 
     status: int
     body: bytes
 
 
-class Transport(Protocol):
+class PostTransport(Protocol):
     """Sends single requests over pooled connections."""
 
-    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[Reply]:
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
         """Send a POST of JSON to `path` at an endpoint such as `https://e1:2379`, and fire with the
         answer.
 
@@ -43,7 +47,7 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-class Stream(Protocol):
+class EtcdStream(Protocol):
     """An answer that goes on: one JSON document per line."""
 
     done: Deferred[None]
@@ -57,7 +61,7 @@ class StreamTransport(Protocol):
 
     def open(
         self, endpoint: str, path: str, body: bytes, token: str | None, received: Callable[[bytes], None]
-    ) -> Stream:
+    ) -> EtcdStream:
         """Send a POST and call `received` with each line of the answer.
 
         `done` fires when the other side ends the stream, and fails with NotSent or

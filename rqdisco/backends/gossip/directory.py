@@ -4,7 +4,7 @@ its behalf where that is safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -202,8 +202,14 @@ class GossipDirectory:
         outcome = await self._forward(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
         return Clearing(done=_flag(outcome, discovery_id), removed=outcome.removed)
 
-    async def ids(self) -> Sequence[str]:
-        return await self._local.ids()
+    def view(self, record: Record) -> View:
+        return self._local.view(record)
+
+    def records(self) -> AsyncIterator[Sequence[Record]]:
+        return self._local.records()
+
+    async def count(self) -> int:
+        return await self._local.count()
 
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         known = self._store.newest(transferred.id)

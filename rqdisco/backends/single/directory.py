@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -31,6 +31,8 @@ from rqdisco.storage.wal.writer import Journal
 T = TypeVar("T")
 # A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
 _MANY_CLAIMS = 3
+# Decoding a page takes about a millisecond.
+_PAGE = 100
 
 
 class SingleDirectory:
@@ -122,13 +124,12 @@ class SingleDirectory:
         return await self.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
-        record = self.grants.shown(discovery_id)
+        record = self._inspect(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
-        return self._records.normalized(record) if record.owner == self._records.owner else record
+        return record
 
     def view(self, record: Record) -> View:
-        """Return the view of a record in the store."""
         hinted = () if self._coordinator is None else self._coordinator.hinted(record.id)
         is_owner = record.owner == self._records.owner
         if is_owner:
@@ -255,8 +256,14 @@ class SingleDirectory:
         await self._records.save(record, transitions.clear_leader(record))
         return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
 
-    async def ids(self) -> Sequence[str]:
-        return self._store.ids()
+    async def records(self) -> AsyncIterator[Sequence[Record]]:
+        scan = self._store.scan()
+        while keys := scan.next_keys(_PAGE):
+            page = [self._inspect(key.decode()) for key in keys]
+            yield [record for record in page if record is not None]
+
+    async def count(self) -> int:
+        return self.size
 
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         return await self.takeover.import_record(transferred, as_own=as_own, during=during)
@@ -278,6 +285,11 @@ class SingleDirectory:
         grant = record.grant
         if grant is not None and grant.boot == self._now().boot and grant.at >= self._began_ms:
             self._recovered_grants[record.id] = grant.at
+
+    def _inspect(self, discovery_id: str) -> Record | None:
+        record = self.grants.shown(discovery_id)
+        is_own = record is not None and record.owner == self._records.owner
+        return self._records.normalized(record) if record is not None and is_own else record
 
     def _new_named(self, discovery_id: str) -> Record:
         """Return a record for an ID that no daemon created, older than any version. Raises

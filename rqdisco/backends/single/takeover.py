@@ -13,7 +13,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
 from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
-from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
 
@@ -43,10 +43,8 @@ class Takeover:
         if not is_equivalent(known, record):
             raise ImportConflict(transferred.id)
         after = known
-        # An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
-        is_adopted = not record.ownerless or (known.previous_owners and during is None)
-        if as_own and known.ownerless and is_adopted:
-            after = self._reset_claim_window(_with_owner(known, record))
+        if as_own and may_adopt(known, record, is_migration=during is not None):
+            after = self._reset_claim_window(adopted(known, record))
         await self._records.save(known, after, version)
         return after is not known
 
@@ -119,17 +117,3 @@ class Takeover:
                 discovery_id=record.id,
             )
         return (self._store.put(replace(after, version=self._records.versions.next())),)
-
-
-def _with_owner(known: Record, imported: Record) -> Record:
-    """Return the known record, which lost its owner, as one that may grant; `imported` has the same
-    nodes, and tells what was decided elsewhere.
-    """
-    return replace(
-        known,
-        ownerless=False,
-        grant=imported.grant,
-        was_emptied=known.was_emptied or imported.was_emptied,
-        confirmed=known.confirmed or imported.confirmed,
-        attempted=known.attempted or imported.attempted,
-    )

@@ -1,0 +1,120 @@
+"""Joins the parts of this backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.backends.environment import Environment
+from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.client import EtcdClient
+from rqdisco.backends.etcd.directory import EtcdDirectory
+from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
+from rqdisco.backends.etcd.keys import EtcdKeys
+from rqdisco.backends.etcd.leases import SharedLeases
+from rqdisco.backends.etcd.names import CachedNames
+from rqdisco.backends.etcd.record_store import RecordStore
+from rqdisco.backends.etcd.record_writer import EtcdParts, Observer
+from rqdisco.backends.etcd.revisions import RevisionGuard
+from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.backends.etcd.watches import Watches
+from rqdisco.backends.single.limits import Limits
+from rqdisco.core.transitions import OWNER_RETRY_WINDOW_MS
+
+# A read that takes longer is tried again by its client.
+_READ_SECONDS = 3.0
+# After so long without an outcome other writes are refused with the reason, and this one is sent
+# again.
+_WRITE_SECONDS = 2.0
+# IDs that expire in the same hundredth of their time share a lease, but not those of more than an
+# hour.
+_UNUSED_STEPS = 100
+_UNUSED_REUSE_SECONDS = 3600.0
+
+
+class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How records are kept: the prefix of all keys, which ends with a slash; the limits; after how
+    many seconds an ID without a node expires; how long DNS serves stale answers.
+    """
+
+    prefix: str
+    limits: Limits
+    machine: str
+    unused_seconds: float | None = None
+    stale_seconds: float = 0.0
+
+
+class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
+    known; `jitter` a factor around 1.
+    """
+
+    client: EtcdClient
+    guard: RevisionGuard
+    clock: IReactorTime
+    environment: Environment
+    jitter: Callable[[], float]
+    count: Callable[[], int | None]
+    observer: Observer
+
+
+class EtcdBackend:
+    """The directory and its parts. `names` answers DNS."""
+
+    def __init__(self, config: BackendConfig, context: BackendContext) -> None:
+        client, clock = context.client, context.clock
+        self._client = client
+        self._random = context.environment.random
+        self.keys = EtcdKeys(config.prefix)
+        self.state = StoreState(self.keys, context.guard)
+        self.batches = Batches(
+            partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
+        )
+        store = RecordStore(self.keys, self.batches, self.state, clock)
+        retry_seconds = config.limits.retry_window_ms // 1000
+        unused = None
+        if config.unused_seconds is not None:
+            reuse = min(config.unused_seconds / _UNUSED_STEPS, _UNUSED_REUSE_SECONDS)
+            unused = SharedLeases(client, clock, int(config.unused_seconds), reuse)
+        self.grants = GrantWriter(
+            store,
+            self.state,
+            clock,
+            SharedLeases(client, clock, ANSWER_LEASE_SECONDS),
+            lambda: context.environment.random(8).hex(),
+        )
+        self.watches = Watches(client, self.keys, clock, context.jitter)
+        self.directory = EtcdDirectory(EtcdParts(
+            client=client,
+            store=store,
+            state=self.state,
+            grants=self.grants,
+            retry_windows=SharedLeases(client, clock, retry_seconds) if retry_seconds else None,
+            # At least as long as the window, although a lease may be a second old already (R5c).
+            claim_windows=SharedLeases(client, clock, OWNER_RETRY_WINDOW_MS // 1000 + 1),
+            unused=unused,
+            watches=self.watches,
+            environment=context.environment,
+            clock=clock,
+            jitter=context.jitter,
+            limits=config.limits,
+            machine=config.machine,
+            count=context.count,
+            observer=context.observer,
+        ))  # fmt: skip
+        self.names = CachedNames(self.directory, clock, config.stale_seconds)
+
+    async def open(self) -> None:
+        """Read the state of the store, and create it in an empty one. Raises EtcdFailure, Malformed,
+        UnknownFormat.
+        """
+        await self.state.open(self._client, self._random)
+
+    def stop(self) -> Deferred[None]:
+        """Fire once every grant is answered or revoked."""
+        self.watches.stop()
+        return Deferred.fromCoroutine(self.grants.finish())

@@ -1,0 +1,261 @@
+"""Send what many requests want from etcd in few transactions.
+
+While some batches are under way, further reads or writes wait, and are then sent together: one
+round trip, one entry in etcd's log and one sync of its disk for all of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
+from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
+from rqdisco.coroutines import run_in_background
+
+T = TypeVar("T")
+# etcd's --max-txn-ops is 128, for each level of nested transactions.
+MAX_OPERATIONS = 120
+# etcd's --max-request-bytes is 1.5 MiB.
+MAX_BYTES = 512 * 1024
+# More would wait longer than its client does.
+MAX_WAITING = 20_000
+# Seconds between two attempts to settle a write whose outcome is in doubt.
+_RESEND_SECONDS = 0.5
+# After so many seconds in which a write could not be settled, further ones are refused at once.
+_STALL_SECONDS = 2.0
+
+SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
+
+
+class TooManyWaiting(NotApplied):
+    """etcd is slower than requests arrive."""
+
+
+class _Waiting(Deferred[T]):
+    """A request that waits for its answer. Cancelled before it is sent, it is not sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_sent = False
+
+
+class _Read(_Waiting[Sequence[RangeResponse]]):
+    def __init__(self, ranges: Sequence[Range]) -> None:
+        super().__init__()
+        self.ranges = ranges
+
+
+class _Write(_Waiting[TxnResponse]):
+    def __init__(self, key: bytes, txn: Txn, size: int) -> None:
+        super().__init__()
+        self.key = key
+        self.txn = txn
+        self.size = size
+
+
+W = TypeVar("W", bound="Deferred[Any]")
+
+
+class _Queue(Generic[W]):
+    """Requests of one kind; at most `at_once` batches of them are under way."""
+
+    def __init__(self, at_once: int, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]):
+        self._waiting: deque[W] = deque()
+        self._at_once = at_once
+        self._under_way = 0
+        self._take = take
+        self._send = send
+
+    def add(self, waiting: W) -> None:
+        """Send it now, or with others later. Raises TooManyWaiting."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise TooManyWaiting("etcd is slower than requests arrive")
+        self._waiting.append(waiting)
+        if self._under_way < self._at_once:
+            self._start()
+
+    def _start(self) -> None:
+        batch = self._take(self._waiting)
+        if batch:
+            self._under_way += 1
+            run_in_background(self._run(batch))
+
+    async def _run(self, batch: list[W]) -> None:
+        while batch:
+            await self._send(batch)
+            batch = self._take(self._waiting)
+        self._under_way -= 1
+
+
+class Batches:
+    """Sends reads with `read` and writes with `write`, which are those of `EtcdClient`."""
+
+    def __init__(self, read: SendTxn, write: SendTxn, clock: IReactorTime) -> None:
+        self._read = read
+        self._write = write
+        self._clock = clock
+        self._reads: _Queue[_Read] = _Queue(2, _take_reads, self._send_reads)
+        self._writes: _Queue[_Write] = _Queue(2, _take_writes, self._send_writes)
+        # By transaction in doubt, since when it is, and why.
+        self._in_doubt: dict[int, tuple[float, str]] = {}
+
+    @property
+    def reason(self) -> str | None:
+        """Why a write cannot be settled now, None if all are."""
+        return next((reason for _, reason in self._in_doubt.values()), None)
+
+    def read(self, *ranges: Range) -> Deferred[Sequence[RangeResponse]]:
+        """Read ranges at one moment between now and the answer (linearizable). Fails with
+        EtcdFailure.
+        """
+        waiting = _Read(ranges)
+        self._reads.add(waiting)
+        return waiting
+
+    def write(self, key: bytes, txn: Txn, size: int) -> Deferred[TxnResponse]:
+        """Execute a transaction that changes `key`, and no key that a transaction for another one
+        changes; its values have `size` bytes.
+
+        The identical transaction is sent until its outcome is known, even if the caller does not
+        wait any more (E2). Fails with LeaseNotFound, or NotApplied; raises NotApplied while writes
+        are not settled.
+        """
+        for since, reason in self._in_doubt.values():
+            if self._clock.seconds() - since >= _STALL_SECONDS:
+                raise NotApplied(reason)
+        waiting = _Write(key, txn, size)
+        self._writes.add(waiting)
+        return waiting
+
+    async def _send_reads(self, batch: list[_Read]) -> None:
+        operations = tuple(range_op(each) for read in batch for each in read.ranges)
+        try:
+            response = await self._read(Txn(success=operations))
+        except TooLarge as failure:
+            if len(batch) == 1:
+                _fail(batch[0], failure)
+                return
+            half = len(batch) // 2
+            await self._send_reads(batch[:half])
+            await self._send_reads(batch[half:])
+            return
+        except EtcdFailure as failure:
+            for read in batch:
+                _fail(read, failure)
+            return
+        ranges = [each.response_range or RangeResponse() for each in response.responses]
+        start = 0
+        for read in batch:
+            end = start + len(read.ranges)
+            if not read.called:
+                read.callback(ranges[start:end])
+            start = end
+
+    async def _send_writes(self, batch: list[_Write]) -> None:
+        if len(batch) == 1:
+            await self._settle_one(batch[0])
+            return
+        nested = Txn(success=tuple(TxnOperation(request_txn=write.txn) for write in batch))
+        try:
+            response = await self._settle(nested)
+        except (LeaseNotFound, TooLarge):
+            # etcd refuses all of them for one, or its answer cannot be read: each is settled by
+            # itself, also for callers that do not wait any more, since a late copy of the batch
+            # must find nothing left to do.
+            for write in batch:
+                await self._settle_one(write)
+            return
+        except NotApplied as failure:
+            for write in batch:
+                _fail(write, failure)
+            return
+        for write, each in zip(batch, response.responses, strict=True):
+            if not write.called and each.response_txn is not None:
+                write.callback(TxnResponse(
+                    header=response.header, succeeded=each.response_txn.succeeded, responses=each.response_txn.responses
+                ))  # fmt: skip
+
+    async def _settle_one(self, write: _Write) -> None:
+        try:
+            response = await self._settle(write.txn)
+        except (NotApplied, TooLarge) as failure:
+            _fail(write, failure)
+            return
+        if not write.called:
+            write.callback(response)
+
+    async def _settle(self, txn: Txn) -> TxnResponse:
+        """Send the identical transaction until its outcome is known. Raises NotApplied, and TooLarge
+        for one of several that may be settled one by one.
+        """
+        try:
+            while True:
+                try:
+                    return await self._write(txn)
+                except LeaseNotFound:
+                    # Holds for all copies.
+                    raise
+                except OutcomeUnknown as failure:
+                    since, _ = self._in_doubt.get(id(txn), (self._clock.seconds(), ""))
+                    self._in_doubt[id(txn)] = (since, str(failure))
+                except NotApplied:
+                    # Holds for this copy only.
+                    if id(txn) not in self._in_doubt:
+                        raise
+                await self._pause()
+        finally:
+            self._in_doubt.pop(id(txn), None)
+
+    def _pause(self) -> Deferred[None]:
+        paused: Deferred[None] = Deferred()
+        self._clock.callLater(_RESEND_SECONDS, paused.callback, None)
+        return paused
+
+
+def _fail(waiting: _Waiting[T], failure: EtcdFailure) -> None:
+    if not waiting.called:
+        waiting.errback(failure)
+
+
+def _take_reads(waiting: deque[_Read]) -> list[_Read]:
+    batch: list[_Read] = []
+    operations = 0
+    while waiting:
+        if waiting[0].called:
+            waiting.popleft()
+            continue
+        operations += len(waiting[0].ranges)
+        if batch and operations > MAX_OPERATIONS:
+            break
+        batch.append(waiting.popleft())
+    return batch
+
+
+def _take_writes(waiting: deque[_Write]) -> list[_Write]:
+    """Take the next writes, at most one of each key: etcd refuses two changes of a key in one
+    transaction.
+    """
+    batch: list[_Write] = []
+    keys: set[bytes] = set()
+    size = 0
+    later: list[_Write] = []
+    while waiting and len(batch) < MAX_OPERATIONS:
+        write = waiting.popleft()
+        if write.called:
+            continue
+        if write.key in keys:
+            later.append(write)
+            continue
+        size += write.size
+        if batch and size > MAX_BYTES:
+            later.append(write)
+            break
+        keys.add(write.key)
+        batch.append(write)
+    waiting.extendleft(reversed(later))
+    return batch

@@ -1,0 +1,284 @@
+"""The client of etcd's JSON gateway: endpoints, repetitions, tokens, and checks of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from rqdisco.backends.etcd.answers import fits
+from rqdisco.backends.etcd.attempts import Attempts
+from rqdisco.backends.etcd.auth import Credentials, Tokens
+from rqdisco.backends.etcd.counts import EtcdCounts
+from rqdisco.backends.etcd.endpoints import Endpoints
+from rqdisco.backends.etcd.failures import (
+    AuthFailed,
+    EtcdFailure,
+    LeaseNotFound,
+    NoSpace,
+    NotApplied,
+    OutcomeUnknown,
+    TooLarge,
+)
+from rqdisco.backends.etcd.messages import (
+    Alarms,
+    EtcdHeader,
+    LeaseGrant,
+    LeaseGrantResponse,
+    LeaseQuery,
+    LeaseTimeToLive,
+    Range,
+    RangeResponse,
+    Status,
+    Txn,
+    TxnResponse,
+    WatchCreate,
+    WatchResponse,
+    encode,
+)
+from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
+from rqdisco.backends.etcd.revisions import RevisionGuard
+from rqdisco.backends.etcd.transport import (
+    AnswerTooLarge,
+    ConnectionBroken,
+    NotSent,
+    PostReply,
+    PostTransport,
+    StreamTransport,
+)
+from rqdisco.backends.etcd.watching import Watch
+
+SECONDS = 5.0
+# With less time left no other copy is sent: its answer would come too late.
+_LEAST_SECONDS = 0.1
+_OUTCOMES: dict[type[EtcdFailure], str] = {
+    NotApplied: "not_applied",
+    LeaseNotFound: "lease_not_found",
+    OutcomeUnknown: "unknown",
+    NoSpace: "no_space",
+    AuthFailed: "auth_failed",
+    TooLarge: "too_large",
+}
+_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, MISFIT)
+
+
+class ClientConfig(msgspec.Struct, frozen=True):
+    """Where etcd is, and as whom to speak to it. `credentials` is called for each new token.
+
+    An endpoint is a URL such as `https://e1:2379`; an attempt there takes at most
+    `attempt_seconds`.
+    """
+
+    endpoints: tuple[str, ...]
+    credentials: Callable[[], Credentials] | None = None
+    attempt_seconds: float = 1.0
+
+
+class _Answer(Protocol):
+    @property
+    def header(self) -> EtcdHeader: ...
+
+
+class _Revoked(msgspec.Struct, frozen=True):
+    header: EtcdHeader
+
+
+A = TypeVar("A", bound=_Answer)
+
+
+class _Kind(Generic[A]):
+    """A kind of request. `is_checked` reports whether its answers are linearizable (E8)."""
+
+    def __init__(
+        self, name: str, path: str, answer: type[A], *, is_read: bool = True, is_checked: bool = False
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.is_read = is_read
+        self.is_checked = is_checked
+        # Not strict, for integers in strings.
+        self.decode: Callable[[bytes], A] = msgspec.json.Decoder(answer, strict=False).decode
+
+
+_RANGE = _Kind("range", "/v3/kv/range", RangeResponse, is_checked=True)
+_READ = _Kind("read", "/v3/kv/txn", TxnResponse, is_checked=True)
+_TXN = _Kind("txn", "/v3/kv/txn", TxnResponse, is_read=False, is_checked=True)
+# A lease that nobody uses does no harm, so requests for one are repeated like reads.
+_GRANT = _Kind("lease_grant", "/v3/lease/grant", LeaseGrantResponse)
+_REVOKE = _Kind("lease_revoke", "/v3/lease/revoke", _Revoked)
+_TIME_TO_LIVE = _Kind("lease_time_to_live", "/v3/lease/timetolive", LeaseTimeToLive)
+_STATUS = _Kind("status", "/v3/maintenance/status", Status)
+_ALARMS = _Kind("alarms", "/v3/maintenance/alarm", Alarms)
+
+
+class EtcdClient:
+    """Sends requests to one endpoint as long as it answers, then to the next.
+
+    Every method raises a kind of EtcdFailure, whose text is for operators. Those of reads and
+    leases are NotApplied. Cancelling a request cancels what is in flight.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        transport: PostTransport,
+        streams: StreamTransport,
+        clock: IReactorTime,
+        guard: RevisionGuard,
+        counts: EtcdCounts,
+    ) -> None:
+        self._attempt_seconds = config.attempt_seconds
+        self._transport = transport
+        self._streams = streams
+        self._clock = clock
+        self._guard = guard
+        self._counts = counts
+        self._endpoints = Endpoints(config.endpoints, counts)
+        self._tokens = Tokens(config.credentials, self._post_without_token, clock, counts)
+
+    async def range(self, request: Range, seconds: float = SECONDS) -> RangeResponse:
+        """Read keys, linearizably."""
+        return await self._count(_RANGE, encode(request), seconds)
+
+    async def read(self, request: Txn, seconds: float = SECONDS) -> TxnResponse:
+        """Carry out a transaction that only reads, linearizably."""
+        return await self._count(_READ, encode(request), seconds, lambda answer: fits(request, answer))
+
+    async def txn(self, request: Txn, seconds: float = SECONDS) -> TxnResponse:
+        """Carry out a transaction; identical copies are sent until the outcome is known (E2).
+
+        Raises LeaseNotFound if no copy was or will be applied for want of a lease, NotApplied if
+        every copy was certainly refused, else OutcomeUnknown. The answer may be to a later copy
+        than the one applied: then the comparison failed.
+        """
+        return await self._count(_TXN, encode(request), seconds, lambda answer: fits(request, answer))
+
+    async def grant_lease(self, ttl: int, seconds: float = SECONDS) -> LeaseGrantResponse:
+        """Create a lease of `ttl` seconds."""
+        return await self._count(_GRANT, encode(LeaseGrant(ttl=ttl)), seconds, lambda answer: answer.id != 0)
+
+    async def revoke_lease(self, lease: int, seconds: float = SECONDS) -> None:
+        """End a lease, which deletes its keys; one that has ended is no error."""
+        try:
+            await self._count(_REVOKE, encode(LeaseQuery(id=lease)), seconds)
+        except LeaseNotFound:
+            return
+
+    async def time_to_live(self, lease: int, seconds: float = SECONDS) -> LeaseTimeToLive:
+        """Return the time to live of a lease, -1 if there is none."""
+        return await self._count(_TIME_TO_LIVE, encode(LeaseQuery(id=lease)), seconds)
+
+    async def alarms(self, seconds: float = SECONDS) -> Alarms:
+        """Return the alarms of the cluster."""
+        return await self._count(_ALARMS, b'{"action":"GET"}', seconds)
+
+    async def status(self, endpoint: str) -> Status:
+        """Return the state of the member at an endpoint, which is asked once."""
+        try:
+            reply = await self._transport.post(endpoint, _STATUS.path, b"{}", self._tokens.token, self._attempt_seconds)
+        except (NotSent, ConnectionBroken) as error:
+            raise NotApplied(str(error)) from None
+        answer = _read(_STATUS, reply, None)
+        if isinstance(answer, GatewayRefusal):
+            raise NotApplied(answer.reason)
+        return answer
+
+    def watch(self, creates: Sequence[WatchCreate], received: Callable[[WatchResponse], None]) -> Watch:
+        """Watch keys and ranges over one connection, which ends for good when it fails."""
+        return Watch(self._streams, self._endpoints, self._tokens, creates, received)
+
+    def _post_without_token(self, path: str, body: bytes) -> Deferred[PostReply]:
+        return self._transport.post(self._endpoints.current, path, body, None, self._attempt_seconds)
+
+    async def _count(self, kind: _Kind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None) -> A:
+        began = self._clock.seconds()
+        outcome = "cancelled"
+        try:
+            answer = await self._deliver(kind, body, began + seconds, fits)
+            outcome = "ok"
+            return answer
+        except EtcdFailure as error:
+            outcome = _OUTCOMES[type(error)]
+            raise
+        finally:
+            self._counts.ended(kind.name, outcome, self._clock.seconds() - began)
+
+    async def _deliver(self, kind: _Kind[A], body: bytes, deadline: float, fits: Callable[[A], bool] | None) -> A:
+        """Send copies of a request until one is answered as asked, or no other is of use."""
+        attempts: Attempts | None = None
+        while True:
+            endpoint, token = self._endpoints.current, None
+            try:
+                if self._tokens.is_due:
+                    await self._renew(deadline)
+                token = self._tokens.token
+                at_send = self._guard.seen
+                seconds = min(self._attempt_seconds, deadline - self._clock.seconds())
+                reply = await self._transport.post(endpoint, kind.path, body, token, seconds)
+                answer = _read(kind, reply, fits)
+                if not isinstance(answer, GatewayRefusal):
+                    if kind.is_checked:
+                        self._guard.check(answer.header, at_send)
+                    return answer
+                failed: GatewayRefusal | Exception = answer
+            except AnswerTooLarge as error:
+                # Of every copy.
+                raise TooLarge(str(error)) from None
+            except (NotSent, ConnectionBroken, AuthFailed) as error:
+                failed = error
+            attempts = attempts or Attempts(len(self._endpoints), is_read=kind.is_read)
+            self._record(attempts, endpoint, token, failed)
+            await self._pause(attempts, deadline)
+
+    def _record(self, attempts: Attempts, endpoint: str, token: str | None, failed: GatewayRefusal | Exception) -> None:
+        """Record what became of a copy. Raises the failure if another copy is of no use."""
+        if isinstance(failed, GatewayRefusal):
+            if failed.fate is Fate.UNKNOWN:
+                self._endpoints.failed(endpoint)
+            elif failed.fate is Fate.NO_TOKEN and not self._tokens.refuse(token):
+                failed = GatewayRefusal(Fate.FORBIDDEN, failed.reason)
+            attempts.was_refused(failed)
+        elif isinstance(failed, AuthFailed):
+            attempts.was_refused(GatewayRefusal(Fate.FORBIDDEN, str(failed)))
+        else:
+            self._endpoints.failed(endpoint)
+            attempts.was_lost(endpoint, str(failed), is_sent=not isinstance(failed, NotSent))
+
+    async def _pause(self, attempts: Attempts, deadline: float) -> None:
+        """Wait before the next attempt. Raises the failure if no time is left for one."""
+        seconds = attempts.pause()
+        if self._clock.seconds() + seconds + _LEAST_SECONDS > deadline:
+            raise attempts.failure()
+        if seconds:
+            await deferLater(self._clock, seconds)
+        if attempts.is_in_doubt:
+            self._counts.resends += 1
+
+    async def _renew(self, deadline: float) -> None:
+        """Fetch a token. Raises AuthFailed or NotSent."""
+        try:
+            await self._tokens.renew().addTimeout(max(0.0, deadline - self._clock.seconds()), self._clock)
+        except defer.TimeoutError:
+            raise NotSent("no token in time") from None
+        except ConnectionBroken as error:
+            # It is not the request that may have been received.
+            raise NotSent(str(error)) from None
+
+
+def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
+    """Return the answer, or what else the reply says."""
+    if reply.status != 200:
+        return read_refusal(reply)
+    try:
+        answer = kind.decode(reply.body)
+    except msgspec.DecodeError:
+        return _WRONG_ANSWER
+    # Only the list of alarms comes without a header.
+    if (answer.header.cluster_id == 0 and kind is not _ALARMS) or (fits is not None and not fits(answer)):
+        return _WRONG_ANSWER
+    return answer

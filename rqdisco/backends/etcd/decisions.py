@@ -1,0 +1,120 @@
+"""What a request does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
+
+The age of a grant is not known by a clock: its window is open while the key of its window exists
+(E4), or while its answer is known not to have been sent (E3).
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from rqdisco.backends.etcd.meta import Meta
+from rqdisco.backends.etcd.record_store import Snapshot
+from rqdisco.backends.etcd.stored import NO_BOOT, Stored, grant_moment
+from rqdisco.backends.single.limits import Limits
+from rqdisco.core import transitions
+from rqdisco.core.errors import ImportConflict
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.records import ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
+
+
+class WriteStamp(msgspec.Struct, frozen=True, gc=False):
+    """The write that a request would make: its nonce, and the wall clock in milliseconds."""
+
+    nonce: str
+    wall_ms: int
+
+    def version(self, record: Record) -> int:
+        """Return the version after a change of a record."""
+        return max(record.version + 1, self.wall_ms)
+
+
+def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, limits: Limits) -> RegistrationOutcome:
+    """Register a node. Raises as `transitions.register`."""
+    is_open = snapshot.is_window_open or record.unheard
+    return transitions.register(
+        record,
+        node,
+        host=host,
+        now=grant_moment(record.grant, 0),
+        retry_window_ms=1 if is_open else 0,
+        max_nodes=limits.max_nodes,
+    )
+
+
+def claim(
+    snapshot: Snapshot, record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp
+) -> ClaimOutcome:
+    """Claim the leader key. Raises as `transitions.claim`."""
+    age_ms = 0 if snapshot.is_window_open else transitions.OWNER_RETRY_WINDOW_MS
+    return transitions.claim(
+        record,
+        put,
+        host=host,
+        version=request.version(record),
+        now=grant_moment(record.grant, age_ms),
+        max_nodes=limits.max_nodes,
+        is_hidden=not limits.visible_claims,
+    )
+
+
+def report(record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp) -> Stored | None:
+    """Report a leader. Return the record itself where the report changes nothing but its version
+    (E9), None where the client may not lead. Raises as `transitions.report`.
+    """
+    version = request.version(record)
+    after = transitions.report(record, put, host=host, version=version, max_nodes=limits.max_nodes)
+    if after is None:
+        return None
+    assert isinstance(after, Stored)
+    if record.leader is not None and after.leader is not None:
+        same = replace(after, leader=replace(after.leader, modified=record.leader.modified))
+        if same == record:
+            return record
+    return after
+
+
+def import_record(
+    known: Stored | None,
+    transferred: TransferredRecord,
+    store: Meta,
+    limits: Limits,
+    version: int,
+    *,
+    as_own: bool,
+    is_migration: bool = False,
+) -> Stored:
+    """Import a record; return `known` where that changes nothing. Raises as `Directory.adopt`."""
+    own = store.store_id
+    owner = own if as_own or transferred.owner is None else transferred.owner
+    record = to_record(transferred, owner, version=version, max_nodes=limits.max_nodes)
+    if owner != own:
+        record = with_new_owner(record, own, version=version, lost=True)
+    if known is None:
+        return as_stored(record, store.epoch)
+    if not is_equivalent(known, record):
+        raise ImportConflict(transferred.id)
+    if as_own and may_adopt(known, record, is_migration=is_migration):
+        return replace(adopted(known, record), epoch=store.epoch)
+    return known
+
+
+def new_record(discovery_id: str, store: Meta, wall_us: int) -> Stored:
+    """Return an empty record for a new ID, older than any version."""
+    return Stored(id=discovery_id, owner=store.store_id, version=0, created_at=wall_us, epoch=store.epoch)
+
+
+def as_stored(record: Record, epoch: int) -> Stored:
+    """Return a record of another daemon as etcd stores it."""
+    fields = {name: getattr(record, name) for name in Record.__struct_fields__}
+    return Stored(**fields, epoch=epoch)
+
+
+def with_claimed_grant(record: Stored) -> Stored:
+    """Return the record with a grant for its unreported claim, which an import may lack, so that
+    its window can be opened (R5c).
+    """
+    if record.unreported is None or record.leader is None or record.ownerless or record.grant is not None:
+        return record
+    return replace(record, grant=Grant(addr=record.leader.addr, boot=NO_BOOT, at=0))

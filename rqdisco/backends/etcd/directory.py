@@ -1,0 +1,159 @@
+"""The directory of a stateless daemon: it reads from etcd, decides, and writes by a transaction that
+succeeds only if nothing has changed since (E1).
+
+Every daemon may decide about every ID, and keeps nothing of it in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.imports import Imports
+from rqdisco.backends.etcd.leader_keys import LeaderKeys
+from rqdisco.backends.etcd.messages import Range, prefix_end
+from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
+from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
+from rqdisco.backends.etcd.registrations import Registrations
+from rqdisco.backends.etcd.stored import Stored, plain, written
+from rqdisco.core import host_binding
+from rqdisco.core.directory import Clearing, Removal
+from rqdisco.core.errors import AmbiguousName, NoSuchID
+from rqdisco.core.exports import TransferredRecord
+from rqdisco.core.ids import new_id
+from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
+from rqdisco.core.views import View, view_of
+
+_PAGE = 300
+
+
+class EtcdDirectory:
+    """The directory of a daemon whose records are in etcd; see `core.directory.Directory`."""
+
+    def __init__(self, parts: EtcdParts) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self._state = parts.state
+        self._writer = writer = RecordWriter(parts)
+        self._registrations = Registrations(parts, writer)
+        self._leader_keys = LeaderKeys(parts, writer)
+        self._imports = Imports(parts, writer)
+
+    @property
+    def index(self) -> int:
+        return self._store.newest_version
+
+    @property
+    def store_id(self) -> str:
+        return self._state.meta.store_id
+
+    @property
+    def frozen(self) -> str | None:
+        return self._state.frozen
+
+    async def freeze(self, reason: str) -> None:
+        # Every transaction compares this key, so none that was decided before changes anything.
+        await self._state.change(self._parts.client, frozen=reason)
+
+    async def thaw(self) -> None:
+        await self._state.change(self._parts.client, frozen="")
+
+    def is_owner_of(self, record: View | Record) -> bool:
+        return record.owner == self._state.meta.store_id and not record.ownerless
+
+    def name_host(self, host: str | None) -> str | None:
+        return host_binding.name_host(host, self._parts.machine)
+
+    def age(self, record: View | Record) -> float | None:
+        return 0.0
+
+    def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
+        return self._parts.watches.add(discovery_id, changed)
+
+    async def create(self) -> Record:
+        self._writer.check_room()
+        self._state.check_changes()
+        request = self._writer.stamp()
+        discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
+        record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
+        lease = 0 if self._parts.unused is None else (await self._parts.unused.get()).id
+        outcome = await self._store.commit(RecordChange(
+            snapshot=Snapshot(id=discovery_id, record=None, revision=0),
+            after=written(record, request.nonce, version=request.version(record)),
+            nonce=request.nonce,
+            is_won=lambda found: found.write == request.nonce,
+            lease=lease,
+        ))  # fmt: skip
+        # The ID is random, so only the state of the store can have changed.
+        return outcome.record if isinstance(outcome, Applied) else await self.create()
+
+    async def look_up(self, discovery_id: str) -> View:
+        return view_of(await self._existing(discovery_id), is_owner=True)
+
+    async def look_up_at_owner(self, discovery_id: str) -> View:
+        return await self.look_up(discovery_id)
+
+    async def inspect(self, discovery_id: str) -> Record:
+        return plain(await self._existing(discovery_id))
+
+    async def count(self) -> int:
+        keys = self._store.keys
+        (found,) = await self._store.read(Range(key=keys.ids, range_end=prefix_end(keys.ids), count_only=True))
+        return found.count
+
+    async def look_up_name(self, name: str) -> View:
+        keys = self._store.keys
+        prefix = keys.variants(name)
+        found, exact = await self._store.read(
+            Range(key=prefix, range_end=prefix_end(prefix), limit=2, keys_only=True), Range(key=keys.id(name))
+        )
+        if len(found.kvs) + len(exact.kvs) > 1:
+            raise AmbiguousName(name)
+        if exact.kvs:
+            return view_of(self._store.decoded(exact.kvs[0]), is_owner=True)
+        if not found.kvs:
+            raise NoSuchID(name)
+        return await self.look_up(keys.id_of(found.kvs[0].key))
+
+    async def has_subdomains(self, name: str) -> bool:
+        prefix = self._store.keys.below(name)
+        (found,) = await self._store.read(Range(key=prefix, range_end=prefix_end(prefix), limit=1, keys_only=True))
+        return bool(found.kvs)
+
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
+        return await self._registrations.register(discovery_id, node, host)
+
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        return await self._registrations.remove(discovery_id, addr)
+
+    async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
+        return await self._leader_keys.claim(discovery_id, put, host)
+
+    async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
+        return await self._leader_keys.report(discovery_id, put, host, index)
+
+    async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
+        return await self._leader_keys.clear_leader(discovery_id, index)
+
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
+        return await self._imports.adopt(transferred, as_own=as_own, during=during)
+
+    def view(self, record: Record) -> View:
+        return view_of(record, is_owner=True)
+
+    async def records(self) -> AsyncIterator[Sequence[Record]]:
+        keys = self._store.keys
+        start, end = keys.ids, prefix_end(keys.ids)
+        while True:
+            (page,) = await self._store.read(Range(key=start, range_end=end, limit=_PAGE))
+            if page.kvs:
+                yield [plain(self._store.decoded(each)) for each in page.kvs]
+            if not page.more:
+                return
+            start = page.kvs[-1].key + b"\0"
+
+    async def _existing(self, discovery_id: str) -> Stored:
+        record = await self._store.record(discovery_id)
+        if record is None:
+            raise NoSuchID(discovery_id)
+        return record

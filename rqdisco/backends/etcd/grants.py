@@ -1,0 +1,225 @@
+"""GrantWriter: written with a nonce, answered only by the request that wrote them, and revoked if that
+is gone (E1 to E4).
+
+An answer "alone" or `true` leaves only while the key `v1/answers/ID` exists, which the same
+transaction wrote on a lease. A removal waits for the end of that key, so no answer arrives after
+another node was granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from rqdisco.backends.etcd.leases import Lease, SharedLeases
+from rqdisco.backends.etcd.messages import Compare, TxnOperation, put_op
+from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
+from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.backends.etcd.stored import Stored, written
+from rqdisco.core import records
+from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.coroutines import HoldableResult, run_in_background
+
+# An answer is sent within 8 s (P4). The lease of its key lasts longer, even on a clock of etcd that
+# is a quarter too fast.
+ANSWER_LEASE_SECONDS = 12
+_ANSWER_SECONDS = 9.0
+_RETRY_SECONDS = 0.5
+
+Outcome = Applied | Conflict
+
+
+class GrantAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that would be granted.
+
+    `before` is the record without the grant. `grants_anew` is False for the repeated answer to a
+    grant that stands, which cannot be revoked. `window` are the leases of the retry window that the
+    grant opens, if any.
+    """
+
+    snapshot: Snapshot
+    before: Stored
+    after: Stored
+    nonce: str
+    addr: str
+    grants_anew: bool
+    window: SharedLeases | None
+    compare: tuple[Compare, ...] = ()
+
+
+class GrantWriter:
+    """Commits grants and answers them; `answers` are the leases of `v1/answers/ID`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: RecordStore,
+        state: StoreState,
+        clock: IReactorTime,
+        answers: SharedLeases,
+        new_nonce: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._state = state
+        self._clock = clock
+        self._answers = answers
+        self._new_nonce = new_nonce
+        # The answers that this daemon sent lately, by nonce.
+        self._sent: dict[str, float] = {}
+        self._under_way = 0
+        self._is_ending = False
+        self._idle: Deferred[None] | None = None
+
+    def may_be_on_its_way(self, snapshot: Snapshot) -> bool:
+        """Report whether the answer to a grant may not have left yet, at any daemon."""
+        return snapshot.answer is not None and snapshot.answer.value.decode() not in self._sent
+
+    async def commit(self, attempt: GrantAttempt) -> Outcome:
+        """Return once the grant is written; the caller answers before its next await. If the caller
+        is cancelled, the grant is revoked.
+
+        Raises StoreUnavailable.
+        """
+        answer: HoldableResult[Outcome] = HoldableResult()
+        answer.addTimeout(PATIENCE_SECONDS, self._clock, self._store.timed_out)
+        self._under_way += 1
+        run_in_background(self._run(attempt, answer))
+        return await answer
+
+    async def finish(self) -> None:
+        """Return once every grant is answered or revoked, or after some seconds; the daemon ends
+        then.
+        """
+        self._is_ending = True
+        if self._under_way:
+            self._idle = Deferred()
+            self._idle.addTimeout(PATIENCE_SECONDS, self._clock, lambda *_: None)
+            await self._idle
+
+    async def _run(self, attempt: GrantAttempt, answer: HoldableResult[Outcome]) -> None:
+        try:
+            await self._commit(attempt, answer)
+        finally:
+            self._under_way -= 1
+            if self._idle is not None and not self._idle.called and not self._under_way:
+                self._idle.callback(None)
+
+    async def _commit(self, attempt: GrantAttempt, answer: HoldableResult[Outcome]) -> None:
+        try:
+            lease = await self._answers.get()
+            outcome = await self._write(attempt, lease)
+        except StoreUnavailable as error:
+            if not answer.called:
+                answer.errback(error)
+            return
+        if isinstance(outcome, Conflict):
+            if not answer.called:
+                answer.callback(outcome)
+            return
+        if answer.held is not None:
+            await answer.held
+        why = self._objection(answer, lease)
+        if why is None:
+            self._note_sent(attempt.nonce)
+            # The caller sends its answer in this very call.
+            answer.callback(outcome)
+            return
+        if not answer.called:
+            answer.errback(Undecided(why))
+        await self._take_back(attempt, outcome, why)
+
+    async def _write(self, attempt: GrantAttempt, lease: Lease) -> Outcome:
+        window = None if attempt.window is None else await attempt.window.get()
+        try:
+            return await self._store.commit(self._change(attempt, lease, window), is_patient=True)
+        except StoreUnavailable:
+            # The reason may be that etcd does not know them any more.
+            self._answers.discard(lease)
+            if attempt.window is not None:
+                attempt.window.discard(window)
+            raise
+
+    def _objection(self, answer: HoldableResult[Outcome], lease: Lease) -> str | None:
+        """Return why a grant must not be answered, None if it may."""
+        if answer.called:
+            return "its client was gone"
+        if self._clock.seconds() - lease.requested_at >= _ANSWER_SECONDS:
+            return "etcd took too long"
+        # E8: the transaction may have been applied to a restored store.
+        return self._state.stops_grants
+
+    def _change(self, attempt: GrantAttempt, answer: Lease, window: Lease | None) -> RecordChange:
+        keys, discovery_id, nonce = self._store.keys, attempt.snapshot.id, attempt.nonce
+        more: list[TxnOperation] = [put_op(keys.answer(discovery_id), nonce.encode(), answer.id)]
+        if window is not None:
+            more.append(put_op(keys.window(discovery_id), attempt.after.granting.encode(), window.id))
+        granting, addr = attempt.after.granting, attempt.addr
+        return RecordChange(
+            snapshot=attempt.snapshot,
+            after=attempt.after,
+            nonce=nonce,
+            is_won=lambda record: record.granting == granting and record.writes.get(addr) == nonce,
+            compare=attempt.compare,
+            more=tuple(more),
+        )
+
+    def _note_sent(self, nonce: str) -> None:
+        now = self._clock.seconds()
+        for old, at in tuple(self._sent.items()):
+            if now - at < 2 * ANSWER_LEASE_SECONDS:
+                break
+            del self._sent[old]
+        self._sent[nonce] = now
+
+    async def _take_back(self, attempt: GrantAttempt, applied: Applied, why: str) -> None:
+        """Revoke a grant that nobody heard of; if others have used its record since, mark it, so
+        that it is repeated to its node at any time (E3).
+        """
+        current = Snapshot(id=attempt.snapshot.id, record=applied.record, revision=applied.revision)
+        while (undoing := self._undoing(attempt, current)) is not None:
+            try:
+                outcome = await self._store.commit(undoing, is_patient=True)
+            except StoreUnavailable as error:
+                self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=current.id)
+                if self._is_ending:
+                    return
+                await self._pause()
+                continue
+            if isinstance(outcome, Applied):
+                self._log.info("grant revoked, {why}", why=why, discovery_id=current.id)
+                return
+            current = outcome.current
+
+    def _undoing(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:
+        """Return the change that takes a grant back, None if there is none to take back."""
+        record, nonce = current.record, self._new_nonce()
+        if record is None or record.writes.get(attempt.addr) != attempt.nonce:
+            return None
+        if attempt.grants_anew and record.granting == attempt.nonce == record.write:
+            restored = records.with_grant_revoked(attempt.before)
+            assert isinstance(restored, Stored)
+            after = written(replace(restored, epoch=record.epoch), nonce, version=record.version + 1)
+            more: tuple[TxnOperation, ...] = self._store.without_window(current.id)
+        elif (
+            record.granting == attempt.after.granting
+            and (attempt.grants_anew or attempt.before.unheard)
+            and not record.unheard
+        ):
+            after = replace(written(record, nonce, version=record.version + 1), unheard=True)
+            more = ()
+        else:
+            return None
+        return RecordChange(
+            snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more
+        )
+
+    def _pause(self) -> Deferred[None]:
+        paused: Deferred[None] = Deferred()
+        self._clock.callLater(_RETRY_SECONDS, paused.callback, None)
+        return paused

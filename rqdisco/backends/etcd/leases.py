@@ -1,0 +1,66 @@
+"""Leases by which keys expire on etcd's clock; one is shared by all keys of about a second (E3)."""
+
+from __future__ import annotations
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.backends.etcd.client import EtcdClient
+from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.coroutines import run_in_background
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """A lease. It exists for its time to live from `requested_at` on, or longer."""
+
+    id: int
+    requested_at: float
+
+
+class SharedLeases:
+    """Leases of `ttl` seconds. One is used for new keys for `reuse` seconds."""
+
+    def __init__(self, client: EtcdClient, clock: IReactorTime, ttl: int, reuse: float = 1.0) -> None:
+        self.ttl = ttl
+        self._client = client
+        self._clock = clock
+        self._reuse = reuse
+        self._current: Lease | None = None
+        self._waiting: list[Deferred[Lease]] = []
+
+    async def get(self) -> Lease:
+        """Return a lease that was requested less than `reuse` seconds ago. Raises
+        StoreUnavailable.
+        """
+        current = self._current
+        if current is not None and self._clock.seconds() - current.requested_at < self._reuse:
+            return current
+        waiting: Deferred[Lease] = Deferred()
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            # In the background: others still need it if this request is cancelled.
+            run_in_background(self._request())
+        return await waiting
+
+    def discard(self, lease: Lease | None) -> None:
+        """Use a lease no more, which etcd does not know."""
+        if lease is not None and self._current is lease:
+            self._current = None
+
+    async def _request(self) -> None:
+        requested_at = self._clock.seconds()
+        try:
+            granted = await self._client.grant_lease(self.ttl)
+        except EtcdFailure as failure:
+            for waiting in self._take_waiting():
+                waiting.errback(StoreUnavailable(str(failure)))
+            return
+        self._current = lease = Lease(granted.id, requested_at)
+        for waiting in self._take_waiting():
+            waiting.callback(lease)
+
+    def _take_waiting(self) -> list[Deferred[Lease]]:
+        waiting, self._waiting = self._waiting, []
+        return [each for each in waiting if not each.called]

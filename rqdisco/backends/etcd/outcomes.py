@@ -1,0 +1,129 @@
+"""What an answer of etcd's gateway says about the fate of a request (E2).
+
+The gateway's JSON `code` decides, never the HTTP status. Source: etcd 3.4
+etcdserver/api/v3rpc/rpctypes/error.go.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import msgspec
+
+from rqdisco.backends.etcd.transport import PostReply
+
+
+class Fate(Enum):
+    """What is known about the copy of a request that was refused."""
+
+    # Not applied, and a copy sent later would be refused in the same way.
+    REFUSED = auto()
+    # Not applied, but a copy sent later may be.
+    BUSY = auto()
+    # Not applied, for want of a valid token.
+    NO_TOKEN = auto()
+    NO_SPACE = auto()
+    # Not applied; the user lacks a permission, or the password is wrong.
+    FORBIDDEN = auto()
+    # No copy was applied or ever will be.
+    NO_LEASE = auto()
+    # Authentication is switched off, so there are no tokens.
+    NO_AUTH = auto()
+    UNKNOWN = auto()
+
+
+class GatewayRefusal(msgspec.Struct, frozen=True):
+    """An answer other than the one asked for. `reason` is a sentence for operators."""
+
+    fate: Fate
+    reason: str
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int | None = None
+    error: str = ""
+    message: str = ""
+
+
+_INVALID_ARGUMENT, _NOT_FOUND, _PERMISSION_DENIED, _EXHAUSTED, _PRECONDITION, _UNAUTHENTICATED = 3, 5, 7, 8, 9, 16
+_MAX_TEXT = 200
+_decode = msgspec.json.Decoder(_Error).decode
+
+# The first text that occurs in etcd's message decides.
+_SENTENCES = (
+    ("database space exceeded", "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"),
+    ("no space", "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"),
+    ("no leader", "etcd has no leader"),
+    ("leader changed", "etcd changed its leader"),
+    ("request timed out", "etcd did not answer within its own time limit; it may have lost its quorum"),
+    ("too many requests", "etcd has too many requests waiting"),
+    ("lease not found", "the lease has expired"),
+    ("invalid user ID or password", "etcd refused the user name or the password"),
+    ("permission denied", "etcd's user lacks the permission for these keys; its role must cover the whole prefix"),
+    (
+        "user name is empty",
+        "etcd requires a user and a password; its JSON gateway does not take a client certificate for a user",
+    ),
+    ("invalid auth token", "etcd does not accept the token"),
+    ("auth store is old", "etcd's users or roles changed, and the token is older"),
+    ("corrupt", "etcd has found its data corrupt (CORRUPT alarm)"),
+)
+_TOKEN_TEXTS = ("invalid auth token", "user name is empty", "auth store is old")
+# gRPC's own refusals with the code of an exhausted resource may concern the answer to a transaction
+# that was applied.
+_ETCD_PREFIXES = ("etcdserver:", "mvcc:", "auth:")
+
+GATEWAY_OFF = "there is no JSON gateway; etcd runs with --enable-grpc-gateway=false, or this is not etcd"
+MISFIT = "etcd's answer does not fit the request"
+
+
+def read_refusal(reply: PostReply) -> GatewayRefusal:
+    """Return what an answer says that is not the one asked for."""
+    try:
+        error = _decode(reply.body)
+    except msgspec.DecodeError:
+        reason = GATEWAY_OFF if reply.status == 404 else f"HTTP status {reply.status} without a message of etcd's"
+        return GatewayRefusal(Fate.UNKNOWN, reason)
+    text = error.message or error.error
+    if error.code is None:
+        return GatewayRefusal(
+            Fate.UNKNOWN, _sentence(text) if text else f"HTTP status {reply.status} without an error code"
+        )
+    return GatewayRefusal(_fate(error.code, text), _sentence(text))
+
+
+def refusal_of_text(text: str) -> GatewayRefusal:
+    """Return what a message without a code says, as a watch ends with."""
+    return GatewayRefusal(_fate(_UNAUTHENTICATED, text) if _names_token(text) else Fate.UNKNOWN, _sentence(text))
+
+
+def _fate(code: int, text: str) -> Fate:
+    if code == _UNAUTHENTICATED or (code == _INVALID_ARGUMENT and _names_token(text)):
+        return Fate.NO_TOKEN
+    if code == _NOT_FOUND and "lease not found" in text:
+        return Fate.NO_LEASE
+    if code == _EXHAUSTED:
+        return _fate_of_exhausted(text)
+    if code == _PERMISSION_DENIED or (code == _INVALID_ARGUMENT and "invalid user ID or password" in text):
+        return Fate.FORBIDDEN
+    if code == _PRECONDITION and "authentication is not enabled" in text:
+        return Fate.NO_AUTH
+    return Fate.REFUSED if code == _INVALID_ARGUMENT else Fate.UNKNOWN
+
+
+def _fate_of_exhausted(text: str) -> Fate:
+    if "database space exceeded" in text or "no space" in text:
+        return Fate.NO_SPACE
+    return Fate.BUSY if text.startswith(_ETCD_PREFIXES) else Fate.UNKNOWN
+
+
+def _names_token(text: str) -> bool:
+    return any(each in text for each in _TOKEN_TEXTS)
+
+
+def _sentence(text: str) -> str:
+    for part, sentence in _SENTENCES:
+        if part in text:
+            return sentence
+    shown = "".join(each if each.isprintable() else " " for each in text[:_MAX_TEXT])
+    return f"etcd refuses: {shown.removeprefix('etcdserver: ')}"

@@ -1,0 +1,187 @@
+"""Read records from etcd, and write one by one transaction each (E1, E2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from rqdisco.backends.etcd import stored
+from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.keys import EtcdKeys
+from rqdisco.backends.etcd.messages import (
+    Compare,
+    KeyValue,
+    Range,
+    RangeResponse,
+    Txn,
+    TxnOperation,
+    delete_op,
+    put_op,
+    range_op,
+)
+from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.backends.etcd.stored import Stored
+from rqdisco.core.codec import Malformed
+from rqdisco.core.errors import StoreUnavailable
+
+# So long a request waits for etcd, which leaves time for an answer within 8 s (P4).
+PATIENCE_SECONDS = 5.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What etcd held about an ID at one moment.
+
+    `revision` is that of the record's last change, 0 if it does not exist. `window` exists while
+    the window of the grant that it names is open, `answer` while the answer to a grant may be on
+    its way.
+    """
+
+    id: str
+    record: Stored | None
+    revision: int
+    window: KeyValue | None = None
+    answer: KeyValue | None = None
+
+    @property
+    def is_window_open(self) -> bool:
+        """Report whether the grant is repeated to its node (R5a, E4)."""
+        record, window = self.record, self.window
+        return record is not None and window is not None and window.value.decode() == record.granting
+
+
+class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A write of one record, decided on a snapshot.
+
+    `nonce` names it; `is_won` reports whether a record that carries the nonce shows that it was
+    applied as it was decided. `compare` must hold besides, `more` is done besides. With `lease` the
+    record expires.
+    """
+
+    snapshot: Snapshot
+    after: Stored
+    nonce: str
+    is_won: Callable[[Stored], bool]
+    compare: tuple[Compare, ...] = ()
+    more: tuple[TxnOperation, ...] = ()
+    lease: int = 0
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The record after a write that was applied, and the revision of its last change."""
+
+    record: Stored
+    revision: int
+
+
+class Conflict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A write that was not applied, since the record had changed."""
+
+    current: Snapshot
+
+
+class RecordStore:
+    """The records in etcd. All methods raise StoreUnavailable."""
+
+    def __init__(self, keys: EtcdKeys, batches: Batches, state: StoreState, clock: IReactorTime) -> None:
+        self.keys = keys
+        self._batches = batches
+        self._state = state
+        self._clock = clock
+        self._newest = 1
+
+    @property
+    def newest_version(self) -> int:
+        """The highest version that this daemon has seen, at least 1."""
+        return self._newest
+
+    async def read(self, *ranges: Range) -> Sequence[RangeResponse]:
+        """Read ranges at one moment."""
+        try:
+            return await self._batches.read(*ranges)
+        except EtcdFailure as failure:
+            raise StoreUnavailable(str(failure)) from None
+
+    async def record(self, discovery_id: str) -> Stored | None:
+        """Return the record of an ID, None if there is none."""
+        (found,) = await self.read(Range(key=self.keys.id(discovery_id)))
+        return self.decoded(found.kvs[0]) if found.kvs else None
+
+    async def snapshot(self, discovery_id: str) -> Snapshot:
+        """Return what a decision about an ID depends on."""
+        return self._snapshot(discovery_id, await self.read(*self._ranges(discovery_id)))
+
+    async def commit(self, change: RecordChange, *, is_patient: bool = False) -> Applied | Conflict:
+        """Write a change. If `is_patient`, return only when the outcome is known (E2), and raise
+        only if the change was not applied and never will be.
+        """
+        keys, discovery_id = self.keys, change.snapshot.id
+        value = stored.encode(change.after)
+        index: tuple[TxnOperation, ...] = ()
+        if not change.snapshot.revision:
+            index = tuple(put_op(key, b"") for key in keys.index(discovery_id))
+        key = keys.id(discovery_id)
+        txn = Txn(
+            compare=(Compare(key=key, mod_revision=change.snapshot.revision), self._state.compare(), *change.compare),
+            success=(put_op(key, value, change.lease), *change.more, *index),
+            failure=tuple(map(range_op, (*self._ranges(discovery_id), Range(key=keys.meta)))),
+        )
+        try:
+            writing = self._batches.write(key, txn, len(value))
+            if not is_patient:
+                writing.addTimeout(PATIENCE_SECONDS, self._clock, self.timed_out)
+            response = await writing
+        except EtcdFailure as failure:
+            raise StoreUnavailable(str(failure)) from None
+        if response.succeeded:
+            self._newest = max(self._newest, change.after.version)
+            return Applied(record=change.after, revision=response.header.revision)
+        found = [each.response_range or RangeResponse() for each in response.responses]
+        self._state.learn(found[-1].kvs[0] if found[-1].kvs else None)
+        current = self._snapshot(discovery_id, found[:-1])
+        record = current.record
+        if record is not None and stored.carries(record, change.nonce) and change.is_won(record):
+            return Applied(record=record, revision=current.revision)
+        return Conflict(current=current)
+
+    def decoded(self, found: KeyValue) -> Stored:
+        """Decode a record. One from before the store was restored never grants (E8, R7)."""
+        try:
+            record = stored.decode(found.value)
+        except Malformed as error:
+            raise StoreUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
+        self._newest = max(self._newest, record.version)
+        return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
+
+    def without_window(self, discovery_id: str) -> tuple[TxnOperation, ...]:
+        """Return the operations that close the window of a grant."""
+        return delete_op(self.keys.window(discovery_id)), delete_op(self.keys.answer(discovery_id))
+
+    def _ranges(self, discovery_id: str) -> tuple[Range, ...]:
+        keys = self.keys
+        return (
+            Range(key=keys.id(discovery_id)),
+            Range(key=keys.window(discovery_id)),
+            Range(key=keys.answer(discovery_id)),
+        )
+
+    def _snapshot(self, discovery_id: str, found: Sequence[RangeResponse]) -> Snapshot:
+        record, window, answer = (each.kvs[0] if each.kvs else None for each in found)
+        return Snapshot(
+            id=discovery_id,
+            record=None if record is None else self.decoded(record),
+            revision=0 if record is None else record.mod_revision,
+            window=window,
+            answer=answer,
+        )
+
+    def timed_out(self, result: object, seconds: float) -> object:
+        """Return the outcome of a write that took too long: a reason in place of the cancellation."""
+        if isinstance(result, Failure) and result.check(CancelledError):
+            return Failure(StoreUnavailable(self._batches.reason or f"etcd did not answer in {seconds:g} s"))
+        return result

@@ -1,0 +1,145 @@
+"""What this daemon knows of `v1/meta`, and whether anything may be changed or granted."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from rqdisco.backends.etcd.client import EtcdClient
+from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.keys import EtcdKeys
+from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix_end, put_op, range_op
+from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
+from rqdisco.backends.etcd.revisions import RevisionGuard
+from rqdisco.core.codec import Malformed
+from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
+from rqdisco.core.ids import RandomBytes
+
+_NOT_READ = "etcd has not answered since this daemon started"
+
+
+class StoreState:
+    """The newest `v1/meta` that was read, and the check of revisions.
+
+    Every transaction compares the revision of that key, so one that was decided on an older state
+    changes nothing.
+    """
+
+    def __init__(self, keys: EtcdKeys, guard: RevisionGuard) -> None:
+        self._keys = keys
+        self._guard = guard
+        self._meta: Meta | None = None
+        self._revision = 0
+
+    @property
+    def meta(self) -> Meta:
+        """The state of the store. Raises Undecided before it was read."""
+        if self._meta is None:
+            raise Undecided(_NOT_READ)
+        return self._meta
+
+    @property
+    def is_known(self) -> bool:
+        """Report whether the state was read."""
+        return self._meta is not None
+
+    @property
+    def frozen(self) -> str | None:
+        """The reason why nothing may be changed, None if changes are allowed."""
+        return None if self._meta is None else self._meta.frozen or None
+
+    @property
+    def stops_grants(self) -> str | None:
+        """The reason why nothing may be granted because of E8, None if grants are allowed."""
+        return self._guard.went_back
+
+    def compare(self) -> Compare:
+        """Return the comparison that every transaction needs. Raises Undecided."""
+        if self._meta is None:
+            raise Undecided(_NOT_READ)
+        return Compare(key=self._keys.meta, mod_revision=self._revision)
+
+    def check_changes(self, during: str | None = None) -> None:
+        """Raise Frozen where nothing may be changed. An import `during` a freeze may only be made
+        then; otherwise it raises Undecided.
+        """
+        frozen = self.meta.frozen or None
+        if frozen == during:
+            return
+        if frozen is not None:
+            raise Frozen(frozen)
+        raise Undecided("this store is not frozen for the import")
+
+    def check_grants(self) -> None:
+        """Raise Undecided where nothing may be granted."""
+        self.check_changes()
+        if self._guard.went_back is not None:
+            raise Undecided(
+                f"{self._guard.went_back}: etcd seems to be restored from a backup, and nothing is granted until an"
+                " operator has run `rqdisco etcd restored` and restarted this daemon"
+            )
+
+    def learn(self, found: KeyValue | None) -> None:
+        """Take the state from what was read. Raises Undecided if it is not one that this release
+        can use.
+        """
+        if found is None:
+            self._guard.notice("the key v1/meta is gone from etcd")
+            raise Undecided("the key v1/meta is gone from etcd")
+        if found.mod_revision <= self._revision:
+            return
+        try:
+            meta = decode_meta(found.value, found.key.decode())
+        except Malformed as error:
+            raise Undecided(str(error)) from None
+        if self._meta is not None and meta.store_id != self._meta.store_id:
+            self._guard.notice(f"the store in etcd is another one ({meta.store_id}, before {self._meta.store_id})")
+        self._meta, self._revision = meta, found.mod_revision
+
+    async def open(self, client: EtcdClient, random: RandomBytes) -> None:
+        """Read the state, and create it in an empty store.
+
+        Raises EtcdFailure; Malformed, UnknownFormat for a state that this release cannot use.
+        """
+        while True:
+            response = await client.range(Range(key=self._keys.meta))
+            if response.kvs:
+                found = response.kvs[0]
+                # Raises what is wrong with it.
+                decode_meta(found.value, found.key.decode())
+                self.learn(found)
+                return
+            await self._create(client, random)
+
+    async def _create(self, client: EtcdClient, random: RandomBytes) -> None:
+        ids = Range(key=self._keys.ids, range_end=prefix_end(self._keys.ids), limit=1, keys_only=True)
+        if (await client.range(ids)).kvs:
+            raise Malformed(f"{self._keys.base.decode()} holds IDs, but no key v1/meta: it was restored in part")
+        meta = Meta(format=FORMAT, store_id=random(8).hex(), epoch=1)
+        await client.txn(Txn(
+            compare=(Compare(key=self._keys.meta, mod_revision=0),),
+            success=(put_op(self._keys.meta, encode_meta(meta)),),
+        ))  # fmt: skip
+
+    async def change(self, client: EtcdClient, **fields: object) -> None:
+        """Change fields of the state, such as `frozen` or `epoch`. Raises StoreUnavailable,
+        AlreadyFrozen for another reason.
+        """
+        try:
+            while True:
+                response = await client.range(Range(key=self._keys.meta))
+                self.learn(response.kvs[0] if response.kvs else None)
+                wanted = replace(self.meta, **fields)
+                if self.meta.frozen and wanted.frozen not in ("", self.meta.frozen):
+                    raise AlreadyFrozen(self.meta.frozen)
+                if wanted == self.meta:
+                    return
+                changed = await client.txn(Txn(
+                    compare=(self.compare(),),
+                    success=(put_op(self._keys.meta, encode_meta(wanted)), range_op(Range(key=self._keys.meta))),
+                ))  # fmt: skip
+                if changed.succeeded:
+                    answer = changed.responses[1].response_range
+                    self.learn(answer.kvs[0] if answer is not None and answer.kvs else None)
+                    return
+        except EtcdFailure as failure:
+            raise StoreUnavailable(str(failure)) from None

@@ -1,0 +1,98 @@
+"""Records as etcd stores them: with the nonces by which a write is recognized (E2, E3, E5).
+
+A nonce is random and names one write. An answer that was lost leaves in doubt whether the write was
+applied; a record that shows its nonce settles that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from rqdisco.core.codec import Malformed
+from rqdisco.core.records import STORED_NAMES, Grant, Moment, Record
+
+# GrantWriter are told apart by their nonces, and their age is told by leases: no moment of a machine
+# means anything to all daemons.
+NO_BOOT = -1
+_encode = msgspec.json.Encoder().encode
+
+
+class Stored(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=STORED_NAMES):
+    """A record in etcd.
+
+    `write` is the nonce of the last write, `granting` that of the write that granted. `writes` maps
+    the address of each node to the nonce of its last registration. `unheard`: the answer to the
+    grant was certainly not sent, so it is repeated without a window (E3). `epoch` is that of the
+    store when the ID was created (E8).
+    """
+
+    write: str = ""
+    granting: str = ""
+    writes: Mapping[str, str] = {}
+    unheard: bool = False
+    epoch: int = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Report whether nothing was written since the grant, which can then be revoked (E3)."""
+        return self.write != "" and self.write == self.granting
+
+
+_decoder = msgspec.json.Decoder(Stored)
+_FIELDS = Record.__struct_fields__
+
+
+def encode(record: Stored) -> bytes:
+    """Encode a record."""
+    return _encode(record)
+
+
+def decode(value: bytes) -> Stored:
+    """Decode a record. Raises Malformed."""
+    try:
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
+
+
+def plain(record: Record) -> Record:
+    """Return the record without what only this backend stores."""
+    return Record(**{name: getattr(record, name) for name in _FIELDS})
+
+
+def written(after: Stored, nonce: str, *, addr: str | None = None, version: int) -> Stored:
+    """Return the record as the write `nonce` leaves it; `addr` is the node that it registers.
+
+    A node that is not listed any more has no nonce, and without a grant there is nothing to repeat.
+    """
+    writes = {node.addr: after.writes.get(node.addr, "") for node in after.nodes}
+    if addr is not None and addr in writes:
+        writes[addr] = nonce
+    if after.grant is None:
+        return replace(after, write=nonce, writes=writes, version=version, granting="", unheard=False)
+    return replace(after, write=nonce, writes=writes, version=version)
+
+
+def granted(after: Stored, nonce: str, wall_ms: int) -> Stored:
+    """Return a record with its grant named by `nonce`."""
+    assert after.grant is not None
+    # The time is for people; nothing is decided by it (P6).
+    grant = replace(after.grant, boot=NO_BOOT, at=wall_ms)
+    return replace(after, grant=grant, granting=nonce, unheard=False)
+
+
+def grant_moment(grant: Grant | None, age_ms: int) -> Moment:
+    """Return the moment at which a grant has this age.
+
+    etcd's leases tell whether the window of a grant is open (E4), and the transitions compare
+    moments.
+    """
+    return Moment(NO_BOOT, age_ms if grant is None else grant.at + age_ms)
+
+
+def carries(record: Stored, nonce: str) -> bool:
+    """Report whether a record shows that the write `nonce` was applied."""
+    return nonce in (record.write, record.granting) or nonce in record.writes.values()

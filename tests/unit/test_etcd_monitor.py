@@ -1,0 +1,245 @@
+"""What operators see of etcd: health checks, notes, metrics, log lines and the status page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.records import Node
+from tests.support.daemon import result
+from tests.support.etcd.daemon import Cluster, opened
+from tests.support.etcd.wired import Wired, data_dir, started
+
+WENT_BACK = "etcd seems to be restored from a backup"
+FULL = "etcd's database is full (NOSPACE alarm)"
+
+
+def pass_time(wired: Wired, seconds: float) -> None:
+    wired.clock.pump([0.05] * int(seconds * 20))
+
+
+def create(wired: Wired) -> str:
+    record = result(Deferred.fromCoroutine(wired.backend.directory.create()))
+    return str(record.id)
+
+
+def register(wired: Wired, discovery_id: str, addr: str = "10.0.0.1:4001") -> Deferred[Any]:
+    return Deferred.fromCoroutine(wired.backend.directory.register(discovery_id, Node(addr=addr), None))
+
+
+def logged(log: list[dict[str, Any]]) -> list[str]:
+    """Return what the monitor logged."""
+    return [
+        event["log_format"].format(**event)
+        for event in log
+        if event["log_namespace"] == "rqdisco.backends.etcd.monitor.EtcdMonitor"
+    ]
+
+
+def test_one_member_less_of_three_is_only_a_note(log: list[dict[str, Any]]) -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    assert wired.lists().notes == ()
+    cluster.model.stop("m1")
+    pass_time(wired, 10)
+    assert (wired.lists().wrong, wired.grants().wrong) == ((), ())
+    assert wired.lists().notes == (
+        "the etcd member at http://m1:2379 does not answer: http://m1:2379: connection refused",
+    )
+    assert logged(log) == []
+    assert wired.metric("rqdisco_etcd_member_up", "http://m1:2379") == 0
+    assert wired.metric("rqdisco_etcd_member_up", "http://m2:2379") == 1
+    assert wired.metric("rqdisco_etcd_switches_total") == 1
+
+
+def test_without_a_quorum_the_daemon_is_not_ready_and_says_so_once(log: list[dict[str, Any]]) -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    cluster.model.stop("m2")
+    cluster.model.stop("m3")
+    cluster.model.notice()
+    pass_time(wired, 15)
+    (reason,) = wired.lists().wrong
+    assert reason.startswith("no etcd endpoint answers (http://m2:2379: ")
+    assert "the etcd member at http://m1:2379 knows no leader" in wired.lists().notes
+    assert wired.metric("rqdisco_etcd_up") == 0
+    (line,) = logged(log)
+    assert line.startswith("etcd: no etcd endpoint answers")
+    cluster.model.start("m2")
+    pass_time(wired, 3)
+    assert (wired.lists().wrong, wired.metric("rqdisco_etcd_up")) == ((), 1)
+    assert logged(log)[1:] == ["etcd answers again"]
+
+
+def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(log: list[dict[str, Any]]) -> None:
+    cluster = Cluster()
+    wired = started(cluster)
+    discovery_id = create(wired)
+    cluster.model.alarms["NOSPACE"] = 1
+    pass_time(wired, 0.1)
+    with pytest.raises(StoreUnavailable):
+        create(wired)
+    pass_time(wired, 1.2)
+    assert wired.lists().wrong == ()
+    assert wired.grants().wrong[0].startswith(FULL)
+    assert wired.metric("rqdisco_etcd_full") == 1
+    result(Deferred.fromCoroutine(wired.backend.directory.look_up(discovery_id)))
+    del cluster.model.alarms["NOSPACE"]
+    pass_time(wired, 6)
+    assert (wired.grants().wrong, wired.metric("rqdisco_etcd_full")) == ((), 0)
+    assert [line[: len(f"etcd: {FULL}")] for line in logged(log)] == [f"etcd: {FULL}", "etcd can be written again"]
+
+
+def test_a_restored_etcd_stops_grants_until_the_daemon_restarts(logged_errors: list[dict[str, Any]]) -> None:
+    cluster = Cluster()
+    wired = started(cluster)
+    discovery_id = create(wired)
+    backup = cluster.model.save()
+    create(wired)
+    cluster.model.restore(backup)
+    pass_time(wired, 2)
+    assert wired.lists().wrong == ()
+    assert any(WENT_BACK in each for each in wired.grants().wrong)
+    assert wired.metric("rqdisco_etcd_went_back") == 1
+    assert [(event.kind, event.outcome) for event in wired.events] == [("fence", "fenced")]
+    with pytest.raises(StoreUnavailable):
+        result(register(wired, discovery_id))
+    assert len(logged_errors) == 1
+    logged_errors.clear()
+
+
+def restored_while_stopped(tmp_path: Path, said: Callable[[Cluster], None]) -> Wired:
+    """Restore a backup while no daemon runs, and start one that remembers what was there before."""
+    cluster = Cluster()
+    wired = started(cluster, data_dir(tmp_path))
+    backup = cluster.model.save()
+    create(wired)
+    wired.stop()
+    cluster.model.restore(backup)
+    said(cluster)
+    return started(cluster, data_dir(tmp_path), seed=1)
+
+
+def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_it_was_down(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    for _ in range(2):
+        wired = restored_while_stopped(tmp_path, lambda _: None)
+        assert any(WENT_BACK in each for each in wired.grants().wrong)
+        wired.stop()
+        # It is noticed again and again: what was remembered is not replaced.
+        again = started(wired.cluster, data_dir(tmp_path), seed=2)
+        assert any(WENT_BACK in each for each in again.grants().wrong)
+        again.stop()
+        (tmp_path / "etcd.json").unlink()
+    logged_errors.clear()
+
+
+def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
+    def raise_epoch(cluster: Cluster) -> None:
+        operator = opened(cluster, seed=9)
+        result(Deferred.fromCoroutine(operator.state.change(operator.client, epoch=2)))
+
+    wired = restored_while_stopped(tmp_path, raise_epoch)
+    assert (wired.lists().wrong, wired.grants().wrong) == ((), ())
+
+
+def test_another_store_than_before_stops_grants(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
+    started(Cluster(), data_dir(tmp_path)).stop()
+    wired = started(Cluster(), data_dir(tmp_path), seed=1)
+    assert any("the store in etcd is another one" in each for each in wired.grants().wrong)
+    logged_errors.clear()
+
+
+def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path) -> None:
+    cluster = Cluster()
+    first = started(cluster, data_dir(tmp_path / "new"))
+    first.stop()
+    second = started(cluster, data_dir(tmp_path / "new"), seed=1)
+    assert second.incarnation == first.incarnation
+    assert json.loads((tmp_path / "new" / "etcd.json").read_bytes())["machine"] == first.incarnation
+    assert started(cluster, seed=2).incarnation != first.incarnation
+
+
+def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
+    cluster = Cluster()
+    wired, other = started(cluster), opened(cluster, seed=1)
+    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="the IDs move elsewhere")))
+    pass_time(wired, 2)
+    assert (wired.lists().wrong, wired.grants().wrong) == ((), ("the IDs move elsewhere",))
+    assert wired.metric("rqdisco_etcd_frozen") == 1
+    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="")))
+    pass_time(wired, 2)
+    assert wired.grants().wrong == ()
+    assert logged(log) == ["etcd: the IDs move elsewhere", "the store in etcd can be changed again"]
+
+
+def test_a_member_of_an_unusable_version_that_joins_later_is_a_note() -> None:
+    cluster = Cluster()
+    wired = started(cluster)
+    cluster.model.version = "3.5.5"
+    pass_time(wired, 6)
+    (note,) = wired.lists().notes
+    assert note.startswith("the etcd member at http://m1:2379: etcd 3.5.5 has a bug")
+
+
+def test_ids_are_counted_about_once_a_minute() -> None:
+    cluster = Cluster()
+    wired = started(cluster)
+    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (0, 0)
+    create(wired)
+    pass_time(wired, 30)
+    assert wired.backend.count_ids() == 0
+    pass_time(wired, 35)
+    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (1, 1)
+    assert result(Deferred.fromCoroutine(wired.backend.directory.count())) == 1
+
+
+def test_requests_are_counted_by_kind_and_outcome() -> None:
+    wired = started(Cluster())
+    create(wired)
+    assert wired.metric("rqdisco_etcd_requests_total", "txn", "ok") == 2
+    assert wired.metric("rqdisco_etcd_request_duration_seconds_count") is not None
+
+
+def test_a_waiting_claim_that_another_daemon_saw_end_is_forgotten(log: list[dict[str, Any]]) -> None:
+    cluster = Cluster()
+    wired, other = started(cluster), started(cluster, seed=1)
+    put = decode_put(b'{"id":"a","addr":"10.0.0.1:4002"}')
+    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", put, "10.0.0.1")))
+    pass_time(wired, 61)
+    assert wired.metric("rqdisco_claims_waiting") == 1
+    assert [event["discovery_id"] for event in log if event["log_format"].startswith("a claim waits")] == ["orders"]
+    result(Deferred.fromCoroutine(other.backend.directory.report("orders", put, "10.0.0.1")))
+    pass_time(wired, 61)
+    assert wired.metric("rqdisco_claims_waiting") == 0
+    assert wired.lists().notes == ()
+
+
+def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: list[dict[str, Any]]) -> None:
+    wired = started(Cluster())
+    for turn in range(6):
+        name = "ab"[turn % 2]
+        put = decode_put(json.dumps({"id": name, "addr": f"10.0.0.{turn % 2}:4002"}).encode())
+        result(Deferred.fromCoroutine(wired.backend.directory.report("orders", put, f"10.0.0.{turn % 2}")))
+        pass_time(wired, 5)
+    assert len(wired.backend.leaders) == 1
+    assert wired.metric("rqdisco_two_leaders") == 1
+    logged_errors.clear()
+
+
+def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wired = started(Cluster())
+    create(wired)
+    pass_time(wired, 20)
+    wired.stop()
+    assert list(tmp_path.iterdir()) == []
+    assert wired.clock.getDelayedCalls() == []
