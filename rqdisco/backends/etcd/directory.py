@@ -25,6 +25,7 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View, view_of
 
 _PAGE = 300
+_ANSWERS_POLL_SECONDS = 0.25
 
 
 class EtcdDirectory:
@@ -52,8 +53,16 @@ class EtcdDirectory:
         return self._state.frozen
 
     async def freeze(self, reason: str) -> None:
-        # Every transaction compares this key, so none that was decided before changes anything.
+        # Every transaction compares this key, so none that was decided before grants anything.
         await self._state.change(self._parts.client, frozen=reason)
+        keys, back_off = self._store.keys, self._writer.back_off()
+        while True:
+            # What was granted before is answered or revoked, at any daemon, while such a key exists.
+            answers = Range(key=keys.answers, range_end=prefix_end(keys.answers), count_only=True)
+            (found,) = await self._store.read(answers)
+            if not found.count:
+                return
+            await back_off.wait(_ANSWERS_POLL_SECONDS, "grants are still being answered, try again")
 
     async def thaw(self) -> None:
         await self._state.change(self._parts.client, frozen="")
