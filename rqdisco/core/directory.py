@@ -39,8 +39,7 @@ class Freezable(Protocol):
         """Freeze, and return once that is durable and no grant is pending: nothing is granted
         afterwards.
 
-        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable; it may be frozen
-        after the latter.
+        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable.
         """
 
     async def thaw(self) -> None:

@@ -191,8 +191,8 @@ class Daemon:
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
             claim_metrics(self.claims),
             leader_metrics(self.leaders),
-            wal_metrics(self.journal, self.counts.syncs),
             freeze_metrics(self.directory),
+            wal_metrics(self.journal, self.counts.syncs),
         ]
         self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(

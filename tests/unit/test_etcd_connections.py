@@ -62,6 +62,11 @@ def test_a_request_is_one_post_of_json_with_the_token(posts: Posts) -> None:
     )
 
 
+def test_the_endpoint_may_be_an_ipv6_address(posts: Posts) -> None:
+    posts(endpoint="http://[::1]:2379")
+    assert b"\r\nHost: [::1]:2379\r\n" in posts.network.links[0].take()
+
+
 @pytest.mark.parametrize(
     ("data", "reply"),
     [
@@ -304,6 +309,14 @@ def test_requests_with_different_time_limits_each_fail_at_their_own(posts: Posts
     assert (len(early), len(late)) == (1, 0)
     posts.clock.advance(2.5)
     assert len(late) == 1
+
+
+def test_an_answer_that_came_in_time_counts_though_the_process_was_too_busy_to_read_it(posts: Posts) -> None:
+    outcomes = posts()
+    posts.clock.callLater(1.2, posts.network.links[0].answer, SHORT)
+    # The reactor runs the timers that are due before it reads sockets.
+    posts.clock.advance(1.5)
+    assert outcomes == [PostReply(200, b"{}")]
 
 
 def assert_failed(outcomes: list[Any], kind: type[Exception], reason: str = "") -> None:

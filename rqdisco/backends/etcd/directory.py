@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from twisted.internet.task import deferLater
+
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.imports import Imports
 from rqdisco.backends.etcd.leader_keys import LeaderKeys
@@ -25,7 +27,8 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View, view_of
 
 _PAGE = 300
-_ANSWERS_POLL_SECONDS = 0.25
+# How often a freeze looks whether the answers to grants have left.
+_FREEZE_POLL_SECONDS = 0.5
 
 
 class EtcdDirectory:
@@ -53,19 +56,17 @@ class EtcdDirectory:
         return self._state.frozen
 
     async def freeze(self, reason: str) -> None:
-        # Every transaction compares this key, so none that was decided before grants anything.
-        await self._state.change(self._parts.client, frozen=reason)
-        keys, back_off = self._store.keys, self._writer.back_off()
+        await self._state.freeze(reason)
+        prefix = self._store.keys.answers
+        answers = Range(key=prefix, range_end=prefix_end(prefix), limit=_PAGE)
         while True:
-            # What was granted before is answered or revoked, at any daemon, while such a key exists.
-            answers = Range(key=keys.answers, range_end=prefix_end(keys.answers), count_only=True)
             (found,) = await self._store.read(answers)
-            if not found.count:
+            if not any(map(self._parts.grants.is_on_its_way, found.kvs)):
                 return
-            await back_off.wait(_ANSWERS_POLL_SECONDS, "grants are still being answered, try again")
+            await deferLater(self._parts.clock, _FREEZE_POLL_SECONDS)
 
     async def thaw(self) -> None:
-        await self._state.change(self._parts.client, frozen="")
+        await self._state.thaw()
 
     def is_owner_of(self, record: View | Record) -> bool:
         return record.owner == self._state.meta.store_id and not record.ownerless

@@ -24,7 +24,7 @@ class Imports:
         self._grants = parts.grants
         self._limits = parts.limits
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
         back_off = self._writer.back_off()
         snapshot = await self._store.snapshot(transferred.id)
         while True:
@@ -52,11 +52,12 @@ class Imports:
 
     async def _change(self, snapshot: Snapshot, after: Stored, request: WriteStamp) -> RecordChange:
         after, more = decisions.with_claimed_grant(after), list[TxnOperation]()
-        if after.grant is not None and after.unreported is not None:
-            # When the winner was answered is not known here (R5c). Other grants have no window.
+        if after.grant is not None:
             after = granted(after, request.nonce, request.wall_ms)
-            lease = await self._parts.claim_windows.get()
-            more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
+            if after.unreported is not None:
+                # When, and where, the winner was answered is not known here (R5c).
+                lease = await self._parts.claim_windows.get()
+                more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
         writes = {node.addr: request.nonce for node in after.nodes}
         return RecordChange(
             snapshot=snapshot,

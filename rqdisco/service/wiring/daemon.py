@@ -12,7 +12,6 @@ from twisted.application.service import MultiService, Service
 from twisted.logger import Logger
 
 from rqdisco import __version__
-from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.apis import Apis
@@ -132,7 +131,6 @@ def build_daemon(config: Config, system: System) -> Daemon:
         *base_metrics(counts, telemetry, reactor_delay),
         *backend.metrics,
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
-        freeze_metrics(backend.directory),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
