@@ -88,10 +88,12 @@ class Place:
 
     async def freeze(self, reason: str) -> None:
         """Freeze the daemon, and wait until its last grants are answered. Raises CommandFailed."""
+
+        async def request() -> FreezeState:
+            return await self.ask(lambda client: client.freeze(reason))
+
         try:
-            self._learn(await retry(self._app, lambda: self.client.freeze(reason), _PATIENCE_SECONDS))
-        except Unreachable as error:
-            raise CommandFailed(f"cannot reach {self.name}: {error}; run the command again") from None
+            self._learn(await retry(self._app, request, _PATIENCE_SECONDS))
         except Refused as error:
             raise CommandFailed(f"{self.name} cannot be frozen now: {error}") from None
 

@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.forwarding import outcome_of_refusal
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.records import Node
+from rqdisco.core.records import Node, RegistrationOutcome
 from rqdisco.storage.compaction import compact
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 from tests.support.etcd.daemon import Cluster, opened
@@ -88,7 +88,12 @@ def test_a_freeze_is_answered_once_every_pending_grant_is_answered_or_revoked() 
     late = register(daemon, third, A)
     give_up(gone)
     order: list[str] = []
-    granting.addCallback(lambda outcome: order.append("granted") or outcome)
+
+    def granted(outcome: RegistrationOutcome) -> RegistrationOutcome:
+        order.append("granted")
+        return outcome
+
+    granting.addCallback(granted)
     freezing.addCallback(lambda _: order.append("frozen"))
     with pytest.raises(Frozen):
         result(late)
@@ -281,7 +286,8 @@ def test_every_daemon_of_a_frozen_store_refuses_every_change_also_one_that_has_n
     freezing = Deferred.fromCoroutine(first.directory.freeze(WHY))
     assert not freezing.called
     cluster.clock.pump([0.25] * 60)
-    result(freezing)
+    with pytest.raises(StoreUnavailable, match="still being answered"):
+        result(freezing)
     go(first.directory.freeze(WHY))
     for daemon in (second, first, opened(cluster, seed=3)):
         with pytest.raises(Frozen, match=WHY):

@@ -64,10 +64,10 @@ class World:
             return [name]
         network, daemons = trio(self.clock, f"{name[0]}{name[1]}", seed=seed)
         self.networks.append(network)
-        for each in daemons:
-            self.daemons[each.name] = each
-            self._https[each.name] = InMemoryClient(over_peers(each).router)
-        return [each.name for each in daemons]
+        for peer in daemons:
+            self.daemons[peer.name] = peer
+            self._https[peer.name] = InMemoryClient(over_peers(peer).router)
+        return [peer.name for peer in daemons]
 
     def _fill(self) -> None:
         """Prepare an ID in each state."""
@@ -350,9 +350,11 @@ def test_a_target_thawed_by_hand_before_it_had_all_ids_is_named() -> None:
     world = World("single", "single")
     world.get(world.directory("new").freeze("x"))
     world.get(world.directory("new").thaw())
-    world.dies_at = next(
-        step for step in range(1, 20) if (setattr(world, "dies_at", step), world.migrate(), world.frozen(["old"])[0])[2]
-    )
+    for step in range(1, 20):
+        world.dies_at = step
+        world.migrate()
+        if world.frozen(["old"])[0]:
+            break
     world.dies_at = None
     world.get(world.directory("new").thaw())
     assert world.migrate() == 1
