@@ -125,6 +125,12 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
     return PreparedDaemon(apis, audience, clock, daemon)
 
 
+def over_peers(daemon: GossipDaemon) -> PreparedDaemon:
+    """Return a daemon with peers, asked by its operator."""
+    admin = GossipAdmin(daemon.backend.report, daemon.backend.succession)
+    return _over(daemon.directory, "operator", daemon.clock, daemon, admin)
+
+
 def backend(audience: Audience) -> PreparedDaemon:
     """Return the first of three daemons, with an ID that it owns."""
     network, daemons = trio(Clock())
@@ -194,6 +200,13 @@ def full(audience: Audience) -> PreparedDaemon:
     """Return a daemon with a full disk."""
     prepared = daemon_for(audience)
     prepared.daemon.disk.room = 0
+    return prepared
+
+
+def frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze."""
+    prepared = daemon_for(audience)
+    result(Deferred.fromCoroutine(prepared.daemon.directory.freeze("frozen for a migration to http://b:4000")))
     return prepared
 
 

@@ -67,10 +67,9 @@ class EtcdBackend:
 
     def __init__(self, config: BackendConfig, context: BackendContext) -> None:
         client, clock = context.client, context.clock
-        self._client = client
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
-        self.state = StoreState(self.keys, context.guard)
+        self.state = StoreState(self.keys, context.guard, client)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
@@ -111,7 +110,7 @@ class EtcdBackend:
         """Read the state of the store, and create it in an empty one. Raises EtcdFailure, Malformed,
         UnknownFormat.
         """
-        await self.state.open(self._client, self._random)
+        await self.state.open(self._random)
 
     def stop(self) -> Deferred[None]:
         """Fire once every grant is answered or revoked."""

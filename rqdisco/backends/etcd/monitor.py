@@ -38,6 +38,15 @@ _WENT_BACK = (
 )
 _CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 
+# By the kind of a problem, the events when it begins and ends. What went back is logged where it is
+# noticed.
+_LOGGED = {
+    "failure": ("etcd does not answer", "etcd answers again"),
+    "full": ("etcd is full", "etcd can be written again"),
+    "corrupt": ("etcd is corrupt", "etcd is not corrupt any more"),
+    "frozen": ("the store in etcd is frozen", "the store in etcd can be changed again"),
+}
+
 
 class MonitoredClient(Protocol):
     """What the monitor needs of `EtcdClient`."""
@@ -251,14 +260,9 @@ class EtcdMonitor(Service):
         problems = self._problems()
         if self.failure is not None:
             problems["failure"] = self.failure
-        for kind in problems.keys() - self._logged:
-            # What went back is logged where it is noticed.
-            if kind != "went back":
-                self._log.warn("etcd: {reason}", reason=problems[kind])
-        if "failure" in self._logged - problems.keys():
-            self._log.info("etcd answers again")
-        if "full" in self._logged - problems.keys():
-            self._log.info("etcd can be written again")
-        if "frozen" in self._logged - problems.keys():
-            self._log.info("the store in etcd can be changed again")
+        for kind, (begins, ends) in _LOGGED.items():
+            if kind in problems and kind not in self._logged:
+                self._log.warn(begins, reason=problems[kind])
+            elif kind in self._logged and kind not in problems:
+                self._log.info(ends)
         self._logged = frozenset(problems)

@@ -70,7 +70,10 @@ class ExportStream:
             self._pages = self._directory.records()
             return self._encoder.header()
         page = await anext(self._pages, None)
-        return None if page is None else b"".join(map(self._encoder.record, page))
+        if page is None:
+            return None
+        is_owner_of = self._directory.is_owner_of
+        return b"".join(self._encoder.record(each, is_ownerless=not is_owner_of(each)) for each in page)
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False
