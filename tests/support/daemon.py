@@ -193,6 +193,7 @@ class Daemon:
             leader_metrics(self.leaders),
             freeze_metrics(self.directory),
             wal_metrics(self.journal, self.counts.syncs),
+            freeze_metrics(self.directory),
         ]
         self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(

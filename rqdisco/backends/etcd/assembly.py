@@ -88,6 +88,7 @@ class EtcdBackend:
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
+            client=client,
             store=store,
             state=self.state,
             grants=self.grants,
