@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure, sleep
+from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure, retry, sleep
 from rqdisco.cli.copies import Copy, fetch_copy, sources_of
 from rqdisco.cli.output import format_ids
 from rqdisco.cli.transfer import batches
@@ -65,6 +65,7 @@ class Place:
 
     def __init__(self, app: App, url: str, token: str | None) -> None:
         self.name = parse_url(url).name
+        self._app = app
         self.client: DiscoveryClient = app.connect(url, token)
         self.store = ""
         self.frozen: str | None = None
@@ -86,9 +87,13 @@ class Place:
             raise CommandFailed(f"{self.name}: {why}, or run a release that can be frozen") from None
 
     async def freeze(self, reason: str) -> None:
-        """Freeze the daemon. Raises CommandFailed."""
+        """Freeze the daemon, and wait until its last grants are answered. Raises CommandFailed."""
+
+        async def request() -> FreezeState:
+            return await self.ask(lambda client: client.freeze(reason))
+
         try:
-            self._learn(await self.ask(lambda client: client.freeze(reason)))
+            self._learn(await retry(self._app, request, _PATIENCE_SECONDS))
         except Refused as error:
             raise CommandFailed(f"{self.name} cannot be frozen now: {error}") from None
 
@@ -292,7 +297,7 @@ async def abort(app: App, places: Places) -> int:
 async def freeze(app: App, reason: str) -> int:
     """Freeze the daemon."""
     try:
-        await app.client.freeze(reason)
+        await retry(app, lambda: app.client.freeze(reason), _PATIENCE_SECONDS)
     except Refused as error:
         raise operator_failure(error) from None
     return DONE

@@ -39,7 +39,8 @@ class Freezable(Protocol):
         """Freeze, and return once that is durable and no grant is pending: nothing is granted
         afterwards.
 
-        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable.
+        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable; it may be frozen
+        after the latter.
         """
 
     async def thaw(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zlib
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -32,6 +33,7 @@ _MAX_UINT64 = 2**64 - 1
 MAX_BATCH = 500
 
 _encoder = msgspec.json.Encoder()
+Kept = TypeVar("Kept", bound=Record)
 
 
 class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -219,18 +221,17 @@ def is_equivalent(one: Record, other: Record) -> bool:
     return one.nodes == other.nodes and values[0] == values[1]
 
 
-def regains_owner(known: Record, imported: Record, *, is_migration: bool) -> bool:
-    """Report whether an import as own gives the known record, which lost its owner, an owner again.
+def may_adopt(known: Record, imported: Record, *, is_migration: bool) -> bool:
+    """Report whether a known record with the same nodes and leader, which lost its owner, gets one
+    by an import as own.
 
     An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
     """
     return known.ownerless and (not imported.ownerless or (bool(known.previous_owners) and not is_migration))
 
 
-def with_decisions_of(known: Record, imported: Record) -> Record:
-    """Return the known record, which lost its owner, as one that may grant; `imported` has the same
-    nodes, and tells what was decided elsewhere.
-    """
+def adopted(known: Kept, imported: Record) -> Kept:
+    """Return the known record as one that may grant; `imported` tells what was decided elsewhere."""
     return replace(
         known,
         ownerless=False,

@@ -24,6 +24,7 @@ from rqdisco.telemetry.health import Health
 from tests.support.backends import new_daemon
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Probe, create_id, result
+from tests.support.etcd.daemon import Backend as EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
@@ -124,6 +125,11 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         )
     )
     return PreparedDaemon(apis, audience, clock, daemon)
+
+
+def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
+    """Return a daemon in front of etcd, asked by its operator."""
+    return _over(daemon.directory, "operator", daemon.cluster.clock, daemon, None)
 
 
 def over_peers(daemon: GossipDaemon) -> PreparedDaemon:

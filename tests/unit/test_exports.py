@@ -21,6 +21,7 @@ from rqdisco.core.errors import InvalidValue, NoSuchID, Ownerless, RequestRefuse
 from rqdisco.core.exports import ExportEncoder, TransferredRecord, to_record
 from rqdisco.core.records import Grant, Node, Record, UnreportedClaim, is_unused
 from tests.support.daemon import Daemon, create_id, result
+from tests.support.etcd.daemon import Cluster, opened
 from tests.support.gossip import trio, wait
 
 GOLDEN = Path(__file__).parent / "golden" / "exports"
@@ -215,3 +216,29 @@ def test_an_imported_id_grants_among_peers_only_after_the_barrier_if_anybody_had
     for state, addr in (("seeded", ADDRS[0]), ("emptied", ADDRS[1])):
         outcome = wait(network.clock, first.directory.register(names[state], Node(addr=addr), None))
         assert (outcome.bootstrap, [node.addr for node in outcome.listed]) == ("granted", [addr])
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=REQUESTS, after=REQUESTS)
+def test_a_store_in_etcd_answers_as_the_daemon_whose_records_it_imported(
+    before: list[Request], after: list[Request]
+) -> None:
+    clock = Clock()
+    source = quiet(Daemon(clock=clock))
+    name = create_id(source)
+    for request in before:
+        send(source, name, request)
+        clock.advance(request[3])
+    line = export_of(source, name)
+    target: Any = opened(Cluster(clock))
+    assert go(target.directory.adopt(msgspec.json.decode(line, type=TransferredRecord), as_own=True))
+    assert export_of(target, name).replace(target.directory.store_id.encode(), source.owner.encode()) == line
+    clock.advance(31)
+    for request in after:
+        if request[0].startswith("lost"):
+            continue
+        assert seen(source, name) == seen(target, name)
+        assert send(source, name, request) == send(target, name, request), request
+        # Repeats are granted by other clocks here and there.
+        clock.advance(31)
+    assert seen(source, name) == seen(target, name)

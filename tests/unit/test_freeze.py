@@ -17,6 +17,7 @@ from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node, RegistrationOutcome
 from rqdisco.storage.compaction import compact
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
+from tests.support.etcd.daemon import Cluster, opened
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio, wait
 from tests.support.gossip import create_id as create_among_peers
 from tests.support.gossip import register as register_among_peers
@@ -271,3 +272,34 @@ def test_releases_that_do_not_know_frozen_daemons_take_the_outcome_for_a_refusal
     # They list on the owner's behalf for this name only.
     assert outcome.refusal not in (None, "NotReady")
     assert outcome.reason == WHY
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_daemon_of_a_frozen_store_refuses_every_change_also_one_that_has_not_read_of_it(change: str) -> None:
+    cluster = Cluster()
+    first, second = opened(cluster, seed=1), opened(cluster, seed=2)
+    discovery_id = go(first.directory.create()).id
+    assert go(second.directory.register(discovery_id, Node(addr=A), None)).bootstrap == "granted"
+    if change == "clear":
+        assert go(second.directory.report(discovery_id, PUT, None))
+    # The answer may be on its way for some seconds.
+    freezing = Deferred.fromCoroutine(first.directory.freeze(WHY))
+    assert not freezing.called
+    cluster.clock.pump([0.25] * 60)
+    with pytest.raises(StoreUnavailable, match="still being answered"):
+        result(freezing)
+    go(first.directory.freeze(WHY))
+    for daemon in (second, first, opened(cluster, seed=3)):
+        with pytest.raises(Frozen, match=WHY):
+            go(CHANGES[change](daemon.directory, discovery_id))
+        assert daemon.directory.frozen == WHY
+        assert [node.addr for node in go(daemon.directory.look_up(discovery_id)).nodes] == [A]
+    with pytest.raises(AlreadyFrozen):
+        go(second.directory.freeze("frozen for something else"))
+    brought = TransferredRecord(id="brought", created_at=1)
+    assert go(second.directory.adopt(brought, as_own=True, during=WHY))
+    go(second.directory.thaw())
+    with pytest.raises(Undecided, match="not frozen for the import"):
+        go(first.directory.adopt(TransferredRecord(id="late", created_at=1), as_own=True, during=WHY))
+    if change != "import":
+        go(CHANGES[change](first.directory, discovery_id))

@@ -15,7 +15,7 @@ from rqdisco.backends.etcd.stored import Stored, grant_moment
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core import transitions
 from rqdisco.core.errors import ImportConflict
-from rqdisco.core.exports import TransferredRecord, is_equivalent, regains_owner, to_record, with_decisions_of
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
 from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
 
 
@@ -95,10 +95,8 @@ def import_record(
         return as_stored(record, store.epoch)
     if not is_equivalent(known, record):
         raise ImportConflict(transferred.id)
-    if as_own and regains_owner(known, record, is_migration=is_migration):
-        after = with_decisions_of(known, record)
-        assert isinstance(after, Stored)
-        return replace(after, epoch=store.epoch)
+    if as_own and may_adopt(known, record, is_migration=is_migration):
+        return replace(adopted(known, record), epoch=store.epoch)
     return known
 
 

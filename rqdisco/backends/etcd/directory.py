@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from twisted.internet.task import deferLater
-
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.imports import Imports
 from rqdisco.backends.etcd.leader_keys import LeaderKeys
@@ -56,14 +54,15 @@ class EtcdDirectory:
         return self._state.frozen
 
     async def freeze(self, reason: str) -> None:
+        # Every transaction compares this state, so none that was decided before grants anything.
         await self._state.freeze(reason)
-        prefix = self._store.keys.answers
+        prefix, back_off = self._store.keys.answers, self._writer.back_off()
         answers = Range(key=prefix, range_end=prefix_end(prefix), limit=_PAGE)
         while True:
             (found,) = await self._store.read(answers)
             if not any(map(self._parts.grants.is_on_its_way, found.kvs)):
                 return
-            await deferLater(self._parts.clock, _FREEZE_POLL_SECONDS)
+            await back_off.wait(_FREEZE_POLL_SECONDS, "grants are still being answered, try again")
 
     async def thaw(self) -> None:
         await self._state.thaw()

@@ -13,7 +13,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
 from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
-from rqdisco.core.exports import TransferredRecord, is_equivalent, regains_owner, to_record, with_decisions_of
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
 
@@ -43,8 +43,8 @@ class Takeover:
         if not is_equivalent(known, record):
             raise ImportConflict(transferred.id)
         after = known
-        if as_own and regains_owner(known, record, is_migration=during is not None):
-            after = self._reset_claim_window(with_decisions_of(known, record))
+        if as_own and may_adopt(known, record, is_migration=during is not None):
+            after = self._reset_claim_window(adopted(known, record))
         await self._records.save(known, after, version)
         return after is not known
 

@@ -70,10 +70,10 @@ class ExportStream:
             self._pages = self._directory.records()
             return self._encoder.header()
         page = await anext(self._pages, None)
-        if page is None:
-            return None
-        is_owner_of = self._directory.is_owner_of
-        return b"".join(self._encoder.record(each, is_ownerless=not is_owner_of(each)) for each in page)
+        return None if page is None else b"".join(map(self._encode, page))
+
+    def _encode(self, record: Record) -> bytes:
+        return self._encoder.record(record, is_ownerless=not self._directory.is_owner_of(record))
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False
