@@ -85,6 +85,24 @@ def test_a_grant_is_revoked_if_its_client_hung_up_before_it_was_answered(daemons
     assert is_alone(register(daemons.second, daemons.id, B))
 
 
+def test_the_next_node_at_the_same_daemon_is_granted_and_not_sent_to_one_that_hung_up(daemons: Daemons) -> None:
+    daemons.first.transport.plan = writes(Fate(arrives=(0.5,)), Fate(arrives=(0.5,)))
+    gone, waiting = register(daemons.first, daemons.id, A), register(daemons.first, daemons.id, B)
+    give_up(gone)
+    daemons.wait(2)
+    assert is_alone(waiting)
+    assert listed(daemons.second, daemons.id) == [B]
+
+
+def test_a_node_waits_no_longer_than_it_can_for_a_grant_that_cannot_be_revoked(daemons: Daemons) -> None:
+    daemons.first.transport.plan = writes(Fate(arrives=(0.5,)), then=LOSE_REQUEST)
+    gone, waiting = register(daemons.first, daemons.id, A), register(daemons.first, daemons.id, B)
+    give_up(gone)
+    daemons.wait(7)
+    with pytest.raises(Undecided, match="is being revoked"):
+        result(waiting)
+
+
 def test_a_claim_is_revoked_if_its_client_hung_up_before_it_was_answered(daemons: Daemons) -> None:
     daemons.first.transport.plan = writes(Fate(arrives=(0.5,)))
     give_up(Deferred.fromCoroutine(daemons.first.directory.claim("orders", put_by(A), "10.0.0.1")))

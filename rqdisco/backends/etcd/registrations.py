@@ -37,6 +37,7 @@ class Registrations:
         host = host_binding.name_host(host, self._parts.machine)
         # Many nodes of a cluster start at once; without turns all but one would conflict each time.
         async with self._turns.of(discovery_id):
+            await self._grants.settled(discovery_id)
             return await self._register(discovery_id, node, host)
 
     async def _register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
