@@ -33,7 +33,7 @@ _VERSION = _CREATED_AT // 1000
 # etcd allows a transaction and one nested in it 128 operations together, and 1.5 MiB.
 _OPERATIONS, _NESTED = 100, 20
 _PATIENCE = 60.0
-_STARTED = re.compile(r'^grpc_server_started_total\{grpc_method="(\w+)",.*grpc_type="unary"\} (\S+)$', re.MULTILINE)
+_SENT = "rqdisco_etcd_requests_total{"
 _WAL = re.compile(r"^etcd_disk_wal_write_bytes_total (\S+)$", re.MULTILINE)
 
 
@@ -68,16 +68,12 @@ class EtcdMembers(EtcdSet):
         client = Client(*self.place)
         status = client.ask("POST", "/v3/maintenance/status", {})
         client.close()
-        wal = _WAL.search(_metrics(self.endpoints()[0]))
+        wal = _WAL.search(_get(f"{self.endpoints()[0]}/metrics"))
         if wal is None:
             raise BenchmarkFailed("etcd does not report the bytes of its log")
         return Written(
             int(status["header"]["revision"]), int(status["raftIndex"]), float(wal[1]), int(status["dbSizeInUse"])
         )
-
-    def requests(self) -> int:
-        """Return how many requests all members have received, but for streams."""
-        return sum(int(float(found[1])) for each in self.endpoints() for found in _STARTED.findall(_metrics(each)))
 
 
 class Written(NamedTuple):
@@ -111,6 +107,12 @@ class EtcdDaemon(Rqdisco):
         """Return host and port, as soon as it grants."""
         self.wait_until_granting(*self.address())
         return self.address()
+
+    def requests(self) -> float:
+        """Return how many requests it has sent to etcd, by its own count."""
+        host, port = self.address()
+        lines = _get(f"http://{host}:{port}/metrics").splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_SENT))
 
     def wait_until_granting(self, host: str, port: int) -> None:
         """Return as soon as it grants."""
@@ -205,9 +207,7 @@ def _grants(host: str, port: int) -> bool:
         connection.close()
 
 
-def _metrics(endpoint: str) -> str:
-    with urlopen(f"{endpoint}/metrics", timeout=_PATIENCE) as response:
+def _get(url: str) -> str:
+    with urlopen(url, timeout=_PATIENCE) as response:
         content: bytes = response.read()
     return content.decode()
-
-

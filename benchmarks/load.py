@@ -195,9 +195,7 @@ class EtcdLoad:
 class Bench:
     """Runs wrk against one daemon."""
 
-    def __init__(
-        self, daemon: Measured, host: str, port: int, directory: Path, connections: int = CONNECTIONS
-    ) -> None:
+    def __init__(self, daemon: Measured, host: str, port: int, directory: Path, connections: int = CONNECTIONS) -> None:
         self._daemon = daemon
         self._connections = connections
         self._url = f"http://{host}:{port}"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.0005
@@ -278,7 +278,7 @@ class EtcdSet:
         cluster = ",".join(f"{name}={peer_url(peer)}" for name, (_, peer) in pairs.items())
         self.members = [Etcd(directory / name, name, pair, cluster, more) for name, pair in pairs.items()]
 
-    def __enter__(self) -> EtcdSet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
