@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
 
-from benchmarks.processes import BenchmarkFailed, Client, EtcdSet, Rqdisco
+from benchmarks.processes import HOST, BenchmarkFailed, Client, EtcdSet, Rqdisco, free_ports
 from benchmarks.state import addresses_of
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import Txn, TxnOperation, encode, prefix_end, put_op
@@ -101,7 +101,9 @@ class EtcdDaemon(Rqdisco):
 
     def __init__(self, etcd: EtcdMembers, directory: Path, *options: str, prefix: str = "/rqdisco/") -> None:
         urls = (f"--etcd={url}" for url in etcd.endpoints())
-        super().__init__(None, directory, *urls, f"--etcd-prefix={prefix}", *UNLIMITED, *options)
+        (self._metrics_port,) = free_ports(1)
+        metrics = f"--metrics-listen=tcp:{self._metrics_port}:interface={HOST}"
+        super().__init__(None, directory, *urls, f"--etcd-prefix={prefix}", metrics, *UNLIMITED, *options)
 
     def wait_until_ready(self) -> tuple[str, int]:
         """Return host and port, as soon as it grants."""
@@ -110,8 +112,7 @@ class EtcdDaemon(Rqdisco):
 
     def requests(self) -> float:
         """Return how many requests it has sent to etcd, by its own count."""
-        host, port = self.address()
-        lines = _get(f"http://{host}:{port}/metrics").splitlines()
+        lines = _get(f"http://{HOST}:{self._metrics_port}/metrics").splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(_SENT))
 
     def wait_until_granting(self, host: str, port: int) -> None:
