@@ -42,7 +42,7 @@ class EtcdSizes(NamedTuple):
     ids: int
 
 
-FULL = EtcdSizes(load_seconds=6, delay_seconds=10, dns_seconds=4, healthy_seconds=60, ids=1_000_000)
+FULL = EtcdSizes(load_seconds=6, delay_seconds=10, dns_seconds=4, healthy_seconds=40, ids=1_000_000)
 QUICK = EtcdSizes(load_seconds=2, delay_seconds=3, dns_seconds=1, healthy_seconds=10, ids=30_000)
 
 

@@ -27,7 +27,7 @@ _REST_SECONDS = 0.02
 _SETTLE_SECONDS = 1.0
 _PATIENCE = 30.0
 _BYTES = 1 << 16
-CLUSTERS = 40
+CLUSTERS = 20
 _FORM_SECONDS = 0.5
 # A lease of 30 s, and what etcd takes to revoke it.
 _WINDOW_SECONDS = 40.0
@@ -228,7 +228,7 @@ def export(operator: Path, to: Path) -> int:
     with to.open("rb") as file:
         file.seek(-min(_TAIL, to.stat().st_size), os.SEEK_END)
         end: bytes = file.read()
-        counted = re.findall(rb'"count":(\d+)', end)
+        counted: list[bytes] = re.findall(rb'"count":(\d+)', end)
     if not counted:
         raise BenchmarkFailed("an export without an end")
     return int(counted[-1])
