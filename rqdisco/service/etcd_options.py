@@ -68,6 +68,10 @@ def etcd_config(values: Mapping[str, Any], urls: Sequence[str], given: Mapping[s
             if values.get(name) or given.get(name):
                 raise usage.UsageError(f"{name}: cannot be combined with --etcd, {why}")
     endpoints = tuple(dict.fromkeys(service_url("etcd", url) for url in urls))
+    if values["grant-ack"] != "if-up":
+        raise usage.UsageError("grant-ack: cannot be combined with --etcd, whose daemons need no peers")
+    if values["dns-serve-stale"] and not given["dns"]:
+        raise usage.UsageError("dns-serve-stale: requires --dns, the address to answer on")
     _check_tls(values, endpoints)
     _check_user(values)
     prefix = values["etcd-prefix"] or DEFAULT_PREFIX

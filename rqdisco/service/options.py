@@ -217,7 +217,7 @@ class DaemonOptions(usage.Options):
             self._check_dns(dns, tokens)
         peers, peer_listen = self._peers or self._default_peers, self._peer_listen or self._default_peer_listen
         etcd = etcd_options.etcd_config(
-            self, self._etcd or self._default_etcd, {"peer": peers, "peer-listen": peer_listen}
+            self, self._etcd or self._default_etcd, {"peer": peers, "peer-listen": peer_listen, "dns": dns}
         )
         self.config = Config(
             tokens=tokens,

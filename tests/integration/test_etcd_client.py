@@ -33,7 +33,7 @@ from rqdisco.backends.etcd.messages import (
 )
 from rqdisco.backends.etcd.network import Network
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.streams import TreqStreams, stream_client
+from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.security.certificates import Certificates, Files
 from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority
@@ -127,7 +127,7 @@ class Connected:
         self.client = EtcdClient(
             ClientConfig(endpoints, credentials),
             self.transport,
-            TreqStreams(stream_client(reactor, network), self.clock),
+            AgentStreams(stream_agent(reactor, network), self.clock),
             self.clock,
             RevisionGuard(Seen(), self.noticed.append),
             self.counts,

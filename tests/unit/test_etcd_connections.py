@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.pool import IDLE_SECONDS, MAX_CONNECTIONS
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from tests.support.etcd_wire import PlayedNetwork
 
 E1, E2 = "http://e1:2379", "http://e2:2379"
@@ -60,6 +60,11 @@ def test_a_request_is_one_post_of_json_with_the_token(posts: Posts) -> None:
         b"POST /v3/kv/range HTTP/1.1\r\nHost: e1:2379\r\nAuthorization: secret.7\r\n"
         b'Content-Type: application/json\r\nContent-Length: 14\r\n\r\n{"key":"YQ=="}'
     )
+
+
+def test_the_endpoint_may_be_an_ipv6_address(posts: Posts) -> None:
+    posts(endpoint="http://[::1]:2379")
+    assert b"\r\nHost: [::1]:2379\r\n" in posts.network.links[0].take()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +177,7 @@ def test_an_answer_that_is_too_large_is_not_kept(posts: Posts, data: bytes) -> N
     for begin in range(0, len(data), 100):
         if link.is_open:
             link.answer(data[begin : begin + 100])
-    assert_failed(outcomes, ConnectionBroken, "the answer is larger than 1000 bytes")
+    assert_failed(outcomes, AnswerTooLarge, "the answer is larger than 1000 bytes")
     assert not link.is_open
 
 
@@ -304,6 +309,14 @@ def test_requests_with_different_time_limits_each_fail_at_their_own(posts: Posts
     assert (len(early), len(late)) == (1, 0)
     posts.clock.advance(2.5)
     assert len(late) == 1
+
+
+def test_an_answer_that_came_in_time_counts_though_the_process_was_too_busy_to_read_it(posts: Posts) -> None:
+    outcomes = posts()
+    posts.clock.callLater(1.2, posts.network.links[0].answer, SHORT)
+    # The reactor runs the timers that are due before it reads sockets.
+    posts.clock.advance(1.5)
+    assert outcomes == [PostReply(200, b"{}")]
 
 
 def assert_failed(outcomes: list[Any], kind: type[Exception], reason: str = "") -> None:

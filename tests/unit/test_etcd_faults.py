@@ -13,7 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
-from tests.support.etcd.contract import b64, changed_at, create, inner, put, range_, txn
+from tests.support.etcd.authentication import authentication
+from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
+from tests.support.etcd.encoding import b64
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import (
     DELIVER,
@@ -28,7 +30,8 @@ from tests.support.etcd.memory import (
     Sent,
     model_on,
 )
-from tests.support.etcd.wire import leader_changed
+from tests.support.etcd.subjects import InMemory
+from tests.support.etcd.wire import accounts_have_changed, leader_changed
 
 NAMES = ("e1", "e2", "e3")
 KEY = {"key": b64("key")}
@@ -145,6 +148,12 @@ def test_an_error_can_come_instead_of_the_answer_to_a_request_that_was_applied(w
     assert world.read() == "1"
 
 
+def test_an_error_can_refuse_a_request(world: World) -> None:
+    world.fates = [Fate(instead=accounts_have_changed(), applied=False)]
+    assert world.post(TXN, ONCE)[0]["code"] == 3
+    assert world.read() is None
+
+
 def test_a_member_that_stops_breaks_what_it_has_not_answered(world: World) -> None:
     world.fates = [Fate(answered=2.0)]
     outcomes = world.post(TXN, ONCE)
@@ -224,6 +233,14 @@ def test_a_lease_ends_by_the_clock_and_watches_see_it_at_once(world: World) -> N
     assert len(lines) == 1
     world.clock.advance(0.1)
     assert lines[1]["result"]["events"][0]["type"] == "DELETE"
+
+
+def test_a_token_ends_after_five_minutes_without_use() -> None:
+    etcd = InMemory()
+    with authentication(etcd, "/test/") as (_, token):
+        for seconds, status in ((299.0, 200), (299.0, 200), (300.0, 401)):
+            etcd.pass_time(seconds)
+            assert etcd.post("/v3/kv/range", {"key": b64("/test/")}, token).status == status
 
 
 def test_streams_break_when_told_and_others_are_not_opened(world: World) -> None:

@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.web.template import flattenString
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
-from tests.support.daemon import result
+from rqdisco.http.requests.documents import ServiceDocument
+from rqdisco.http.ui.assets import read_assets
+from rqdisco.http.ui.daemon_status import StatusCollector
+from rqdisco.http.ui.status import StatusPage
+from rqdisco.telemetry.recent import RecentActivity
+from tests.support.daemon import WALL_US, result
 from tests.support.etcd.daemon import Cluster, opened
 from tests.support.etcd.wired import Wired, data_dir, started
 
@@ -36,11 +42,7 @@ def register(wired: Wired, discovery_id: str, addr: str = "10.0.0.1:4001") -> De
 
 def logged(log: list[dict[str, Any]]) -> list[str]:
     """Return what the monitor logged."""
-    return [
-        event["log_format"].format(**event)
-        for event in log
-        if event["log_namespace"] == "rqdisco.backends.etcd.monitor.EtcdMonitor"
-    ]
+    return [event["log_format"] for event in log if event["log_namespace"].endswith("EtcdMonitor")]
 
 
 def test_one_member_less_of_three_is_only_a_note(log: list[dict[str, Any]]) -> None:
@@ -70,8 +72,7 @@ def test_without_a_quorum_the_daemon_is_not_ready_and_says_so_once(log: list[dic
     assert reason.startswith("no etcd endpoint answers (http://m2:2379: ")
     assert "the etcd member at http://m1:2379 knows no leader" in wired.lists().notes
     assert wired.metric("rqdisco_etcd_up") == 0
-    (line,) = logged(log)
-    assert line.startswith("etcd: no etcd endpoint answers")
+    assert logged(log) == ["etcd does not answer"]
     cluster.model.start("m2")
     pass_time(wired, 3)
     assert (wired.lists().wrong, wired.metric("rqdisco_etcd_up")) == ((), 1)
@@ -94,7 +95,7 @@ def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(lo
     del cluster.model.alarms["NOSPACE"]
     pass_time(wired, 6)
     assert (wired.grants().wrong, wired.metric("rqdisco_etcd_full")) == ((), 0)
-    assert [line[: len(f"etcd: {FULL}")] for line in logged(log)] == [f"etcd: {FULL}", "etcd can be written again"]
+    assert logged(log) == ["etcd is full", "etcd can be written again"]
 
 
 def test_a_restored_etcd_stops_grants_until_the_daemon_restarts(logged_errors: list[dict[str, Any]]) -> None:
@@ -145,7 +146,7 @@ def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_i
 def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
     def raise_epoch(cluster: Cluster) -> None:
         operator = opened(cluster, seed=9)
-        result(Deferred.fromCoroutine(operator.state.change(operator.client, epoch=2)))
+        result(Deferred.fromCoroutine(operator.state.raise_epoch(2)))
 
     wired = restored_while_stopped(tmp_path, raise_epoch)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ())
@@ -171,14 +172,14 @@ def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path)
 def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
     cluster = Cluster()
     wired, other = started(cluster), opened(cluster, seed=1)
-    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="the IDs move elsewhere")))
+    result(Deferred.fromCoroutine(other.state.freeze("the IDs move elsewhere")))
     pass_time(wired, 2)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ("the IDs move elsewhere",))
     assert wired.metric("rqdisco_etcd_frozen") == 1
-    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="")))
+    result(Deferred.fromCoroutine(other.state.thaw()))
     pass_time(wired, 2)
     assert wired.grants().wrong == ()
-    assert logged(log) == ["etcd: the IDs move elsewhere", "the store in etcd can be changed again"]
+    assert logged(log) == ["the store in etcd is frozen", "the store in etcd can be changed again"]
 
 
 def test_a_member_of_an_unusable_version_that_joins_later_is_a_note() -> None:
@@ -233,6 +234,41 @@ def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: l
     assert len(wired.backend.leaders) == 1
     assert wired.metric("rqdisco_two_leaders") == 1
     logged_errors.clear()
+
+
+def status_page(wired: Wired, *, is_operator: bool) -> str:
+    backend = wired.backend
+    collector = StatusCollector(
+        lambda: ServiceDocument(version="1"),
+        backend.count_nodes,
+        backend.health,
+        RecentActivity(wired.clock.seconds, lambda: WALL_US),
+        etcd=backend.etcd,
+    )
+    page = StatusPage(read_assets(), collector.collect(0), is_operator=is_operator)
+    return bytes(result(flattenString(None, page))).decode()
+
+
+def test_the_status_page_shows_the_members_and_what_is_wrong() -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    cluster.model.stop("m3")
+    cluster.model.alarms["NOSPACE"] = 1
+    pass_time(wired, 6)
+    page = status_page(wired, is_operator=True)
+    assert "<td>http://m1:2379</td><td>leader</td><td>3.4.23</td><td>32.0 KiB</td>" in page
+    assert "<td>http://m2:2379</td><td>up</td>" in page
+    assert "<td>http://m3:2379</td><td>does not answer</td>" in page
+    assert "Something is wrong." in page
+    assert "Etcd's database is full (NOSPACE alarm)" in page
+    assert "<dt>Nodes</dt>" not in page
+
+
+def test_the_status_page_names_members_to_operators_only() -> None:
+    wired = started(Cluster(members=3))
+    page = status_page(wired, is_operator=False)
+    assert "<td>member 1</td><td>leader</td>" in page
+    assert "m1:2379" not in page
 
 
 def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

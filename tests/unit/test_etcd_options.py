@@ -61,6 +61,8 @@ def test_every_option_can_be_given_on_the_command_line() -> None:
         "--etcd-key=/k",
         "--wait-for-etcd=60",
         "--dns-serve-stale=3600",
+        "--dns=127.0.0.1:53",
+        "--dns-zone=disco.test",
     )
     assert config == EtcdConfig(
         endpoints=("https://e1:2379", "https://[::1]:2379"),
@@ -82,6 +84,8 @@ def test_every_option_can_be_set_in_the_environment() -> None:
         RQDISCO_ETCD_CERT="/c",
         RQDISCO_WAIT_FOR_ETCD="5",
         RQDISCO_DNS_SERVE_STALE="6",
+        RQDISCO_DNS="127.0.0.1:53",
+        RQDISCO_DNS_ZONE="disco.test",
     )
     assert config.endpoints == ("https://e1:2379", "https://e2:2379")
     assert (config.prefix, config.user, config.password_file) == ("/x/", "u", Path("/p"))
@@ -109,6 +113,11 @@ def test_a_stateless_daemon_has_a_directory_only_where_one_is_given() -> None:
             "snapshot-every: cannot be combined with --etcd, because etcd stores the records",
         ),
         ([ETCD, "--disk-reserve=1G"], "disk-reserve: cannot be combined with --etcd, because etcd stores the records"),
+        (
+            [ETCD, "--grant-ack=required"],
+            "grant-ack: cannot be combined with --etcd, whose daemons need no peers",
+        ),
+        ([ETCD, "--dns-serve-stale=1"], "dns-serve-stale: requires --dns, the address to answer on"),
         ([ETCD, "--etcd-user=u"], "etcd-user: requires --etcd-password-file"),
         ([ETCD, "--etcd-password-file=/p"], "etcd-password-file: requires --etcd-user"),
         ([ETCD, "--etcd-ca=/ca"], "etcd-ca: requires https, unlike http://e1:2379"),

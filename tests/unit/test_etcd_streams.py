@@ -1,4 +1,4 @@
-"""Watches' streams over treq, in virtual time."""
+"""Watches' streams, in virtual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from twisted.internet import error
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.streams import HEAD_SECONDS, TreqStreams, stream_client
+from rqdisco.backends.etcd.streams import HEAD_SECONDS, AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import ConnectionBroken
 from tests.support.etcd_wire import Link, PlayedNetwork
 
@@ -18,14 +18,16 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 class Opened:
     """A stream that was opened, its lines and its end."""
 
-    def __init__(self, *, accepts_at_once: bool = True, token: str | None = None) -> None:
+    def __init__(
+        self, *, accepts_at_once: bool = True, token: str | None = None, endpoint: str = "http://e1:2379"
+    ) -> None:
         self.clock = Clock()
         self.network = PlayedNetwork(accepts_at_once=accepts_at_once)
         self.lines: list[bytes] = []
         self.ends: list[Any] = []
         self.closes_after_line = False
-        streams = TreqStreams(stream_client(self.clock, self.network), self.clock, max_line=1000)
-        self.stream = streams.open("http://e1:2379", "/v3/watch", b"{}", token, self._receive)
+        streams = AgentStreams(stream_agent(self.clock, self.network), self.clock, max_line=1000)
+        self.stream = streams.open(endpoint, "/v3/watch", b"{}", token, self._receive)
         self.stream.done.addCallbacks(self.ends.append, lambda failure: self.ends.append(failure.value))
 
     def _receive(self, line: bytes) -> None:
@@ -51,6 +53,11 @@ def test_a_stream_is_a_post_that_asks_to_be_told_when_the_leader_is_lost() -> No
     assert head.startswith(b"POST /v3/watch HTTP/1.1\r\n")
     assert {b"Grpc-Metadata-Hasleader: true", b"Authorization: secret.1", b"Host: e1:2379"} <= set(head.split(b"\r\n"))
     assert body == b"{}"
+
+
+def test_the_endpoint_may_be_an_ipv6_address() -> None:
+    opened = Opened(endpoint="http://[::1]:2379")
+    assert b"\r\nHost: [::1]:2379\r\n" in opened.link.take()
 
 
 def test_lines_arrive_one_by_one_however_they_are_cut() -> None:

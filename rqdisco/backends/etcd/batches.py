@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
@@ -34,10 +34,6 @@ _SLOW_SECONDS = 0.1
 _AT_ONCE = 2
 
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
-
-
-class TooManyWaiting(NotApplied):
-    """etcd is slower than requests arrive."""
 
 
 class _Waiting(Deferred[T]):
@@ -80,9 +76,9 @@ class _Queue(Generic[W]):
         self._send = send
 
     def add(self, waiting: W) -> None:
-        """Send it now, or with others later. Raises TooManyWaiting."""
+        """Send it now, or with others later. Raises NotApplied if too many wait."""
         if len(self._waiting) >= MAX_WAITING:
-            raise TooManyWaiting("etcd is slower than requests arrive")
+            raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
         if not self._is_held:
             self._start()
@@ -159,6 +155,14 @@ class Batches:
         operations = tuple(range_op(each) for read in batch for each in read.ranges)
         try:
             response = await self._read(Txn(success=operations))
+        except TooLarge as failure:
+            if len(batch) == 1:
+                _fail(batch[0], failure)
+                return
+            half = len(batch) // 2
+            await self._send_reads(batch[:half])
+            await self._send_reads(batch[half:])
+            return
         except EtcdFailure as failure:
             for read in batch:
                 _fail(read, failure)
@@ -181,9 +185,10 @@ class Batches:
         nested = Txn(success=tuple(TxnOperation(request_txn=write.txn) for write in batch))
         try:
             response = await self._settle(nested)
-        except LeaseNotFound:
-            # etcd refuses all of them for one: each is settled by itself, also for callers that do
-            # not wait any more, since a late copy of the batch must find nothing left to do.
+        except (LeaseNotFound, TooLarge):
+            # etcd refuses all of them for one, or its answer cannot be read: each is settled by
+            # itself, also for callers that do not wait any more, since a late copy of the batch
+            # must find nothing left to do.
             for write in batch:
                 await self._settle_one(write)
             return
@@ -200,14 +205,16 @@ class Batches:
     async def _settle_one(self, write: _Write) -> None:
         try:
             response = await self._settle(write.txn)
-        except NotApplied as failure:
+        except (NotApplied, TooLarge) as failure:
             _fail(write, failure)
             return
         if not write.called:
             write.callback(response)
 
     async def _settle(self, txn: Txn) -> TxnResponse:
-        """Send the identical transaction until its outcome is known. Raises NotApplied."""
+        """Send the identical transaction until its outcome is known. Raises NotApplied, and TooLarge
+        for one of several that may be settled one by one.
+        """
         try:
             while True:
                 try:

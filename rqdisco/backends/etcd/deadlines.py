@@ -7,6 +7,9 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+# A timer that comes this late shows that the process was busy: answers may wait to be read.
+_LATE_SECONDS = 0.05
+
 
 class Timed(Protocol):
     """What has a deadline. It must not be called `expire` once it is over."""
@@ -54,9 +57,13 @@ class RequestDeadlines:
         self._timer_at = at
         self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._expire)
 
-    def _expire(self) -> None:
+    def _expire(self, *, is_late: bool = False) -> None:
         self._timer = None
         now = self._clock.seconds()
+        if now - self._timer_at > _LATE_SECONDS and not is_late:
+            # Sockets are read before the next turn.
+            self._timer = self._clock.callLater(0, self._expire, is_late=True)
+            return
         due = []
         while self._heap and (self._heap[0][2].is_over or self._heap[0][0] <= now):
             due.append(heappop(self._heap)[2])

@@ -69,7 +69,7 @@ async def wait_for_etcd(
         if clock.seconds() + RETRY_SECONDS > deadline:
             raise EtcdUnusable(reason)
         if reason != logged:
-            _log.warn("waiting for etcd: {reason}", reason=reason)
+            _log.warn("waiting for etcd", reason=reason)
             logged = reason
         await deferLater(clock, RETRY_SECONDS)
 

@@ -22,10 +22,10 @@ from rqdisco.backends.etcd.remembered import RememberedFile, compare, remember
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.service import EtcdBackendService, EtcdMemory
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
-from rqdisco.backends.etcd.streams import TreqStreams, stream_client
+from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
 from rqdisco.security.certificates import Certificates
@@ -52,7 +52,7 @@ def open_etcd_backend(
         policy = ClientPolicy(certificates.for_clients("etcd", etcd.tls))
     network = Network(system.reactor, policy)
     transport = PooledTransport(network, system.reactor)
-    streams = TreqStreams(stream_client(system.reactor, network), system.reactor)
+    streams = AgentStreams(stream_agent(system.reactor, network), system.reactor)
     return open_over_transport(config, etcd, system, threads, transport, streams)
 
 
@@ -100,6 +100,7 @@ def open_over_transport(
                 environment=Environment(now=_no_moment, wall_us=system.wall_us, random=system.random),
                 jitter=system.jitter,
                 count=lambda: monitor.ids,
+                refuses_writes=lambda: monitor.refuses_writes,
                 observer=DecisionObserver(leaders, claims),
             ),
         )
@@ -112,6 +113,7 @@ def open_over_transport(
             if before is not None:
                 compare(before, backend.state.meta, guard)
             monitor.begin()
+            _log.info("etcd is in use", prefix=etcd.prefix, store=backend.state.meta.store_id)
 
         memory = None
         if file is not None:
@@ -124,7 +126,12 @@ def open_over_transport(
             leaders=leaders,
             count_ids=lambda: monitor.ids,
             count_nodes=None,
-            metrics=[etcd_metrics(monitor, backend.state, counts), claim_metrics(claims), leader_metrics(leaders)],
+            metrics=[
+                etcd_metrics(monitor, backend.state, counts),
+                claim_metrics(claims),
+                leader_metrics(leaders),
+                freeze_metrics(backend.directory),
+            ],
             service=EtcdBackendService(backend, monitor, transport, memory),
             background=[leaders, claims],
             check=check_and_begin,
@@ -132,6 +139,11 @@ def open_over_transport(
         )
 
     return OpenedBackend(incarnation=machine, build=build)
+
+
+def _reporting(record: Record) -> str | None:
+    """Return the leader that reported itself, None if none did."""
+    return raft_address(record, record.leader) if record.leader is not None and record.confirmed else None
 
 
 class DecisionObserver:
@@ -146,8 +158,14 @@ class DecisionObserver:
 
     def reported(self, before: Record, after: Record) -> None:
         self._claims.ended(after.id.encode())
-        if after.leader is not None and after.confirmed:
-            self._leaders.reported(after.id, raft_address(after, after.leader))
+        now = _reporting(after)
+        if now is None:
+            return
+        # The leader before may have reported itself at another daemon.
+        previous = _reporting(before)
+        if previous not in (None, now):
+            self._leaders.reported(after.id, previous)
+        self._leaders.reported(after.id, now)
 
 
 def _no_moment() -> Moment:
@@ -155,7 +173,7 @@ def _no_moment() -> Moment:
 
 
 def _went_back(events: Events, reason: str) -> None:
-    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more: {reason}", reason=reason)
+    _log.critical("etcd seems to be restored from a backup, and nothing is granted any more", reason=reason)
     events.publish(Event(kind="fence", outcome="fenced", why=reason, logged=False))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.etcd.clusters import NAMES, STATUS, Cluster
-from tests.support.etcd.contract import b64, create, refused
+from tests.support.etcd.contract import create, refused
+from tests.support.etcd.encoding import b64
 from tests.support.etcd.subjects import Answered
 
 KEY = {"key": b64("key")}

@@ -7,21 +7,18 @@ has seen. Texts of malformed JSON are not compared.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import count
 from typing import Any
 
 import pytest
 
+from tests.support.etcd.authentication import authentication
+from tests.support.etcd.encoding import b64
 from tests.support.etcd.subjects import Answered, Subject
 
 _numbers = count(1)
 _BRANCHES = ("success", "failure")
-
-
-def b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 def range_(key: str, **more: object) -> dict[str, object]:
@@ -412,6 +409,30 @@ class Contract:
         assert etcd.post("/v3/maintenance/alarm", {"action": "DEACTIVATE", **alarm}).document == {}
         assert etcd.post("/v3/kv/put", {"key": b64(at)}).status == 200
 
+    def test_a_request_that_is_too_large_is_refused_with_the_code_of_a_full_database_if_it_is_huge(
+        self, etcd: Subject, at: str
+    ) -> None:
+        too_large = refused(400, 3, "etcdserver: request is too large")
+        assert etcd.post("/v3/kv/put", {"key": b64(at), "value": b64("x" * 1_400_000)}).status == 200
+        assert etcd.post("/v3/kv/put", {"key": b64(at), "value": b64("x" * 1_700_000)}) == too_large
+        huge = etcd.post("/v3/kv/put", {"key": b64(at), "value": b64("x" * 2_500_000)})
+        assert (huge.status, huge.document["code"]) == (429, 8)
+        assert huge.document["message"].startswith("grpc: received message larger than max (")
+
+    def test_an_alarm_of_a_member_ends_when_that_member_is_named(self, etcd: Subject) -> None:
+        member = etcd.post("/v3/maintenance/status", {}).document["header"]["member_id"]
+        alarm = {"memberID": member, "alarm": "NOSPACE"}
+        etcd.post("/v3/maintenance/alarm", {"action": "ACTIVATE", **alarm})
+        try:
+            unnamed = etcd.post("/v3/maintenance/alarm", {"action": "DEACTIVATE", "alarm": "NOSPACE"})
+            assert unnamed.document == {}
+            assert etcd.post("/v3/maintenance/alarm", {}).document == {"alarms": [alarm]}
+            errors = etcd.post("/v3/maintenance/status", {}).document["errors"]
+            assert errors == [f"memberID:{member} alarm:NOSPACE "]
+        finally:
+            ended = etcd.post("/v3/maintenance/alarm", {"action": "DEACTIVATE", **alarm})
+        assert ended.document == {"alarms": [alarm]}
+
     def test_the_status_shows_version_leader_and_size(self, etcd: Subject) -> None:
         status = etcd.post("/v3/maintenance/status", {}).document
         assert status.keys() == {
@@ -470,34 +491,3 @@ class Contract:
             wrong = refused(400, 3, "etcdserver: authentication failed, invalid user ID or password")
             assert etcd.post("/v3/auth/authenticate", {"name": "user", "password": "word"}) == wrong
             assert etcd.post("/v3/auth/authenticate", {"name": "nobody", "password": "word"}) == wrong
-
-
-@contextmanager
-def authentication(etcd: Subject, prefix: str) -> Iterator[tuple[str, str]]:
-    """Switch authentication on; give the tokens of root and of a user who may use a prefix, which
-    ends with a slash.
-    """
-    permission = {"permType": "READWRITE", "key": b64(prefix), "range_end": b64(prefix[:-1] + "0")}
-    for path, request in (
-        ("user/add", {"name": "root", "password": "secret"}),
-        ("role/add", {"name": "root"}),
-        ("user/grant", {"user": "root", "role": "root"}),
-        ("user/add", {"name": "user", "password": "word"}),
-        ("role/add", {"name": "role"}),
-        ("role/grant", {"name": "role", "perm": permission}),
-        ("user/grant", {"user": "user", "role": "role"}),
-        ("enable", {}),
-    ):
-        assert etcd.post(f"/v3/auth/{path}", request).status == 200, path
-    root, user = (
-        etcd.post("/v3/auth/authenticate", {"name": name, "password": password}).document["token"]
-        for name, password in (("root", "secret"), ("user", "word"))
-    )
-    try:
-        yield root, user
-    finally:
-        assert etcd.post("/v3/auth/disable", {}, root).status == 200
-        for name in ("root", "user"):
-            etcd.post("/v3/auth/user/delete", {"name": name})
-        for name in ("root", "role"):
-            etcd.post("/v3/auth/role/delete", {"role": name})

@@ -62,14 +62,15 @@ class Fate(msgspec.Struct, frozen=True):
 
     A copy of it arrives after each of the times `arrives` (seconds). The answer to the first one
     comes `answered` seconds later, or never (None). Before that, the connection may break after
-    `breaks` seconds. `instead` is the error that replaces the first answer, although the request
-    was applied. With `refused` nothing is sent at all.
+    `breaks` seconds. `instead` is the error that replaces the first answer; the request is applied
+    nevertheless, unless `applied` is false. With `refused` nothing is sent at all.
     """
 
     arrives: tuple[float, ...] = (0.0,)
     answered: float | None = 0.0
     breaks: float | None = None
     instead: Refusal | None = None
+    applied: bool = True
     refused: bool = False
 
 
@@ -109,7 +110,7 @@ class _Exchange:
     def _arrive(self) -> None:
         if self._hangs(self._arrive):
             return
-        answer = self._post()
+        answer = self._post() if self._fate.applied else Answer(200, b"{}")
         if answer is None:
             self.break_connection()
             return

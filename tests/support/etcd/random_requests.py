@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tests.support.etcd.contract import b64
+from tests.support.etcd.encoding import b64
 
 KEYS = [f"k{number}" for number in range(6)]
 LEASES = ("71", "72")

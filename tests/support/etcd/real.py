@@ -6,15 +6,17 @@ import json
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.certificates import Authority
 from tests.support.process import PATIENCE, Reply
 from tests.support.trio import own_address
 
@@ -27,16 +29,39 @@ class CannotListen(Exception):
     """Another process has taken the address of a member."""
 
 
+class Certificates:
+    """Files of an authority for members, and for clients if `for_clients` requires theirs."""
+
+    def __init__(self, directory: Path, authority: Authority, for_clients: bool = False) -> None:
+        self.authority_file = directory / "authority.crt"
+        self.authority_file.write_bytes(authority.pem)
+        self.client_pair = authority.write(directory, "client") if for_clients else None
+        self.context = ssl.create_default_context(cafile=str(self.authority_file))
+        if self.client_pair is not None:
+            self.context.load_cert_chain(self.client_pair[1], self.client_pair[0])
+        self._directory = directory
+        self._authority = authority
+
+    def options(self, name: str, host: str) -> list[str]:
+        """Return the options of a member."""
+        key, certificate = self._authority.write(self._directory, name, [host])
+        options = [f"--key-file={key}", f"--cert-file={certificate}"]
+        if self.client_pair is not None:
+            options += ["--client-cert-auth", f"--trusted-ca-file={self.authority_file}"]
+        return options
+
+
 class RealMember:
     """A member; its log is read all the time, and written to a file."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, certificates: Certificates | None = None) -> None:
         self.name = name
         self.data = directory / name
         self.log = directory / f"{name}.log"
         self.address = own_address()
         self.peer_address = own_address()
         self.process: subprocess.Popen[bytes] | None = None
+        self._certificates = certificates
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._reader: threading.Thread | None = None
@@ -44,11 +69,12 @@ class RealMember:
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self.address}"
+        return f"http://{self.address}" if self._certificates is None else f"https://{self.address}"
 
     def start(self, cluster: str, options: Sequence[str]) -> None:
         """Start it; `wait_until_ready` waits."""
         assert ETCD is not None, "etcd is not installed"
+        host = self.address.partition(":")[0]
         self.process = subprocess.Popen(
             [
                 ETCD,
@@ -59,6 +85,7 @@ class RealMember:
                 f"--listen-peer-urls=http://{self.peer_address}",
                 f"--initial-advertise-peer-urls=http://{self.peer_address}",
                 f"--initial-cluster={cluster}",
+                *([] if self._certificates is None else self._certificates.options(self.name, host)),
                 *options,
             ],
             stdin=subprocess.DEVNULL,
@@ -100,6 +127,8 @@ class RealMember:
         """Return a connection, to be kept alive."""
         url = urlsplit(self.endpoint)
         assert url.hostname is not None
+        if self._certificates is not None:
+            return HTTPSConnection(url.hostname, url.port, timeout=seconds, context=self._certificates.context)
         return HTTPConnection(url.hostname, url.port, timeout=seconds)
 
     def post(self, path: str, document: object, token: str | None = None, seconds: float = PATIENCE) -> Reply:
@@ -145,11 +174,17 @@ class RealEtcd:
     It does not sync its files unless `durable` is set: kill -9 loses nothing without that either.
     """
 
-    def __init__(self, directory: Path, count: int = 1, options: Sequence[str] = (), durable: bool = False) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 1,
+        options: Sequence[str] = (),
+        durable: bool = False,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._options = [*options, *([] if durable else ["--unsafe-no-fsync"])]
         for attempt in range(5):
-            self._members = [RealMember(f"e{number + 1}", directory) for number in range(count)]
+            self._members = [RealMember(f"e{number + 1}", directory, certificates) for number in range(count)]
             try:
                 self._start_all()
             except CannotListen:

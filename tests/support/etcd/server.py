@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,13 @@ class _Listener(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], server: ModelServer, member: Member) -> None:
+    def __init__(
+        self, address: tuple[str, int], server: ModelServer, member: Member, tls: ssl.SSLContext | None
+    ) -> None:
         super().__init__(address, _Handler)
+        if tls is not None:
+            # The handshake is made by the first read, in the connection's own thread.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.server = server
         self.member = member
         self.connections: set[socket.socket] = set()
@@ -106,14 +112,18 @@ class _Handler(BaseHTTPRequestHandler):
 class ModelServer:
     """One listener on 127.0.0.1 for each member, whose URLs are `endpoints` by name."""
 
-    def __init__(self, model: ModelEtcd, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, model: ModelEtcd, now: Callable[[], float] = time.monotonic, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.gateway = Gateway(model)
         self.endpoints: dict[str, str] = {}
         self._model = model
         self._now = now
+        self._tls = tls
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._listeners: dict[str, _Listener] = {}
+        self._waiting = dict.fromkeys(model.members, 0)
         self._ports = dict.fromkeys(model.members, 0)
         with self.changing():
             pass
@@ -144,14 +154,12 @@ class ModelServer:
         stops meanwhile.
         """
         with self._changed:
-            self._wait(lambda: not member.hanging)
+            self._wait_while_hanging(member)
             answer = self.gateway.post(member.name, path, body, token)
             self._changed.notify_all()
             if answer.after:
                 self._changed.wait_for(lambda: not member.running, answer.after)
-            self._wait(lambda: not member.hanging)
-            if not member.running:
-                raise ConnectionResetError
+            self._wait_while_hanging(member)
             return answer
 
     def open(
@@ -159,20 +167,30 @@ class ModelServer:
     ) -> GatewayStream:
         """Open a stream that puts lines, and at the end whether it broke."""
         with self._changed:
-            self._wait(lambda: not member.hanging)
-            if not member.running:
-                raise ConnectionResetError
+            self._wait_while_hanging(member)
             return self.gateway.open(member.name, body, token, needs_leader, lines.put, lines.put)
 
-    def _wait(self, until: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: until() or self._closed)
+    def wait_for_request(self, name: str) -> None:
+        """Wait until a request waits at a member that hangs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting[name])
+
+    def _wait_while_hanging(self, member: Member) -> None:
+        if member.hanging:
+            self._waiting[member.name] += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not member.hanging)
+            self._waiting[member.name] -= 1
+        if not member.running:
+            raise ConnectionResetError
 
     def _follow_members(self) -> list[_Listener]:
         for member in self._model.members.values():
             if member.running and member.name not in self._listeners:
-                listener = _Listener(("127.0.0.1", self._ports[member.name]), self, member)
+                listener = _Listener(("127.0.0.1", self._ports[member.name]), self, member, self._tls)
                 self._ports[member.name] = listener.server_address[1]
-                self.endpoints[member.name] = f"http://127.0.0.1:{listener.server_address[1]}"
+                scheme = "http" if self._tls is None else "https"
+                self.endpoints[member.name] = f"{scheme}://127.0.0.1:{listener.server_address[1]}"
                 self._listeners[member.name] = listener
                 threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True).start()
         stopped = [name for name in self._listeners if not self._model.members[name].running]
