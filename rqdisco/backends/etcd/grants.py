@@ -93,7 +93,7 @@ class GrantWriter:
         Raises StoreUnavailable.
         """
         answer: HoldableResult[Outcome] = HoldableResult()
-        answer.addTimeout(PATIENCE_SECONDS, self._clock, self._store.timed_out)
+        self._store.limit(answer)
         self._under_way += 1
         run_in_background(self._run(attempt, answer))
         return await answer
