@@ -51,6 +51,8 @@ SECTIONS = {
 # What the command reads by itself, in rqdisco/cli/main.py.
 COMMAND_VARIABLES = {
     "RQDISCO_TOKEN": "The token sent to the service. There is no option: other users can read command lines.",
+    "RQDISCO_FROM_TOKEN": "The token that `rqdisco migrate` sends to the old daemons.",
+    "RQDISCO_TO_TOKEN": "The token that `rqdisco migrate` sends to the new daemons.",
     "RQDISCO_CA": "A file of the certificate authorities that the command trusts. [default: the system's]",
     "RQDISCO_CERT": "A file with the command's own TLS certificate. [default: none]",
     "RQDISCO_KEY": "A file with the key of that certificate. [default: the file of the certificate]",

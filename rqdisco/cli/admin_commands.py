@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, CommandGroup, FilePath, LeafCommand, token_file_option, yes_option
+from rqdisco.cli.options import (
+    DISCOVERY_ID,
+    SERVICE,
+    TEXT,
+    CommandGroup,
+    FilePath,
+    LeafCommand,
+    service_token,
+    token_file_option,
+    yes_option,
+)
 from rqdisco.security.tokens import SCOPES
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
+
+_FROM = "The old daemon; repeat it to name every peer."
+_TO = "The new daemon; repeat it to name every peer. The first one becomes the owner of the IDs."
 
 
 @click.command(cls=LeafCommand)
@@ -48,6 +61,50 @@ def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
 
     stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
     return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
+
+
+@click.command(cls=LeafCommand)
+@click.option("--from", "sources", type=SERVICE, multiple=True, required=True, metavar="URL", help=_FROM)
+@click.option("--to", "targets", type=SERVICE, multiple=True, required=True, metavar="URL", help=_TO)
+@click.option("--abort", is_flag=True, help="Return to the old daemons, unless the new ones have decided anything.")
+def migrate(sources: tuple[str, ...], targets: tuple[str, ...], abort: bool) -> Command:
+    """Move all IDs from one daemon, or all peers, to another service.
+
+    At no moment do both grant: first the new daemons are frozen, then the old ones, for good; then
+    the IDs are copied and compared, and the new daemons thawed. Until then nodes get 503. Run the
+    command again after a failure; it continues. Needs the operator sockets, or tokens with the scope
+    admin: RQDISCO_FROM_TOKEN for the old daemons, RQDISCO_TO_TOKEN for the new ones.
+    """
+    from rqdisco.cli import migration
+
+    places = migration.Places(
+        sources, targets, service_token("FROM_TOKEN", "the old daemons"), service_token("TO_TOKEN", "the new daemons")
+    )
+    return partial(migration.abort if abort else migration.migrate, places=places)
+
+
+@click.command(cls=LeafCommand)
+@click.argument("reason", type=TEXT)
+def freeze(reason: str) -> Command:
+    """Freeze the daemon: it answers lookups, and every change with 503 and REASON.
+
+    Survives restarts; `thaw` ends it. Needs the operator socket.
+    """
+    from rqdisco.cli import migration
+
+    return partial(migration.freeze, reason=reason)
+
+
+@click.command(cls=LeafCommand)
+@yes_option("Confirm that the IDs are not served by another daemon.")
+def thaw(yes: bool) -> Command:
+    """Let a frozen daemon change records again.
+
+    Never do this after a migration whose target is in use: both would tell nodes to bootstrap.
+    """
+    from rqdisco.cli import migration
+
+    return partial(migration.thaw, yes=yes)
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)

@@ -17,7 +17,37 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View
 
 
-class Directory(Protocol):
+class Freezable(Protocol):
+    """What an operator can freeze, so that its IDs can be moved elsewhere.
+
+    While it is frozen it answers lookups, watches and exports, and every change raises Frozen with
+    the reason, repeated grants included. That is durable. Registrations that were answered before
+    still reach their owner (R4).
+    """
+
+    @property
+    def store_id(self) -> str:
+        """What identifies the place of the records: the daemon's incarnation, or that of an external
+        store.
+        """
+
+    @property
+    def frozen(self) -> str | None:
+        """The reason for which it is frozen, None if it is not."""
+
+    async def freeze(self, reason: str) -> None:
+        """Freeze, and return once that is durable and no grant is pending: nothing is granted
+        afterwards.
+
+        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable; it may be frozen
+        after the latter.
+        """
+
+    async def thaw(self) -> None:
+        """Change records again. Raises StoreUnavailable."""
+
+
+class Directory(Freezable, Protocol):
     """Discovery IDs and what is registered under them. Every answer shows only what is durable.
 
     `host` is the client host of a request, see `host_binding`: the address that it came from,
@@ -123,10 +153,12 @@ class Directory(Protocol):
     async def count(self) -> int:
         """Return the number of IDs, which may be approximate. Raises StoreUnavailable."""
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         """Import a record of another daemon; return whether that changed anything.
 
-        The record keeps its owner, and then never grants (R7), unless it is imported `as_own`.
+        The record keeps its owner, and then never grants (R7), unless it is imported `as_own`. With
+        `during` the import is part of a migration: it is allowed only while this daemon is frozen
+        for that reason.
         Raises ImportConflict, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
 

@@ -134,6 +134,10 @@ class NoSuccessor(RequestRefused):
     """No other daemon can become the owner of these IDs now; the text gives the reason."""
 
 
+class AlreadyFrozen(RequestRefused):
+    """The daemon is frozen for another reason, which the text gives."""
+
+
 class NotAuthenticated(RequestRefused):
     """The caller sent no valid token; `was_given` tells an unknown token from none."""
 
@@ -178,6 +182,12 @@ class NotReady(Undecided):
 
 class OwnerUnreachable(Undecided):
     """The owner of an ID did not answer, so another daemon may list on its behalf (rule R4)."""
+
+
+class Frozen(Undecided):
+    """An operator froze the daemon for `reason`; it changes nothing, and nothing is answered on its
+    behalf.
+    """
 
 
 class CannotStart(Exception):

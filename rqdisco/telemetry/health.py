@@ -32,7 +32,8 @@ class Condition(msgspec.Struct, frozen=True):
 
 class Health:
     """The health of one daemon. `disk_refuses` returns why the last write failed, None if it did
-    not. `more` returns what else an operator should know.
+    not. `more` returns what else an operator should know. `frozen` returns why an operator froze the
+    daemon, None if none did.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Health:
         disk_refuses: Callable[[], str | None],
         backend: BackendHealth | None = None,
         more: Callable[[], Sequence[str]] = tuple,
+        frozen: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._disk_refuses = disk_refuses
         self._backend = backend
         self._more = more
+        self._frozen = frozen
         self.is_stopping = False
 
     def stop(self) -> None:
@@ -69,8 +72,10 @@ class Health:
 
     def _against_grants(self) -> list[str]:
         reason = self._disk_refuses()
-        disk = [] if reason is None else [f"nothing can be written: {reason}"]
-        return disk if self._backend is None else [*disk, *self._backend.against_grants()]
+        wrong = [] if reason is None else [f"nothing can be written: {reason}"]
+        if (frozen := self._frozen()) is not None:
+            wrong.append(f"no changes here: {frozen}")
+        return wrong if self._backend is None else [*wrong, *self._backend.against_grants()]
 
     def _news(self) -> list[str]:
         return [*(() if self._backend is None else self._backend.news()), *self._more()]

@@ -42,7 +42,7 @@ def start(installed: Environment) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start_daemon(etcd: RealEtcd, *options: str, **environment: str) -> DaemonProcess:
-            daemon = installed.start(*arguments(etcd, *options), **environment)
+            daemon = installed.start(*arguments(etcd, *options), run=DaemonProcess, **environment)
             stack.callback(daemon.kill)
             if not any(each.startswith("--wait-for-etcd") for each in options):
                 daemon.wait_for("etcd is in use")

@@ -136,7 +136,14 @@ class Shell:
             client = self.service.client(url, token=self.token)
             daemon, clock = self.service.daemon, self.service.clock
             app = App(
-                client, url, clock, lambda: 0.5, daemon.random.randbytes, output, lambda: daemon.wall_us() / 1_000_000
+                client,
+                url,
+                clock,
+                lambda: 0.5,
+                daemon.random.randbytes,
+                output,
+                lambda: daemon.wall_us() / 1_000_000,
+                lambda url, token: self.service.client(url, token=token),
             )
             running.deferred = Deferred.fromCoroutine(run(app, command))
             running.deferred.addCallback(running.end)

@@ -13,7 +13,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.exports import ImportedNode, TransferredRecord
@@ -172,7 +172,7 @@ class Daemon:
         self.directory = stored.local
         self.unused_days = unused_days
         self.claims = build_claim_monitor(self.clock, self.store)
-        self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
+        self.health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: self.directory.frozen)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.counts = new_counts()
         self.recent = RecentActivity(self.clock.seconds, self.wall_us)
@@ -191,7 +191,9 @@ class Daemon:
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
             claim_metrics(self.claims),
             leader_metrics(self.leaders),
+            freeze_metrics(self.directory),
             wal_metrics(self.journal, self.counts.syncs),
+            freeze_metrics(self.directory),
         ]
         self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(

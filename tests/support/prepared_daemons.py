@@ -23,6 +23,7 @@ from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import Health
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
+from tests.support.etcd.daemon import Backend as EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
@@ -125,6 +126,17 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
     return PreparedDaemon(apis, audience, clock, daemon)
 
 
+def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
+    """Return a daemon in front of etcd, asked by its operator."""
+    return _over(daemon.directory, "operator", daemon.cluster.clock, daemon, None)
+
+
+def over_peers(daemon: GossipDaemon) -> PreparedDaemon:
+    """Return a daemon with peers, asked by its operator."""
+    admin = GossipAdmin(daemon.backend.report, daemon.backend.succession)
+    return _over(daemon.directory, "operator", daemon.clock, daemon, admin)
+
+
 def backend(audience: Audience) -> PreparedDaemon:
     """Return the first of three daemons, with an ID that it owns."""
     network, daemons = trio(Clock())
@@ -194,6 +206,13 @@ def full(audience: Audience) -> PreparedDaemon:
     """Return a daemon with a full disk."""
     prepared = daemon_for(audience)
     prepared.daemon.disk.room = 0
+    return prepared
+
+
+def frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze."""
+    prepared = daemon_for(audience)
+    result(Deferred.fromCoroutine(prepared.daemon.directory.freeze("frozen for a migration to http://b:4000")))
     return prepared
 
 

@@ -151,7 +151,8 @@ def test_the_seeds_see_every_outcome() -> None:
 
 
 def test_every_failure_is_counted_under_a_name() -> None:
-    assert kinds(EtcdFailure) <= set(_OUTCOMES)
+    # Other modules have kinds of their own, which the client does not raise.
+    assert {kind for kind in kinds(EtcdFailure) if kind.__module__ == EtcdFailure.__module__} <= set(_OUTCOMES)
 
 
 def kinds(base: type[EtcdFailure]) -> set[type[EtcdFailure]]:

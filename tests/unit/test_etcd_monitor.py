@@ -146,7 +146,7 @@ def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_i
 def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
     def raise_epoch(cluster: Cluster) -> None:
         operator = opened(cluster, seed=9)
-        result(Deferred.fromCoroutine(operator.state.change(operator.client, epoch=2)))
+        result(Deferred.fromCoroutine(operator.state.raise_epoch(2)))
 
     wired = restored_while_stopped(tmp_path, raise_epoch)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ())
@@ -172,11 +172,11 @@ def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path)
 def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
     cluster = Cluster()
     wired, other = started(cluster), opened(cluster, seed=1)
-    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="the IDs move elsewhere")))
+    result(Deferred.fromCoroutine(other.state.freeze("the IDs move elsewhere")))
     pass_time(wired, 2)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ("the IDs move elsewhere",))
     assert wired.metric("rqdisco_etcd_frozen") == 1
-    result(Deferred.fromCoroutine(other.state.change(other.client, frozen="")))
+    result(Deferred.fromCoroutine(other.state.thaw()))
     pass_time(wired, 2)
     assert wired.grants().wrong == ()
     assert logged(log) == ["the store in etcd is frozen", "the store in etcd can be changed again"]

@@ -20,6 +20,10 @@ MODULES = {
 }
 # Modules outside `core` that use no Twisted, clock, randomness or disk either.
 PURE = {
+    "backends.etcd.answers",
+    "backends.etcd.attempts",
+    "backends.etcd.counts",
+    "backends.etcd.endpoints",
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
     "backends.gossip.membership.grant_ages",

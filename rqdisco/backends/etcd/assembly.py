@@ -50,7 +50,8 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `jitter` a factor around 1.
+    known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
+    around 1.
     """
 
     client: EtcdClient
@@ -59,6 +60,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     jitter: Callable[[], float]
     count: Callable[[], int | None]
+    refuses_writes: Callable[[], str | None]
     observer: Observer
 
 
@@ -67,10 +69,9 @@ class EtcdBackend:
 
     def __init__(self, config: BackendConfig, context: BackendContext) -> None:
         client, clock = context.client, context.clock
-        self._client = client
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
-        self.state = StoreState(self.keys, context.guard)
+        self.state = StoreState(self.keys, context.guard, client, context.refuses_writes)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
@@ -89,6 +90,7 @@ class EtcdBackend:
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
+            client=client,
             store=store,
             state=self.state,
             grants=self.grants,
@@ -111,7 +113,7 @@ class EtcdBackend:
         """Read the state of the store, and create it in an empty one. Raises EtcdFailure, Malformed,
         UnknownFormat.
         """
-        await self.state.open(self._client, self._random)
+        await self.state.open(self._random)
 
     def stop(self) -> Deferred[None]:
         """Fire once every grant is answered or revoked."""

@@ -32,10 +32,6 @@ _STALL_SECONDS = 2.0
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
 
 
-class TooManyWaiting(NotApplied):
-    """etcd is slower than requests arrive."""
-
-
 class _Waiting(Deferred[T]):
     """A request that waits for its answer. Cancelled before it is sent, it is not sent."""
 
@@ -72,9 +68,9 @@ class _Queue(Generic[W]):
         self._send = send
 
     def add(self, waiting: W) -> None:
-        """Send it now, or with others later. Raises TooManyWaiting."""
+        """Send it now, or with others later. Raises NotApplied if too many wait."""
         if len(self._waiting) >= MAX_WAITING:
-            raise TooManyWaiting("etcd is slower than requests arrive")
+            raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
         if self._under_way < self._at_once:
             self._start()

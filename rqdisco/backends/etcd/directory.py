@@ -25,6 +25,8 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View, view_of
 
 _PAGE = 300
+# How often a freeze looks whether the answers to grants have left.
+_FREEZE_POLL_SECONDS = 0.5
 
 
 class EtcdDirectory:
@@ -42,6 +44,28 @@ class EtcdDirectory:
     @property
     def index(self) -> int:
         return self._store.newest_version
+
+    @property
+    def store_id(self) -> str:
+        return self._state.meta.store_id
+
+    @property
+    def frozen(self) -> str | None:
+        return self._state.frozen
+
+    async def freeze(self, reason: str) -> None:
+        # Every transaction compares this state, so none that was decided before grants anything.
+        await self._state.freeze(reason)
+        prefix, back_off = self._store.keys.answers, self._writer.back_off()
+        answers = Range(key=prefix, range_end=prefix_end(prefix), limit=_PAGE)
+        while True:
+            (found,) = await self._store.read(answers)
+            if not any(map(self._parts.grants.is_on_its_way, found.kvs)):
+                return
+            await back_off.wait(_FREEZE_POLL_SECONDS, "grants are still being answered, try again")
+
+    async def thaw(self) -> None:
+        await self._state.thaw()
 
     def is_owner_of(self, record: View | Record) -> bool:
         return record.owner == self._state.meta.store_id and not record.ownerless
@@ -120,8 +144,8 @@ class EtcdDirectory:
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         return await self._leader_keys.clear_leader(discovery_id, index)
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
-        return await self._imports.adopt(transferred, as_own=as_own)
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
+        return await self._imports.adopt(transferred, as_own=as_own, during=during)
 
     def view(self, record: Record) -> View:
         return view_of(record, is_owner=True)

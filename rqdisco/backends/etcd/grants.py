@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
-from rqdisco.backends.etcd.messages import Compare, TxnOperation, put_op
+from rqdisco.backends.etcd.messages import Compare, KeyValue, TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored, written
@@ -78,7 +78,11 @@ class GrantWriter:
 
     def may_be_on_its_way(self, snapshot: Snapshot) -> bool:
         """Report whether the answer to a grant may not have left yet, at any daemon."""
-        return snapshot.answer is not None and snapshot.answer.value.decode() not in self._sent
+        return snapshot.answer is not None and self.is_on_its_way(snapshot.answer)
+
+    def is_on_its_way(self, answer: KeyValue) -> bool:
+        """As `may_be_on_its_way`, for a key that exists."""
+        return answer.value.decode() not in self._sent
 
     async def commit(self, attempt: GrantAttempt) -> Outcome:
         """Return once the grant is written; the caller answers before its next await. If the caller

@@ -24,14 +24,22 @@ class Imports:
         self._grants = parts.grants
         self._limits = parts.limits
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
         back_off = self._writer.back_off()
         snapshot = await self._store.snapshot(transferred.id)
         while True:
-            self._state.check_changes()
+            self._state.check_changes(during)
             known, request = snapshot.record, self._writer.stamp()
             version = request.wall_ms if known is None else request.version(known)
-            after = decisions.import_record(known, transferred, self._state.meta, self._limits, version, as_own=as_own)
+            after = decisions.import_record(
+                known,
+                transferred,
+                self._state.meta,
+                self._limits,
+                version,
+                as_own=as_own,
+                is_migration=during is not None,
+            )
             if after is known:
                 return False
             if known is None:

@@ -42,6 +42,7 @@ class LeaderKeys:
         host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
         snapshot = await self._store.snapshot(discovery_id)
         while True:
+            self._state.check_changes()
             if snapshot.record is None and is_created_id(discovery_id):
                 raise UnknownCreatedID(discovery_id)
             record = self._writer.new_named(discovery_id) if snapshot.record is None else snapshot.record
@@ -62,9 +63,9 @@ class LeaderKeys:
         snapshot = await self._store.snapshot(discovery_id)
         while True:
             known = snapshot.record
+            self._state.check_changes()
             if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
                 return False
-            self._state.check_changes()
             record = self._writer.new_named(discovery_id) if known is None else known
             if known is None and is_created_id(discovery_id):
                 # The cluster exists; but the store that created the ID may have granted others (R7).
@@ -89,6 +90,7 @@ class LeaderKeys:
         snapshot = await self._store.snapshot(discovery_id)
         while True:
             record = snapshot.record
+            self._state.check_changes()
             if record is None or record.leader is None:
                 return Clearing(done=True, removed=removed if is_tried else None)
             if put_at is not None and record.leader.modified != put_at:
@@ -96,7 +98,6 @@ class LeaderKeys:
                 return Clearing(done=True)
             if index is not None and not _is_at(record, index):
                 return Clearing(done=False)
-            self._state.check_changes()
             put_at, removed = record.leader.modified, "leader" if record.unreported is None else "claim"
             if record.unreported is not None and self._grants.may_be_on_its_way(snapshot):
                 await back_off.wait(REMOVAL_POLL_SECONDS, ON_ITS_WAY)

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.conflicts import BackOff
 from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.grants import GrantWriter
@@ -43,6 +44,7 @@ class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
     around 1.
     """
 
+    client: EtcdClient
     store: RecordStore
     state: StoreState
     grants: GrantWriter

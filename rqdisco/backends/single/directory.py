@@ -18,6 +18,7 @@ from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.takeover import Takeover
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.addresses import same_node
+from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
@@ -38,7 +39,8 @@ class SingleDirectory:
     """The directory of one daemon, which owns every ID that it creates (R1). `coordinator` stands
     for its peers, if it has any.
 
-    `machine` names the daemon's machine in records, by default with its incarnation.
+    `machine` names the daemon's machine in records, by default with its incarnation. `metadata` is
+    stored beside the records.
     """
 
     _log = Logger()
@@ -53,6 +55,7 @@ class SingleDirectory:
         *,
         coordinator: Coordinator | None = None,
         machine: str | None = None,
+        metadata: Sequence[Metadata] = (),
     ) -> None:
         self._store = store
         self._journal = journal
@@ -68,7 +71,7 @@ class SingleDirectory:
         store.on_dropped.append(self._subscriptions.dropped)
         machine = owner if machine is None else machine
         self._records = LocalRecords(
-            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator
+            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator, metadata
         )
         self.grants, self.versions = self._records.grants, self._records.versions
         self.takeover = Takeover(store, self._records, limits, self._now)
@@ -81,6 +84,24 @@ class SingleDirectory:
     @property
     def index(self) -> int:
         return max(1, self._store.settled_version)
+
+    @property
+    def store_id(self) -> str:
+        return self._records.owner
+
+    @property
+    def frozen(self) -> str | None:
+        return self._records.freeze.reason
+
+    async def freeze(self, reason: str) -> None:
+        await self._records.freeze.freeze(reason)
+
+    async def thaw(self) -> None:
+        await self._records.freeze.thaw()
+
+    def check_frozen(self) -> None:
+        """Raise Frozen if the daemon is frozen."""
+        self._records.freeze.check()
 
     def is_owner_of(self, record: View | Record) -> bool:
         return record.owner == self._records.owner and not record.ownerless
@@ -136,6 +157,7 @@ class SingleDirectory:
         host = host_binding.name_host(host, self._records.machine)
         if discovery_id in self.grants.pending:
             await self.grants.finished(discovery_id)
+        self.check_frozen()
         record = self._records.newest(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
@@ -243,8 +265,8 @@ class SingleDirectory:
     async def count(self) -> int:
         return self.size
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
-        return await self.takeover.import_record(transferred, as_own=as_own)
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
+        return await self.takeover.import_record(transferred, as_own=as_own, during=during)
 
     def missing_error(self, discovery_id: str) -> NoSuchID | Undecided:
         """Return the error for an ID without a record."""
@@ -327,6 +349,7 @@ class SingleDirectory:
             stored = self._records.newest(pending.id, as_stored=True)
             assert stored is not None
             await self._coordinator.barrier(stored)
+            self.check_frozen()
             newest = self._records.newest(pending.id)
             assert newest is not None
             return newest, decide(newest)

@@ -70,7 +70,10 @@ class ExportStream:
             self._pages = self._directory.records()
             return self._encoder.header()
         page = await anext(self._pages, None)
-        return None if page is None else b"".join(map(self._encoder.record, page))
+        return None if page is None else b"".join(map(self._encode, page))
+
+    def _encode(self, record: Record) -> bytes:
+        return self._encoder.record(record, is_ownerless=not self._directory.is_owner_of(record))
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False

@@ -25,7 +25,7 @@ from rqdisco.backends.etcd.startup import check, wait_for_etcd
 from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
 from rqdisco.security.certificates import Certificates
@@ -100,6 +100,7 @@ def open_over_transport(
                 environment=Environment(now=_no_moment, wall_us=system.wall_us, random=system.random),
                 jitter=system.jitter,
                 count=lambda: monitor.ids,
+                refuses_writes=lambda: monitor.refuses_writes,
                 observer=DecisionObserver(leaders, claims),
             ),
         )
@@ -125,7 +126,12 @@ def open_over_transport(
             leaders=leaders,
             count_ids=lambda: monitor.ids,
             count_nodes=None,
-            metrics=[etcd_metrics(monitor, backend.state, counts), claim_metrics(claims), leader_metrics(leaders)],
+            metrics=[
+                etcd_metrics(monitor, backend.state, counts),
+                claim_metrics(claims),
+                leader_metrics(leaders),
+                freeze_metrics(backend.directory),
+            ],
             service=EtcdBackendService(backend, monitor, transport, memory),
             background=[leaders, claims],
             check=check_and_begin,

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.service import StoredBackendService
@@ -64,7 +64,12 @@ def build_stored_backend(
     return Backend(
         directory=stored.directory,
         names=stored.directory,
-        health=Health(lambda: journal.refused, None if peers is None else peers.report, claims.notes),
+        health=Health(
+            lambda: journal.refused,
+            None if peers is None else peers.report,
+            claims.notes,
+            lambda: stored.directory.frozen,
+        ),
         leaders=leaders,
         count_ids=lambda: len(store),
         count_nodes=lambda: _count_nodes(store),
@@ -72,6 +77,7 @@ def build_stored_backend(
             record_metrics(store, count_in(store), stored.is_ownerless),
             claim_metrics(claims),
             leader_metrics(leaders),
+            freeze_metrics(stored.directory),
             wal_metrics(journal, syncs),
             snapshot_metrics(compactor),
             *([] if peers is None else [peers.metrics]),
@@ -113,12 +119,13 @@ def build_single_directory(config: Config, system: System, storage: Storage) -> 
         storage.incarnation,
         Environment(now=storage.now, wall_us=system.wall_us, random=system.random),
         config.limits,
+        metadata=storage.metadata,
     )
     return StoredDirectory(
         directory=local,
         local=local,
         watermarks=ExpiryWatermarks(storage.metadata),
-        may_expire=lambda: True,
+        may_expire=lambda: local.frozen is None,
         is_ownerless=lambda owner: owner != storage.incarnation,
     )
 
