@@ -1,149 +1,107 @@
-"""Reads and writes that are sent to etcd together."""
+"""Reads and writes that wait together are sent together."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd import batches
-from rqdisco.core.errors import StoreUnavailable
-from tests.support.daemon import give_up, result
-from tests.support.etcd.asking import A, B, C, create, go, is_alone, listed, register, remove
-from tests.support.etcd.daemon import Backend, Cluster, opened
-from tests.support.etcd.faults import is_write
-from tests.support.etcd.memory import HANG, LOSE_ANSWER, LOSE_REQUEST, REFUSE, Fate, Sent
+from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.messages import (
+    OperationResponse,
+    Range,
+    RangeResponse,
+    Txn,
+    TxnResponse,
+    put_op,
+)
 
-SLOW = Fate(answered=0.01)
+SLOW_SECONDS = 0.1
 
 
-class Recorded:
-    """Sends everything with a round trip of 10 ms, and keeps the writes."""
+class Etcd:
+    """Keeps what is sent, and answers when told."""
 
-    def __init__(self, daemon: Backend) -> None:
-        self.writes: list[bytes] = []
-        self.posts = 0
-        daemon.transport.plan = self.plan
+    def __init__(self) -> None:
+        self.reads: list[tuple[Txn, Deferred[TxnResponse]]] = []
+        self.writes: list[tuple[Txn, Deferred[TxnResponse]]] = []
 
-    def plan(self, sent: Sent) -> Fate:
-        self.posts += 1
-        if is_write(sent):
-            self.writes.append(sent.body)
-        return SLOW
+    def read(self, txn: Txn) -> Deferred[TxnResponse]:
+        self.reads.append((txn, Deferred()))
+        return self.reads[-1][1]
+
+    def write(self, txn: Txn) -> Deferred[TxnResponse]:
+        self.writes.append((txn, Deferred()))
+        return self.writes[-1][1]
+
+
+def operations(sent: list[tuple[Txn, Deferred[TxnResponse]]]) -> list[int]:
+    """Return the number of operations of each transaction."""
+    return [len(txn.success) for txn, _ in sent]
+
+
+def answer(sent: tuple[Txn, Deferred[TxnResponse]]) -> None:
+    txn, answered = sent
+    responses = tuple(OperationResponse(response_range=RangeResponse()) for _ in txn.success)
+    answered.callback(TxnResponse(succeeded=True, responses=responses))
 
 
 @pytest.fixture
-def daemon() -> Backend:
-    return opened(Cluster(), seed=1)
+def etcd() -> Etcd:
+    return Etcd()
 
 
-def wait(daemon: Backend, seconds: float) -> None:
-    """Let time pass in small steps."""
-    for _ in range(round(seconds * 100)):
-        daemon.cluster.clock.advance(0.01)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-def test_many_registrations_under_many_ids_take_few_round_trips(daemon: Backend) -> None:
-    ids = [create(daemon) for _ in range(500)]
-    recorded = Recorded(daemon)
-    asking = [register(daemon, each, A) for each in ids]
-    wait(daemon, 0.5)
-    assert all(is_alone(each) for each in asking)
-    assert recorded.posts < 60
+@pytest.fixture
+def batches(etcd: Etcd, clock: Clock) -> Batches:
+    return Batches(etcd.read, etcd.write, clock)
 
 
-def test_nodes_of_one_id_that_ask_at_once_are_all_listed_and_one_is_alone(daemon: Backend) -> None:
-    discovery_id = create(daemon)
-    Recorded(daemon)
-    asking = [register(daemon, discovery_id, f"10.0.1.{number}:4001") for number in range(20)]
-    wait(daemon, 6)
-    assert sum(is_alone(each) for each in asking) == 1
-    assert len(listed(opened(daemon.cluster, seed=2), discovery_id)) == 20
+def put(batches: Batches, key: bytes) -> Deferred[TxnResponse]:
+    return batches.write(key, Txn(success=(put_op(key, b"value"),)), 5)
 
 
-def test_a_batch_with_a_dead_lease_refuses_only_those_that_need_it(daemon: Backend) -> None:
-    ids = [create(daemon) for _ in range(6)]
-    register(daemon, ids[0], A)
-    daemon.transport.plan = lambda sent: SLOW if is_write(sent) else Fate()
-    for lease in tuple(daemon.cluster.model.leases):
-        daemon.cluster.model.revoke(lease, None)
-    granting = [register(daemon, each, B) for each in ids[1:]]
-    removing = remove(daemon, ids[0], A)
-    wait(daemon, 1)
-    assert result(removing).removed
-    for each in granting:
-        with pytest.raises(StoreUnavailable):
-            result(each)
-    later = [register(daemon, each, C) for each in ids]
-    wait(daemon, 1)
-    assert all(is_alone(each) for each in later)
+def test_what_arrives_while_a_batch_is_under_way_is_sent_in_one_batch(etcd: Etcd, batches: Batches) -> None:
+    read = [batches.read(Range(key=b"%d" % number)) for number in range(5)]
+    assert operations(etcd.reads) == [1]
+    answer(etcd.reads[0])
+    assert operations(etcd.reads) == [1, 4]
+    answer(etcd.reads[1])
+    assert all(each.called for each in read)
 
 
-def test_a_batch_whose_answer_was_lost_is_repeated_as_it_was(daemon: Backend) -> None:
-    ids = [create(daemon) for _ in range(8)]
-    recorded = Recorded(daemon)
-    lost = iter([SLOW, SLOW, LOSE_ANSWER, LOSE_ANSWER, LOSE_ANSWER])
-    plan = recorded.plan
-    daemon.transport.plan = lambda sent: next(lost, plan(sent)) if is_write(sent) else plan(sent)
-    asking = [register(daemon, each, A) for each in ids]
-    wait(daemon, 3)
-    assert all(is_alone(each) for each in asking)
-    other = opened(daemon.cluster, seed=2)
-    assert [listed(other, each) for each in ids] == [[A]] * 8
+def test_what_is_decided_on_records_that_were_read_together_is_written_together(etcd: Etcd, batches: Batches) -> None:
+    def decide(key: bytes, _: object) -> None:
+        put(batches, key)
+
+    batches.read(Range(key=b"first"))
+    for key in (b"1", b"2", b"3"):
+        batches.read(Range(key=key)).addCallback(partial(decide, key))
+    answer(etcd.reads[0])
+    assert operations(etcd.writes) == []
+    answer(etcd.reads[1])
+    assert operations(etcd.writes) == [3]
 
 
-def test_writes_are_refused_at_once_while_one_is_in_doubt_for_two_seconds_and_go_on_after_it(daemon: Backend) -> None:
-    first, other = create(daemon), create(daemon)
-    daemon.transport.plan = lambda sent: LOSE_REQUEST if is_write(sent) else Fate()
-    asking = register(daemon, first, A)
-    wait(daemon, 6)
-    with pytest.raises(StoreUnavailable):
-        result(asking)
-    with pytest.raises(StoreUnavailable):
-        result(register(daemon, other, B))
-    assert listed(daemon, first) == [], "lists go on"
-    daemon.transport.plan = lambda sent: Fate()
-    wait(daemon, 1)
-    assert is_alone(register(daemon, other, B))
-    assert listed(daemon, first) == [], "the grant that nobody heard of was revoked"
-
-
-def test_a_request_that_was_given_up_before_it_was_sent_is_not_sent(daemon: Backend) -> None:
-    ids = [create(daemon) for _ in range(5)]
-    recorded = Recorded(daemon)
-    asking = [Deferred.fromCoroutine(daemon.directory.look_up(each)) for each in ids]
-    for each in asking:
-        give_up(each)
-    wait(daemon, 1)
-    assert recorded.posts <= 3
-
-
-def test_more_requests_than_can_be_served_in_time_are_refused_at_once(
-    daemon: Backend, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "sent"), [(SLOW_SECONDS / 2, [1]), (SLOW_SECONDS, [1, 2])])
+def test_a_second_batch_is_sent_only_if_the_first_one_is_slow(
+    etcd: Etcd, batches: Batches, clock: Clock, seconds: float, sent: list[int]
 ) -> None:
-    monkeypatch.setattr(batches, "MAX_WAITING", 50)
-    discovery_id = create(daemon)
-    daemon.transport.plan = lambda sent: HANG
-    asking = [Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)) for _ in range(60)]
-    refused = [each for each in asking if each.called]
-    assert len(refused) == 8
-    for each in refused:
-        with pytest.raises(StoreUnavailable) as refusal:
-            result(each)
-        assert refusal.value.reason == "etcd is slower than requests arrive"
-    for each in asking:
-        if not each.called:
-            give_up(each)
-    daemon.transport.plan = lambda sent: Fate()
-    wait(daemon, 4)
-    assert go(daemon.directory.look_up(discovery_id)).id == discovery_id
+    put(batches, b"first")
+    put(batches, b"second")
+    clock.advance(seconds)
+    put(batches, b"third")
+    assert operations(etcd.writes) == sent
 
 
-def test_an_etcd_that_refuses_connections_is_named_in_the_reason(daemon: Backend) -> None:
-    discovery_id = create(daemon)
-    daemon.transport.plan = lambda sent: REFUSE
-    asking = register(daemon, discovery_id, A)
-    wait(daemon, 6)
-    with pytest.raises(StoreUnavailable) as refusal:
-        result(asking)
-    assert "m1:2379" in refusal.value.reason
-    assert "connection refused" in refusal.value.reason
+def test_a_third_batch_waits_even_if_both_are_slow(etcd: Etcd, batches: Batches, clock: Clock) -> None:
+    for number in range(4):
+        put(batches, b"%d" % number)
+        clock.advance(SLOW_SECONDS)
+    assert operations(etcd.writes) == [1, 1]
