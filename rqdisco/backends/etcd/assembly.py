@@ -50,7 +50,8 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `jitter` a factor around 1.
+    known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
+    around 1.
     """
 
     client: EtcdClient
@@ -59,6 +60,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     jitter: Callable[[], float]
     count: Callable[[], int | None]
+    refuses_writes: Callable[[], str | None]
     observer: Observer
 
 
@@ -69,7 +71,7 @@ class EtcdBackend:
         client, clock = context.client, context.clock
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
-        self.state = StoreState(self.keys, context.guard, client)
+        self.state = StoreState(self.keys, context.guard, client, context.refuses_writes)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )

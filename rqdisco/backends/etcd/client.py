@@ -188,6 +188,10 @@ class EtcdClient:
             raise NotApplied(answer.reason)
         return answer
 
+    def avoid(self, endpoint: str) -> None:
+        """Send the next requests and watches elsewhere, if this endpoint is the one in use."""
+        self._endpoints.failed(endpoint)
+
     def watch(self, creates: Sequence[WatchCreate], received: Callable[[WatchResponse], None]) -> Watch:
         """Watch keys and ranges over one connection, which ends for good when it fails."""
         return Watch(self._streams, self._endpoints, self._tokens, creates, received)

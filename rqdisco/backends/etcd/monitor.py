@@ -1,6 +1,6 @@
 """Watches etcd for operators: whether it answers, its members, its alarms and its number of IDs.
 
-Nothing is decided by what it finds, but that it keeps `StoreState` up to date between transactions.
+What it finds decides nothing about a record, but nothing is changed while etcd has an alarm.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from rqdisco.core.errors import StoreUnavailable
 
 STATE_SECONDS = 1.0
 MEMBERS_SECONDS = 5.0
-# etcd 3.4 lists all keys to count them.
+# etcd 3.4 lists all keys to count them: for so many IDs it does so once a minute, for more of them
+# less often.
 COUNT_SECONDS = 60.0
+_COUNTED_IDS = 100_000
 # An election takes a second or two, and is not reported.
 _PATIENCE_SECONDS = 3.0
 _NOT_CHECKED = "etcd has not been checked yet"
@@ -182,6 +184,13 @@ class EtcdMonitor(Service):
         """Report whether etcd refuses writes for lack of space."""
         return "NOSPACE" in self.alarms
 
+    @property
+    def refuses_writes(self) -> str | None:
+        """Why etcd refuses all writes, None if it does not."""
+        if self.is_full:
+            return _NO_SPACE
+        return _CORRUPT if "CORRUPT" in self.alarms else None
+
     def _problems(self) -> dict[str, str]:
         """Return the reasons against grants by their kind, besides a failure."""
         kinds = {
@@ -214,8 +223,8 @@ class EtcdMonitor(Service):
             self._next_members, self._refused_writes = now + MEMBERS_SECONDS * self._jitter(), refused
             await self._read_members()
         if now >= self._next_count and self.failure is None:
-            self._next_count = now + COUNT_SECONDS * self._jitter()
             await self._count()
+            self._next_count = now + COUNT_SECONDS * self._jitter() * max(1.0, (self.ids or 0) / _COUNTED_IDS)
         self._log_changes()
 
     async def _read_state(self) -> None:

@@ -23,13 +23,17 @@ class StoreState:
     """The newest `v1/meta` that was read, and the check of revisions.
 
     Every transaction compares the revision of that key, so one that was decided on an older state
-    changes nothing.
+    changes nothing. `refuses_writes` returns why etcd refuses all writes, None if it does not: it
+    does not refuse those in nested transactions (etcd 3.4 etcdserver/apply.go, applierV3Capped).
     """
 
-    def __init__(self, keys: EtcdKeys, guard: RevisionGuard, client: EtcdClient) -> None:
+    def __init__(
+        self, keys: EtcdKeys, guard: RevisionGuard, client: EtcdClient, refuses_writes: Callable[[], str | None]
+    ) -> None:
         self._keys = keys
         self._client = client
         self._guard = guard
+        self._refuses_writes = refuses_writes
         self._meta: Meta | None = None
         self._revision = 0
 
@@ -63,9 +67,11 @@ class StoreState:
 
     def check_changes(self, during: str | None = None) -> None:
         """Raise Frozen where nothing may be changed. An import `during` a freeze may only then
-        change something; otherwise it raises Undecided.
+        change something; otherwise it raises Undecided. Raises StoreUnavailable.
         """
         frozen = self.meta.frozen or None
+        if (refusal := self._refuses_writes()) is not None:
+            raise StoreUnavailable(refusal)
         if frozen == during:
             return
         if frozen is not None:

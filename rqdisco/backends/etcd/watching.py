@@ -39,7 +39,8 @@ class Watch:
     """`done` fires when it was closed, and fails with a kind of EtcdFailure when it ends otherwise;
     what `received` raises ends it too.
 
-    A response may say `canceled`: that watch has ended, and others of the connection go on.
+    `endpoint` is the one that it is sent to. A response may say `canceled`: that watch has ended,
+    and others of the connection go on.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Watch:
         self._endpoints = endpoints
         self._tokens = tokens
         self._received = received
+        self.endpoint = endpoints.current
         self._token: str | None = None
         self._stream: EtcdStream | None = None
         self._failure: EtcdFailure | None = None
@@ -75,7 +77,7 @@ class Watch:
             self._stream.close()
 
     async def _run(self) -> None:
-        endpoint = self._endpoints.current
+        self.endpoint = endpoint = self._endpoints.current
         try:
             if self._tokens.is_due:
                 await self._tokens.renew()

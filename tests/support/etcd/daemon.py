@@ -71,6 +71,7 @@ class Backend(EtcdBackend):
         self.random = Random(seed)
         self.set_by = 0.0
         self.count: int | None = None
+        self.refusal: str | None = None
         self.observed = Observed()
         self.went_back: list[str] = []
         self.transport, self.streams = cluster.transport(), cluster.streams()
@@ -96,6 +97,7 @@ class Backend(EtcdBackend):
                 environment=environment,
                 jitter=lambda: 1.0,
                 count=lambda: self.count,
+                refuses_writes=lambda: self.refusal,
                 observer=self.observed,
             ),
         )
