@@ -18,8 +18,9 @@ from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperati
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
-# etcd's --max-txn-ops is 128, for each level of nested transactions.
-MAX_OPERATIONS = 120
+# etcd's --max-txn-ops is 128, for the operations of a transaction and those of the longest one in it
+# together (etcd 3.4 etcdserver/api/v3rpc/key.go, checkTxnRequest).
+MAX_OPERATIONS = 100
 # etcd's --max-request-bytes is 1.5 MiB.
 MAX_BYTES = 512 * 1024
 # More would wait longer than its client does.
