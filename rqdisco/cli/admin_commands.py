@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,7 @@ from rqdisco.cli.options import (
     SERVICE,
     TEXT,
     CommandGroup,
+    F,
     FilePath,
     LeafCommand,
     service_token,
@@ -105,6 +107,51 @@ def thaw(yes: bool) -> Command:
     from rqdisco.cli import migration
 
     return partial(migration.thaw, yes=yes)
+
+
+@click.group(cls=CommandGroup)
+def etcd() -> None:
+    """Manage the store of daemons that run with --etcd."""
+
+
+def _etcd_option(name: str, metavar: str, help_text: str) -> Callable[[F], F]:
+    return click.option(f"--{name}", type=TEXT, metavar=metavar, envvar=f"RQDISCO_{name.upper().replace('-', '_')}",
+                        help=help_text)  # fmt: skip
+
+
+@etcd.command()
+@click.option("--etcd", "urls", multiple=True, type=TEXT, metavar="URL", envvar="RQDISCO_ETCD", help="Member of etcd.")
+@_etcd_option("etcd-prefix", "PREFIX", "Prefix of the keys, as for the daemons.  [default: /rqdisco/]")
+@_etcd_option("etcd-user", "NAME", "User name at etcd.")
+@_etcd_option("etcd-password-file", "FILE", "File with the password of --etcd-user.")
+@_etcd_option("etcd-ca", "FILE", "CA file to verify etcd's certificates.")
+@_etcd_option("etcd-cert", "FILE", "Certificate file for connections to etcd.")
+@_etcd_option("etcd-key", "FILE", "Key file of --etcd-cert.")
+@yes_option("Confirm that all daemons of the store are stopped.")
+def restored(urls: tuple[str, ...], yes: bool, **files: str | None) -> Command:
+    """Begin a new epoch after etcd was restored from a backup.
+
+    In this order: stop all daemons of the store, restore etcd, run this command, start the daemons.
+    What was granted after the backup is not known any more, so nodes are listed and join under the
+    IDs of before, but none of these IDs tells a node to bootstrap: create new ones. The options are
+    those of the daemons, also in the environment.
+    """
+    from twisted.python import usage
+
+    from rqdisco.cli import etcd as commands
+    from rqdisco.service.etcd_options import etcd_config
+
+    values: dict[str, Any] = {name.replace("_", "-"): value for name, value in files.items()}
+    # Options of daemons only.
+    values |= {"wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
+    if not urls:
+        raise click.UsageError("--etcd: at least one member of etcd is needed")
+    try:
+        config = etcd_config(values, urls, {"dns": ()})
+    except usage.UsageError as error:
+        raise click.UsageError(str(error)) from None
+    assert config is not None
+    return partial(commands.restored, etcd=config, yes=yes)
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)

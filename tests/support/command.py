@@ -14,7 +14,7 @@ from rqdisco.cli.app import App, Command, run
 from rqdisco.cli.main import run_command_line
 from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
-from tests.support.daemon import Daemon
+from tests.support.backends import new_daemon
 from tests.support.in_memory_http import InMemoryClient
 
 URL = "http://127.0.0.1:4000"
@@ -26,7 +26,7 @@ class Service:
     """A service as its clients reach it; it refuses connections while it is `away`."""
 
     def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
-        self.daemon = Daemon(**daemon)
+        self.daemon = new_daemon(**daemon)
         apis = self.daemon.apis
         self._stub = InMemoryClient(resource or (apis.operators() if operator else apis.public()))
         self.clock = self.daemon.clock

@@ -34,6 +34,7 @@ from tests.support.prepared_daemons import (
     frozen,
     full,
     full_after_loss,
+    full_and_frozen,
     full_of_three,
     hurried,
     lost,
@@ -44,6 +45,7 @@ from tests.support.prepared_daemons import (
     stopping,
     unknown,
     unnamed,
+    with_all_ids,
 )
 
 EXAMPLES = Path(rqdisco.__file__).parent / "http" / "openapi" / "examples.py"
@@ -95,7 +97,7 @@ EXCHANGES = [
     Exchange("POST", "/", 429, hurried),
     Exchange("POST", "/", 500, broken),
     Exchange("POST", "/", 503, full),
-    Exchange("POST", "/", 503, lambda audience: daemon_for(audience, max_ids=1)),
+    Exchange("POST", "/", 503, with_all_ids),
     Exchange("GET", "/{id}", 200),
     Exchange("GET", "/{id}", 200, ownerless),
     Exchange("GET", "/{id}", 200, probed),
@@ -184,7 +186,7 @@ EXCHANGES = [
     Exchange("POST", "/operator/freeze", 503, full, {"reason": "x"}),
     Exchange("POST", "/operator/thaw", 200, frozen),
     Exchange("POST", "/operator/thaw", 500, broken),
-    Exchange("POST", "/operator/thaw", 503, full),
+    Exchange("POST", "/operator/thaw", 503, full_and_frozen),
     Exchange("GET", "/operator/peers", 200, lost),
     Exchange("GET", "/operator/peers", 200, backend),
     Exchange("GET", "/operator/peers", 404),

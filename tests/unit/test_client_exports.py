@@ -24,6 +24,8 @@ from tests.support.command import Service
 from tests.support.daemon import create_id, register
 from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 A = "10.0.0.1:4001"
 LEADER = LeaderValue(id="n1", api_addr=f"http://{A}", addr="10.0.0.1:4002")
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.template import flattenString
 
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.ui.assets import read_assets
@@ -20,7 +20,8 @@ from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.daemon import WALL_US, result
-from tests.support.etcd.daemon import Cluster, opened
+from tests.support.etcd.daemon import PREFIX, Cluster, opened
+from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, data_dir, started
 
 WENT_BACK = "etcd seems to be restored from a backup"
@@ -180,6 +181,20 @@ def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]
     pass_time(wired, 2)
     assert wired.grants().wrong == ()
     assert logged(log) == ["the store in etcd is frozen", "the store in etcd can be changed again"]
+
+
+def test_a_running_daemon_changes_nothing_in_a_store_that_a_newer_release_has_taken_over() -> None:
+    cluster = Cluster()
+    wired = started(cluster)
+    cluster.model.put(PutRequest(key=f"{PREFIX}v1/meta".encode(), value=b'{"format":2}'), None)
+
+    refused = Deferred.fromCoroutine(wired.backend.directory.create())
+
+    reason = "/rqdisco/v1/meta: format 2 is newer than this release reads, run a newer one"
+    with pytest.raises(Undecided, match=reason):
+        result(refused)
+    pass_time(wired, 2)
+    assert reason in wired.lists().wrong
 
 
 def test_a_member_of_an_unusable_version_that_joins_later_is_a_note() -> None:

@@ -43,6 +43,19 @@ class TransportWithoutGateway(ModelTransport):
         return succeed(PostReply(404, b"404 page not found\n"))
 
 
+class SeesCommonName(Cluster):
+    """An etcd with authentication, whose clients present a certificate with a common name."""
+
+    def transport(self) -> ModelTransport:
+        return TransportWithCommonName(self.gateway, self.endpoints, self.clock)
+
+
+class TransportWithCommonName(ModelTransport):
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
+        text = b"CommonName of client sending a request against gateway will be ignored and not used as expected\n"
+        return succeed(PostReply(400, text))
+
+
 def refused(cluster: Cluster, *options: str, seconds: float = 10) -> tuple[type[CannotStart], str]:
     wired = Wired(cluster, *options)
     wired.start()
@@ -174,6 +187,16 @@ def test_a_gateway_that_is_switched_off_is_named() -> None:
     kind, text = refused(NoGateway())
     assert kind is EtcdUnusable
     assert text.startswith("there is no JSON gateway; etcd runs with --enable-grpc-gateway=false")
+
+
+def test_a_client_certificate_that_the_gateway_does_not_take_is_named(tmp_path: Path) -> None:
+    for options in ([], with_user(Cluster(), tmp_path, "r")):
+        kind, text = refused(SeesCommonName(), *options)
+        assert kind is EtcdAccessDenied
+        assert text == (
+            "etcd's JSON gateway does not take client certificates with a common name while authentication is on;"
+            " use one without"
+        )
 
 
 def test_a_store_of_a_newer_release_is_refused() -> None:

@@ -75,7 +75,7 @@ class EtcdBackend:
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
-        store = RecordStore(self.keys, self.batches, self.state, clock)
+        self._store = store = RecordStore(self.keys, self.batches, self.state, clock)
         retry_seconds = config.limits.retry_window_ms // 1000
         unused = None
         if config.unused_seconds is not None:
@@ -118,4 +118,8 @@ class EtcdBackend:
     def stop(self) -> Deferred[None]:
         """Fire once every grant is answered or revoked."""
         self.watches.stop()
-        return Deferred.fromCoroutine(self.grants.finish())
+        return Deferred.fromCoroutine(self._finish())
+
+    async def _finish(self) -> None:
+        await self.grants.finish()
+        self._store.close()

@@ -1,7 +1,7 @@
 """Send what many requests want from etcd in few transactions.
 
-While some batches are under way, further reads or writes wait, and are then sent together: one
-round trip, one entry in etcd's log and one sync of its disk for all of them.
+While a batch is under way, further reads or writes wait, and are then sent together: one round
+trip, one entry in etcd's log and one sync of its disk for all of them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperati
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
-# etcd's --max-txn-ops is 128, for each level of nested transactions.
-MAX_OPERATIONS = 120
+# etcd's --max-txn-ops is 128, for the operations of a transaction and those of the longest one in it
+# together (etcd 3.4 etcdserver/api/v3rpc/key.go, checkTxnRequest).
+MAX_OPERATIONS = 100
 # etcd's --max-request-bytes is 1.5 MiB.
 MAX_BYTES = 512 * 1024
 # More would wait longer than its client does.
@@ -28,6 +29,10 @@ MAX_WAITING = 20_000
 _RESEND_SECONDS = 0.5
 # After so many seconds in which a write could not be settled, further ones are refused at once.
 _STALL_SECONDS = 2.0
+# A second batch of the same kind is sent only if the first one takes so long: fewer and larger ones
+# cost everybody less.
+_SLOW_SECONDS = 0.1
+_AT_ONCE = 2
 
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
 
@@ -58,12 +63,16 @@ W = TypeVar("W", bound="Deferred[Any]")
 
 
 class _Queue(Generic[W]):
-    """Requests of one kind; at most `at_once` batches of them are under way."""
+    """Requests of one kind; one batch of them is under way, or two if the first is slow."""
 
-    def __init__(self, at_once: int, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]):
+    def __init__(
+        self, clock: IReactorTime, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]
+    ) -> None:
         self._waiting: deque[W] = deque()
-        self._at_once = at_once
+        self._clock = clock
         self._under_way = 0
+        self._started = 0.0
+        self._is_held = False
         self._take = take
         self._send = send
 
@@ -72,17 +81,32 @@ class _Queue(Generic[W]):
         if len(self._waiting) >= MAX_WAITING:
             raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
-        if self._under_way < self._at_once:
+        if not self._is_held:
             self._start()
 
+    def hold(self) -> None:
+        """Send nothing that is added until `release`: more will be added in this very call."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Send what was added meanwhile."""
+        self._is_held = False
+        self._start()
+
     def _start(self) -> None:
+        if self._under_way and not self._is_slow():
+            return
         batch = self._take(self._waiting)
         if batch:
             self._under_way += 1
             run_in_background(self._run(batch))
 
+    def _is_slow(self) -> bool:
+        return self._under_way < _AT_ONCE and self._clock.seconds() - self._started >= _SLOW_SECONDS
+
     async def _run(self, batch: list[W]) -> None:
         while batch:
+            self._started = self._clock.seconds()
             await self._send(batch)
             batch = self._take(self._waiting)
         self._under_way -= 1
@@ -95,8 +119,8 @@ class Batches:
         self._read = read
         self._write = write
         self._clock = clock
-        self._reads: _Queue[_Read] = _Queue(2, _take_reads, self._send_reads)
-        self._writes: _Queue[_Write] = _Queue(2, _take_writes, self._send_writes)
+        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads)
+        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes)
         # By transaction in doubt, since when it is, and why.
         self._in_doubt: dict[int, tuple[float, str]] = {}
 
@@ -145,12 +169,15 @@ class Batches:
                 _fail(read, failure)
             return
         ranges = [each.response_range or RangeResponse() for each in response.responses]
+        # Most decisions on what was read are written at once: all of them in one batch.
+        self._writes.hold()
         start = 0
         for read in batch:
             end = start + len(read.ranges)
             if not read.called:
                 read.callback(ranges[start:end])
             start = end
+        self._writes.release()
 
     async def _send_writes(self, batch: list[_Write]) -> None:
         if len(batch) == 1:

@@ -13,7 +13,7 @@ from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
+from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided, UnknownFormat
 from rqdisco.core.ids import RandomBytes
 
 _NOT_READ = "etcd has not answered since this daemon started"
@@ -98,7 +98,7 @@ class StoreState:
             return
         try:
             meta = decode_meta(found.value, found.key.decode())
-        except Malformed as error:
+        except (Malformed, UnknownFormat) as error:
             raise Undecided(str(error)) from None
         if self._meta is not None and meta.store_id != self._meta.store_id:
             self._guard.notice(f"the store in etcd is another one ({meta.store_id}, before {self._meta.store_id})")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -48,13 +49,18 @@ def open_etcd_backend(
     config: Config, etcd: EtcdConfig, system: System, threads: WorkerThreads, certificates: Certificates
 ) -> OpenedBackend:
     """Read the files that the options name. Raises CannotStart's kinds."""
+    transport, streams = etcd_transports(etcd, system.reactor, certificates)
+    return open_over_transport(config, etcd, system, threads, transport, streams)
+
+
+# A reactor that connects, resolves names and has timers; no interface joins these.
+def etcd_transports(etcd: EtcdConfig, reactor: Any, certificates: Certificates) -> tuple[PooledTransport, AgentStreams]:
+    """Return the connections to etcd, for single requests and for streams. Raises TLSUnusable."""
     policy = None
     if any(each.startswith("https:") for each in etcd.endpoints):
         policy = ClientPolicy(certificates.for_clients("etcd", etcd.tls))
-    network = Network(system.reactor, policy)
-    transport = PooledTransport(network, system.reactor)
-    streams = AgentStreams(stream_agent(system.reactor, network), system.reactor)
-    return open_over_transport(config, etcd, system, threads, transport, streams)
+    network = Network(reactor, policy)
+    return PooledTransport(network, reactor), AgentStreams(stream_agent(reactor, network), reactor)
 
 
 def open_over_transport(
@@ -68,7 +74,7 @@ def open_over_transport(
     """As `open_etcd_backend`, over given transports."""
     file = None if config.data_dir is None else RememberedFile(config.data_dir)
     before = None if file is None else file.load()
-    credentials = _credentials(etcd)
+    credentials = etcd_credentials(etcd)
     machine = _name_machine(system) if before is None else before.machine
 
     def build(events: Events) -> Backend:
@@ -186,7 +192,7 @@ def _went_back(events: Events, reason: str) -> None:
     events.publish(Event(kind="fence", outcome="fenced", why=reason, logged=False))
 
 
-def _credentials(etcd: EtcdConfig) -> Callable[[], Credentials] | None:
+def etcd_credentials(etcd: EtcdConfig) -> Callable[[], Credentials] | None:
     """Return a function that reads the password file anew. Raises EtcdAccessDenied."""
     if etcd.user is None or etcd.password_file is None:
         return None
