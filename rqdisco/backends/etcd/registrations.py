@@ -11,6 +11,7 @@ from rqdisco.backends.etcd.messages import Compare
 from rqdisco.backends.etcd.record_store import Applied, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, existing
 from rqdisco.backends.etcd.stored import Stored, granted, written
+from rqdisco.backends.etcd.turns import Turns
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
@@ -30,9 +31,22 @@ class Registrations:
         self._state = parts.state
         self._grants = parts.grants
         self._limits = parts.limits
+        self._turns = Turns(parts.clock)
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
-        host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
+        host = host_binding.name_host(host, self._parts.machine)
+        # Many nodes of a cluster start at once; without turns all but one would conflict each time.
+        turn = self._turns.take(discovery_id)
+        if turn is not None:
+            await turn
+        try:
+            await self._grants.settled(discovery_id)
+            return await self._register(discovery_id, node, host)
+        finally:
+            self._turns.end(discovery_id)
+
+    async def _register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
+        back_off = self._writer.back_off()
         snapshot = await self._store.snapshot(discovery_id)
         while True:
             record = existing(snapshot)
