@@ -40,7 +40,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `revision` is that of the record's last change, 0 if it does not exist. `window` exists while
     the window of the grant that it names is open, `answer` while the answer to a grant may be on
-    its way.
+    its way. `state` compares the state of the store that a decision on this is made in: what the
+    daemon learns of it until the write must not make a decision hold that was made before. Without
+    it the write is right in any state.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revision: int
     window: KeyValue | None = None
     answer: KeyValue | None = None
+    state: Compare | None = None
 
     @property
     def is_window_open(self) -> bool:
@@ -129,7 +132,11 @@ class RecordStore:
             index = tuple(put_op(key, b"") for key in keys.index(discovery_id))
         key = keys.id(discovery_id)
         txn = Txn(
-            compare=(Compare(key=key, mod_revision=change.snapshot.revision), self._state.compare(), *change.compare),
+            compare=(
+                Compare(key=key, mod_revision=change.snapshot.revision),
+                change.snapshot.state or self._state.compare(),
+                *change.compare,
+            ),
             success=(put_op(key, value, change.lease), *change.more, *index),
             failure=tuple(map(range_op, (*self._ranges(discovery_id), Range(key=keys.meta)))),
         )
@@ -180,6 +187,7 @@ class RecordStore:
             revision=0 if record is None else record.mod_revision,
             window=window,
             answer=answer,
+            state=self._state.compare(),
         )
 
     def limit(self, waiting: Deferred[Any]) -> None:
