@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
-from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
@@ -29,7 +29,7 @@ from rqdisco.backends.etcd.messages import (
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import EtcdUnavailable, StoreUnavailable
 
 # So long a request waits for etcd, which leaves time for an answer within 8 s (P4).
 PATIENCE_SECONDS = 5.0
@@ -110,7 +110,7 @@ class RecordStore:
         try:
             return await self._batches.read(*ranges)
         except EtcdFailure as failure:
-            raise StoreUnavailable(str(failure)) from None
+            raise unavailable(failure) from None
 
     async def record(self, discovery_id: str) -> Stored | None:
         """Return the record of an ID, None if there is none."""
@@ -146,7 +146,7 @@ class RecordStore:
                 self.limit(writing)
             response = await writing
         except EtcdFailure as failure:
-            raise StoreUnavailable(str(failure)) from None
+            raise unavailable(failure) from None
         if response.succeeded:
             self._newest = max(self._newest, change.after.version)
             return Applied(record=change.after, revision=response.header.revision)
@@ -163,7 +163,7 @@ class RecordStore:
         try:
             record = stored.decode(found.value)
         except Malformed as error:
-            raise StoreUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
+            raise EtcdUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
         self._newest = max(self._newest, record.version)
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 
@@ -199,4 +199,4 @@ class RecordStore:
         self._deadlines.close()
 
     def _why_late(self) -> StoreUnavailable:
-        return StoreUnavailable(self._batches.reason or f"etcd did not answer in {PATIENCE_SECONDS:g} s")
+        return EtcdUnavailable(self._batches.reason or f"etcd did not answer in {PATIENCE_SECONDS:g} s")
