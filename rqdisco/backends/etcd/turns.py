@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import deque
 
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -14,25 +13,37 @@ from rqdisco.core.errors import Undecided
 
 
 class Turns:
-    """The turns of each ID."""
+    """The turns of each ID. Nearly always nobody else wants one."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._locks: dict[str, DeferredLock] = {}
+        # By ID that somebody has the turn of, those who wait for it.
+        self._waiting: dict[str, deque[Deferred[None]]] = {}
 
-    @asynccontextmanager
-    async def of(self, discovery_id: str) -> AsyncIterator[None]:
-        """Wait for a turn, which lasts for the context. Raises Undecided if it does not come in
-        time.
+    def take(self, discovery_id: str) -> Deferred[None] | None:
+        """Take the turn now and return None, or return what fires when the turn has come; it fails
+        with Undecided if that takes too long.
+
+        Whoever has the turn calls `end`.
         """
-        lock = self._locks.setdefault(discovery_id, DeferredLock())
-        await lock.acquire().addTimeout(DECISION_SECONDS, self._clock, _timed_out)
-        try:
-            yield
-        finally:
-            lock.release()
-            if not lock.locked:
-                del self._locks[discovery_id]
+        waiting = self._waiting.get(discovery_id)
+        if waiting is None:
+            self._waiting[discovery_id] = deque()
+            return None
+        turn: Deferred[None] = Deferred()
+        turn.addTimeout(DECISION_SECONDS, self._clock, _timed_out)
+        waiting.append(turn)
+        return turn
+
+    def end(self, discovery_id: str) -> None:
+        """Pass the turn on."""
+        waiting = self._waiting[discovery_id]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.called:
+                turn.callback(None)
+                return
+        del self._waiting[discovery_id]
 
 
 def _timed_out(result: object, _: float) -> object:
