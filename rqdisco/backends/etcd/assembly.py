@@ -75,7 +75,9 @@ class EtcdBackend:
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
-        self._store = store = RecordStore(self.keys, self.batches, self.state, clock)
+        self._store = store = RecordStore(
+            self.keys, self.batches, self.state, clock, context.environment.wall_us() // 1000
+        )
         retry_seconds = config.limits.retry_window_ms // 1000
         unused = None
         if config.unused_seconds is not None:

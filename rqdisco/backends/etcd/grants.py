@@ -165,14 +165,12 @@ class GrantWriter:
 
     async def _write(self, attempt: GrantAttempt, lease: Lease) -> Outcome:
         window = None if attempt.window is None else await attempt.window.get()
-        try:
-            return await self._store.commit(self._change(attempt, lease, window), is_patient=True)
-        except StoreUnavailable:
-            # The reason may be that etcd does not know them any more.
+        outcome = await self._store.commit(self._change(attempt, lease, window), is_patient=True)
+        if isinstance(outcome, Conflict) and outcome.is_lease_lost:
             self._answers.discard(lease)
             if attempt.window is not None:
                 attempt.window.discard(window)
-            raise
+        return outcome
 
     def _objection(self, answer: HoldableResult[Outcome], lease: Lease) -> str | None:
         """Return why a grant must not be answered, None if it may."""
