@@ -12,6 +12,7 @@ from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.imports import Imports
 from rqdisco.backends.etcd.leader_keys import LeaderKeys
 from rqdisco.backends.etcd.messages import Range, prefix_end
+from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
 from rqdisco.backends.etcd.registrations import Registrations
@@ -156,15 +157,12 @@ class EtcdDirectory:
         return view_of(record, is_owner=True)
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
-        keys = self._store.keys
-        start, end = keys.ids, prefix_end(keys.ids)
-        while True:
-            (page,) = await self._store.read(Range(key=start, range_end=end, limit=_PAGE))
+        cursor = RangeCursor(self._store.keys.ids, _PAGE)
+        while not cursor.is_at_end:
+            (page,) = await self._store.read(cursor.part())
+            cursor.advance(page)
             if page.kvs:
                 yield [plain(self._store.decoded(each)) for each in page.kvs]
-            if not page.more:
-                return
-            start = page.kvs[-1].key + b"\0"
 
     async def _existing(self, discovery_id: str) -> Stored:
         record = await self._store.record(discovery_id)
