@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from time import monotonic
 from types import TracebackType
 
 from tests.support.etcd.real import RealEtcd
@@ -92,11 +91,3 @@ class EtcdTrio:
                 wait(seconds)
                 process.send_signal(signal.SIGCONT)
         return f"{what}: {name}, {seconds} s"
-
-    def longest(self, attempt: Callable[[], bool], seconds: float) -> float:
-        """Make attempts for some seconds, which must succeed; return how long the longest took."""
-        longest, end = 0.0, monotonic() + seconds
-        while (began := monotonic()) < end:
-            assert attempt()
-            longest = max(longest, monotonic() - began)
-        return longest
