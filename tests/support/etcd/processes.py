@@ -23,8 +23,8 @@ def arguments(endpoints: Sequence[str], *options: str) -> list[str]:
 
 
 class EtcdTrio:
-    """Three members of etcd and three daemons, each with the members in an order of its own, started
-    with the options `always`.
+    """Three members of etcd and three daemons, started with the options `always`. Each has the members
+    in an order of its own: the first begins with the first.
     """
 
     def __init__(self, installed: Environment, directory: Path, *always: str) -> None:
@@ -40,6 +40,7 @@ class EtcdTrio:
         try:
             with ThreadPoolExecutor(len(NAMES)) as pool:
                 list(pool.map(self.start, NAMES))
+            self.daemons = {name: self.daemons[name] for name in NAMES}
         except BaseException:
             self._stack.close()
             raise
