@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
+from twisted.python.failure import Failure
 
+from rqdisco.backends.etcd.failures import AuthFailed, NoSpace, NotApplied, OutcomeUnknown, unavailable
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
+from rqdisco.http.requests.responses import label_of, refusal_of
 from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, checked, question, rcode
 from tests.support.dns_sockets import Reactor
@@ -67,3 +70,10 @@ def test_a_resolver_is_told_to_ask_elsewhere_while_etcd_is_away_and_the_log_blam
     assert [event for event in log if event["log_level"] not in (LogLevel.info, LogLevel.warn)] == []
     names.daemon.cluster.model.start("m1")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
+
+
+def test_what_etcd_refuses_is_told_apart_in_the_metrics() -> None:
+    kinds = [unavailable(kind("why")) for kind in (NotApplied, OutcomeUnknown, NoSpace, AuthFailed)]
+    assert [label_of(Failure(each)) for each in kinds] == ["etcd", "etcd", "etcd_full", "etcd_denied"]
+    assert {refusal_of(Failure(each)).status for each in kinds} == {503}
+    assert {each.reason for each in kinds} == {"why"}
