@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,30 @@ def arguments(endpoints: Sequence[str], *options: str) -> list[str]:
     """Return the arguments that run a daemon of an etcd."""
     members = [f"--etcd={endpoint}" for endpoint in endpoints]
     return ["twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--listen={ANY_PORT}", *members, *options]
+
+
+class Events:
+    """The event stream of an ID at a daemon."""
+
+    def __init__(self, daemon: DaemonProcess, discovery_id: str) -> None:
+        self._connection = daemon.connect()
+        self._connection.request("GET", f"/{discovery_id}/events")
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def wait_for(self, nodes: Sequence[str]) -> None:
+        """Return when an event has exactly these nodes."""
+        while True:
+            line = self._response.readline()
+            assert line, "the stream ended"
+            if line.startswith(b"data:") and json.loads(line[5:])["nodes"] == list(nodes):
+                return
 
 
 class EtcdTrio:
