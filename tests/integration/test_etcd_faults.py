@@ -177,10 +177,10 @@ def test_fifty_clusters_form_while_a_member_or_a_daemon_is_killed_or_stopped_eve
     for discovery_id in (*kept, *(cluster.id for cluster in legacy)):
         for daemon in trio.daemons.values():
             assert at_last(partial(lists_all, recorder, daemon, discovery_id))
-    for each in consul:
-        assert each.scene is not None
-        each.scene.daemon = trio.daemons["b"]
-        assert each.scene.recorded() is not None
+    for cluster in consul:
+        assert cluster.scene is not None
+        cluster.scene.daemon = trio.daemons["b"]
+        assert cluster.scene.recorded() is not None
 
 
 def lists_all(recorder: Recorder, daemon: DaemonProcess, discovery_id: str) -> bool:
