@@ -144,6 +144,39 @@ def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_i
     logged_errors.clear()
 
 
+def test_a_restore_noticed_while_a_daemon_ran_is_noticed_again_after_its_restart(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    """Even if nothing had been saved before, and etcd has gone on since."""
+    cluster = Cluster()
+    wired = started(cluster, data_dir(tmp_path))
+    backup = cluster.model.save()
+    create(wired)
+    cluster.model.restore(backup)
+    pass_time(wired, 2)
+    assert any(WENT_BACK in each for each in wired.grants().wrong)
+    wired.stop()
+    logged_errors.clear()
+    for _ in range(3):
+        create(started(cluster, seed=3))
+    again = started(cluster, data_dir(tmp_path), seed=1)
+    assert any(WENT_BACK in each for each in again.grants().wrong)
+    again.stop()
+    logged_errors.clear()
+    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
+    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
+
+
+def test_another_store_is_accepted_once_an_operator_has_said_so(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    started(Cluster(), data_dir(tmp_path)).stop()
+    cluster = Cluster()
+    opened(cluster, seed=1)
+    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
+    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
+
+
 def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
     def raise_epoch(cluster: Cluster) -> None:
         operator = opened(cluster, seed=9)
