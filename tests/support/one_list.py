@@ -32,12 +32,16 @@ class Rules:
     grant may count as older than the window at any time.
 
     `hidden` means that a claim is visible to its claimant alone until that reports itself (R5c).
+
+    `renews` means that a removal spares an address that was listed when it arrived, if that
+    registered again before it was removed (E5).
     """
 
     window: float = WINDOW
     late: bool = True
     ages_known: bool = True
     hidden: bool = True
+    renews: bool = False
 
 
 class Grant(NamedTuple):
@@ -154,7 +158,7 @@ def _with_node(state: State, addr: str, point: Point) -> State:
     key move along.
     """
     if addr in state.nodes and not any(same_node(node, addr) for node in state.nodes if node != addr):
-        return state
+        return state._replace(spared=state.spared | point.removals) if point.rules.renews else state
     others = tuple(node for node in state.nodes if not same_node(node, addr))
     is_new = len(others) == len(state.nodes)
     grant, leader = state.grant, state.leader
