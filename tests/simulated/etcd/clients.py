@@ -40,6 +40,14 @@ class EtcdClients(Clients):
         self._history(key).end(token, tuple(each.addr for each in removal.record.nodes), self._world.now)
         return bool(removal.removed)
 
+    def _answered(self, key: str, token: int, reply: Reply | None) -> Any:
+        history = self._history(key)
+        begun = history.operations[token]
+        if (reply is None or reply.refusal is not None) and begun.kind in ("register", "claim"):
+            # A grant that was not answered is revoked, after others may have read of it (E3).
+            history.begin("nobody", "remove", begun.addr, self._world.now)
+        return super()._answered(key, token, reply)
+
     async def clear_leader(self, key: str) -> bool:
         """Return whether there is no leader key any more."""
         reply = await self.call("clear leader", key, lambda boot: boot.directory.clear_leader(key))

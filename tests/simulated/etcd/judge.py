@@ -191,7 +191,10 @@ class EtcdJudge(Judge):
         return got[0]
 
     def _why_they_wait(self, key: str, record: Any, nodes: list[SimNode]) -> str | None:
-        return super()._why_they_wait(key, record, nodes) or ("hurried" if key in self.hurried else None)
+        if why := super()._why_they_wait(key, record, nodes):
+            return why
+        # Others were sent to a node that had not heard of its grant, and never asked again.
+        return "hurried" if key in self.hurried else "unheard" if record.unheard else None
 
     def _judge_past(self, key: str) -> None:
         """P1: one order of decisions explains all answers."""

@@ -53,8 +53,12 @@ class EtcdOperator(Operator):
         world = self._world
         for key in sorted({key for key, _ in world.nodes}):
             record = world.store.record(key)
-            node = world.nodes.get((key, record.nodes[0].addr)) if record is not None and record.nodes else None
-            if record is not None and len(record.nodes) == 1 and node is not None and not node.is_removed:
+            if record is None or len(record.nodes) != 1:
+                continue
+            node = world.nodes.get((key, record.nodes[0].addr))
+            others = [each for (of, _), each in world.nodes.items() if of == key and each is not node and each.cluster]
+            # A leader key has to be gone before its node starts without data.
+            if node is not None and type(node) is SimNode and not node.is_removed and not others:
                 self._do(self._hurry(node))
                 return
 
