@@ -38,6 +38,8 @@ class EtcdJudge(Judge):
         self.forgotten: dict[str, str] = {}
         self.hurried: set[str] = set()
         self.imported: set[str] = set()
+        # What operators remove, until it is done.
+        self.to_remove: list[tuple[str, str]] = []
         # Removals that are not answered yet.
         self._removals: dict[tuple[str, str], int] = {}
 
@@ -144,6 +146,9 @@ class EtcdJudge(Judge):
     def judge(self) -> None:
         """Check what must hold once all faults have been over for long."""
         self._judge_daemons()
+        for key, addr in self.to_remove:
+            if key not in self.residue:
+                self.violate(f"I3 {addr} cannot be removed from {key}")
         for key, addresses in self.acknowledged.items():
             self._judge_list(key, addresses, self._world.store.record(key))
         for key in sorted({key for key, _ in self._world.nodes}):

@@ -27,7 +27,13 @@ class EtcdOperator(Operator):
         """A script removes the address of a node as it starts, and is late: the node registers
         already.
         """
-        self._do(self._world.clients.remove(node.discovery_id, node.addr))
+        self._do(self._remove(node.discovery_id, node.addr))
+
+    async def _remove(self, discovery_id: str, addr: str) -> None:
+        judge = self._world.judge
+        judge.to_remove.append((discovery_id, addr))
+        await super()._remove(discovery_id, addr)
+        judge.to_remove.remove((discovery_id, addr))
 
     def clear_leader(self) -> None:
         """Remove the leader key of an ID, after all of its nodes were stopped and wiped."""
