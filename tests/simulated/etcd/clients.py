@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from rqdisco.core.errors import NoSuchID
 from rqdisco.core.records import ClaimOutcome, RegistrationOutcome
 from rqdisco.coroutines import Running
 from rqdisco.http.requests.runner import ANSWER_SECONDS
@@ -33,6 +34,8 @@ class EtcdClients(Clients):
         asked = self._world.now
         reply = await self.call(f"remove {addr}", key, lambda boot: boot.directory.remove(key, addr), at)
         removal = self._answered(key, token, reply)
+        if reply is not None and isinstance(reply.refusal, NoSuchID):
+            return False
         if removal is None:
             judge.removal_unanswered(key, addr, asked + _REMOVAL_SECONDS)
             return None
@@ -97,7 +100,7 @@ class _Request:
         self._clients, self._boot, self._what, self._key, self._pending = clients, boot, what, key, pending
         self._world = clients._world
         self._running: Running[Any] | None = None
-        self._is_served = False
+        self._is_served = self._is_answered = False
         self._asked, self._slept = self._world.now, 0.0
         self._reply = _EtcdReply(boot)
         self._hangs_up = self._world.random.random() < clients.lost_answers / 2
@@ -153,6 +156,7 @@ class _Request:
         boot, world, clients, reply = self._boot, self._world, self._clients, self._reply
         if not boot.is_alive:
             return
+        self._is_answered = True
         if world.now - self._asked > ANSWER_SECONDS + 0.1 + boot.clock.slept - self._slept:
             world.judge.violate(f"I6 {self._what} took {world.now - self._asked:.1f} s")
         if isinstance(outcome, Failure):
@@ -180,7 +184,13 @@ class _Request:
             return
         # The daemon died, which the client sees; or it did not answer.
         is_late = self._world.now - self._asked > ANSWER_SECONDS + 0.1
-        if is_late and self._is_served and self._boot.is_alive and self._boot.clock.slept == self._slept:
+        if (
+            is_late
+            and self._is_served
+            and not self._is_answered
+            and self._boot.is_alive
+            and self._boot.clock.slept == self._slept
+        ):
             self._world.judge.violate(f"I6 {self._what} is never answered")
         self.answer.callback(None)
 

@@ -55,25 +55,24 @@ class EtcdOperator(Operator):
             world.timeline.callLater(world.random.uniform(0, 1), node.start)
 
     def restart_in_a_hurry(self) -> None:
-        """Remove the only node that is listed, and start it anew without waiting for the answer."""
+        """Remove all nodes of an ID, and start them anew without waiting for the answers."""
         world = self._world
-        for key in sorted({key for key, _ in world.nodes}):
-            record = world.store.record(key)
-            if record is None or len(record.nodes) != 1:
-                continue
-            node = world.nodes.get((key, record.nodes[0].addr))
-            others = [each for (of, _), each in world.nodes.items() if of == key and each is not node and each.cluster]
-            # A leader key has to be gone before its node starts without data.
-            if node is not None and type(node) is SimNode and not node.is_removed and not others:
-                self._do(self._hurry(node))
-                return
+        keys = sorted({key for (key, _), node in world.nodes.items() if type(node) is SimNode})
+        if keys:
+            # A leader key would have to be gone before its node starts without data.
+            self._do(self._hurry(world.random.choice(keys)))
 
-    async def _hurry(self, node: SimNode) -> None:
+    async def _hurry(self, key: str) -> None:
         world = self._world
-        await self._take_away([node])
-        world.trace.log(f"operator removes {node.addr} in a hurry")
-        self._do(world.clients.remove(node.discovery_id, node.addr))
-        await world.sleep(world.random.uniform(0, 5))
+        nodes = [node for (each, _), node in world.nodes.items() if each == key and not node.is_replaced]
+        await self._take_away(nodes)
+        world.trace.log(f"operator removes {[node.addr for node in nodes]} in a hurry")
+        for node in nodes:
+            self._do(self._remove(key, node.addr))
+            world.timeline.callLater(world.random.uniform(0, 5), self._start_anew, node)
+
+    def _start_anew(self, node: SimNode) -> None:
+        self._world.judge.starts(node.discovery_id, node.addr)
         node.start_anew()
         node.start()
 
