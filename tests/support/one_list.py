@@ -35,6 +35,9 @@ class Rules:
 
     `renews` means that a removal spares an address that was listed when it arrived, if that
     registered again before it was removed (E5).
+
+    `lists_after_removal=False` means that a removal is answered `True`: it shows the list of a later
+    moment, which is recorded as a read.
     """
 
     window: float = WINDOW
@@ -42,6 +45,7 @@ class Rules:
     ages_known: bool = True
     hidden: bool = True
     renews: bool = False
+    lists_after_removal: bool = True
 
 
 class Grant(NamedTuple):
@@ -104,9 +108,12 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
             yield after.nodes, after
         case "remove":
             after = _without(state, addr, point)
-            yield _shown(after), after
+            yield _shown(after) if point.rules.lists_after_removal else True, after
             if state.spared & point.bit:
-                yield _shown(state), state._replace(spared=state.spared & ~point.bit)
+                yield (
+                    _shown(state) if point.rules.lists_after_removal else True,
+                    state._replace(spared=state.spared & ~point.bit),
+                )
         case "claim" if state.is_hidden and state.leader == addr:
             yield True, state._replace(grant=Grant(addr, point.earliest, point.latest))
             # Not all members were known to support hidden claims.

@@ -30,6 +30,7 @@ class EtcdClients(Clients):
     async def remove(self, key: str, addr: str, at: Any = None) -> bool | None:
         """Return whether there was something to remove; None for a refusal or no answer."""
         judge, token = self._world.judge, self._begin(key, addr, "remove")
+        reading = self._begin(key, "", "read")
         judge.removal_begins(key, addr)
         asked = self._world.now
         reply = await self.call(f"remove {addr}", key, lambda boot: boot.directory.remove(key, addr), at)
@@ -40,7 +41,10 @@ class EtcdClients(Clients):
             judge.removal_unanswered(key, addr, asked + _REMOVAL_SECONDS)
             return None
         judge.removal_ends(key, addr, removal)
-        self._history(key).end(token, tuple(each.addr for each in removal.record.nodes), self._world.now)
+        listed = tuple(each.addr for each in removal.record.nodes)
+        self._history(key).end(token, True, self._world.now)
+        # If its answer was lost, the list is that of a later moment.
+        self._history(key).end(reading, listed, self._world.now, consistent=True)
         return bool(removal.removed)
 
     def _answered(self, key: str, token: int, reply: Reply | None) -> Any:

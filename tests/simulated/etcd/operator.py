@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 class EtcdOperator(Operator):
     _world: EtcdWorld
+
+    def __init__(self, world: EtcdWorld) -> None:
+        super().__init__(world)
+        # The IDs whose nodes somebody is about to replace.
+        self._busy: set[str] = set()
 
     def begin(self) -> None:
         super().begin()
@@ -40,7 +46,8 @@ class EtcdOperator(Operator):
         world = self._world
         keys = sorted({key for (key, _), node in world.nodes.items() if isinstance(node, ConsulNode)})
         if keys:
-            self._do(self._start_over(world.random.choice(keys)))
+            key = world.random.choice(keys)
+            self._do(self._alone(key, self._start_over(key)))
 
     async def _start_over(self, key: str) -> None:
         world = self._world
@@ -60,7 +67,22 @@ class EtcdOperator(Operator):
         keys = sorted({key for (key, _), node in world.nodes.items() if type(node) is SimNode})
         if keys:
             # A leader key would have to be gone before its node starts without data.
-            self._do(self._hurry(world.random.choice(keys)))
+            key = world.random.choice(keys)
+            self._do(self._alone(key, self._hurry(key)))
+
+    async def _rebuild(self, discovery_id: str) -> None:
+        await self._alone(discovery_id, super()._rebuild(discovery_id))
+
+    async def _replace(self, discovery_id: str) -> None:
+        await self._alone(discovery_id, super()._replace(discovery_id))
+
+    async def _alone(self, key: str, doing: Coroutine[Any, Any, None]) -> None:
+        """Do one such thing at a time to an ID."""
+        while key in self._busy:
+            await self._world.sleep(1)
+        self._busy.add(key)
+        await doing
+        self._busy.discard(key)
 
     async def _hurry(self, key: str) -> None:
         world = self._world
@@ -70,6 +92,7 @@ class EtcdOperator(Operator):
         for node in nodes:
             self._do(self._remove(key, node.addr))
             world.timeline.callLater(world.random.uniform(0, 5), self._start_anew, node)
+        await world.sleep(5)
 
     def _start_anew(self, node: SimNode) -> None:
         self._world.judge.starts(node.discovery_id, node.addr)
