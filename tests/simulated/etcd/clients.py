@@ -33,14 +33,31 @@ class EtcdClients(Clients):
         reading = self._begin(key, "", "read")
         judge.removal_begins(key, addr)
         asked = self._world.now
-        reply = await self.call(f"remove {addr}", key, lambda boot: boot.directory.remove(key, addr), at)
+        # The registrations of the address that the daemon read, first of all.
+        first: list[str | None] = []
+
+        def remove(boot: EtcdBoot) -> Any:
+            store: Any = boot.directory._store
+            snapshot = store.snapshot
+
+            async def note_first(discovery_id: str) -> Any:
+                store.snapshot = snapshot
+                found = await snapshot(discovery_id)
+                first.append(None if found.record is None else found.record.writes.get(addr))
+                return found
+
+            store.snapshot = note_first
+            return boot.directory.remove(key, addr)
+
+        reply = await self.call(f"remove {addr}", key, remove, at)
         removal = self._answered(key, token, reply)
         if reply is not None and isinstance(reply.refusal, NoSuchID):
+            judge.removal_is_over(key, addr)
             return False
         if removal is None:
-            judge.removal_unanswered(key, addr, asked + _REMOVAL_SECONDS)
+            judge.removal_unanswered(key, addr, max(self._world.now, asked + _REMOVAL_SECONDS))
             return None
-        judge.removal_ends(key, addr, removal)
+        judge.removal_ends(key, addr, removal, first[0] if first else None)
         listed = tuple(each.addr for each in removal.record.nodes)
         self._history(key).end(token, True, self._world.now)
         # If its answer was lost, the list is that of a later moment.

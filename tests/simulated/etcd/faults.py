@@ -132,6 +132,16 @@ class EtcdFaults(Faults):
         if possible:
             self._later(self._random.choice((0, 0.002, 0.02, 2)), self._random.choice(possible))
 
+    def after_a_grant_is_written(self, key: str, addr: str, boot: EtcdBoot) -> None:
+        """A script removes a node whose daemon has not learned yet that it may bootstrap."""
+        node = self._world.nodes.get((key, addr))
+        if "removals" not in self.kinds or node is None or not node.is_up or self.are_over:
+            return
+        if self._random.random() < self.spite / 4:
+            self._later(0, lambda: self._world.operator.clean_up_before(node))
+            if "stalls" in self.kinds and boot.host.boot is boot:
+                self._later(0, lambda: self._stall(boot.host))
+
     def _plan_restore(self, kind: str, end: float) -> None:
         world, random = self._world, self._random
         at = random.uniform(5, end - world.now)

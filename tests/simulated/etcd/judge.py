@@ -84,10 +84,22 @@ class EtcdJudge(Judge):
         if node is not None and not node.is_removed:
             self._hurries(key, addr)
 
-    def removal_ends(self, key: str, addr: str, removal: Removal) -> None:
-        """A removal was answered."""
-        self._removals[key, addr] -= 1
+    def removal_ends(self, key: str, addr: str, removal: Removal, first: str | None) -> None:
+        """A removal was answered, whose daemon read the registration `first` at first (E5)."""
+        self.removal_is_over(key, addr)
+        past = self._world.store.registrations.get((key, addr), [])
+        if removal.removed and first in past and self._removals[key, addr] == 0:
+            after = past[past.index(first) + 1 :]
+            if after and after[0] is not None and None in after:
+                self.violate(f"E5 {addr} was removed after it had registered anew")
         self.took_off(key, len(removal.record.nodes))
+
+    def removal_unanswered(self, key: str, addr: str, until: float) -> None:
+        super().removal_unanswered(key, addr, until)
+        self._world.timeline.callLater(until - self._world.now, self.removal_is_over, key, addr)
+
+    def removal_is_over(self, key: str, addr: str) -> None:
+        self._removals[key, addr] -= 1
 
     def starts(self, key: str, addr: str) -> None:
         """A node starts; removals of it may be under way."""

@@ -145,7 +145,7 @@ class _Exchange:
             return None
         if net.happens(net.errors / 4):
             return refuse(net.random.choice(_REFUSED))
-        answer = self._store.post(member.name, self._path, self._body)
+        answer = self._store.post(member.name, self._path, self._body, self._boot)
         if self._is_write:
             net.world.faults.at_step(self._boot, "was served", is_write=True)
         return answer

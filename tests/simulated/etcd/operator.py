@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -47,7 +47,7 @@ class EtcdOperator(Operator):
         keys = sorted({key for (key, _), node in world.nodes.items() if isinstance(node, ConsulNode)})
         if keys:
             key = world.random.choice(keys)
-            self._do(self._alone(key, self._start_over(key)))
+            self._do(self._alone(key, self._start_over))
 
     async def _start_over(self, key: str) -> None:
         world = self._world
@@ -68,20 +68,20 @@ class EtcdOperator(Operator):
         if keys:
             # A leader key would have to be gone before its node starts without data.
             key = world.random.choice(keys)
-            self._do(self._alone(key, self._hurry(key)))
+            self._do(self._alone(key, self._hurry))
 
     async def _rebuild(self, discovery_id: str) -> None:
-        await self._alone(discovery_id, super()._rebuild(discovery_id))
+        await self._alone(discovery_id, super()._rebuild)
 
     async def _replace(self, discovery_id: str) -> None:
-        await self._alone(discovery_id, super()._replace(discovery_id))
+        await self._alone(discovery_id, super()._replace)
 
-    async def _alone(self, key: str, doing: Coroutine[Any, Any, None]) -> None:
+    async def _alone(self, key: str, act: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         """Do one such thing at a time to an ID."""
         while key in self._busy:
             await self._world.sleep(1)
         self._busy.add(key)
-        await doing
+        await act(key)
         self._busy.discard(key)
 
     async def _hurry(self, key: str) -> None:

@@ -4,6 +4,7 @@ records really say.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ from tests.simulated.timeline import Timeline
 from tests.support.etcd.daemon import PREFIX
 from tests.support.etcd.gateway import Answer, Gateway
 from tests.support.etcd.model import ModelEtcd, Saved
+from tests.support.etcd.wire import KeyValue
 
 if TYPE_CHECKING:
+    from tests.simulated.etcd.hosts import EtcdBoot
     from tests.simulated.etcd.world import EtcdWorld
 
 # How much a clock of etcd may be too fast or too slow.
@@ -69,6 +72,8 @@ class Store:
         self._windows: dict[str, tuple[float, str]] = {}
         # By ID, when its grant was last known not to have been heard.
         self._unheard: dict[str, float] = {}
+        # By ID and address, the nonces of its registrations in order, None where it was removed.
+        self.registrations: dict[tuple[str, str], list[str | None]] = {}
 
     # Requests.
 
@@ -76,28 +81,51 @@ class Store:
         """A daemon sends a copy of a write."""
         self._first_sent.setdefault(body, self._world.now)
 
-    def post(self, member: str, path: str, body: bytes) -> Answer:
-        """Let a member serve a request, and check what it changed."""
+    def post(self, member: str, path: str, body: bytes, boot: EtcdBoot) -> Answer:
+        """Let a member serve a request of a daemon, and check what it changed."""
         model = self.model
         model.tick()
         self._look()
         keyspace, revision = model.keyspace, model.keyspace.revision
         answer = self.gateway.post(member, path, body)
         if keyspace.revision != revision:
-            self._check_age(body, revision)
+            changed = {each.after.key: each.after for each in keyspace.log[keyspace.first_change(revision + 1) :]}
+            self._check_age(body, changed)
+            self._note_registrations(changed)
+            self._strike_at_a_grant(changed, boot)
         self._look()
         return answer
 
-    def _check_age(self, body: bytes, before: int) -> None:
+    def _note_registrations(self, changed: Mapping[bytes, KeyValue]) -> None:
+        for key, found in changed.items():
+            if not key.startswith(self.keys.ids):
+                continue
+            discovery_id, record = self.keys.id_of(key), stored.decode(found.value)
+            known = {addr for of, addr in self.registrations if of == discovery_id}
+            for addr in sorted(known | {node.addr for node in record.nodes}):
+                past = self.registrations.setdefault((discovery_id, addr), [])
+                nonce = record.writes.get(addr)
+                if not past or past[-1] != nonce:
+                    past.append(nonce)
+
+    def _strike_at_a_grant(self, changed: Mapping[bytes, KeyValue], boot: EtcdBoot) -> None:
+        for key, found in changed.items():
+            record = self.record(self.keys.id_of(key)) if key.startswith(self._answers) and found.version else None
+            if record is not None and record.grant is not None:
+                self._world.faults.after_a_grant_is_written(record.id, record.grant.addr, boot)
+
+    @property
+    def _answers(self) -> bytes:
+        return self.keys.base + b"answers/"
+
+    def _check_age(self, body: bytes, changed: Mapping[bytes, KeyValue]) -> None:
         """E3: no grant is applied when the leases of its first copy are long over."""
         since = max(self._first_sent.get(body, self._world.now), self._rearmed)
         age = self._world.now - since
         if age <= ANSWER_LEASE_SECONDS / (1 - DRIFT) + 0.5:
             return
-        answers = self.keys.base + b"answers/"
-        for change in self.model.keyspace.log[self.model.keyspace.first_change(before + 1) :]:
-            if change.after.key.startswith(answers) and change.after.version:
-                self._world.judge.violate(f"E3 a grant is written {age:.0f} s after it was sent")
+        if any(key.startswith(self._answers) and found.version for key, found in changed.items()):
+            self._world.judge.violate(f"E3 a grant is written {age:.0f} s after it was sent")
 
     def _look(self) -> None:
         """Note which windows are open, and which grants were not heard."""
@@ -169,6 +197,7 @@ class Store:
         assert self.backup is not None
         now, then = self.values(), self.backup.records
         self._first_sent.clear()
+        self.registrations.clear()
         self.model.restore(self.backup.saved)
         self._rearmed = self._world.now
         self.changed()

@@ -64,10 +64,10 @@ NOTICED = (
     Noticed("E2 nonce", "I9", ("errors", "requests", "replacements"), 1),
     Noticed("E3 lease", "I3", ("removals", "crashes"), 0),
     Noticed("E3 revoking", "I3", ("answers", "replacements"), 29),
-    Noticed("E3 removal", "E3", ("requests", "removals", "stalls"), 30),
-    Noticed("E3 late", "E3", ("removals", "stalls"), 23),
+    Noticed("E3 removal", "E3", ("removals", "answers"), 10),
+    Noticed("E3 late", "E3", ("removals", "stalls"), 30),
     Noticed("E4", "E4", ("clocks", "wipes"), 7),
-    Noticed("E5", "I9", ("removals", "requests"), 18),
+    Noticed("E5", "E5", ("removals", "requests"), 2),
     Noticed("E8 epoch", "I1", ("restores",), 19),
     Noticed("E8 revision", "E8", ("unannounced",), 19),
 )
