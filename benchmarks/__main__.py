@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
 
-from benchmarks import kv, names
+from benchmarks import etcd, kv, names
 from benchmarks.load_figures import core_figures, load_figures
 from benchmarks.names import Answers
 from benchmarks.peer_figures import peer_figures
@@ -28,7 +28,7 @@ T = TypeVar("T")
 # A part that repeats the main figures of others, for use during development.
 _CORE = "core"
 _CORE_SECONDS = 2.0
-_PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch", "pipelines", "floods")
+_PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch", "pipelines", "floods", "etcd")
 HERE = Path(__file__).parent
 
 
@@ -228,6 +228,14 @@ class Benchmark:
     def floods(self) -> None:
         """Measure registrations under floods."""
         rows, notes = floods_figures(self._round, self._rounds, self._sizes.seconds / 2)
+        self.rows += rows
+        self.notes += notes
+
+    def etcd(self) -> None:
+        """Measure stateless daemons over three members of etcd."""
+        sizes = etcd.QUICK if self._sizes.ids != FULL.ids else etcd.FULL
+        with tempfile.TemporaryDirectory(dir=self._directory) as work:
+            rows, notes = etcd.etcd_figures(Path(work), self._round, self._rounds, sizes, _progress)
         self.rows += rows
         self.notes += notes
 

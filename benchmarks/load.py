@@ -17,7 +17,7 @@ from benchmarks.processes import (
     Client,
     Etcd,
     Floor,
-    Process,
+    Measured,
     Rqdisco,
     busy_seconds,
     own_cpu_seconds,
@@ -195,8 +195,9 @@ class EtcdLoad:
 class Bench:
     """Runs wrk against one daemon."""
 
-    def __init__(self, daemon: Process, host: str, port: int, directory: Path) -> None:
+    def __init__(self, daemon: Measured, host: str, port: int, directory: Path, connections: int = CONNECTIONS) -> None:
         self._daemon = daemon
+        self._connections = connections
         self._url = f"http://{host}:{port}"
         self._file = directory / "requests"
 
@@ -209,8 +210,17 @@ class Bench:
         with self._file.open("wb") as file:
             for request in requests:
                 file.write(request + b"\0")
+        return self._measure(seconds, _SCRIPT, str(self._file), "once" if once else "over and over")
+
+    def run_script(self, script: Path, seconds: float) -> Load:
+        """Send what a script makes up, for `seconds`. Raises BenchmarkFailed if any answer is not
+        200.
+        """
+        return self._measure(seconds, script)
+
+    def _measure(self, seconds: float, script: Path, *arguments: str) -> Load:
         used, own, busy = self._daemon.cpu_seconds(), own_cpu_seconds(), busy_seconds()
-        done = self._wrk(seconds, "once" if once else "over and over")
+        done = self._wrk(seconds, script, arguments)
         used, own, busy = self._daemon.cpu_seconds() - used, own_cpu_seconds() - own, busy_seconds() - busy
         if done["refused"] or done["failed"] or done["repeated"] or not done["requests"]:
             raise BenchmarkFailed(f"not every answer was 200, or there were too few requests: {done}")
@@ -222,9 +232,9 @@ class Bench:
             disturbance=max(0.0, busy - used - own) / done["seconds"],
         )
 
-    def _wrk(self, seconds: float, mode: str) -> dict[str, Any]:
-        options = ["--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds:.0f}s"]
-        command = ["wrk", *options, "--script", str(_SCRIPT), self._url, "--", str(self._file), mode]
+    def _wrk(self, seconds: float, script: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
+        options = ["--threads", "1", "--connections", str(self._connections), "--duration", f"{seconds:.0f}s"]
+        command = ["wrk", *options, "--script", str(script), self._url, "--", *arguments]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
         try:
             result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])

@@ -21,6 +21,7 @@ from benchmarks.state import State, addresses_of
 IDS = 1_000
 CLIENTS = 32
 _ZONE = "disco.example"
+OPTIONS = ("--dns", f"{HOST}:0", "--dns-zone", _ZONE)
 _SERVICE = "_rqlite-http._tcp"
 _TTL = 1
 _EDNS_SIZE = 1232
@@ -72,9 +73,14 @@ class _Query(NamedTuple):
 
 def rqdisco_round(state: State, directory: Path, seconds: float) -> Round:
     """Measure queries for the addresses of each ID in turn, repeatedly, then for its services."""
-    with Rqdisco(state.directory, directory, "--dns", f"{HOST}:0", "--dns-zone", _ZONE) as daemon:
-        port = daemon.dns_port()
-        return Round(*(_measure(daemon, port, asked, directory, seconds) for asked in _questions(state)))
+    with Rqdisco(state.directory, directory, *OPTIONS) as daemon:
+        return daemon_round(daemon, state, directory, seconds)
+
+
+def daemon_round(daemon: Rqdisco, state: State, directory: Path, seconds: float) -> Round:
+    """The same, of a daemon that was started with OPTIONS."""
+    port = daemon.dns_port()
+    return Round(*(_measure(daemon, port, asked, directory, seconds) for asked in _questions(state)))
 
 
 def dnsmasq_round(state: State, directory: Path, seconds: float) -> Round:

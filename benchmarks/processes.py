@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.0005
@@ -32,7 +33,11 @@ class Client:
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """Return the JSON of the answer. Raises BenchmarkFailed unless it has status 200."""
-        self._connection.request(method, path, None if body is None else json.dumps(body))
+        return self.send(method, path, None if body is None else json.dumps(body))
+
+    def send(self, method: str, path: str, body: str | bytes | None) -> Any:
+        """Send a body as it is; else as `ask`."""
+        self._connection.request(method, path, body)
         response = self._connection.getresponse()
         content = response.read()
         if response.status != 200:
@@ -68,6 +73,13 @@ def own_cpu_seconds() -> float:
     """Return the CPU time of this process and of all its children that have ended."""
     own = os.times()
     return own.user + own.system + own.children_user + own.children_system
+
+
+class Measured(Protocol):
+    """One or more processes whose resources are measured."""
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all of them so far."""
 
 
 class Process:
@@ -159,13 +171,15 @@ class Process:
 
 
 class Rqdisco(Process):
-    """The daemon on the state in `data_dir`; it listens at `address`, when that is known, by the
-    endpoint `listen`.
+    """The daemon on the state in `data_dir`, or without any; it listens at `address`, when that is
+    known, by the endpoint `listen`.
     """
 
-    def __init__(self, data_dir: Path, directory: Path, *options: str, listen: str = f"tcp:0:interface={HOST}") -> None:
+    def __init__(
+        self, data_dir: Path | None, directory: Path, *options: str, listen: str = f"tcp:0:interface={HOST}"
+    ) -> None:
         twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
-        here = ["--listen", listen, "--data-dir", str(data_dir)]
+        here = ["--listen", listen, *([] if data_dir is None else ["--data-dir", str(data_dir)])]
         super().__init__([*twistd, "rqdisco", *here, *options], directory)
         self._addresses: list[tuple[str, int]] = []
 
@@ -187,11 +201,16 @@ class Rqdisco(Process):
 
 class Etcd(Process):
     """An etcd with an empty data directory under `directory`; of one member, unless `cluster` names
-    all of them.
+    all of them. `more` gives additional options.
     """
 
     def __init__(
-        self, directory: Path, name: str = "default", ports: tuple[int, int] | None = None, cluster: str = ""
+        self,
+        directory: Path,
+        name: str = "default",
+        ports: tuple[int, int] | None = None,
+        cluster: str = "",
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._port, peer_port = ports or free_ports(2)
         peer = peer_url(peer_port)
@@ -206,6 +225,7 @@ class Etcd(Process):
             "initial-cluster": cluster or f"{name}={peer}",
             "logger": "zap",
             "log-level": "error",
+            **more,
         }
         super().__init__(["etcd", *(f"--{name}={value}" for name, value in options.items())], directory)
 
@@ -250,15 +270,15 @@ class Floor(Process):
 
 
 class EtcdSet:
-    """An etcd cluster of three members."""
+    """An etcd cluster of three members. `more` gives additional options."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
         ports = free_ports(6)
         pairs = dict(zip("abc", zip(ports[::2], ports[1::2], strict=True), strict=True))
         cluster = ",".join(f"{name}={peer_url(peer)}" for name, (_, peer) in pairs.items())
-        self.members = [Etcd(directory / name, name, pair, cluster) for name, pair in pairs.items()]
+        self.members = [Etcd(directory / name, name, pair, cluster, more) for name, pair in pairs.items()]
 
-    def __enter__(self) -> EtcdSet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -270,6 +290,10 @@ class EtcdSet:
     def leader(self) -> Etcd:
         """Return the member that leads."""
         return next(member for member in self.members if member.is_leader())
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all members so far."""
+        return sum(member.cpu_seconds() for member in self.members)
 
 
 def peer_url(port: int) -> str:

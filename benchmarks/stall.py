@@ -57,14 +57,14 @@ def stall_round(state: State, directory: Path, snapshot_every: float) -> Stall:
         # The compactor counts its interval from the moment at which the daemon listens.
         compact = time.monotonic() + snapshot_every - _MARGIN
         _write_some(host, port, ids)
-        with _Probing(host, port, ids, directory) as probing:
+        with Probing(host, port, ids, directory) as probing:
             daemon.wait_for_event("snapshot written", snapshot_every + 300)
             end = time.monotonic()
             samples = probing.finish()
     return _judge(samples, compact, end)
 
 
-class _Probing:
+class Probing:
     """The prober in a separate process, so that neither side's interpreter delays the other."""
 
     def __init__(self, host: str, port: int, ids: list[str], directory: Path) -> None:
@@ -73,7 +73,7 @@ class _Probing:
         command = [sys.executable, "-m", "benchmarks.prober", host, str(port), str(file)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def __enter__(self) -> _Probing:
+    def __enter__(self) -> Probing:
         return self
 
     def __exit__(

@@ -41,12 +41,18 @@ SECTIONS = {
         "See [peers.md](peers.md).",
         "name peer peer-listen advertise peer-keys peer-ca peer-cert peer-key grant-ack",
     ),
+    "etcd": (
+        "With `--etcd` the daemon keeps no records itself; `--peer` and its like are then excluded.",
+        "etcd etcd-prefix etcd-user etcd-password-file etcd-ca etcd-cert etcd-key wait-for-etcd dns-serve-stale",
+    ),
     "Probes": ("See [operations.md](operations.md#probing).", "probe probe-allow probe-rate"),
 }
 
 # What the command reads by itself, in rqdisco/cli/main.py.
 COMMAND_VARIABLES = {
     "RQDISCO_TOKEN": "The token sent to the service. There is no option: other users can read command lines.",
+    "RQDISCO_FROM_TOKEN": "The token that `rqdisco migrate` sends to the old daemons.",
+    "RQDISCO_TO_TOKEN": "The token that `rqdisco migrate` sends to the new daemons.",
     "RQDISCO_CA": "A file of the certificate authorities that the command trusts. [default: the system's]",
     "RQDISCO_CERT": "A file with the command's own TLS certificate. [default: none]",
     "RQDISCO_KEY": "A file with the key of that certificate. [default: the file of the certificate]",

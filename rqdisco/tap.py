@@ -28,6 +28,8 @@ from rqdisco.core.errors import (
     CannotStart,
     CopiedState,
     DamagedState,
+    EtcdAccessDenied,
+    EtcdUnusable,
     KeysUnusable,
     ParserMissing,
     PeersMissing,
@@ -60,6 +62,8 @@ _STATUS: dict[type[CannotStart], int] = {
     ParserMissing: 69,
     PeersMissing: 78,
     KeysUnusable: options.USAGE_STATUS,
+    EtcdAccessDenied: options.USAGE_STATUS,
+    EtcdUnusable: 69,
     TokensUnusable: options.USAGE_STATUS,
     TLSUnusable: options.USAGE_STATUS,
     UnprotectedListener: options.USAGE_STATUS,
@@ -118,7 +122,7 @@ def makeService(options: Options) -> Daemon:
         gc.enable()
 
 
-def _start(config: Config, reactor: Any, refuse: Callable[[CannotListen], None]) -> Daemon:
+def _start(config: Config, reactor: Any, refuse: Callable[[CannotStart], None]) -> Daemon:
     _check_parser()
     from rqdisco.service.wiring.daemon import build_daemon
 
@@ -211,15 +215,20 @@ def _print_refusal(refusal: CannotStart) -> int:
     return _STATUS[type(refusal)]
 
 
-def _refuse(refusal: CannotListen) -> None:
+def _refuse(refusal: CannotStart) -> None:
     _exit(_print_refusal(refusal))
 
 
-def _refuse_to_parent(refusal: CannotListen) -> None:
+def _refuse_to_parent(refusal: CannotStart) -> None:
     """Raise, because after a fork only an exception reaches the twistd that the user waits for; it
-    prints it and exits with 1.
+    prints it and exits with 1. Once the reactor runs, nobody waits any more.
     """
-    raise refusal
+    from twisted.internet import reactor
+
+    if not reactor.running:
+        raise refusal
+    _log.critical("the daemon cannot run: {refusal}", refusal=str(refusal))
+    _refuse(refusal)
 
 
 def _fail(reason: str) -> None:

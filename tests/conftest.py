@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from twisted.logger import LogLevel
 
+from tests.support.backends import BACKENDS, over
 from tests.support.logs import observed_by
 
 settings.register_profile(
@@ -58,3 +59,10 @@ def log() -> Iterator[list[dict[str, Any]]]:
     events: list[dict[str, Any]] = []
     with observed_by(events.append):
         yield events
+
+
+@pytest.fixture(params=BACKENDS)
+def each_backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the test once over each backend; see `tests.support.backends`."""
+    with over(request.param):
+        yield

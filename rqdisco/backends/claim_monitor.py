@@ -6,37 +6,43 @@ The set is updated with every change, since scanning a million records on reques
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from rqdisco.core.records import LONG_CLAIM_SECONDS
-from rqdisco.storage.memory import Change, Store
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.records import LONG_CLAIM_SECONDS, Record
+from rqdisco.storage.memory import Change
 from rqdisco.storage.node_counter import is_claimed
 
 MAX_TRACKED = 10_000
 
 
 class ClaimMonitor(Service):
-    """Claims awaiting a first report, in this daemon's own IDs and in copies; at most 10,000 are
+    """Claims awaiting a first report, as far as this daemon knows of them; at most 10,000 are
     tracked.
 
-    A claim's waiting time counts from when this daemon received it, by the monotonic clock.
+    A claim's waiting time counts from when this daemon received it, by the monotonic clock. `find`
+    returns the present record of an ID. With `rechecks` it is asked again every minute, because
+    claims may end without the monitor being told.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, store: Store) -> None:
+    def __init__(
+        self, clock: IReactorTime, find: Callable[[str], Awaitable[Record | None]], *, rechecks: bool = False
+    ) -> None:
         self._clock = clock
-        self._store = store
-        # When each claim becomes overdue, earliest first.
+        self._find = find
+        self._rechecks = rechecks
+        # When each claim becomes overdue, or is checked again, earliest first.
         self._due: dict[bytes, float] = {}
         self._overdue: set[bytes] = set()
         self._timer: IDelayedCall | None = None
-        store.on_settled.append(self._settled)
-        store.on_dropped.append(self._dropped)
 
     def startService(self) -> None:
         super().startService()
@@ -63,57 +69,73 @@ class ClaimMonitor(Service):
             " node for good, or wipe its data directory, then run `rqdisco leader clear`"
         ]
 
-    def found(self, discovery_id: str) -> None:
-        """Track a claim found at start, unless it has ended since."""
-        key = discovery_id.encode()
-        rest = self._store.rest(key)
-        if rest is not None and is_claimed(rest):
-            self._track(key)
-
-    def _settled(self, changes: Sequence[Change]) -> None:
+    def settled(self, changes: Sequence[Change]) -> None:
+        """Inspect changes that are durable now; called by a store."""
         for change in changes:
             if is_claimed(change.rest):
-                self._track(change.key)
+                self.claimed(change.key)
             elif self._due or self._overdue:
-                self._untrack(change.key)
+                self.ended(change.key)
 
-    def _dropped(self, keys: Sequence[bytes]) -> None:
+    def dropped(self, keys: Sequence[bytes]) -> None:
+        """Forget IDs that were deleted; called by a store."""
         for key in keys:
-            self._untrack(key)
+            self.ended(key)
 
-    def _track(self, key: bytes) -> None:
+    def claimed(self, key: bytes) -> None:
+        """Track the claim of an ID, unless it is tracked already."""
         if key in self._due or key in self._overdue or len(self._due) + len(self._overdue) >= MAX_TRACKED:
             return
         self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
         self._set_timer()
 
-    def _untrack(self, key: bytes) -> None:
+    def ended(self, key: bytes) -> None:
+        """Forget the claim of an ID, which was reported, cleared or deleted."""
         self._due.pop(key, None)
         self._overdue.discard(key)
 
     def _set_timer(self) -> None:
         if self.running and self._timer is None and self._due:
             soonest = next(iter(self._due.values()))
-            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._report_overdue)
+            self._timer = self._clock.callLater(max(0.0, soonest - self._clock.seconds()), self._check_due)
 
-    def _report_overdue(self) -> None:
+    def _check_due(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         while self._due and next(iter(self._due.values())) <= now:
             key = next(iter(self._due))
             del self._due[key]
+            is_known = key in self._overdue
             self._overdue.add(key)
-            self._log_overdue(key.decode())
+            Deferred.fromCoroutine(self._check(key, is_known=is_known)).addErrback(self._fail)
         self._set_timer()
 
-    def _log_overdue(self, discovery_id: str) -> None:
-        record = self._store.settled(discovery_id)
-        if record is None or record.leader is None or record.unreported is None:
-            return
+    async def _check(self, key: bytes, *, is_known: bool) -> None:
+        """Look whether an overdue claim still waits; log it unless it `is_known`."""
+        try:
+            record = await self._find(key.decode())
+        except StoreUnavailable:
+            record = None
+        else:
+            if record is None or record.leader is None or record.unreported is None:
+                self._overdue.discard(key)
+                return
+        if self._rechecks and key in self._overdue:
+            self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
+            self._set_timer()
+        if record is not None and not is_known:
+            self._log_overdue(record)
+
+    def _fail(self, failure: Failure) -> None:
+        self._log.failure("a claim could not be checked", failure)
+
+    def _log_overdue(self, record: Record) -> None:
+        assert record.leader is not None
+        assert record.unreported is not None
         self._log.warn(
             "a claim waits for its leader's first report: stop that node for good, or wipe its data directory, then"
             " run `rqdisco leader clear`",
             addr=record.leader.addr,
             times=record.unreported.times,
-            discovery_id=discovery_id,
+            discovery_id=record.id,
         )

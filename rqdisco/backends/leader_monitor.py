@@ -1,8 +1,9 @@
-"""Detect two clusters under one ID from the changes that settle in the store, local or replicated.
+"""Detect two clusters under one ID from the reports of leaders. Detection changes no decision.
 
-Every report is a new version of the record, so each daemon sees the reports of all IDs it holds,
-whichever daemon received them. Reports written in one batch count as one, which hides two leaders
-only while both report within the same milliseconds. Detection changes no decision.
+A store shows it every change that settles, local or replicated: every report is a new version of
+the record, so each daemon sees the reports of all IDs it holds, whichever daemon received them.
+Reports written in one batch count as one, which hides two leaders only while both report within the
+same milliseconds. A backend without a store passes on the reports that it sees.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 
 from rqdisco.core import codec
 from rqdisco.core.leaders import LeaderReports, Leaders
-from rqdisco.core.records import Record
+from rqdisco.core.records import Leader, Record
 from rqdisco.storage.memory import Change
 from rqdisco.telemetry.events import Event, Events
 
@@ -59,7 +60,20 @@ class LeaderMonitor(Service):
                 record = codec.decode_record(change.line)
                 leader = reported_leader(record)
                 if leader is not None:
-                    self._report(record.id, leader)
+                    self.reported(record.id, leader)
+
+    def reported(self, discovery_id: str, leader: str) -> None:
+        """Note that a leader, given by its Raft address, reported itself under an ID."""
+        if not self._reports.report(discovery_id, leader, self._clock.seconds()):
+            return
+        leaders = " and ".join(self._reports.of(discovery_id) or ())
+        self._log.error(
+            "two clusters under one ID, whose leaders both report themselves: {leaders} (see docs/rqlite.md)",
+            leaders=leaders,
+            discovery_id=discovery_id,
+        )
+        self._notify(discovery_id, "noticed", leaders)
+        self._set_timer()
 
     def startService(self) -> None:
         super().startService()
@@ -71,18 +85,6 @@ class LeaderMonitor(Service):
             self._timer.cancel()
             self._timer = None
         return stopping
-
-    def _report(self, discovery_id: str, leader: str) -> None:
-        if not self._reports.report(discovery_id, leader, self._clock.seconds()):
-            return
-        leaders = " and ".join(self._reports.of(discovery_id) or ())
-        self._log.error(
-            "two clusters under one ID, whose leaders both report themselves: {leaders} (see docs/rqlite.md)",
-            leaders=leaders,
-            discovery_id=discovery_id,
-        )
-        self._notify(discovery_id, "noticed", leaders)
-        self._set_timer()
 
     def _notify(self, discovery_id: str, outcome: str, leaders: str | None = None) -> None:
         self._events.publish(Event(kind=_KIND, outcome=outcome, id=discovery_id, why=leaders, logged=False))
@@ -111,4 +113,9 @@ def reported_leader(record: Record) -> str | None:
     leader = record.leader
     if leader is None or not record.confirmed or leader.modified != record.version:
         return None
+    return raft_address(record, leader)
+
+
+def raft_address(record: Record, leader: Leader) -> str:
+    """Return the Raft address of a record's leader."""
     return next((node.raft_addr or node.addr for node in record.nodes if node.addr == leader.addr), leader.addr)

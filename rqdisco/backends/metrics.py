@@ -1,4 +1,4 @@
-"""The gauges of claims without a reporting leader, and of IDs with two leaders."""
+"""The gauges of claims without a reporting leader, of IDs with two leaders, and of a frozen daemon."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sized
 from prometheus_client.metrics_core import Metric
 
 from rqdisco.backends.claim_monitor import MAX_TRACKED, ClaimMonitor
+from rqdisco.core.directory import Freezable
 from rqdisco.telemetry.metric_families import gauge
 from rqdisco.telemetry.metrics import MetricSource
 
@@ -30,5 +31,15 @@ def leader_metrics(leaders: Sized) -> MetricSource:
 
     def source() -> Iterable[Metric]:
         yield gauge("rqdisco_two_leaders", "IDs with two reporting leaders, which means two clusters.", len(leaders))
+
+    return source
+
+
+def freeze_metrics(freezable: Freezable) -> MetricSource:
+    """Return the source of the gauge of a frozen daemon."""
+
+    def source() -> Iterable[Metric]:
+        is_frozen = freezable.frozen is not None
+        yield gauge("rqdisco_frozen", "1 if an operator froze this daemon, so that it changes nothing.", is_frozen)
 
     return source

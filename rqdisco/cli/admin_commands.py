@@ -5,18 +5,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rqdisco.cli.options import DISCOVERY_ID, TEXT, CommandGroup, FilePath, LeafCommand, token_file_option, yes_option
+from rqdisco.cli.options import (
+    DISCOVERY_ID,
+    SERVICE,
+    TEXT,
+    CommandGroup,
+    F,
+    FilePath,
+    LeafCommand,
+    service_token,
+    token_file_option,
+    yes_option,
+)
 from rqdisco.security.tokens import SCOPES
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
+
+_FROM = "The old daemon; repeat it to name every peer."
+_TO = "The new daemon; repeat it to name every peer. The first one becomes the owner of the IDs."
 
 
 @click.command(cls=LeafCommand)
@@ -48,6 +63,95 @@ def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
 
     stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
     return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
+
+
+@click.command(cls=LeafCommand)
+@click.option("--from", "sources", type=SERVICE, multiple=True, required=True, metavar="URL", help=_FROM)
+@click.option("--to", "targets", type=SERVICE, multiple=True, required=True, metavar="URL", help=_TO)
+@click.option("--abort", is_flag=True, help="Return to the old daemons, unless the new ones have decided anything.")
+def migrate(sources: tuple[str, ...], targets: tuple[str, ...], abort: bool) -> Command:
+    """Move all IDs from one daemon, or all peers, to another service.
+
+    At no moment do both grant: first the new daemons are frozen, then the old ones, for good; then
+    the IDs are copied and compared, and the new daemons thawed. Until then nodes get 503. Run the
+    command again after a failure; it continues. Needs the operator sockets, or tokens with the scope
+    admin: RQDISCO_FROM_TOKEN for the old daemons, RQDISCO_TO_TOKEN for the new ones.
+    """
+    from rqdisco.cli import migration
+
+    places = migration.Places(
+        sources, targets, service_token("FROM_TOKEN", "the old daemons"), service_token("TO_TOKEN", "the new daemons")
+    )
+    return partial(migration.abort if abort else migration.migrate, places=places)
+
+
+@click.command(cls=LeafCommand)
+@click.argument("reason", type=TEXT)
+def freeze(reason: str) -> Command:
+    """Freeze the daemon: it answers lookups, and every change with 503 and REASON.
+
+    Survives restarts; `thaw` ends it. Needs the operator socket.
+    """
+    from rqdisco.cli import migration
+
+    return partial(migration.freeze, reason=reason)
+
+
+@click.command(cls=LeafCommand)
+@yes_option("Confirm that the IDs are not served by another daemon.")
+def thaw(yes: bool) -> Command:
+    """Let a frozen daemon change records again.
+
+    Never do this after a migration whose target is in use: both would tell nodes to bootstrap.
+    """
+    from rqdisco.cli import migration
+
+    return partial(migration.thaw, yes=yes)
+
+
+@click.group(cls=CommandGroup)
+def etcd() -> None:
+    """Manage the store of daemons that run with --etcd."""
+
+
+def _etcd_option(name: str, metavar: str, help_text: str) -> Callable[[F], F]:
+    return click.option(f"--{name}", type=TEXT, metavar=metavar, envvar=f"RQDISCO_{name.upper().replace('-', '_')}",
+                        help=help_text)  # fmt: skip
+
+
+@etcd.command()
+@click.option("--etcd", "urls", multiple=True, type=TEXT, metavar="URL", envvar="RQDISCO_ETCD", help="Member of etcd.")
+@_etcd_option("etcd-prefix", "PREFIX", "Prefix of the keys, as for the daemons.  [default: /rqdisco/]")
+@_etcd_option("etcd-user", "NAME", "User name at etcd.")
+@_etcd_option("etcd-password-file", "FILE", "File with the password of --etcd-user.")
+@_etcd_option("etcd-ca", "FILE", "CA file to verify etcd's certificates.")
+@_etcd_option("etcd-cert", "FILE", "Certificate file for connections to etcd.")
+@_etcd_option("etcd-key", "FILE", "Key file of --etcd-cert.")
+@yes_option("Confirm that all daemons of the store are stopped.")
+def restored(urls: tuple[str, ...], yes: bool, **files: str | None) -> Command:
+    """Begin a new epoch after etcd was restored from a backup.
+
+    In this order: stop all daemons of the store, restore etcd, run this command, start the daemons.
+    What was granted after the backup is not known any more, so nodes are listed and join under the
+    IDs of before, but none of these IDs tells a node to bootstrap: create new ones. The options are
+    those of the daemons, also in the environment.
+    """
+    from twisted.python import usage
+
+    from rqdisco.cli import etcd as commands
+    from rqdisco.service.etcd_options import etcd_config
+
+    values: dict[str, Any] = {name.replace("_", "-"): value for name, value in files.items()}
+    # Options of daemons only.
+    values |= {"wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
+    if not urls:
+        raise click.UsageError("--etcd: at least one member of etcd is needed")
+    try:
+        config = etcd_config(values, urls, {"dns": ()})
+    except usage.UsageError as error:
+        raise click.UsageError(str(error)) from None
+    assert config is not None
+    return partial(commands.restored, etcd=config, yes=yes)
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)

@@ -45,7 +45,7 @@ class App:
     time and randomness.
 
     `jitter` returns numbers in [0, 1), `secret` the given number of unguessable bytes, `wall` the
-    seconds since 1970.
+    seconds since 1970. `connect` returns a client of another service, by its URL and a token.
     """
 
     client: DiscoveryClient
@@ -55,6 +55,7 @@ class App:
     secret: RandomBytes
     output: CommandOutput
     wall: Callable[[], float]
+    connect: Callable[[str, str | None], DiscoveryClient]
 
 
 Command = Callable[[App], Awaitable[int]]

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
-from rqdisco.cli.admin_commands import drain, export, import_records, peers, token
+from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
 from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
@@ -92,7 +92,7 @@ def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -
     return Invocation(command, service_url(ctx))
 
 
-for _command in (drain, export, import_records, peers, token):
+for _command in (drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
     cli.add_command(_command)
 
 

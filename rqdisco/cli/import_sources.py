@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from rqdisco.cli.app import CommandFailed
 from rqdisco.client import DamagedExport, ExportedNode, ExportedRecord, ExportReader
@@ -91,8 +92,9 @@ def _snapshot_records(path: Path) -> Iterator[ExportedRecord]:
     try:
         for key, rest in SnapshotReader(Disk(), path).records():
             if not codec.is_metadata(key):
-                record = codec.decode_stored(key, rest)
-                yield msgspec.convert(to_transferred(record), ExportedRecord, from_attributes=True)
+                # The write-ahead log may hold later decisions, so none are known for certain.
+                transferred = replace(to_transferred(codec.decode_stored(key, rest)), decisions=None)
+                yield msgspec.convert(transferred, ExportedRecord, from_attributes=True)
     except CannotStart as error:
         raise BadSource(str(error)) from None
     except Malformed as error:

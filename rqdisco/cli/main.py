@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
-from rqdisco.cli.options import environment_setting
+from rqdisco.cli.options import environment_setting, service_token
 from rqdisco.cli.output import CommandOutput
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def _run_in_reactor(command: Command, url: str) -> int:
     from twisted.internet.task import react
 
     from rqdisco.cli.app import App, run_with_traceback
+    from rqdisco.client import DiscoveryClient
     from rqdisco.client.connect import Reactor, connect
     from rqdisco.security.certificates import Certificates
     from rqdisco.security.tls import ClientPolicy
@@ -121,9 +122,11 @@ def _run_in_reactor(command: Command, url: str) -> int:
         policy = ClientPolicy(Certificates(reactor.seconds).for_clients("client", files))
         ask = _ask_yes_no if sys.stdin is not None and sys.stdin.isatty() else None
         output = CommandOutput(sys.stdout, sys.stderr, ask)
-        app = App(
-            connect(reactor, url, token=token, policy=policy), name, reactor, random, os.urandom, output, time.time
-        )
+
+        def open_client(url: str, token: str | None) -> DiscoveryClient:
+            return connect(reactor, url, token=token, policy=policy)
+
+        app = App(open_client(url, token), name, reactor, random, os.urandom, output, time.time, open_client)
         running = Deferred.fromCoroutine(run_with_traceback(app, command))
         # Ctrl-C stops the reactor and cancels the command, which may need to clean up.
         reactor.addSystemEventTrigger("before", "shutdown", running.cancel)
@@ -146,16 +149,7 @@ def _display_url(url: str) -> str:
 
 
 def _token() -> str | None:
-    """Return the token in the environment; an option would be visible to other users of the host.
-    Raises click.UsageError.
-    """
-    from rqdisco.client.urls import check_token
-
-    token = environment_setting("TOKEN", "a token of the service")
-    try:
-        return None if token is None else check_token(token)
-    except ValueError as error:
-        raise click.UsageError(f"invalid RQDISCO_TOKEN: {error}") from None
+    return service_token("TOKEN", "the service")
 
 
 def _tls_files() -> Files:

@@ -50,6 +50,22 @@ class _Text(click.ParamType[str]):
         return str(value)
 
 
+class _Service(click.ParamType[str]):
+    """The URL of a service."""
+
+    name = "url"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        # Imported here since few commands need it.
+        from rqdisco.client.urls import parse_url
+
+        try:
+            parse_url(str(value))
+        except ValueError as error:
+            self.fail(f"not a service URL: {error}", param, ctx)
+        return str(value)
+
+
 class FilePath(click.Path):
     """A non-empty path of a file; parameters as for click.Path."""
 
@@ -118,8 +134,22 @@ def environment_setting(name: str, what: str) -> str | None:
     return text
 
 
+def service_token(name: str, whose: str) -> str | None:
+    """Return the token in the variable RQDISCO_`name`; an option would be visible to other users of
+    the host. Raises click.UsageError.
+    """
+    from rqdisco.client.urls import check_token
+
+    token = environment_setting(name, f"a token of {whose}")
+    try:
+        return None if token is None else check_token(token)
+    except ValueError as error:
+        raise click.UsageError(f"invalid RQDISCO_{name}: {error}") from None
+
+
 DISCOVERY_ID = _DiscoveryID()
 TEXT = _Text()
+SERVICE = _Service()
 DURATION = _Duration()
 id_argument = click.argument("discovery_id", metavar="ID", type=DISCOVERY_ID)
 wait_option = click.option(

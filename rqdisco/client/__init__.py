@@ -9,6 +9,8 @@ from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
     ClaimInfo,
     Document,
+    ExportedDecisions,
+    ExportedGrant,
     ExportedLeader,
     ExportedNode,
     ExportedRecord,
@@ -22,7 +24,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
-from rqdisco.client.peers import Drained, Forgotten, PeersDocument, PeerState
+from rqdisco.client.peers import Drained, Forgotten, FreezeState, PeersDocument, PeerState
 
 __all__ = [
     "MAX_IMPORT",
@@ -33,10 +35,13 @@ __all__ = [
     "Document",
     "Drained",
     "ExportReader",
+    "ExportedDecisions",
+    "ExportedGrant",
     "ExportedLeader",
     "ExportedNode",
     "ExportedRecord",
     "Forgotten",
+    "FreezeState",
     "ImportResult",
     "LeaderInfo",
     "LeaderRecord",

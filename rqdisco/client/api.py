@@ -26,7 +26,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
-from rqdisco.client.peers import Drained, Forgotten, PeersDocument
+from rqdisco.client.peers import Drained, Forgotten, FreezeState, PeersDocument
 from rqdisco.client.server_sent_events import EventReader
 from rqdisco.client.transport import RawResponse, Transport
 from rqdisco.client.urls import check_token, parse_url
@@ -38,6 +38,7 @@ MAX_IMPORT = 500
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
 _IMPORT = "/operator/import"
+_FREEZE = "/operator/freeze"
 # An event stream carries at least a comment every 15 seconds.
 _MAX_STREAM_PAUSE = 45.0
 
@@ -170,18 +171,36 @@ class DiscoveryClient:
         if splitter.rest:
             yield splitter.rest
 
-    async def import_records(self, records: Sequence[ExportedRecord], *, adopt: bool) -> ImportResult:
+    async def import_records(
+        self, records: Sequence[ExportedRecord], *, adopt: bool, frozen: str | None = None
+    ) -> ImportResult:
         """Import up to 500 records through the operator socket.
 
         Without `adopt` records keep their owner: the daemon lists, adds and removes nodes, but
         never tells a node to bootstrap. With `adopt` the daemon becomes their owner, and the
-        previous owner must be gone.
+        previous owner must be gone. With `frozen` the import is part of a migration: the daemon
+        must be frozen for that reason.
         """
-        body = msgspec.json.encode({"adopt": adopt, "records": records})
+        during = {} if frozen is None else {"frozen": frozen}
+        body = msgspec.json.encode({"adopt": adopt, **during, "records": records})
         response = await self._transport.request("POST", _IMPORT, body)
         if response.status != 200:
             raise _operator_error(response)
         return _decode(response.body, ImportResult)
+
+    async def freeze_state(self) -> FreezeState:
+        """Return whether the daemon is frozen, through its operator socket."""
+        return await self._json("GET", _FREEZE, FreezeState)
+
+    async def freeze(self, reason: str) -> FreezeState:
+        """Stop all changes at the daemon, durably; it answers them with 503 and the reason. Safe to
+        repeat.
+        """
+        return await self._json("POST", _FREEZE, FreezeState, {"reason": reason})
+
+    async def thaw(self) -> FreezeState:
+        """Allow changes at the daemon again. Safe to repeat."""
+        return await self._json("POST", "/operator/thaw", FreezeState)
 
     async def peers(self) -> PeersDocument:
         """Return the peers of the daemon, through its operator socket."""

@@ -132,6 +132,30 @@ class ExportedLeader(msgspec.Struct, frozen=True, kw_only=True):
     reported: bool = True
     # How often the claim was granted; 0 if the claim is not hidden.
     claims: int = 0
+    # When it was first granted, in milliseconds since 1970; 0 if unknown.
+    claimed_since: int = 0
+
+
+class ExportedGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last time that a node of an exported record was told to bootstrap."""
+
+    addr: str
+    # The IP address of the client that was told.
+    host: str | None = None
+
+
+class ExportedDecisions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was decided under an exported ID, so that another daemon decides alike."""
+
+    grant: ExportedGrant | None = None
+    # Whether the list was empty again after it had nodes.
+    emptied: bool = False
+    # Whether a leader has reported itself since the list was last empty.
+    confirmed: bool = False
+    # Whether a node was to be told to bootstrap, and was not reached.
+    attempted: bool = False
+    # As in `Document`.
+    ownerless: bool = False
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
@@ -146,6 +170,8 @@ class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     leader: ExportedLeader | None = None
     # The IP address of the only host that may register while loopback addresses are listed.
     host: str | None = None
+    # None in exports of version 1.
+    decisions: ExportedDecisions | None = None
 
 
 class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):

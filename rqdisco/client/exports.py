@@ -1,6 +1,6 @@
 """The format of an export: one JSON object with one record per line, ended by a count and a CRC.
 
-{"format":"rqdisco export","version":1,"count":2,"records":[
+{"format":"rqdisco export","version":2,"count":2,"records":[
 {"id":...},
 {"id":...}
 ],"count":2,"crc":"0a1b2c3d"}
@@ -13,7 +13,7 @@ import zlib
 import msgspec
 
 FORMAT = "rqdisco export"
-VERSION = 1
+VERSION = 2
 MAX_LINE = 16 << 20
 _HEADER_END = b',"records":[\n'
 _TRAILER_START = b"],"

@@ -1,4 +1,4 @@
-"""The documents that the operator's requests about peers return: list, forget, drain.
+"""The documents that the operator's requests about peers and freezes return.
 
 `documents` defines those about discovery IDs.
 """
@@ -48,6 +48,19 @@ class PeersDocument(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[PeerState, ...]
     # Conditions that need an operator, one sentence each.
     notes: tuple[str, ...]
+    # Why the queried daemon is frozen; None if it is not.
+    frozen: str | None = None
+
+
+class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the queried daemon is frozen."""
+
+    # Why it changes nothing; None if it is not frozen.
+    frozen: str | None
+    # What identifies its records: two URLs with one `store` lead to the same records.
+    store: str
+    # The newest version of exports that it reads and writes.
+    exports: int
 
 
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):

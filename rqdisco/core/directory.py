@@ -7,7 +7,7 @@ peers, or by another engine. Cancelling a call means that its answer will not be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -17,7 +17,37 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View
 
 
-class Directory(Protocol):
+class Freezable(Protocol):
+    """What an operator can freeze, so that its IDs can be moved elsewhere.
+
+    While it is frozen it answers lookups, watches and exports, and every change raises Frozen with
+    the reason, repeated grants included. That is durable. Registrations that were answered before
+    still reach their owner (R4).
+    """
+
+    @property
+    def store_id(self) -> str:
+        """What identifies the place of the records: the daemon's incarnation, or that of an external
+        store.
+        """
+
+    @property
+    def frozen(self) -> str | None:
+        """The reason for which it is frozen, None if it is not."""
+
+    async def freeze(self, reason: str) -> None:
+        """Freeze, and return once that is durable and no grant is pending: nothing is granted
+        afterwards.
+
+        Safe to repeat. Raises AlreadyFrozen for another reason, StoreUnavailable; it may be frozen
+        after the latter.
+        """
+
+    async def thaw(self) -> None:
+        """Change records again. Raises StoreUnavailable."""
+
+
+class Directory(Freezable, Protocol):
     """Discovery IDs and what is registered under them. Every answer shows only what is durable.
 
     `host` is the client host of a request, see `host_binding`: the address that it came from,
@@ -109,15 +139,45 @@ class Directory(Protocol):
         Raises StoreUnavailable.
         """
 
-    async def ids(self) -> Sequence[str]:
-        """Return all IDs, in no particular order."""
+    def view(self, record: Record) -> View:
+        """Return the view of a record that `inspect` or `records` returned."""
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    def records(self) -> AsyncIterator[Sequence[Record]]:
+        """Return all records as `inspect` does, in pages of at most a few hundred and in no
+        particular order.
+
+        An ID that exists all the while is returned once. One that is created or deleted meanwhile
+        may be missing. Raises StoreUnavailable.
+        """
+
+    async def count(self) -> int:
+        """Return the number of IDs, which may be approximate. Raises StoreUnavailable."""
+
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         """Import a record of another daemon; return whether that changed anything.
 
-        The record keeps its owner, and then never grants (R7), unless it is imported `as_own`.
+        The record keeps its owner, and then never grants (R7), unless it is imported `as_own`. With
+        `during` the import is part of a migration: it is allowed only while this daemon is frozen
+        for that reason.
         Raises ImportConflict, InvalidValue, TooManyIDs, TooManyNodes, StoreUnavailable.
         """
+
+
+class Names(Protocol):
+    """What DNS asks of a directory."""
+
+    @property
+    def index(self) -> int:
+        """As in `Directory`."""
+
+    async def look_up(self, discovery_id: str) -> View:
+        """As in `Directory`. Raises NoSuchID."""
+
+    async def look_up_name(self, name: str) -> View:
+        """As in `Directory`. Raises NoSuchID, AmbiguousName."""
+
+    async def has_subdomains(self, name: str) -> bool:
+        """As in `Directory`."""
 
 
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):

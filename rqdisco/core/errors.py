@@ -134,6 +134,10 @@ class NoSuccessor(RequestRefused):
     """No other daemon can become the owner of these IDs now; the text gives the reason."""
 
 
+class AlreadyFrozen(RequestRefused):
+    """The daemon is frozen for another reason, which the text gives."""
+
+
 class NotAuthenticated(RequestRefused):
     """The caller sent no valid token; `was_given` tells an unknown token from none."""
 
@@ -180,6 +184,12 @@ class OwnerUnreachable(Undecided):
     """The owner of an ID did not answer, so another daemon may list on its behalf (rule R4)."""
 
 
+class Frozen(Undecided):
+    """An operator froze the daemon for `reason`; it changes nothing, and nothing is answered on its
+    behalf.
+    """
+
+
 class CannotStart(Exception):
     """The daemon refuses to start. The text is one line: the file, the place, and what to do."""
 
@@ -189,11 +199,11 @@ class BadEndpoint(CannotStart):
 
 
 class DamagedState(CannotStart):
-    """A file of the state directory is damaged."""
+    """A file of the state directory, or the store in etcd, is damaged."""
 
 
 class UnknownFormat(CannotStart):
-    """A file of the state directory was written by a newer release."""
+    """A file of the state directory, or the store in etcd, was written by a newer release."""
 
 
 class StateInUse(CannotStart):
@@ -228,6 +238,14 @@ class PeersMissing(CannotStart):
     """The state directory belongs to one of several peers, and the options name no peers (rule
     R8).
     """
+
+
+class EtcdUnusable(CannotStart):
+    """etcd does not answer, or its version cannot be used."""
+
+
+class EtcdAccessDenied(CannotStart):
+    """etcd refuses the user, the password or a permission, or there is no password."""
 
 
 class CannotListen(CannotStart):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import zlib
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -19,10 +20,11 @@ from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import InvalidValue, TooManyNodes
 from rqdisco.core.host_binding import export_host, unbind
 from rqdisco.core.ids import is_valid_name
-from rqdisco.core.records import Leader, Node, Record, UnreportedClaim, without_pending_grant
+from rqdisco.core.records import NO_BOOT, Grant, Leader, Node, Record, UnreportedClaim, without_pending_grant
 
 FORMAT = "rqdisco export"
-VERSION = 1
+# 2: records have `decisions`, claims the time of their first answer.
+VERSION = 2
 _OWNER = re.compile(r"[0-9a-f]{16}\Z")
 # The end of the year 9999, in microseconds since 1970.
 _MAX_TIME = 253_402_300_799_999_999
@@ -31,13 +33,15 @@ _MAX_UINT64 = 2**64 - 1
 MAX_BATCH = 500
 
 _encoder = msgspec.json.Encoder()
+Kept = TypeVar("Kept", bound=Record)
 
 
 class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The leader key: its value, Consul's flags, the listed address of its node, and whether that
     node has reported itself as leader.
 
-    `claims` counts the answers to a hidden claim, 0 if the claim is not hidden (R5c).
+    `claims` counts the answers to a hidden claim, 0 if the claim is not hidden (R5c);
+    `claimed_since` is the time of the first, in milliseconds since 1970, 0 if it is unknown.
     """
 
     value: str
@@ -45,6 +49,30 @@ class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     addr: str | None = None
     reported: bool = True
     claims: int = 0
+    claimed_since: int = 0
+
+
+class TransferredGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The last bootstrap grant: its address, and the IP address of the client host that got it, if
+    that is known. Its retry window is closed: no moment of another machine means anything here.
+    """
+
+    addr: str
+    host: str | None = None
+
+
+class Decisions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was decided under an ID, for the importing daemon to decide as the exporting one would.
+
+    `grant`, `emptied`, `confirmed`, `attempted` and `ownerless` are the fields of `Record`;
+    `emptied` is its `was_emptied`. `ownerless` is also set where the exporting daemon may not grant.
+    """
+
+    grant: TransferredGrant | None = None
+    emptied: bool = False
+    confirmed: bool = False
+    attempted: bool = False
+    ownerless: bool = False
 
 
 class ImportedNode(Node, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -55,7 +83,8 @@ class TransferredRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """The exported fields of a record. Without `owner`, the importing daemon becomes the owner.
 
     `host` is the address of the only client host that may register while loopback addresses are
-    listed (R5d); omitted if that is the machine of a daemon.
+    listed (R5d); omitted if that is the machine of a daemon. Without `decisions`, as in version 1
+    and in the documents of other services, grants may have been made.
     """
 
     id: str
@@ -64,13 +93,18 @@ class TransferredRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     nodes: tuple[ImportedNode, ...] = ()
     leader: ExportedLeaderKey | None = None
     host: str | None = None
+    decisions: Decisions | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of one import request. `adopt` makes the importing daemon the owner of all IDs."""
+    """The body of one import request. `adopt` makes the importing daemon the owner of all IDs.
+
+    With `frozen` the records are imported only while the daemon is frozen for that reason.
+    """
 
     records: tuple[TransferredRecord, ...]
     adopt: bool = False
+    frozen: str | None = None
 
 
 class ExportEncoder:
@@ -89,11 +123,13 @@ class ExportEncoder:
             FORMAT.encode(), VERSION, self._count
         ))  # fmt: skip
 
-    def record(self, record: Record) -> bytes:
-        """Return a record and the separator before it."""
+    def record(self, record: Record, *, is_ownerless: bool = False) -> bytes:
+        """Return a record and the separator before it; `is_ownerless` if this daemon may not grant
+        under its ID.
+        """
         separator = b"\n" if self._written == 0 else b",\n"
         self._written += 1
-        return self._with_crc(separator + _encoder.encode(to_transferred(record)))
+        return self._with_crc(separator + _encoder.encode(to_transferred(record, is_ownerless=is_ownerless)))
 
     def footer(self) -> bytes:
         """Return the part after the records."""
@@ -121,9 +157,11 @@ def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_n
         raise InvalidValue("home", "not 16 hex digits")
     if not 0 <= transferred.created_at <= _MAX_TIME:
         raise InvalidValue("created_at", "not in microseconds since 1970")
-    # Another daemon made the grants so far, and the list may have been empty: no window is open.
+    decisions = transferred.decisions
+    # Without them another daemon may have made grants, and the list may have been empty.
+    was_emptied = decisions is None or decisions.emptied
     record = Record(
-        id=transferred.id, owner=owner, version=version, created_at=transferred.created_at, was_emptied=True
+        id=transferred.id, owner=owner, version=version, created_at=transferred.created_at, was_emptied=was_emptied
     )
     if len(transferred.nodes) > max_nodes:
         raise TooManyNodes(transferred.id)
@@ -131,7 +169,26 @@ def to_record(transferred: TransferredRecord, owner: str, *, version: int, max_n
     _check_distinct(record.nodes)
     if transferred.leader is not None:
         record = _with_leader(record, transferred.leader, version, max_nodes)
-    return record if transferred.host is None else unbind(replace(record, host=_host(transferred.host)))
+    if transferred.host is not None:
+        record = unbind(replace(record, host=_host(transferred.host)))
+    return record if decisions is None else _with_decisions(record, decisions)
+
+
+def _with_decisions(record: Record, decisions: Decisions) -> Record:
+    return replace(
+        record,
+        grant=None if decisions.grant is None else _closed_grant(decisions.grant, record.nodes),
+        confirmed=decisions.confirmed,
+        attempted=decisions.attempted,
+        ownerless=decisions.ownerless,
+    )
+
+
+def _closed_grant(exported: TransferredGrant, nodes: tuple[Node, ...]) -> Grant:
+    if exported.addr not in {node.addr for node in nodes}:
+        raise InvalidValue("grant", "its node is not listed")
+    # No grant of this daemon has this moment.
+    return Grant(addr=exported.addr, boot=NO_BOOT, at=-1, host=None if exported.host is None else _host(exported.host))
 
 
 def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_nodes: int) -> Record:
@@ -139,6 +196,8 @@ def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_
         raise InvalidValue("flags", "not an unsigned number of 64 bits")
     if not 0 <= exported.claims <= _MAX_UINT64:
         raise InvalidValue("claims", "not an unsigned number of 64 bits")
+    if not 0 <= exported.claimed_since <= _MAX_TIME:
+        raise InvalidValue("claimed_since", "not in milliseconds since 1970")
     try:
         put = codec.decode_put(exported.value.encode(), exported.flags)
     except (Malformed, UnicodeEncodeError) as error:
@@ -151,7 +210,8 @@ def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_
         led = replace(record, leader=leader)
     else:
         raise InvalidValue("leader", "its node is not listed")
-    unreported = UnreportedClaim(times=exported.claims, since=version) if exported.claims else None
+    since = exported.claimed_since or version
+    unreported = UnreportedClaim(times=exported.claims, since=since) if exported.claims else None
     return replace(led, confirmed=exported.reported and unreported is None, unreported=unreported)
 
 
@@ -161,16 +221,43 @@ def is_equivalent(one: Record, other: Record) -> bool:
     return one.nodes == other.nodes and values[0] == values[1]
 
 
-def to_transferred(record: Record) -> TransferredRecord:
+def may_adopt(known: Record, imported: Record, *, is_migration: bool) -> bool:
+    """Report whether a known record with the same nodes and leader, which lost its owner, gets one
+    by an import as own.
+
+    An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
+    """
+    return known.ownerless and (not imported.ownerless or (bool(known.previous_owners) and not is_migration))
+
+
+def adopted(known: Kept, imported: Record) -> Kept:
+    """Return the known record as one that may grant; `imported` tells what was decided elsewhere."""
+    return replace(
+        known,
+        ownerless=False,
+        grant=imported.grant,
+        was_emptied=known.was_emptied or imported.was_emptied,
+        confirmed=known.confirmed or imported.confirmed,
+        attempted=known.attempted or imported.attempted,
+    )
+
+
+def to_transferred(record: Record, *, is_ownerless: bool = False) -> TransferredRecord:
     """Return the exported form of a record: without a node whose grant may never have been
-    answered, and under its previous owner if that was lost.
+    answered, and under its previous owner if that was lost. `is_ownerless` if the exporting daemon
+    may not grant under its ID.
     """
     record = without_pending_grant(record)
     exported = None
     if (leader := record.leader) is not None:
-        claims = 0 if record.unreported is None else record.unreported.times
+        claim = record.unreported or UnreportedClaim(times=0, since=0)
         exported = ExportedLeaderKey(
-            value=leader.value, flags=leader.flags, addr=leader.addr, reported=record.confirmed, claims=claims
+            value=leader.value,
+            flags=leader.flags,
+            addr=leader.addr,
+            reported=record.confirmed,
+            claims=claim.times,
+            claimed_since=claim.since,
         )
     nodes = tuple(ImportedNode(**asdict(node)) for node in record.nodes)
     owner = record.previous_owners[-1] if record.ownerless and record.previous_owners else record.owner
@@ -181,6 +268,19 @@ def to_transferred(record: Record) -> TransferredRecord:
         nodes=nodes,
         leader=exported,
         host=export_host(record.host),
+        decisions=_decisions(record, is_ownerless=is_ownerless),
+    )
+
+
+def _decisions(record: Record, *, is_ownerless: bool) -> Decisions:
+    grant = record.grant
+    return Decisions(
+        grant=None if grant is None else TransferredGrant(addr=grant.addr, host=export_host(grant.host)),
+        emptied=record.was_emptied,
+        confirmed=record.confirmed,
+        # An ID that was handed over counts as used; its previous owners mean nothing elsewhere.
+        attempted=record.attempted or bool(record.previous_owners and not record.ownerless),
+        ownerless=record.ownerless or is_ownerless,
     )
 
 

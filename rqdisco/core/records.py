@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rqdisco.core.addresses import same_addresses
 
 # No moment of this machine: boots are numbered from 0.
-_NO_BOOT = -1
+NO_BOOT = -1
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -193,7 +193,7 @@ def same_grant(one: Grant, other: Grant) -> bool:
     """Report whether both are the same grant, even if one is answered, or has its retry window
     closed by a new owner.
     """
-    is_same_boot = one.boot == other.boot or _NO_BOOT in (one.boot, other.boot)
+    is_same_boot = one.boot == other.boot or NO_BOOT in (one.boot, other.boot)
     return is_same_boot and (one.addr, one.at) == (other.addr, other.at)
 
 
@@ -229,7 +229,7 @@ def with_new_owner(record: Record, owner: str, *, version: int, lost: bool) -> R
     grant = record.grant
     if grant is not None and not lost:
         # Moments of another machine mean nothing here: close the retry window.
-        grant = replace(grant, boot=_NO_BOOT)
+        grant = replace(grant, boot=NO_BOOT)
     # The machine of a lost daemon is gone, so the next client host to register a loopback address
     # takes its place (R5d). A record that was handed over may still grant, so it keeps its host.
     host = None if lost and record.host == f"@{record.owner}" else record.host

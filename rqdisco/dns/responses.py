@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.names import dns
 
-from rqdisco.core.directory import Directory
+from rqdisco.core.directory import Names
 from rqdisco.core.dns_labels import from_escaped_labels
 from rqdisco.core.errors import AmbiguousName, NoSuchID
 from rqdisco.core.host_ports import HostPort
@@ -42,7 +42,7 @@ class NameServer:
 
     def __init__(
         self,
-        directory: Directory,
+        directory: Names,
         zone: Zone,
         host_names: HostNames,
         clock: IReactorTime,

@@ -14,6 +14,8 @@ from rqdisco.http.api.admin import (
     DrainRequest,
     ForgetAnswer,
     ForgetRequest,
+    FreezeAnswer,
+    FreezeRequest,
     ImportAnswer,
     OperatorAPI,
     PeersAnswer,
@@ -429,6 +431,51 @@ _OPERATOR = (
             body="import",
             body_type=Batch,
             responses={200: ResponseSpec("The outcome.", ImportAnswer), 400: _BAD_BODY, 503: _DISK},
+        ),
+    ),
+    _operators(
+        "/operator/freeze",
+        ("operator", "/operator/freeze"),
+        OperatorAPI,
+        _get(
+            OperatorAPI.show_freeze,
+            "showFreeze",
+            "Show whether this daemon is frozen.",
+            right="admin",
+            has_head=False,
+            responses={200: ResponseSpec("Its state.", FreezeAnswer)},
+        ),
+        _post(
+            OperatorAPI.freeze,
+            "freeze",
+            "Stop all changes, durably.",
+            description=(
+                "Lookups, exports and event streams continue; every change is answered 503 with the reason. After the"
+                " answer no node is told to bootstrap. Safe to repeat."
+            ),
+            runs_to_end=True,
+            right="admin",
+            body="max-body",
+            body_type=FreezeRequest,
+            responses={
+                200: ResponseSpec("The daemon is frozen.", FreezeAnswer),
+                400: _BAD_BODY,
+                409: "It is frozen for another reason.",
+                503: _DISK,
+            },
+        ),
+    ),
+    _operators(
+        "/operator/thaw",
+        ("operator", "/operator/thaw"),
+        OperatorAPI,
+        _post(
+            OperatorAPI.thaw,
+            "thaw",
+            "Allow changes again.",
+            runs_to_end=True,
+            right="admin",
+            responses={200: ResponseSpec("The daemon is not frozen.", FreezeAnswer), 503: _DISK},
         ),
     ),
     _operators(

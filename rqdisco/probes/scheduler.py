@@ -14,7 +14,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
 
 from rqdisco.core.directory import Directory
-from rqdisco.core.errors import NoSuchID, StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import ALIVE, NodeStatus, Outcome, ProbeState, backoff, next_state, node_status
 from rqdisco.probes.resolution.host_names import HostNames
@@ -137,6 +137,8 @@ class ProbeScheduler(Service):
                 await self._run_round()
             except CancelledError:
                 return
+            except StoreUnavailable as error:
+                self._log.debug("probe round ended early: {reason}", reason=error.reason)
             except Exception:
                 self._log.failure("probe round failed")
             self.round_seconds = self._clock.seconds() - start
@@ -147,15 +149,13 @@ class ProbeScheduler(Service):
                 return
 
     async def _run_round(self) -> None:
-        for discovery_id in await self._directory.ids():
-            try:
-                record = await self._directory.look_up(discovery_id)
-            except (NoSuchID, StoreUnavailable):
-                continue
-            await self._count_visit()
-            for node in record.nodes:
+        async for page in self._directory.records():
+            for record in page:
                 await self._count_visit()
-                await self._visit(target_of(node), discovery_id)
+                # Without nodes that no API shows, such as hidden claims.
+                for node in self._directory.view(record).nodes:
+                    await self._count_visit()
+                    await self._visit(target_of(node), record.id)
         for target, tracked in self._previous.items():
             if tracked.is_busy:
                 self._current[target] = tracked

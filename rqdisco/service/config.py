@@ -48,6 +48,23 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: Files
 
 
+class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The etcd cluster that stores the records: the URLs of its members, the prefix of the keys,
+    and how this daemon authenticates.
+
+    At start the daemon tries to reach it for `wait` seconds. DNS answers may be out of date by
+    `serve_stale` seconds while it does not answer.
+    """
+
+    endpoints: tuple[str, ...]
+    prefix: str
+    user: str | None
+    password_file: Path | None
+    tls: Files
+    wait: float
+    serve_stale: float
+
+
 class ProbeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Probes: seconds between those of one node, the networks allowed, and the maximum number per
     second.
@@ -64,7 +81,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     Without a `tokens` file every request is allowed, but only from this machine unless `is_open`.
     `hosts` are further names to accept in the Host header. `trusted_proxies` are the networks of
     proxies whose headers name the client. A connection may rest for `idle_timeout` seconds. IDs
-    that never had a node expire after `unused_days`, if that is set.
+    that never had a node expire after `unused_days`, if that is set. Only with `etcd` may there be
+    no `data_dir`; there are never both `etcd` and `peers`.
     """
 
     tokens: Path | None
@@ -73,7 +91,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...]
     metrics_listen: tuple[str, ...]
     operator_socket: Path | None
-    data_dir: Path
+    data_dir: Path | None
     limits: Limits
     unused_days: float | None
     strict_addresses: bool
@@ -87,4 +105,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     disk_reserve: int | None
     dns: DNSConfig | None
     peers: PeerConfig | None
+    etcd: EtcdConfig | None
     probing: ProbeConfig | None

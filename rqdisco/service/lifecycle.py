@@ -4,52 +4,47 @@ acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.single.directory import SingleDirectory
-from rqdisco.core.errors import CannotListen
+from rqdisco.core.errors import CannotListen, CannotStart
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.service.listeners import Listener
 from rqdisco.service.systemd import Notifier
-from rqdisco.storage.compactor import Compactor
-from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.health import Health
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts that a daemon starts and stops.
 
-    `peers` keeps in contact with peers; it is None without them. `background` groups the services
-    that run for as long as the daemon. `stop_threads` waits for the worker threads; it is called
-    last.
+    `backend` stops once no request is in progress. `check` raises CannotStart if the daemon cannot
+    run after all; it is ready once that has returned. `background` groups the services that run for as
+    long as the daemon. `stop_threads` waits for the worker threads; it is called last.
     """
 
     listeners: Sequence[Listener]
     deadlines: Deadlines
-    directory: SingleDirectory
-    journal: Journal
     health: Health
-    compactor: Compactor
+    backend: Service
+    check: Callable[[], Awaitable[None]]
     notifier: Notifier
-    peers: Service | None
     background: Service
     stop_threads: Callable[[], None]
 
 
 class Daemon(Service):
-    """Opens the listeners after everything else runs; on stop, finishes requests in flight and then
-    flushes the write-ahead log.
+    """Opens the listeners after everything else runs; on stop, finishes requests in flight before
+    it stops the backend.
 
-    `refuse` ends the process if a listener cannot be opened. The daemon serves for `drain_timeout`
+    `refuse` ends the process if a listener cannot be opened or the check fails. The daemon serves for `drain_timeout`
     more seconds after it is asked to stop.
     """
 
@@ -59,7 +54,7 @@ class Daemon(Service):
         self,
         clock: IReactorTime,
         parts: DaemonParts,
-        refuse: Callable[[CannotListen], None],
+        refuse: Callable[[CannotStart], None],
         *,
         drain_timeout: float = 0.0,
     ) -> None:
@@ -69,6 +64,7 @@ class Daemon(Service):
         self._drain_timeout = drain_timeout
         self._is_open = False
         self._listening: Deferred[Any] | None = None
+        self._checking: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
         """Bind while ports below 1024 may still be allowed."""
@@ -84,13 +80,11 @@ class Daemon(Service):
         if self._listening is None:
             self.privilegedStartService()
         assert self._listening is not None
-        self._parts.compactor.startService()
         self._parts.background.startService()
-        if self._parts.peers is not None:
-            self._parts.peers.startService()
+        self._parts.backend.startService()
         # Signals are handled once the reactor runs; READY before that would allow a signal that
         # ends the process without a flush.
-        self._listening.addCallback(lambda _: self._clock.callLater(0, self._notify_ready))
+        self._listening.addCallback(lambda _: self._clock.callLater(0, self._check))
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -101,13 +95,29 @@ class Daemon(Service):
         self._is_open = True
         self._log.info("listening", **addresses)
 
-    def _notify_ready(self) -> None:
+    def _check(self) -> None:
         if self.running and self._is_open:
+            self._checking = Deferred.fromCoroutine(self._become_ready())
+            self._checking.addErrback(self._fail)
+
+    async def _become_ready(self) -> None:
+        try:
+            await self._parts.check()
+        except CannotStart as refusal:
+            self._refuse(refusal)
+            return
+        if self.running:
             self._parts.notifier.startService()
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("the check at the start failed", failure)
 
     async def _stop(self) -> None:
         parts = self._parts
         parts.health.stop()
+        if self._checking is not None:
+            self._checking.cancel()
         parts.notifier.stopService()
         if self._drain_timeout and self._is_open:
             # Load balancers see that /readyz fails, and send no more requests.
@@ -115,11 +125,7 @@ class Daemon(Service):
             await deferLater(self._clock, self._drain_timeout)
         await gatherResults([Deferred.fromCoroutine(listener.close()) for listener in parts.listeners])
         parts.deadlines.stop()
-        await parts.directory.grants.revoke_stuck()
-        if parts.peers is not None:
-            await maybeDeferred(parts.peers.stopService)
-        await maybeDeferred(parts.compactor.stopService)
-        await parts.journal.close()
+        await maybeDeferred(parts.backend.stopService)
         await maybeDeferred(parts.background.stopService)
         parts.stop_threads()
 

@@ -18,7 +18,7 @@ _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
-def peer_url(option: str, text: str) -> str:
+def service_url(option: str, text: str) -> str:
     """Parse http://HOST:PORT or https://HOST:PORT."""
     url = text.rstrip("/")
     try:

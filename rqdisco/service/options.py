@@ -18,6 +18,7 @@ from rqdisco.core.dns_labels import is_zone_name
 from rqdisco.core.host_ports import is_host_name
 from rqdisco.dns.zone import SERVICES, Zone
 from rqdisco.security.certificates import Files
+from rqdisco.service import etcd_options
 from rqdisco.service.config import Bounds, Config, DNSConfig, PeerConfig, ProbeConfig
 from rqdisco.service.option_values import (
     aliases,
@@ -27,9 +28,9 @@ from rqdisco.service.option_values import (
     number,
     own_host,
     parse_flag,
-    peer_url,
     probed_network,
     proxy_network,
+    service_url,
 )
 
 DEFAULT_LISTEN = "tcp:4000:interface=127.0.0.1:backlog=1000"
@@ -64,9 +65,14 @@ class DaemonOptions(usage.Options):
             "Token file. If set, clients need a token from it."
             " [default: none; other machines cannot connect unless --open]",
         ],
-        ["data-dir", None, None, "Directory for the daemon's state. [default: $STATE_DIRECTORY, else ./rqdisco-data]"],
+        [
+            "data-dir",
+            None,
+            None,
+            "Directory for the daemon's state; optional with --etcd. [default: $STATE_DIRECTORY, else ./rqdisco-data]",
+        ],
         ["retry-window", None, "30", "Seconds within which a node may retry its bootstrap grant; 0 disables retries."],
-        ["max-ids", None, None, "Maximum number of discovery IDs. [default: no limit]"],
+        ["max-ids", None, None, "Maximum number of discovery IDs; approximate with --etcd. [default: no limit]"],
         ["expire-unused", None, None, "Days after which an ID that never had a node is deleted. [default: never]"],
         ["max-nodes", None, "1000", "Maximum number of nodes per ID."],
         ["max-body", None, "16384", "Maximum size of a request body in bytes."],
@@ -81,7 +87,7 @@ class DaemonOptions(usage.Options):
             None,
             "Disk space to keep free, such as 64M or 1G. [default: 64M or 1% of the disk, whichever is less]",
         ],
-        ["snapshot-every", None, "300", "Seconds between snapshots."],
+        ["snapshot-every", None, None, "Seconds between snapshots. [default: 300]"],
         ["drain-timeout", None, "0", "Seconds to keep serving after a stop signal, while /readyz fails."],
         ["audit", None, None, "File for the audit log: one line of JSON per change. [default: none]"],
         ["dns-zone", None, None, "Zone to answer DNS queries for, such as disco.example.com."],
@@ -105,6 +111,7 @@ class DaemonOptions(usage.Options):
             "if-up",
             "When a peer must acknowledge a bootstrap grant: if-up (if any is reachable) or required.",
         ],
+        *etcd_options.PARAMETERS,
         ["probe", None, None, "Seconds between probes of a node; requires --probe-allow. [default: no probes]"],
         ["probe-rate", None, "100", "Maximum number of probes per second."],
         ["kv-create", None, "yes", "Create IDs for unknown consul-kv keys: yes or no."],
@@ -124,6 +131,8 @@ class DaemonOptions(usage.Options):
         self._metrics_listen: list[str] = []
         self._peers: list[str] = []
         self._peer_listen: list[str] = []
+        self._etcd: list[str] = []
+        self._default_etcd = environment.get("RQDISCO_ETCD", "").split()
         self._default_peers = environment.get("RQDISCO_PEER", "").split()
         self._default_peer_listen = environment.get("RQDISCO_PEER_LISTEN", "").split()
         self._default_metrics_listen = environment.get("RQDISCO_METRICS_LISTEN", "").split()
@@ -135,7 +144,7 @@ class DaemonOptions(usage.Options):
         self._default_dns = environment.get("RQDISCO_DNS", "").split()
         self._default_listen = environment.get("RQDISCO_LISTEN", "").split() or [DEFAULT_LISTEN]
         self._runtime_directory = environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
-        self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0] or "rqdisco-data"
+        self._default_directory = environment.get("STATE_DIRECTORY", "").split(":")[0]
         for name in (str(each[0]) for each in (*self.optParameters, *self.optFlags)):
             # Values from the environment are defaults, so the command line takes precedence.
             if text := environment.get("RQDISCO_" + name.upper().replace("-", "_")):
@@ -185,6 +194,12 @@ class DaemonOptions(usage.Options):
         """
         self._peer_listen.append(endpoint)
 
+    def opt_etcd(self, url: str) -> None:
+        """URL of a member of the etcd cluster that stores the records; repeatable. [default:
+        none]
+        """
+        self._etcd.append(url)
+
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Parse the command line. Print a usage error in one line and exit with USAGE_STATUS."""
         try:
@@ -200,6 +215,10 @@ class DaemonOptions(usage.Options):
         dns = self._dns_config(self._dns or self._default_dns)
         if dns is not None and not self._flag("dns-open"):
             self._check_dns(dns, tokens)
+        peers, peer_listen = self._peers or self._default_peers, self._peer_listen or self._default_peer_listen
+        etcd = etcd_options.etcd_config(
+            self, self._etcd or self._default_etcd, {"peer": peers, "peer-listen": peer_listen, "dns": dns}
+        )
         self.config = Config(
             tokens=tokens,
             is_open=self._flag("open"),
@@ -207,7 +226,7 @@ class DaemonOptions(usage.Options):
             hosts=tuple(own_host(each) for each in self._hosts or self._default_hosts),
             metrics_listen=tuple(self._metrics_listen or self._default_metrics_listen),
             operator_socket=self._operator_socket(),
-            data_dir=Path(self["data-dir"] or self._default_directory).absolute(),
+            data_dir=self._data_dir(is_needed=etcd is None),
             limits=Limits(
                 retry_window_ms=int(1000 * self._number("retry-window", 0.0)),
                 max_ids=None if self["max-ids"] is None else int(self._number("max-ids", 0)),
@@ -218,7 +237,7 @@ class DaemonOptions(usage.Options):
             unused_days=None if self["expire-unused"] is None else self._number("expire-unused", _FEWEST_DAYS),
             strict_addresses=self._flag("strict-addresses"),
             max_body=int(self._number("max-body", 64)),
-            snapshot_every=self._number("snapshot-every", 1.0),
+            snapshot_every=number("snapshot-every", self["snapshot-every"] or "300", 1.0),
             drain_timeout=self._number("drain-timeout", 0.0),
             audit=Path(self["audit"]).absolute() if self["audit"] else None,
             bounds=Bounds(
@@ -231,9 +250,14 @@ class DaemonOptions(usage.Options):
             idle_timeout=self._number("idle-timeout", 1.0),
             disk_reserve=None if self["disk-reserve"] is None else bytes_of("disk-reserve", self["disk-reserve"]),
             dns=dns,
-            peers=self._peer_config(self._peers or self._default_peers, self._peer_listen or self._default_peer_listen),
+            peers=None if etcd is not None else self._peer_config(peers, peer_listen),
+            etcd=etcd,
             probing=self._probe_config(self._probe_allow or self._default_probe_allow),
         )
+
+    def _data_dir(self, *, is_needed: bool) -> Path | None:
+        path = self["data-dir"] or self._default_directory or ("rqdisco-data" if is_needed else None)
+        return None if path is None else Path(path).absolute()
 
     def _operator_socket(self) -> Path | None:
         default = f"{self._runtime_directory}/operator.sock" if self._runtime_directory else "off"
@@ -257,9 +281,9 @@ class DaemonOptions(usage.Options):
             raise usage.UsageError(f"name: {name!r} is not 1 to 64 letters, digits, dots, underscores and hyphens")
         return PeerConfig(
             name=name,
-            advertise=peer_url("advertise", self["advertise"]),
+            advertise=service_url("advertise", self["advertise"]),
             listen=tuple(listen),
-            seeds=tuple(peer_url("peer", url) for url in seeds),
+            seeds=tuple(service_url("peer", url) for url in seeds),
             keys=Path(self["peer-keys"]).absolute(),
             ack_required=self["grant-ack"] == "required",
             tls=Files(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rqdisco.core.errors import CannotListen
+from rqdisco.core.errors import CannotStart
 from rqdisco.core.ids import RandomBytes
 
 
@@ -19,7 +19,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     numbers around 1. `call_soon` runs a call after the events that the reactor is processing.
     `allow_descriptors` raises the file descriptor limit for that many connections and returns how
     many it allows. `on_hangup` registers a call to run on SIGHUP. `refuse` ends the process because
-    it cannot listen, `fail` because it can acknowledge nothing any more.
+    it cannot start, `fail` because it can acknowledge nothing any more.
     """
 
     # The reactor has more interfaces than one type names: time, TCP, UDP, UNIX, processes, threads.
@@ -35,7 +35,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     call_soon: Callable[[Callable[[], None]], object]
     allow_descriptors: Callable[[int], int]
     on_hangup: Callable[[Callable[[], None]], None]
-    refuse: Callable[[CannotListen], None]
+    refuse: Callable[[CannotStart], None]
     fail: Callable[[str], None]
 
     def wall(self) -> float:

@@ -8,9 +8,10 @@ discarding them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import overload
+from weakref import WeakSet
 
 import msgspec
 
@@ -18,6 +19,9 @@ from rqdisco.core import codec
 from rqdisco.core.name_index import NameIndex
 from rqdisco.core.records import Record
 from rqdisco.storage.node_counter import NodeCounter
+
+# A list of so many IDs takes half a mebibyte.
+_SCANNED_AT_ONCE = 1 << 16
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -58,6 +62,35 @@ class IDs(Sequence[str]):
         return IDs(self._keys[index]) if isinstance(index, slice) else self._keys[index].decode()
 
 
+class Scan:
+    """Goes through all settled IDs, in the order in which they were settled, while they change."""
+
+    def __init__(self, settled: Mapping[bytes, bytes]) -> None:
+        self._settled = settled
+        self._chunk: list[bytes] = []
+        # How many IDs are in this chunk and the earlier ones, and the place in this chunk.
+        self._taken = 0
+        self._place = 0
+        self._is_whole = False
+
+    def next_keys(self, count: int) -> Sequence[bytes]:
+        """Return the next `count` IDs, fewer at the end of a chunk, none at the end."""
+        if self._place == len(self._chunk) and not self._is_whole:
+            # The way to a place leads past all IDs before it, so a chunk has many.
+            self._chunk = list(islice(self._settled, self._taken, self._taken + _SCANNED_AT_ONCE))
+            self._taken += len(self._chunk)
+            self._place = 0
+        keys = self._chunk[self._place : self._place + count]
+        self._place += len(keys)
+        return keys
+
+    def before_drop(self) -> None:
+        """Take all IDs that are left: deletions move those behind them."""
+        if not self._is_whole:
+            self._chunk = [*self._chunk[self._place :], *islice(self._settled, self._taken, None)]
+            self._place, self._is_whole = 0, True
+
+
 class Store:
     """Records by ID. The store does no I/O: the caller that puts changes also settles them, or
     discards all that are pending.
@@ -75,6 +108,7 @@ class Store:
         # IDs ever settled, including those dropped since; the cursor of `keys_after`.
         self._settled_ids = len(self._settled)
         self._name_index: NameIndex | None = None
+        self._scans: WeakSet[Scan] = WeakSet()
         self.last_version = last_version
         self.settled_version = last_version
         self.on_settled: list[Callable[[Sequence[Change]], None]] = []
@@ -93,6 +127,12 @@ class Store:
     def ids(self) -> IDs:
         """Return all IDs on the disk."""
         return IDs(list(self._settled))
+
+    def scan(self) -> Scan:
+        """Go through all IDs on the disk, without a list of all."""
+        scan = Scan(self._settled)
+        self._scans.add(scan)
+        return scan
 
     def newest(self, discovery_id: str) -> Record | None:
         """Return the newest record, settled or pending: the base of the next change."""
@@ -193,6 +233,8 @@ class Store:
         """Delete IDs, once the disk has the metadata that deletes them. A pending ID counts as new
         again.
         """
+        for scan in self._scans:
+            scan.before_drop()
         for key in keys:
             rest = self._settled.pop(key)
             self._new_ids += key in self._pending

@@ -9,7 +9,7 @@ import msgspec
 from twisted.logger import Logger, LogLevel
 
 _log = Logger()
-_WARNINGS = ("forget", "drain")
+_WARNINGS = ("forget", "drain", "freeze", "thaw")
 # The outcome of a request refused with 503 because of the disk or of peers.
 UNAVAILABLE = "unavailable"
 # The outcome of a registration that another daemon than the owner of the ID answered (R4).
@@ -20,8 +20,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to change something, and its outcome.
 
     `kind` is one of create, registration, removal, claim, leader report, leader removal, import,
-    expiry, forget, drain, fence, two leaders, token, or `request` for an unauthorized request that
-    would have changed nothing. `outcome` is one of a few words; `why` explains it where needed.
+    expiry, forget, drain, fence, freeze, thaw, two leaders, token, or `request` for an unauthorized
+    request that would have changed nothing. `outcome` is one of a few words; `why` explains it where needed.
     `more` holds the fields of this kind only. `client` is the address of the client, `token` the
     name of its token, `request` the ID of the request.
 

@@ -8,8 +8,10 @@ from typing import Protocol
 import msgspec
 
 
-class PeersHealth(Protocol):
-    """The health of this daemon among its peers, as sentences for operators."""
+class BackendHealth(Protocol):
+    """The health of what a daemon depends on besides its disk, its peers or etcd, as sentences for
+    operators.
+    """
 
     def against_lists(self) -> Sequence[str]:
         """Return why lists cannot be served."""
@@ -30,18 +32,21 @@ class Condition(msgspec.Struct, frozen=True):
 
 class Health:
     """The health of one daemon. `disk_refuses` returns why the last write failed, None if it did
-    not. `more` returns what else an operator should know.
+    not. `more` returns what else an operator should know. `frozen` returns why an operator froze the
+    daemon, None if none did.
     """
 
     def __init__(
         self,
         disk_refuses: Callable[[], str | None],
-        peers: PeersHealth | None = None,
+        backend: BackendHealth | None = None,
         more: Callable[[], Sequence[str]] = tuple,
+        frozen: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._disk_refuses = disk_refuses
-        self._peers = peers
+        self._backend = backend
         self._more = more
+        self._frozen = frozen
         self.is_stopping = False
 
     def stop(self) -> None:
@@ -63,12 +68,14 @@ class Health:
 
     def _against_lists(self) -> list[str]:
         stopping = ["the daemon is stopping"] if self.is_stopping else []
-        return stopping if self._peers is None else [*stopping, *self._peers.against_lists()]
+        return stopping if self._backend is None else [*stopping, *self._backend.against_lists()]
 
     def _against_grants(self) -> list[str]:
         reason = self._disk_refuses()
-        disk = [] if reason is None else [f"nothing can be written: {reason}"]
-        return disk if self._peers is None else [*disk, *self._peers.against_grants()]
+        wrong = [] if reason is None else [f"nothing can be written: {reason}"]
+        if (frozen := self._frozen()) is not None:
+            wrong.append(f"no changes here: {frozen}")
+        return wrong if self._backend is None else [*wrong, *self._backend.against_grants()]
 
     def _news(self) -> list[str]:
-        return [*(() if self._peers is None else self._peers.news()), *self._more()]
+        return [*(() if self._backend is None else self._backend.news()), *self._more()]

@@ -1,4 +1,6 @@
-"""One suite, two ways to reach the daemon: through treq in memory, and over a real port."""
+"""One suite, two ways to reach the daemon, through treq in memory and over a real port, and two
+backends.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from rqdisco.http.server.site import Site, SiteConfig
+from tests.support.backends import new_daemon, over
 from tests.support.certificates import Authority
-from tests.support.daemon import Daemon
+from tests.support.daemon import AnyDaemon, Daemon
 from tests.support.in_memory_http import InMemoryClient
 from tests.support.listening import close, listen_tcp, port_number
 
@@ -39,7 +42,7 @@ Ask = Callable[..., Awaitable[Answer]]
 class ApiClient:
     """A daemon and a way to send requests to it."""
 
-    def __init__(self, daemon: Daemon, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
+    def __init__(self, daemon: Any, ask: Callable[[str, str, bytes, dict[str, str]], Deferred[Answer]]) -> None:
         self.daemon = daemon
         self._ask = ask
 
@@ -54,7 +57,7 @@ class ApiClient:
         return str(answer.json["disco_id"])
 
 
-def _in_memory(daemon: Daemon) -> ApiClient:
+def _in_memory(daemon: AnyDaemon) -> ApiClient:
     client = InMemoryClient(daemon.apis.public())
 
     def ask(method: str, path: str, body: bytes, headers: dict[str, str]) -> Deferred[Answer]:
@@ -70,7 +73,7 @@ def _in_memory(daemon: Daemon) -> ApiClient:
     return ApiClient(daemon, ask)
 
 
-def _over_a_port(daemon: Daemon, port: int) -> ApiClient:
+def _over_a_port(daemon: AnyDaemon, port: int) -> ApiClient:
     def blocking(method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
@@ -90,13 +93,24 @@ def options() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture(params=["memory", "port"])
+@pytest.fixture(params=["memory", "port", "etcd"])
 def api(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[ApiClient]:
+    """A daemon of either backend."""
+    with over("etcd" if request.param == "etcd" else "single"):
+        yield from _served(new_daemon(max_body=MAX_BODY, **options), request.param == "port")
+
+
+@pytest.fixture(params=["memory", "port"])
+def stored_api(request: pytest.FixtureRequest, options: dict[str, Any]) -> Iterator[ApiClient]:
+    """A daemon that stores its records itself."""
+    yield from _served(Daemon(max_body=MAX_BODY, **options), request.param == "port")
+
+
+def _served(daemon: Any, over_a_port: bool) -> Iterator[ApiClient]:
     import pytest_twisted
     from twisted.internet import reactor
 
-    daemon = Daemon(max_body=MAX_BODY, **options)
-    if request.param == "memory":
+    if not over_a_port:
         yield _in_memory(daemon)
         daemon.deadlines.stop()
         return

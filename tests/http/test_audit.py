@@ -11,8 +11,11 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import Event
+from tests.support.backends import new_daemon
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, create_id
+from tests.support.daemon import create_id
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -22,7 +25,7 @@ class Audited:
     """A daemon whose events are recorded, and a connection to it for its operator."""
 
     def __init__(self) -> None:
-        self.daemon = Daemon(limits=Limits(max_nodes=2))
+        self.daemon = new_daemon(limits=Limits(max_nodes=2))
         self.events: list[Event] = []
         self.daemon.telemetry.events.observers.append(self.events.append)
         self.daemon.telemetry.request_id = RequestIDs(self.daemon.random.randbytes)
@@ -66,11 +69,11 @@ def test_each_change_of_the_discovery_api_is_an_event_with_its_outcome(audited: 
     ]
 
 
-def test_a_grant_that_the_disk_refuses_is_an_event_with_the_reason(audited: Audited) -> None:
+def test_a_grant_that_a_full_store_refuses_is_an_event_with_the_reason(audited: Audited) -> None:
     discovery_id = create_id(audited.daemon)
-    audited.daemon.disk.room = 0
+    why = audited.daemon.fill()
     audited.ask("POST", f"/{discovery_id}", {"addr": A})
-    assert audited.reported() == [("registration", "unavailable", A, "no space left on device")]
+    assert audited.reported() == [("registration", "unavailable", A, why)]
 
 
 def test_claims_are_events_and_a_leader_that_repeats_itself_is_not(audited: Audited) -> None:

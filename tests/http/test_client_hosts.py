@@ -12,8 +12,9 @@ from twisted.internet.threads import deferToThread
 
 from tests.http.conftest import ApiClient
 from tests.http.test_proxied import ProxiedServer, binary, text
+from tests.support.backends import new_daemon
 from tests.support.connections import OWN, Connection, Server, request
-from tests.support.daemon import Daemon, create_id
+from tests.support.daemon import create_id, inspected
 from tests.support.listening import close
 from tests.support.process import Reply, parse_replies
 
@@ -45,7 +46,8 @@ def posted(connection: Connection, discovery_id: str, addr: str, **headers: str)
 
 
 @pytest.fixture
-def server() -> Server:
+def server(each_backend: None) -> Server:
+    """A server over either backend."""
     return Server()
 
 
@@ -181,14 +183,14 @@ def test_one_of_several_hosts_left_at_the_default_wins_the_key_and_the_others_se
     assert kv(server, "10.0.0.2", "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"false")
     assert kv(server, "10.0.0.1", "PUT", KEY, LEFT_AT_DEFAULT) == (200, b"true")
     assert kv(server, "10.0.0.1", "GET", f"{KEY}?raw")[0] == 200
-    before = server.daemon.store.settled("rqlite")
+    before = inspected(server.daemon, "rqlite")
     for client in ("10.0.0.2", "127.0.0.1", None):
         assert kv(server, client, "GET", KEY) == (404, b"")
         assert kv(server, client, "PUT", CLAIM, LEFT_AT_DEFAULT) == (200, b"false")
         proper = {"id": "2", "api_addr": "http://10.0.0.2:4001", "addr": "10.0.0.2:4002"}
         for value in (LEFT_AT_DEFAULT, proper):
             assert kv(server, client, "PUT", KEY, value) == (200, b"false")
-    assert server.daemon.store.settled("rqlite") == before
+    assert inspected(server.daemon, "rqlite") == before
     assert kv(server, "10.0.0.1", "GET", KEY)[0] == 200
     assert kv(server, "10.0.0.1", "GET", "/rqlite")[0] == 200
     assert reply(server.connect("10.0.0.2"), "DELETE", "/rqlite", {"addr": DEFAULT}).status == 200
@@ -245,7 +247,7 @@ def test_an_unreachable_http_address_is_logged_where_the_raft_address_is_good(
 
 def test_addresses_are_still_checked_strictly() -> None:
     server = Server()
-    strict = Daemon(strict=True)
+    strict = new_daemon(strict=True)
     server.site.application = strict.apis.public()
     discovery_id = create_id(strict)
     refused = reply(server.connect("10.0.0.1"), "POST", f"/{discovery_id}", {"addr": DEFAULT})
@@ -268,9 +270,9 @@ async def test_a_local_client_is_recognized(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     for number, addr in enumerate((DEFAULT, SECOND, THIRD), start=1):
         assert len((await api("POST", f"/{discovery_id}", {"addr": addr})).json["nodes"]) == number
-    record = api.daemon.store.settled(discovery_id)
+    record = inspected(api.daemon, discovery_id)
     assert record is not None
-    assert record.host == f"@{api.daemon.owner}"
+    assert record.host == f"@{api.daemon.machine}"
     answer = await api("POST", f"/{discovery_id}", {"addr": DEFAULT}, Via="1.1 squid")
     assert (answer.status, answer.reason, answer.json) == (409, ANOTHER, {"error": ANOTHER})
     for method, path, status, body in (
@@ -309,6 +311,6 @@ async def test_a_unix_socket_client_is_local(tmp_path: Any) -> None:
     await close(port)
     server.daemon.deadlines.stop()
     assert answered.document["nodes"] == [DEFAULT]
-    record = server.daemon.store.settled(discovery_id)
+    record = inspected(server.daemon, discovery_id)
     assert record is not None
-    assert record.host == f"@{server.daemon.owner}"
+    assert record.host == f"@{server.daemon.machine}"

@@ -182,7 +182,7 @@ async def test_a_hangup_signal_logs_the_status(tmp_path: Path, events: list[dict
     with observed_by(observer):
         signal.raise_signal(signal.SIGHUP)
         event = await seen
-    assert (event["ids"], event["refused"]) == (0, None)
+    assert (event["ids"], event["wrong"]) == (0, None)
     await daemon.stop()
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from rqdisco.backends.single.limits import Limits
 from tests.http.conftest import MAX_BODY, ApiClient
+from tests.support.daemon import transferred
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 DOCUMENT = re.compile(
@@ -49,6 +51,7 @@ async def test_every_answer_is_json_with_its_length_and_is_never_cached(api: Api
 @ensureDeferred
 async def test_the_service_describes_itself_and_creates_nothing_by_that(api: ApiClient) -> None:
     await api.create_id()
+    api.daemon.recount()
     answer = await api("GET", "/")
     assert answer.json == {"name": "rqdisco", "version": "0", "uptime": 0, "ids": 1}
     head = await api("HEAD", "/")
@@ -285,14 +288,14 @@ async def test_a_body_over_the_limit_is_413_and_one_at_the_limit_is_read(api: Ap
 
 
 @ensureDeferred
-async def test_a_full_disk_is_503_with_a_reason_while_lists_are_still_served(api: ApiClient) -> None:
+async def test_a_full_store_is_503_with_a_reason_while_lists_are_still_served(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A})
-    api.daemon.disk.room = 0
+    why = api.daemon.fill()
     for method, path in (("POST", "/"), ("POST", f"/{discovery_id}"), ("DELETE", f"/{discovery_id}")):
         answer = await api(method, path, {"addr": A if method == "DELETE" else B})
-        assert (answer.status, answer.reason) == (503, "store unavailable: no space left on device")
-        assert answer.json == {"error": "store unavailable", "reason": "no space left on device"}
+        assert (answer.status, answer.reason) == (503, f"store unavailable: {why}")
+        assert answer.json == {"error": "store unavailable", "reason": why}
         assert int(answer.headers["retry-after"]) > 0
     assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [A]
 
@@ -313,8 +316,10 @@ async def test_a_path_below_an_id_is_not_the_id(api: ApiClient) -> None:
 
 @ensureDeferred
 async def test_an_ownerless_id_bootstraps_nobody(api: ApiClient) -> None:
-    discovery_id = await api.create_id()
-    api.daemon.directory._records.owner = "another"
+    discovery_id = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
+    await Deferred.fromCoroutine(
+        api.daemon.directory.adopt(transferred(discovery_id, owner="0a5306d958428511"), as_own=False)
+    )
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert (answer.status, answer.reason) == (410, "no owner, create a new ID")
 
@@ -354,5 +359,6 @@ class TestLimits:
         answer = await api("POST", f"/{discovery_id}", {"addr": "c:1"})
         assert (answer.status, answer.reason) == (409, "too many nodes")
         assert answer.json == {"error": f"too many nodes for {discovery_id}"}
+        api.daemon.recount()
         create_id = await api("POST", "/")
         assert (create_id.status, create_id.json) == (503, {"error": "too many discovery IDs"})

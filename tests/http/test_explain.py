@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
+from tests.support.backends import new_daemon
 from tests.support.daemon import Daemon, create_id, result
 from tests.support.in_memory_http import InMemoryClient
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 
 def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bool = False) -> Any:
@@ -20,7 +24,7 @@ def ask(daemon: Daemon, method: str, path: str, body: bytes = b"", *, public: bo
 
 
 def test_an_operator_sees_who_was_granted_and_who_was_sent_there() -> None:
-    daemon = Daemon()
+    daemon = new_daemon()
     discovery_id = create_id(daemon)
     for addr in (b"n1:1", b"n2:1"):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "%s"}' % addr, public=True)
@@ -37,7 +41,7 @@ def test_an_operator_sees_who_was_granted_and_who_was_sent_there() -> None:
 
 
 def test_the_last_twenty_answers_are_stored() -> None:
-    daemon = Daemon()
+    daemon = new_daemon()
     discovery_id = create_id(daemon)
     for number in range(30):
         ask(daemon, "POST", f"/{discovery_id}", b'{"addr": "n%d:1"}' % number)
@@ -46,7 +50,7 @@ def test_the_last_twenty_answers_are_stored() -> None:
 
 
 def test_claims_are_answers_too() -> None:
-    daemon = Daemon()
+    daemon = new_daemon()
     value = b'{"id":"1","api_addr":"http://n1:1","addr":"n1:2"}'
     for each in (value, value, b'{"id":"2","api_addr":"http://n2:1","addr":"n2:2"}'):
         ask(daemon, "PUT", "/v1/kv/my/leader?cas=0", each)
@@ -58,7 +62,7 @@ def test_claims_are_answers_too() -> None:
 
 
 def test_only_an_operator_gets_the_explanation() -> None:
-    daemon = Daemon()
+    daemon = new_daemon()
     discovery_id = create_id(daemon)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}?explain=1", public=True)
     assert "told" not in ask(daemon, "GET", f"/{discovery_id}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
@@ -10,6 +13,7 @@ from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.core.records import Node, Put
 from tests.http.conftest import ApiClient
 from tests.support.daemon import Daemon, create_id, register, result
+from tests.support.guarded import Guarded
 from tests.support.in_memory_http import InMemoryClient
 
 LEADER = {"id": "1", "api_addr": "http://n1:4001", "addr": "n1:4002"}
@@ -62,7 +66,8 @@ async def test_a_daemon_that_stops_is_alive_and_not_ready(api: ApiClient) -> Non
 
 
 @ensureDeferred
-async def test_a_full_disk_stops_grants_but_not_lists_until_there_is_room(api: ApiClient) -> None:
+async def test_a_full_disk_stops_grants_but_not_lists_until_there_is_room(stored_api: ApiClient) -> None:
+    api = stored_api
     api.daemon.disk.room = 0
     assert (await api("POST", "/")).status == 503
     full = "nothing can be written: no space left on device"
@@ -89,7 +94,7 @@ async def test_no_id_can_have_a_reserved_name(api: ApiClient, name: str) -> None
         assert answer.status in (404, 405), path
     assert (await api("PUT", f"/v1/kv/{name}/leader", LEADER)).status == 400
     assert (await api("PUT", f"/v1/kv/{name}/leader?cas=0", LEADER)).status == 400
-    assert api.daemon.directory.size == 0
+    assert api.daemon.size == 0
 
 
 @ensureDeferred
@@ -119,3 +124,22 @@ def test_probes_need_nothing_that_registering_nodes_wait_for() -> None:
     assert answer.code == 200
     assert not waiting.called
     daemon.threads.release_all()
+
+
+def test_the_problems_of_a_daemon_are_shown_to_admins_only() -> None:
+    guarded = Guarded()
+    guarded.daemon.disk.room = 0
+    guarded.ask("POST", "/", None, "mint")
+    full = "nothing can be written: no space left on device"
+    for path, status in (("/readyz", 200), ("/readyz?grant=1", 503)):
+        for token in (None, "wrong", "mint", "read", "write", "read-here"):
+            assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
+        admin_status, body = _probe(guarded, path, "admin")
+        assert (admin_status, body["wrong"] + body["notes"]) == (status, [full])
+        # The operator is whoever may open the operator socket.
+        assert _probe(guarded, path, None, operators=True) == (status, body)
+
+
+def _probe(guarded: Guarded, path: str, token: str | None, *, operators: bool = False) -> tuple[int, Any]:
+    status, _, _, body = guarded.ask("GET", path, None, token, operators=operators)
+    return status, json.loads(body)

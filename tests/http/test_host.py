@@ -139,7 +139,7 @@ def test_it_refuses_any_other_host_and_says_what_to_do(host: str) -> None:
         assert list(msgspec.json.decode(body)) == ["error"]
         assert local.refused() == number
     assert local.ask(host, method="POST")[0] == 403
-    assert local.daemon.directory.size == 1
+    assert local.daemon.size == 1
 
 
 @pytest.mark.parametrize("host", MALFORMED)
@@ -147,7 +147,7 @@ def test_a_malformed_host_is_a_bad_request(host: str) -> None:
     local = Local()
     status, _, body = local.ask(host, method="POST")
     assert (status, body) == (400, b'{"error": "invalid Host"}')
-    assert local.daemon.directory.size == 0
+    assert local.daemon.size == 0
 
 
 def test_an_empty_host_is_served_because_no_browser_sends_one() -> None:
@@ -160,7 +160,7 @@ def test_an_empty_host_is_served_because_no_browser_sends_one() -> None:
 def test_a_request_has_one_host(hosts: tuple[str, ...]) -> None:
     local = Local()
     assert local.ask(*hosts, method="POST")[0] == 400
-    assert local.daemon.directory.size == 0
+    assert local.daemon.size == 0
 
 
 def test_an_absolute_target_names_the_host_whatever_the_header_says() -> None:

@@ -9,8 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from rqdisco.backends.single.limits import Limits
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
+from tests.support.backends import new_daemon
 from tests.support.connections import Connection, request
-from tests.support.daemon import STATE, Daemon, Probe, create_id, register
+from tests.support.daemon import STATE, AnyDaemon, Daemon, Probe, create_id, register
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
@@ -42,7 +43,14 @@ def samples(daemon: Daemon) -> dict[str, float]:
 
 
 @pytest.fixture
-def daemon() -> Daemon:
+def daemon(each_backend: None) -> AnyDaemon:
+    """A daemon over either backend."""
+    return new_daemon(limits=Limits(max_nodes=2))
+
+
+@pytest.fixture
+def stored_daemon() -> Daemon:
+    """A daemon that stores its records itself."""
     return Daemon(limits=Limits(max_nodes=2))
 
 
@@ -113,7 +121,7 @@ def test_a_path_is_counted_under_its_route_in_every_spelling(
 def test_slashes_alone_create_nothing_in_any_encoding(daemon: Daemon, path: str) -> None:
     client = Client(daemon)
     assert [client.ask(method, path)[0] for method in ("GET", "POST")] == [404, 404]
-    assert daemon.directory.size == 0
+    assert daemon.size == 0
 
 
 def test_a_request_that_waits_for_the_disk_is_measured_until_its_answer(daemon: Daemon) -> None:
@@ -183,6 +191,13 @@ def test_grants_registrations_and_removals_are_counted_by_outcome(daemon: Daemon
         f"rqdisco_changes_total{{change={change},outcome={outcome}}}": count
         for (change, outcome), count in expected.items()
     }
+
+
+def test_ids_nodes_and_ownerless_ids_are_counted_by_a_daemon_that_stores_them(stored_daemon: Daemon) -> None:
+    client = Client(stored_daemon)
+    for addr in (A, B):
+        client.ask("POST", f"/{create_id(stored_daemon)}", {"addr": addr})
+    got = samples(stored_daemon)
     assert (got["rqdisco_ids"], got["rqdisco_nodes"], got["rqdisco_ownerless_ids"]) == (2, 2, 0)
 
 
@@ -201,7 +216,8 @@ def test_a_waiting_claim_is_shown_on_the_metrics_page(daemon: Daemon) -> None:
     daemon.background.stopService()
 
 
-def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
+def test_refusals_are_counted_by_reason(stored_daemon: Daemon) -> None:
+    daemon = stored_daemon
     client, discovery_id = Client(daemon), create_id(daemon)
     for path, document in (
         ("/unknown", {"addr": A}),
@@ -225,7 +241,8 @@ def test_refusals_are_counted_by_reason(daemon: Daemon) -> None:
     daemon.deadlines.stop()
 
 
-def test_bytes_batches_and_changes_of_the_journal_add_up(daemon: Daemon) -> None:
+def test_bytes_batches_and_changes_of_the_journal_add_up(stored_daemon: Daemon) -> None:
+    daemon = stored_daemon
     daemon.threads.hold = True
     for _ in range(3):
         Client(daemon).send(request("POST", "/"))
@@ -282,7 +299,7 @@ def test_a_metrics_listener_serves_nothing_else(
 def test_nodes_are_counted_by_state_and_one_without_an_address_is_not_down() -> None:
     probe = Probe()
     probe.network.listens("10.0.0.2")
-    daemon = Daemon(probe=probe)
+    daemon = new_daemon(probe=probe)
     discovery_id = create_id(daemon)
     for addr in (A, B, "n3.example.org:4001"):
         register(daemon, discovery_id, addr)
@@ -299,7 +316,7 @@ def test_lookups_are_counted_by_outcome_and_by_how_often_cached_addresses_were_u
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.resolver.known["n1.example.org"] = ["10.0.0.1"]
-    daemon = Daemon(probe=probe)
+    daemon = new_daemon(probe=probe)
     discovery_id = create_id(daemon)
     for host in ("n1", "n2"):
         register(daemon, discovery_id, f"{host}.example.org:4001")

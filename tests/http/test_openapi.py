@@ -71,6 +71,7 @@ def expect_a_bug(exchange: Exchange, logged_errors: list[dict[str, Any]]) -> Non
         logged_errors.clear()
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize(("audience", "exchange"), PLAYED)
 def test_an_answer_matches_the_document(
     audience: Audience, exchange: Exchange, logged_errors: list[dict[str, Any]]
@@ -95,6 +96,7 @@ def test_each_documented_answer_occurs(audience: Audience) -> None:
     assert {each for each in described if each[0] != "HEAD"} == played
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_a_client_that_creates_too_many_ids_gets_a_retry_time_and_is_served_after_it() -> None:
     prepare = hurried("open")
     refused = prepare.ask("POST", "/")
@@ -103,12 +105,14 @@ def test_a_client_that_creates_too_many_ids_gets_a_retry_time_and_is_served_afte
     assert prepare.ask("POST", "/").status == 200
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_an_operator_creates_ids_without_limit_and_without_a_limit_in_the_document() -> None:
     assert hurried("operator").ask("POST", "/").status == 200
     described = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
     assert described == {"open": True, "guarded": True, "operator": False}
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("audience", AUDIENCES)
 def test_the_document_has_every_method_that_is_answered(audience: Audience) -> None:
     prepare = daemon_for(audience)
@@ -156,6 +160,7 @@ def test_the_document_is_valid_and_served_unchanged(audience: Audience) -> None:
     assert reply.headers["cache-control"] == "no-cache"
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_tokens_are_required_as_documented() -> None:
     for method, path, entry in operations("guarded"):
         asked = daemon_for("guarded").ask(method, path, {}, token=None)

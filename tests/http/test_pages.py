@@ -164,6 +164,7 @@ async def test_only_the_known_static_files_are_served(api: ApiClient) -> None:
 @ensureDeferred
 async def test_the_front_page_describes_the_service_and_its_status(api: ApiClient) -> None:
     await api.create_id()
+    api.daemon.recount()
     got = await page(api, "/")
     assert "find each other" in got.text
     assert "Discovery IDs1" in got.text.replace("\n", "")

@@ -70,6 +70,8 @@ class Refusals:
         ("POST", "/operator/import", "import", "operator"),
         ("POST", "/operator/peers/forget", "forget", "operator"),
         ("POST", "/operator/drain", "drain", "operator"),
+        ("POST", "/operator/freeze", "freeze", "operator"),
+        ("POST", "/operator/thaw", "thaw", "operator"),
         ("POST", "//operator/%69mport", "import", "operator"),
         ("POST", "/operator/peers%2Fforget", "forget", "operator"),
         ("GET", "/operator/export", "request", "operator"),

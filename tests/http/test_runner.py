@@ -8,17 +8,25 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.client import ResponseFailed
 
-from tests.support.daemon import Daemon, result
+from tests.support.backends import new_daemon
+from tests.support.daemon import AnyDaemon, Daemon, result
 from tests.support.in_memory_http import InMemoryClient
 
 
 @pytest.fixture
-def daemon() -> Daemon:
+def daemon(each_backend: None) -> Any:
+    """A daemon over either backend."""
+    return new_daemon()
+
+
+@pytest.fixture
+def stored_daemon() -> Daemon:
+    """A daemon that stores its records itself."""
     return Daemon()
 
 
 @pytest.fixture
-def client(daemon: Daemon) -> InMemoryClient:
+def client(daemon: AnyDaemon) -> InMemoryClient:
     return InMemoryClient(daemon.apis.public())
 
 
@@ -42,9 +50,8 @@ def create_id(client: InMemoryClient) -> str:
 
 
 @pytest.mark.parametrize("path", ["/", "/{}", "/%{:x}{}"])
-def test_a_request_that_cannot_be_decided_is_answered_503_in_time(
-    daemon: Daemon, client: InMemoryClient, path: str
-) -> None:
+def test_a_request_that_cannot_be_decided_is_answered_503_in_time(stored_daemon: Daemon, path: str) -> None:
+    daemon, client = stored_daemon, InMemoryClient(stored_daemon.apis.public())
     discovery_id = create_id(client)
     path = path.format(ord(discovery_id[0]), discovery_id[1:]) if ":x" in path else path.format(discovery_id)
     daemon.threads.hold = True
@@ -96,8 +103,9 @@ def test_a_client_that_hangs_up_is_dropped_without_an_error_in_the_log(daemon: D
 
 @pytest.mark.parametrize("path", ["/x", "/", "/%78"])
 def test_an_internal_error_is_500_and_is_logged(
-    daemon: Daemon, client: InMemoryClient, logged_errors: list[dict[str, Any]], path: str
+    stored_daemon: Daemon, logged_errors: list[dict[str, Any]], path: str
 ) -> None:
+    daemon, client = stored_daemon, InMemoryClient(stored_daemon.apis.public())
     daemon.store.settled = daemon.store.newest = daemon.store.put = None  # type: ignore[assignment,method-assign]
     response = result(post(client, path, addr="a:1"))
     assert (response.code, result(client.content(response))) == (500, b'{"error": "internal error"}')

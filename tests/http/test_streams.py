@@ -15,8 +15,9 @@ from rqdisco.core.records import Node
 from rqdisco.http.api import event_streams, record_encoder
 from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
+from tests.support.backends import new_daemon
 from tests.support.connections import Connection, Server, unchunked
-from tests.support.daemon import DAY, Daemon, Probe, create_id, register, result
+from tests.support.daemon import DAY, Probe, create_id, register, result
 from tests.support.dns_sockets import Reactor
 from tests.support.gossip import Three, settle, trio
 
@@ -65,15 +66,24 @@ class WatchedServer(Server):
 
     def __init__(self, clock: Clock | None = None, **apis: Any) -> None:
         super().__init__(clock=clock)
-        self.daemon = Daemon(clock=self.clock, **apis)
+        self.daemon = new_daemon(clock=self.clock, **apis)
         self.site.application = self.daemon.apis.public()
 
     def watch(self, discovery_id: str, **headers: str) -> Watcher:
-        return Watcher(self, discovery_id, **headers)
+        watcher = Watcher(self, discovery_id, **headers)
+        self.clock.pump(self.daemon.watch_delays)
+        return watcher
 
 
 @pytest.fixture
-def server() -> WatchedServer:
+def server(each_backend: None) -> WatchedServer:
+    """A server over either backend."""
+    return WatchedServer()
+
+
+@pytest.fixture
+def stored_server() -> WatchedServer:
+    """A server whose daemon stores its records itself."""
     return WatchedServer()
 
 
@@ -134,7 +144,8 @@ def test_a_claim_is_an_event_without_its_node_and_its_report_is_one_with_it(serv
     assert "claim" not in watcher.events[-1]
 
 
-def test_a_grant_that_may_never_be_answered_is_no_event(server: WatchedServer) -> None:
+def test_a_grant_that_may_never_be_answered_is_no_event(stored_server: WatchedServer) -> None:
+    server = stored_server
     discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.threads.hold = True
@@ -201,8 +212,9 @@ def received(watchers: list[Watcher]) -> int:
 
 
 def test_four_writers_and_a_thousand_watchers_of_an_id_make_8_mb_of_traffic_a_second(
-    server: WatchedServer, some_id: str
+    stored_server: WatchedServer,
 ) -> None:
+    server, some_id = stored_server, with_nodes(stored_server, 1)
     watchers = [server.watch(some_id) for _ in range(1000)]
     received(watchers)
     events = []
@@ -387,7 +399,7 @@ def test_watchers_of_a_forgotten_id_are_disconnected_and_find_it_gone() -> None:
     discovery_id = create_id(server.daemon)
     watcher = server.watch(discovery_id)
     server.daemon.sweep.startService()
-    while server.daemon.directory.size:
+    while server.daemon.size:
         server.wait(60)
     server.wait(1)
     assert watcher.received.endswith(b"0\r\n\r\n")

@@ -13,8 +13,9 @@ from rqdisco.http.requests.request import Request
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.http.server.throttling import MAX_DELAY_SECONDS, PricedApplication, ThrottledApplication
 from rqdisco.service.options import DaemonOptions
+from tests.support.backends import new_daemon
 from tests.support.connections import CLIENT, CREATE_REQUEST, Connection
-from tests.support.daemon import Daemon, create_id, register, result, shown
+from tests.support.daemon import create_id, register, result, shown
 from tests.support.dns_sockets import Reactor
 
 OTHER = "198.51.100.8"
@@ -39,7 +40,7 @@ class Server:
 
     def __init__(self, rate: float = 10.0, create_rate: float = 0.0) -> None:
         self.clock = Reactor()
-        self.daemon = Daemon(clock=self.clock, create_rate=create_rate)
+        self.daemon = new_daemon(clock=self.clock, create_rate=create_rate)
         self.refused = 0
         # The CPU time of the thread so far, and what each request takes of it.
         self.cpu = self.work = 0.0

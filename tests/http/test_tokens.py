@@ -13,6 +13,8 @@ import pytest
 from rqdisco.security.tokens import TokenRing, describe
 from tests.support.guarded import MAX_BODY, OTHER, A, Guarded, secret
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}
 TOKENS = ("mint", "read", "write", "admin", "read-here", "write-here", "elsewhere")
 READ = {"read", "admin", "read-here"}
@@ -72,20 +74,20 @@ def test_each_scope_allows_what_it_is_for_and_nothing_else(
     for token in TOKENS:
         guarded = Guarded()
         where = path.replace("{id}", guarded.id).replace("{other}", OTHER)
-        before = guarded.daemon.store.last_version
+        before = guarded.daemon.directory.index
         status, _, _, content = guarded.ask(method, where, body, token)
         if token in allows:
             assert status not in (401, 403), (token, content)
         else:
             assert status == 403, (token, content)
-            assert guarded.daemon.store.last_version == before
+            assert guarded.daemon.directory.index == before
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [row[:3] for row in REQUESTS], ids=NAMES)
 def test_nothing_is_answered_without_a_known_token(method: str, path: str, body: object) -> None:
     guarded = Guarded()
     where = path.replace("{id}", guarded.id).replace("{other}", OTHER)
-    before = guarded.daemon.store.last_version
+    before = guarded.daemon.directory.index
     missing, wrong = (guarded.ask(method, where, body, token) for token in (None, "wrong"))
     if path.startswith("/v1/"):
         assert (missing[0], missing[3]) == (403, "Permission denied")
@@ -95,7 +97,7 @@ def test_nothing_is_answered_without_a_known_token(method: str, path: str, body:
         assert missing[:2] == (401, "authentication required")
         assert wrong[:2] == (401, "unknown token")
         assert missing[2]["www-authenticate"] == 'Basic realm="rqdisco", charset="UTF-8"'
-    assert guarded.daemon.store.last_version == before
+    assert guarded.daemon.directory.index == before
 
 
 @pytest.mark.parametrize(("method", "body"), [("GET", None), ("POST", {"addr": "b:1"}), ("DELETE", {"addr": A})])
@@ -105,8 +107,8 @@ def test_existing_and_unknown_ids_are_refused_alike(
 ) -> None:
     guarded = Guarded()
     looked_up: list[str] = []
-    for name in ("newest", "settled"):
-        monkeypatch.setattr(guarded.daemon.store, name, looked_up.append)
+    for name in ("look_up", "look_up_at_owner", "register", "remove"):
+        monkeypatch.setattr(guarded.daemon.directory, name, looked_up.append)
     known = guarded.ask(method, f"/{guarded.id}", body, token)
     unknown = guarded.ask(method, f"/{OTHER[::-1]}", body, token)
     assert known == (*unknown[:3], unknown[3].replace(OTHER[::-1], guarded.id))
@@ -155,6 +157,7 @@ def test_a_token_is_read_from_bearer_from_the_basic_password_and_from_consuls_he
 def test_a_probe_needs_no_token_and_shows_no_ids() -> None:
     guarded = Guarded()
     assert json.loads(guarded.ask("GET", "/")[3]) == {"name": "rqdisco", "version": "0", "uptime": 0}
+    guarded.daemon.recount()
     assert json.loads(guarded.ask("GET", "/", None, "read-here")[3])["ids"] == 1
     assert guarded.ask("GET", "/", None, "wrong")[0] == 401
     assert guarded.ask("HEAD", "/")[0] == 200
@@ -213,20 +216,6 @@ def test_a_reloaded_ring_takes_effect() -> None:
     guarded.access.ring = TokenRing([describe("new", ["read"], secret("new"))])
     assert guarded.ask("GET", f"/{guarded.id}", None, "read")[0] == 401
     assert guarded.ask("GET", f"/{guarded.id}", None, "new")[0] == 200
-
-
-def test_the_problems_of_a_daemon_are_shown_to_admins_only() -> None:
-    guarded = Guarded()
-    guarded.daemon.disk.room = 0
-    guarded.ask("POST", "/", None, "mint")
-    full = "nothing can be written: no space left on device"
-    for path, status in (("/readyz", 200), ("/readyz?grant=1", 503)):
-        for token in (None, "wrong", "mint", "read", "write", "read-here"):
-            assert _probe(guarded, path, token) == (status, {"ready": status == 200}), "and a probe is never refused"
-        admin_status, body = _probe(guarded, path, "admin")
-        assert (admin_status, body["wrong"] + body["notes"]) == (status, [full])
-        # The operator is whoever may open the operator socket.
-        assert _probe(guarded, path, None, operators=True) == (status, body)
 
 
 def _probe(guarded: Guarded, path: str, token: str | None, *, operators: bool = False) -> tuple[int, Any]:

@@ -153,6 +153,27 @@ def test_all_ids_move_to_another_daemon_through_the_operator_sockets(ask: Ask, s
     assert new.nodes(discovery_id) == [A]
 
 
+def test_a_migration_leaves_the_old_daemon_frozen_even_if_it_is_killed_and_started_again(
+    ask: Ask, start: Start, tmp_path: Path
+) -> None:
+    old_socket, new_socket = (f"unix:{tmp_path}/{name}.sock" for name in ("old", "new"))
+    old = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
+    discovery_id = old.create_id()
+    new = start(tmp_path / "new", f"--operator-socket={tmp_path}/new.sock")
+    moved = ask("migrate", "--from", old_socket, "--to", new_socket)
+    assert (moved.returncode, moved.stdout) == (0, "")
+    assert "moved 1 ID" in moved.stderr
+    old.kill()
+    old = start(tmp_path / "old", f"--operator-socket={tmp_path}/old.sock")
+    refused = old.request("POST", f"/{discovery_id}", {"addr": A})
+    assert (refused.status, "frozen for a migration to" in refused.document["error"]) == (503, True)
+    assert old.nodes(discovery_id) == []
+    assert new.request("POST", f"/{discovery_id}", {"addr": B}).status == 200
+    assert new.nodes(discovery_id) == [B]
+    assert ask("migrate", "--from", old_socket, "--to", new_socket, "--abort").returncode == 1
+    assert new.nodes(discovery_id) == [B]
+
+
 def test_large_exports_arrive_complete(ask: Ask, start: Start, tmp_path: Path) -> None:
     made = {"created_at": "2017-02-20 01:25:45", "nodes": [f"{'h' * 100}{number}:4001" for number in range(20)]}
     source = tmp_path / "documents"

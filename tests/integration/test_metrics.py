@@ -17,6 +17,8 @@ import pytest
 from rqdisco.service.metrics import certificate_metrics
 from tests.integration.test_operator_socket import ask
 from tests.integration.test_systemd import needs
+from tests.support.etcd.daemon import Cluster
+from tests.support.etcd.wired import started
 from tests.support.process import ANY_PORT, DaemonProcess, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,10 +73,14 @@ def page(watched: DaemonProcess) -> str:
 
 def families(page: str) -> dict[str, str]:
     """Return the types of all metrics on the page, by name, and of those that exist only with a
-    certificate.
+    certificate or with etcd.
     """
     found = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
-    return found | {family.name: family.type for family in certificate_metrics(list)()}
+    others = [
+        *certificate_metrics(list)(),
+        *(each for source in started(Cluster()).backend.metrics for each in source()),
+    ]
+    return found | {f"{each.name}{'_total' * (each.type == 'counter')}": each.type for each in others}
 
 
 def unknown(queries: list[str], page: str) -> set[str]:

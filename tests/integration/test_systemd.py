@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from rqdisco.service.options import DaemonOptions
+
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="systemd runs on Linux alone"),
@@ -149,7 +151,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 @needs("systemd-analyze")
 def test_systemd_analyze_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     program = shlex.split(setting("rqdisco.service", "Service", "ExecStart"))[0]
-    copies = [tmp_path / name for name in ("rqdisco.service", "rqdisco.socket")]
+    copies = [tmp_path / name for name in ("rqdisco.service", "rqdisco.socket", "rqdisco-etcd.service")]
     for copy in copies:
         copy.write_text((UNITS / copy.name).read_text().replace(program, sys.executable))
 
@@ -161,14 +163,52 @@ def test_systemd_analyze_finds_nothing_wrong_with_the_units(tmp_path: Path) -> N
 
 
 @needs("systemd-analyze")
-def test_the_service_is_sandboxed() -> None:
-    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / "rqdisco.service")]
+@pytest.mark.parametrize("unit", ["rqdisco", "rqdisco-etcd"])
+def test_the_service_is_sandboxed(unit: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(UNITS / f"{unit}.service")]
 
     report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    level = re.search(r"Overall exposure level for rqdisco\.service: ([0-9.]+)", report)
+    level = re.search(rf"Overall exposure level for {unit}\.service: ([0-9.]+)", report)
     assert level is not None
     assert float(level[1]) <= 2.0, report
+
+
+def test_the_service_with_its_records_in_etcd_keeps_nothing_on_the_machine() -> None:
+    text = (UNITS / "rqdisco-etcd.service").read_text()
+    variables = dict(line.split("=", 1) for line in re.findall(r"^Environment=(.*)$", text, re.MULTILINE))
+    options = DaemonOptions(variables)
+    options.parseOptions([])
+
+    assert options.config.etcd is not None
+    assert options.config.data_dir is None
+    assert "StateDirectory=" not in text
+    # systemd gives up on a start that is still waiting for etcd only after the daemon does.
+    assert options.config.etcd.wait < 120
+    assert "TimeoutStartSec=2min" in text
+
+
+def test_the_units_differ_only_where_a_state_directory_makes_the_difference() -> None:
+    own, with_etcd = (
+        {line for line in (UNITS / name).read_text().splitlines() if line and not line.startswith("#")}
+        for name in ("rqdisco.service", "rqdisco-etcd.service")
+    )
+    names = {line.partition("=")[0] for line in own ^ with_etcd}
+
+    assert names == {
+        "Description",
+        "Wants",
+        "After",
+        "Also",
+        "Environment",
+        "StateDirectory",
+        "StateDirectoryMode",
+        "TimeoutStartSec",
+        "RestartPreventExitStatus",
+        "KillMode",
+        "OOMPolicy",
+        "SystemCallFilter",
+    }
 
 
 @needs("systemd-socket-activate")

@@ -17,6 +17,7 @@ import yaml
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.recipes import FlagsRequest, Mode, make_flags
+from rqdisco.service.options import DaemonOptions
 from tests.integration.test_systemd import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +162,44 @@ def test_manifests_can_be_parsed(manifest: Path) -> None:
     assert all(isinstance(document, dict) for document in documents)
 
 
+def compose_with_etcd() -> dict[str, Any]:
+    """Return the services of the compose file with etcd."""
+    document = yaml.safe_load((ROOT / "deploy" / "compose" / "etcd.yaml").read_text())
+    return cast("dict[str, Any]", document["services"])
+
+
+def test_the_daemons_of_the_compose_file_use_all_of_its_members() -> None:
+    services = compose_with_etcd()
+    advertised = [
+        flag.partition("=")[2]
+        for service in services.values()
+        for flag in service.get("command", ())
+        if flag.startswith("--advertise-client-urls=")
+    ]
+    daemons = [service for service in services.values() if "environment" in service]
+
+    assert (len(advertised), len(daemons)) == (3, 2)
+    for daemon in daemons:
+        options = DaemonOptions(daemon["environment"])
+        options.parseOptions([])
+        assert options.config.etcd is not None
+        assert list(options.config.etcd.endpoints) == advertised
+        assert daemon["depends_on"] == [name for name, service in services.items() if "command" in service]
+
+
+def test_the_members_of_the_compose_file_differ_by_their_names_alone() -> None:
+    members = {name: service for name, service in compose_with_etcd().items() if "command" in service}
+
+    for name, member in members.items():
+        flags = [flag for flag in member["command"] if not flag.startswith("--initial-cluster=")]
+        assert [flag.replace(name, "etcd1") for flag in flags] == [
+            flag for flag in members["etcd1"]["command"] if not flag.startswith("--initial-cluster=")
+        ]
+        cluster = ",".join(f"{each}=http://{each}:2380" for each in members)
+        assert f"--initial-cluster={cluster}" in member["command"]
+        assert member["volumes"] == [f"{name}:/var/lib/etcd"]
+
+
 def test_pods_in_consul_kv_mode_start_without_the_images_delay_for_dns() -> None:
     documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "rqlite.yaml").read_text())
     (nodes,) = [document for document in documents if document["kind"] == "StatefulSet"]
@@ -193,6 +232,7 @@ def test_flags_are_found() -> None:
     without = [named(path) for path in [*UNITS, *MANIFESTS, *JOBS, *ABOUT_NODES] if not discovery_flags(path)]
 
     assert without == [
+        "deploy/compose/etcd.yaml",
         "deploy/kubernetes/rqdisco.yaml",
         "deploy/nomad/rqdisco.nomad.hcl",
         "docs/dns.md",

@@ -17,7 +17,8 @@ from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.records import ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome
 from rqdisco.storage.memory import Change
-from tests.support.daemon import Daemon, create_id
+from tests.support.backends import new_daemon
+from tests.support.daemon import create_id
 
 OWNER_RETRY_WINDOW_MS = 30_000
 NAMED = "rqlite"
@@ -45,7 +46,7 @@ class CheckedCalls(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.daemon = Daemon()
+        self.daemon = new_daemon()
         self.ids = [NAMED, create_id(self.daemon)]
         self.calls: list[Call] = []
         self.number = 0

@@ -14,7 +14,7 @@ from rqdisco.cli.app import App, Command, run
 from rqdisco.cli.main import run_command_line
 from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
-from tests.support.daemon import Daemon
+from tests.support.backends import new_daemon
 from tests.support.in_memory_http import InMemoryClient
 
 URL = "http://127.0.0.1:4000"
@@ -26,7 +26,7 @@ class Service:
     """A service as its clients reach it; it refuses connections while it is `away`."""
 
     def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
-        self.daemon = Daemon(**daemon)
+        self.daemon = new_daemon(**daemon)
         apis = self.daemon.apis
         self._stub = InMemoryClient(resource or (apis.operators() if operator else apis.public()))
         self.clock = self.daemon.clock
@@ -136,7 +136,14 @@ class Shell:
             client = self.service.client(url, token=self.token)
             daemon, clock = self.service.daemon, self.service.clock
             app = App(
-                client, url, clock, lambda: 0.5, daemon.random.randbytes, output, lambda: daemon.wall_us() / 1_000_000
+                client,
+                url,
+                clock,
+                lambda: 0.5,
+                daemon.random.randbytes,
+                output,
+                lambda: daemon.wall_us() / 1_000_000,
+                lambda url, token: self.service.client(url, token=token),
             )
             running.deferred = Deferred.fromCoroutine(run(app, command))
             running.deferred.addCallback(running.end)

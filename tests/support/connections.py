@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.daemon import Daemon
+from tests.support.backends import new_daemon
 
 CLIENT = "198.51.100.7"
 OWN = "192.168.1.1"
@@ -89,7 +89,7 @@ class Server:
     def __init__(
         self, *, trusting: bool = False, limiter: ConnectionLimiter | None = None, clock: Clock | None = None
     ) -> None:
-        self.daemon = Daemon(max_body=MAX_BODY)
+        self.daemon = new_daemon(max_body=MAX_BODY)
         self.clock = clock or Clock()
         public = self.daemon.apis.public()
         self.site = Site(public, self.clock, SiteConfig(trusts_clients=trusting), lambda: 0.0, limiter=limiter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,9 +13,12 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.claim_monitor import ClaimMonitor
+from rqdisco.backends.leader_monitor import LeaderMonitor
+from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.limits import Limits
+from rqdisco.core.directory import Directory
+from rqdisco.core.errors import NoSuchID
 from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.records import Node, Record, RegistrationOutcome
 from rqdisco.http.api.metrics import MetricsPage
@@ -23,8 +26,8 @@ from rqdisco.http.apis import Apis
 from rqdisco.http.context import HTTPContext, HTTPLimits
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
-from rqdisco.http.requests.runner import ANSWER_SECONDS
-from rqdisco.http.ui.daemon_status import StatusCollector
+from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
+from rqdisco.http.ui.daemon_status import EtcdMonitored, StatusCollector
 from rqdisco.probes.metrics import probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import parse_network
@@ -32,12 +35,21 @@ from rqdisco.security.tokens import Access
 from rqdisco.service.config import Config, ProbeConfig
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.system import System
-from rqdisco.service.wiring.backend import build_expiry_sweeper, build_leader_monitor, build_single_backend
 from rqdisco.service.wiring.daemon import build_probe_scheduler
 from rqdisco.service.wiring.storage import open_storage
-from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, count_records, new_counts
+from rqdisco.service.wiring.stored import (
+    build_claim_monitor,
+    build_expiry_sweeper,
+    build_leader_monitor,
+    build_single_directory,
+    count_in,
+    count_records,
+)
+from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, new_counts
+from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.metrics import MetricSource
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.disk import ModelDisk
@@ -84,7 +96,7 @@ class Probe:
         networks = tuple(map(parse_network, allowed or ("10.0.0.0/8",)))
         self._config = ProbeConfig(interval=interval, allowed=networks, rate=rate)
 
-    def scheduler(self, system: System, directory: SingleDirectory, counts: LookupCounts) -> ProbeScheduler:
+    def scheduler(self, system: System, directory: Directory, counts: LookupCounts) -> ProbeScheduler:
         """The probe scheduler of a daemon."""
         return build_probe_scheduler(self._config, system, directory, self.network, self.resolver, counts)
 
@@ -115,72 +127,97 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
     return System(**{**defaults, **fields})
 
 
-class Daemon:
-    """Everything of the daemon except its sockets; `restart` starts another one on what the disk
-    then holds.
+class AnyDaemon:
+    """What daemons in memory have in common, over whichever backend: the clocks, the telemetry and
+    the APIs.
     """
 
-    def __init__(
-        self,
-        disk: ModelDisk | None = None,
-        *,
-        seed: int = 0,
-        limits: Limits | None = None,
-        strict: bool = False,
-        max_body: int = 16384,
-        boot_id: str = "boot-a",
-        clock: Clock | None = None,
-        segment_bytes: int = 16 << 20,
-        access: Access | None = None,
-        probe: Probe | None = None,
-        create_rate: float = 0.0,
-        reserve: int | None = 0,
-        unused_days: float | None = None,
-        max_watchers: int = 2000,
-        rest: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call(),
-    ) -> None:
-        self.disk = disk or ModelDisk()
+    directory: Directory
+    names: Any
+    apis: Apis
+    # Seconds after its last answer in which a claim is not answered to another host (R5c).
+    claim_window = 30.0
+    # The times, in seconds, after which a change of an ID is noticed at once that is watched from now on.
+    watch_delays: Sequence[float] = ()
+    # How old answers of the name server may be.
+    dns_age = 0.0
+
+    def __init__(self, clock: Clock | None, seed: int, limits: Limits | None, unused_days: float | None) -> None:
         self.clock = clock or Clock()
         self.limits = limits or Limits()
         # How far the wall clock was set, in seconds.
         self.set_by = 0.0
-        self.threads = Threads()
         self.random = Random(seed)
         self.failures: list[str] = []
-        system = memory_system(
-            self.clock,
-            self.random,
-            boot_id=boot_id,
-            wall_us=self.wall_us,
-            fail=self.failures.append,
-            jitter=lambda: 1.0,
-        )
-        config = replace(default_config(limits=self.limits), disk_reserve=reserve)
-        storage = open_storage(config, system, self.disk, self.threads, segment_bytes)
-        self.owner, self.found = storage.incarnation, storage.recovered
-        self.store, self.segments, self.journal = storage.store, storage.segments, storage.journal
-        self.now = storage.now
-        backend = build_single_backend(config, system, storage)
-        self.directory = backend.local
         self.unused_days = unused_days
-        self.claims = ClaimMonitor(self.clock, self.store)
-        self.health = Health(lambda: self.journal.refused, more=self.claims.notes)
         self.deadlines = Deadlines(self.clock, ANSWER_SECONDS)
         self.counts = new_counts()
         self.recent = RecentActivity(self.clock.seconds, self.wall_us)
-        self.telemetry = build_request_telemetry(system, self.counts, self.recent, None)
-        self.leaders = build_leader_monitor(system, storage, self.telemetry.events)
-        self.leaders.startService()
-        self.sweep = build_expiry_sweeper(unused_days, system, storage, backend, self.telemetry.events)
-        delay = ReactorDelayMonitor(self.clock)
         self.background = MultiService()
-        for service in (delay, count_records(self.clock, storage, self.claims), self.claims):
-            service.setServiceParent(self.background)
-        self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent)
-        self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
-        sources = base_metrics(
-            self.counts, self.telemetry, storage, backend.is_ownerless, delay, self.claims, self.leaders
+
+    def system(self, **fields: Any) -> System:
+        """Return the system that this daemon runs on."""
+        return memory_system(
+            self.clock,
+            self.random,
+            **{"wall_us": self.wall_us, "fail": self.failures.append, "jitter": lambda: 1.0, **fields},
         )
+
+    def wall_us(self) -> int:
+        """The wall clock, in microseconds since 1970."""
+        return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
+
+    @property
+    def size(self) -> int:
+        """The number of IDs."""
+        count: int = result(Deferred.fromCoroutine(self.directory.count()))
+        return count
+
+    def count_ids(self) -> int | None:
+        """Return the number of IDs as `GET /` shows it."""
+        raise NotImplementedError
+
+    def recount(self) -> None:
+        """Have the IDs counted, if that happens only now and then."""
+
+    def fill(self) -> str:
+        """Leave no room to store anything; return why requests are refused then."""
+        raise NotImplementedError
+
+    def empty(self) -> None:
+        """Make room again."""
+        raise NotImplementedError
+
+    def describe(self) -> ServiceDocument:
+        """Describe the daemon as `GET /` does."""
+        ids, unused_days = self.count_ids(), self.unused_days
+        return ServiceDocument(
+            version="0",
+            ids=msgspec.UNSET if ids is None else ids,
+            unused_days=msgspec.UNSET if unused_days is None else unused_days,
+        )
+
+    def _serve(
+        self,
+        served: Served,
+        system: System,
+        telemetry: RequestTelemetry,
+        *,
+        strict: bool = False,
+        max_body: int = 16384,
+        access: Access | None = None,
+        probe: Probe | None = None,
+        create_rate: float = 0.0,
+        max_watchers: int = 2000,
+        rest: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call(),
+    ) -> None:
+        self.directory, self.names = served.directory, served.names
+        self.health, self.leaders, self.telemetry = served.health, served.leaders, telemetry
+        delay = ReactorDelayMonitor(self.clock)
+        delay.setServiceParent(self.background)
+        self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent, etcd=served.etcd)
+        self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
+        sources = [*base_metrics(self.counts, telemetry, delay), *served.metrics]
         self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
         self.apis = Apis(
             HTTPContext(
@@ -189,7 +226,7 @@ class Daemon:
                 rest=rest,
                 wall_us=self.wall_us,
                 deadlines=self.deadlines,
-                telemetry=self.telemetry,
+                telemetry=telemetry,
                 health=self.health,
                 describe=self.describe,
                 limits=HTTPLimits(
@@ -203,14 +240,76 @@ class Daemon:
             )
         )
 
-    def wall_us(self) -> int:
-        """The wall clock, in microseconds since 1970."""
-        return WALL_US + int((self.clock.seconds() + self.set_by) * 1_000_000)
 
-    def describe(self) -> ServiceDocument:
-        """Describe the daemon as `GET /` does."""
-        unused_days = msgspec.UNSET if self.unused_days is None else self.unused_days
-        return ServiceDocument(version="0", ids=self.directory.size, unused_days=unused_days)
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What the APIs show of a backend; see `service.wiring.backend.Backend`."""
+
+    directory: Directory
+    names: Any
+    health: Health
+    leaders: LeaderMonitor
+    metrics: Sequence[MetricSource]
+    etcd: EtcdMonitored | None = None
+
+
+class Daemon(AnyDaemon):
+    """Everything of a single daemon except its sockets; `restart` starts another one on what the
+    disk then holds. `served` are options of its APIs.
+    """
+
+    directory: SingleDirectory
+
+    def __init__(
+        self,
+        disk: ModelDisk | None = None,
+        *,
+        seed: int = 0,
+        limits: Limits | None = None,
+        boot_id: str = "boot-a",
+        clock: Clock | None = None,
+        segment_bytes: int = 16 << 20,
+        reserve: int | None = 0,
+        unused_days: float | None = None,
+        **served: Any,
+    ) -> None:
+        super().__init__(clock, seed, limits, unused_days)
+        self.disk = disk or ModelDisk()
+        self.threads = Threads()
+        system = self.system(boot_id=boot_id)
+        config = replace(default_config(limits=self.limits), disk_reserve=reserve)
+        storage = open_storage(config, system, self.disk, self.threads, segment_bytes)
+        self.owner = self.machine = storage.incarnation
+        self.found = storage.recovered
+        self.store, self.segments, self.journal = storage.store, storage.segments, storage.journal
+        self.now = storage.now
+        stored = build_single_directory(config, system, storage)
+        self.claims = build_claim_monitor(self.clock, self.store)
+        telemetry = build_request_telemetry(system, self.counts, self.recent, None)
+        leaders = build_leader_monitor(system, storage, telemetry.events)
+        leaders.startService()
+        self.sweep = build_expiry_sweeper(unused_days, system, storage, stored, telemetry.events)
+        for service in (count_records(self.clock, self.store, self.claims), self.claims):
+            service.setServiceParent(self.background)
+        metrics = [
+            record_metrics(self.store, count_in(self.store), stored.is_ownerless),
+            claim_metrics(self.claims),
+            leader_metrics(leaders),
+            freeze_metrics(stored.local),
+            wal_metrics(self.journal, self.counts.syncs),
+        ]
+        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.local.frozen)
+        backend = Served(directory=stored.local, names=stored.local, health=health, leaders=leaders, metrics=metrics)
+        self._serve(backend, system, telemetry, **served)
+
+    def count_ids(self) -> int | None:
+        return self.directory.size
+
+    def fill(self) -> str:
+        self.disk.room = 0
+        return "no space left on device"
+
+    def empty(self) -> None:
+        self.disk.room = None
 
     def restart(self, disk: ModelDisk | None = None, **options: Any) -> Daemon:
         """Kill this daemon and start the next one; on the same disk with everything that was
@@ -234,7 +333,7 @@ def result(deferred: Deferred[Any]) -> Any:
     return outcome[0]
 
 
-def create_id(daemon: Daemon) -> str:
+def create_id(daemon: AnyDaemon) -> str:
     """Create an ID."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.create()))
     return record.id
@@ -246,7 +345,7 @@ def transferred(discovery_id: str, *nodes: Node, **more: Any) -> TransferredReco
     return TransferredRecord(id=discovery_id, created_at=1, nodes=imported, **more)
 
 
-def register(daemon: Daemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[RegistrationOutcome]:
+def register(daemon: AnyDaemon, discovery_id: str, addr: str, host: str | None = None) -> Deferred[RegistrationOutcome]:
     """Register the node at `addr` from the client host `host`; fires with the answer."""
     return Deferred.fromCoroutine(daemon.directory.register(discovery_id, Node(addr=addr), host))
 
@@ -257,13 +356,22 @@ def give_up(asking: Deferred[Any]) -> None:
     asking.cancel()
 
 
+def inspected(daemon: AnyDaemon, discovery_id: str) -> Record | None:
+    """Return the whole record of an ID, None if there is none."""
+    try:
+        record: Record = result(Deferred.fromCoroutine(daemon.directory.inspect(discovery_id)))
+    except NoSuchID:
+        return None
+    return record
+
+
 def answer_of(registering: Deferred[RegistrationOutcome]) -> list[str]:
     """Return the addresses that a registration was answered with."""
     registration: RegistrationOutcome = result(registering)
     return [node.addr for node in registration.listed]
 
 
-def shown(daemon: Daemon, discovery_id: str) -> list[str]:
+def shown(daemon: AnyDaemon, discovery_id: str) -> list[str]:
     """Return the addresses that a lookup answers."""
     record: Record = result(Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)))
     return [node.addr for node in record.nodes]

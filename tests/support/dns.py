@@ -27,7 +27,8 @@ from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSConnectionFactory, DNSServer
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
-from tests.support.daemon import Daemon, result, transferred
+from tests.support.backends import new_daemon
+from tests.support.daemon import AnyDaemon, result, transferred
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver
 
@@ -45,11 +46,12 @@ class Names:
         *options: str,
         ips: Sequence[str] = ("192.0.2.53",),
         port: int = 53,
-        daemon: Daemon | None = None,
+        daemon: AnyDaemon | None = None,
         rate: float = 0,
     ) -> None:
-        self.reactor = Reactor()
-        self.daemon = daemon or Daemon(clock=self.reactor)
+        # Of another daemon only the answers matter.
+        self.reactor = daemon.clock if daemon is not None and isinstance(daemon.clock, Reactor) else Reactor()
+        self.daemon = daemon or new_daemon(clock=self.reactor)
         self.resolver = Resolver()
         parsed = DaemonOptions({})
         parsed.parseOptions(["--dns=192.0.2.53:53", "--dns-open", f"--dns-zone={ZONE}", *options])
@@ -57,7 +59,7 @@ class Names:
         assert config is not None
         host_names = HostNames(self.reactor, self.resolver)
         self.server = NameServer(
-            self.daemon.directory, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
+            self.daemon.names, config.zone, host_names, self.reactor, config.nameserver, ips, self.daemon.rounds
         )
         limit = ResponseRateLimit(rate, self.reactor.seconds)
         self.listener = DNSServer(self.reactor, self.server, limit, [(ip, port) for ip in ips])
@@ -84,6 +86,10 @@ class Names:
     def join(self, discovery_id: str, addr: str) -> None:
         """Register one more node, which listens for Raft one port higher."""
         result(Deferred.fromCoroutine(self.daemon.directory.register(discovery_id, both(addr), None)))
+
+    def outlast_caches(self) -> None:
+        """Let time pass until earlier answers are not used any more."""
+        self.reactor.advance(self.daemon.dns_age)
 
     def exchange(self, query: bytes, source: tuple[str, int] = CLIENT) -> list[bytes]:
         """Deliver a datagram; return what is sent back without time passing."""

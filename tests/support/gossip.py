@@ -17,8 +17,8 @@ from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core.records import Node
-from rqdisco.service.wiring.backend import Backend, build_expiry_sweeper, build_leader_monitor
-from rqdisco.service.wiring.storage import open_storage
+from rqdisco.service.wiring.storage import StoredDirectory, open_storage
+from rqdisco.service.wiring.stored import build_expiry_sweeper, build_leader_monitor
 from rqdisco.telemetry.events import Event, Events
 from tests.support.daemon import WALL_US, Threads, default_config, memory_system, result
 from tests.support.disk import ModelDisk
@@ -178,14 +178,14 @@ class GossipDaemon:
         events = Events(self.events.append)
         self.leaders = build_leader_monitor(system, storage, events)
         self.leaders.startService()
-        backend = Backend(
+        stored = StoredDirectory(
             directory=self.directory,
             local=self.backend.local,
             watermarks=self.backend.watermarks,
             may_expire=self.backend.may_expire,
             is_ownerless=self.backend.report.is_ownerless,
         )
-        self.sweep = build_expiry_sweeper(unused_days, system, storage, backend, events)
+        self.sweep = build_expiry_sweeper(unused_days, system, storage, stored, events)
         self.sweep.startService()
         self.is_up = True
         network.daemons[name] = self

@@ -10,8 +10,9 @@ from twisted.internet.task import Clock
 
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
+from tests.support.backends import new_daemon
 from tests.support.connections import Connection, request
-from tests.support.daemon import Daemon, create_id, register
+from tests.support.daemon import create_id, register
 
 A = "10.0.0.1:4001"
 OTHER = "0a5306d9-5842-851c-a00f-72fe57b0eb16"
@@ -28,7 +29,7 @@ class Guarded:
 
     def __init__(self) -> None:
         self.access = Access(TokenRing())
-        self.daemon = Daemon(access=self.access, max_body=MAX_BODY)
+        self.daemon = new_daemon(access=self.access, max_body=MAX_BODY)
         self.id = create_id(self.daemon)
         register(self.daemon, self.id, A)
         bound = [describe(f"{scope}-here", [scope], secret(f"{scope}-here"), self.id) for scope in ("read", "write")]

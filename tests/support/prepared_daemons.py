@@ -21,8 +21,10 @@ from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import Health
+from tests.support.backends import new_daemon
 from tests.support.connections import CLIENT, Connection, request, unchunked
-from tests.support.daemon import WALL_US, Daemon, Probe, create_id, result
+from tests.support.daemon import WALL_US, Probe, create_id, result
+from tests.support.etcd.daemon import Backend as EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
@@ -91,7 +93,7 @@ def _access(audience: Audience) -> Access | None:
 def daemon_for(audience: Audience, **limits: Any) -> PreparedDaemon:
     """Return a daemon without peers, with an ID that has two nodes and a leader."""
     limits = {"max_nodes": 3, **limits}
-    daemon = Daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
+    daemon = new_daemon(access=_access(audience), limits=Limits(**limits), max_body=MAX_BODY)
     prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
     prepared.id = create_id(daemon)
     for method, path, body in (
@@ -123,6 +125,17 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
         )
     )
     return PreparedDaemon(apis, audience, clock, daemon)
+
+
+def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
+    """Return a daemon in front of etcd, asked by its operator."""
+    return _over(daemon.directory, "operator", daemon.cluster.clock, daemon, None)
+
+
+def over_peers(daemon: GossipDaemon) -> PreparedDaemon:
+    """Return a daemon with peers, asked by its operator."""
+    admin = GossipAdmin(daemon.backend.report, daemon.backend.succession)
+    return _over(daemon.directory, "operator", daemon.clock, daemon, admin)
 
 
 def backend(audience: Audience) -> PreparedDaemon:
@@ -178,7 +191,7 @@ def probed(audience: Audience) -> PreparedDaemon:
     probe = Probe()
     probe.network.listens("10.0.0.1")
     probe.network.listens("10.0.0.2", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
-    daemon = Daemon(access=_access(audience), probe=probe)
+    daemon = new_daemon(access=_access(audience), probe=probe)
     prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
     prepared.id = create_id(daemon)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "n4.example.org"):
@@ -191,9 +204,23 @@ def probed(audience: Audience) -> PreparedDaemon:
 
 
 def full(audience: Audience) -> PreparedDaemon:
-    """Return a daemon with a full disk."""
+    """Return a daemon whose store is full."""
     prepared = daemon_for(audience)
-    prepared.daemon.disk.room = 0
+    prepared.daemon.fill()
+    return prepared
+
+
+def frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze."""
+    prepared = daemon_for(audience)
+    result(Deferred.fromCoroutine(prepared.daemon.directory.freeze("frozen for a migration to http://b:4000")))
+    return prepared
+
+
+def full_and_frozen(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that an operator froze, and whose store is full."""
+    prepared = frozen(audience)
+    prepared.daemon.fill()
     return prepared
 
 
@@ -208,6 +235,13 @@ def crowded(audience: Audience) -> PreparedDaemon:
     """Return a daemon whose ID has as many nodes as allowed."""
     prepared = daemon_for(audience)
     assert prepared.ask("POST", "/{id}", {"addr": "10.0.0.3:4001"}).status == 200
+    return prepared
+
+
+def with_all_ids(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that has as many IDs as allowed."""
+    prepared = daemon_for(audience, max_ids=1)
+    prepared.daemon.recount()
     return prepared
 
 
@@ -259,7 +293,7 @@ def on_behalf(audience: Audience) -> PreparedDaemon:
 
 def hurried(audience: Audience) -> PreparedDaemon:
     """Return a daemon where clients may create one ID a minute, and this one just did."""
-    daemon = Daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
+    daemon = new_daemon(access=_access(audience), max_body=MAX_BODY, create_rate=1 / 60)
     prepared = PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
     assert prepared.ask("POST", "/").status == 200
     return prepared

@@ -65,10 +65,12 @@ class Recorder:
     """Keeps a history for each discovery ID.
 
     Each request comes from an address of its own in 127.0.0.0/8. So the daemons' logs show for each
-    answer whether it was given on the owner's behalf, which the answer itself does not.
+    answer whether it was given on the owner's behalf, which the answer itself does not. Where nothing
+    is forwarded, none is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, forwards: bool = True) -> None:
+        self._forwards = forwards
         self.late: list[str] = []
         self._histories: dict[str, History] = {}
         self._sources: dict[tuple[str, int], str] = {}
@@ -141,7 +143,7 @@ class Recorder:
         return {each: check(self.operations(each, daemons), rules) for each in self._histories}
 
     def _placed(self, discovery_id: str, token: int, operation: Operation, results: Results) -> Operation:
-        if operation.kind != "register" or not isinstance(operation.answer, tuple):
+        if operation.kind != "register" or not isinstance(operation.answer, tuple) or not self._forwards:
             return operation
         # A killed daemon may have logged nothing; such a list counts as the one that proves least.
         unknown = ON_BEHALF if len(operation.answer) > 1 else ""

@@ -21,7 +21,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service() -> Service:
+def service(each_backend: None) -> Service:
+    """A service over either backend."""
     return Service()
 
 

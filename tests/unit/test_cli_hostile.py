@@ -151,7 +151,7 @@ def test_an_internal_error_that_repeats_an_answer_moves_no_cursor_either() -> No
         raise RuntimeError(NASTY)
 
     out, err = io.StringIO(), io.StringIO()
-    app: Any = App(None, "", None, None, None, CommandOutput(out, err), None)  # type: ignore[arg-type]
+    app: Any = App(None, "", None, None, None, CommandOutput(out, err), None, None)  # type: ignore[arg-type]
     ended: list[int] = []
     Deferred.fromCoroutine(run_with_traceback(app, fails)).addCallback(ended.append)
     assert ended == [1]

@@ -8,6 +8,8 @@ from rqdisco.cli.durations import format_duration, parse_duration
 from tests.support.command import Service, Shell
 from tests.support.daemon import Probe, create_id, register, shown
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n3.example.org:4001"
 HOUR = 3600.0

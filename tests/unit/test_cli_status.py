@@ -10,6 +10,7 @@ from tests.support.daemon import create_id, register, result
 
 
 def test_status_reports_that_the_service_is_up(service: Service, shell: Shell) -> None:
+    service.daemon.recount()
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 0 IDs"]
     service.away = True
@@ -63,6 +64,7 @@ def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
 
 def test_one_id_is_counted_in_the_singular(service: Service, shell: Shell) -> None:
     create_id(service.daemon)
+    service.daemon.recount()
     assert shell("status") == 0
     assert shell.lines == [f"service {URL} is up for 0 s, version 0, 1 ID"]
 

@@ -15,6 +15,8 @@ from rqdisco.security.tokens import Access, TokenRing, describe
 from tests.support.command import Service, Shell
 from tests.support.daemon import create_id
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
 

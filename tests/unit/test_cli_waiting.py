@@ -15,6 +15,7 @@ def test_watch_prints_what_changes(service: Service, shell: Shell, some_id: str)
     subscriptions = shell.start("watch", some_id, "--interval", "5")
     assert shell.lines == [f"+ {A}", f"+ {B}"]
     service.advance(5)
+    service.advance(1)
     assert shell.lines[2:] == []
     register(service.daemon, some_id, C)
     other = Shell(service)
@@ -129,11 +130,11 @@ def test_waiting_polls_ever_less_often_and_gives_up_in_time(service: Service, sh
 
 
 def test_waiting_lasts_as_long_as_an_unavailable_service_requests(service: Service, shell: Shell) -> None:
-    service.daemon.disk.room = 0
+    service.daemon.fill()
     waiting = shell.start("create", "--wait", "60")
     service.advance(5)
     assert service.asked == 1
-    service.daemon.disk.room = 1 << 20
+    service.daemon.empty()
     service.advance(0.2)
     assert waiting.status == 0
 

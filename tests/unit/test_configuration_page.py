@@ -33,12 +33,15 @@ def test_an_option_without_a_section_is_noticed(monkeypatch: pytest.MonkeyPatch)
         WRITER["page"]()
 
 
+MIGRATE = ["migrate", "--from", "http://127.0.0.1:1", "--to", "http://127.0.0.1:2"]
+
+
 @pytest.mark.parametrize("variable", sorted(WRITER["COMMAND_VARIABLES"]))
 def test_the_command_reads_each_variable(
     variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(variable, "")
     with pytest.raises(SystemExit) as ended:
-        main(["create"])
+        main(MIGRATE if variable in ("RQDISCO_FROM_TOKEN", "RQDISCO_TO_TOKEN") else ["create"])
     assert ended.value.code == 2
     assert f"{variable} is empty" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_a_full_disk_refuses_and_leaves_everything_unchanged() -> None:
     with pytest.raises(StoreUnavailable):
         result(call(daemon.directory.create()))
     assert shown(daemon, discovery_id) == [A]
-    assert daemon.directory.size == 1
+    assert daemon.size == 1
     daemon.disk.room = None
     assert answer_of(register(daemon, discovery_id, C)) == [A, C]
     assert shown(daemon.restart(), discovery_id) == [A, C]

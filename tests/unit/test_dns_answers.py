@@ -23,6 +23,8 @@ from tests.support.dns import (
     targets,
 )
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 HTTP = f"_rqlite-http._tcp.id.{ZONE}"
 
@@ -184,6 +186,7 @@ def test_a_consul_kv_leader_is_a_node_like_every_other(names: Names) -> None:
     assert is_absent(names.ask(f"id.{ZONE}")), "it may never have got its winning answer"
     assert is_absent(names.ask(RAFT, "SRV"))
     assert result(Deferred.fromCoroutine(names.daemon.directory.report("id", put, None)))
+    names.outlast_caches()
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
     assert targets(names.ask(RAFT, "SRV")) == [(4002, f"n-0a000001.id.{ZONE}.")]
     assert targets(names.ask(HTTP, "SRV")) == [(4001, f"n-0a000001.id.{ZONE}.")]
@@ -202,15 +205,16 @@ def test_nothing_is_shown_before_it_is_durable_and_answered() -> None:
     daemon.threads.release()
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}")), "written, and about to be revoked"
     daemon.threads.release_all()
+    names.outlast_caches()
     assert is_absent(names.ask(f"{discovery_id}.{ZONE}"))
     assert result(creating)
     assert answers(names.ask(f"new.{ZONE}")) == ["10.0.0.9"]
 
 
-def test_a_full_disk_does_not_stop_the_name_server() -> None:
+def test_a_full_store_does_not_stop_the_name_server() -> None:
     names = Names()
     names.add("id", "10.0.0.1:4001")
-    names.daemon.disk.room = 0
+    names.daemon.fill()
     register(names.daemon, "id", "10.0.0.2:4001").addErrback(lambda failure: None)
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
 
@@ -226,9 +230,9 @@ def test_nodes_from_before_a_restart_are_answered_after_it() -> None:
 
 
 def test_an_internal_error_is_logged_and_answered_as_servfail(
-    names: Names, logged_errors: list[dict[str, Any]]
+    names: Names, logged_errors: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names.daemon.store.settled = None  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(names.daemon.names, "look_up_name", None)
     assert rcode(names.ask(f"id.{ZONE}")) == "SERVFAIL"
     assert len(logged_errors) == 1
     logged_errors.clear()

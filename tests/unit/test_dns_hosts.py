@@ -21,6 +21,8 @@ from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, additional, answers, checked, is_absent, question
 from tests.support.resolver import Resolver
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 UNRESOLVED = "registered host name does not resolve and is omitted from DNS answers"
 

@@ -4,10 +4,15 @@ answer with.
 
 from __future__ import annotations
 
+import pytest
+
 from rqdisco.core.records import Node
-from tests.support.daemon import Daemon, Probe
+from tests.support.backends import new_daemon
+from tests.support.daemon import Probe
 from tests.support.dns import ZONE, Names, answers, is_absent
 from tests.support.dns_sockets import Reactor
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 RAFT = f"_rqlite-raft._tcp.id.{ZONE}"
 
@@ -20,7 +25,7 @@ class Probed:
         for ip in alive:
             self.probe.network.listens(ip)
         clock = Reactor()
-        self.names = Names(daemon=Daemon(clock=clock, probe=self.probe))
+        self.names = Names(daemon=new_daemon(clock=clock, probe=self.probe))
         self.clock = self.names.daemon.clock
 
     def add(self, *nodes: Node | str) -> None:

@@ -65,7 +65,7 @@ def test_an_id_that_never_had_a_node_is_forgotten_when_its_days_are_over(daemon:
     live(daemon.clock, 1)
     assert not is_there(daemon, unused)
     assert shown(daemon, used) == ["10.0.0.1:4001"]
-    assert daemon.directory.size == 1
+    assert daemon.size == 1
 
 
 def test_a_daemon_forgets_nothing_by_default() -> None:
@@ -199,7 +199,7 @@ def test_a_registration_refused_by_the_disk_while_its_id_is_forgotten_finds_it_g
         answer_of(asked)
     live(daemon.clock, 1)
     assert not is_there(daemon, discovery_id)
-    assert daemon.directory.size == 0
+    assert daemon.size == 0
     assert daemon.store.count_all() == 0
 
 
@@ -239,7 +239,7 @@ def test_many_ids_are_forgotten_a_few_at_a_time(daemon: Daemon) -> None:
     sizes = set()
     for _ in range(10_000):
         daemon.clock.advance(10.0)
-        sizes.add(daemon.directory.size)
+        sizes.add(daemon.size)
     assert sizes == {2500, 2000, 1500, 1000, 500, 0}
 
 

@@ -20,6 +20,10 @@ MODULES = {
 }
 # Modules outside `core` that use no Twisted, clock, randomness or disk either.
 PURE = {
+    "backends.etcd.answers",
+    "backends.etcd.attempts",
+    "backends.etcd.counts",
+    "backends.etcd.endpoints",
     "backends.gossip.membership.decision_guard",
     "backends.gossip.membership.members",
     "backends.gossip.membership.grant_ages",
@@ -52,7 +56,7 @@ PURE = {
 }
 CORE = {name for name in MODULES if name.startswith("core.")} | PURE
 STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json math re shlex"
-STANDARD += " hmac typing unicodedata urllib uuid zlib"
+STANDARD += " hmac typing unicodedata urllib uuid weakref zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
 PRIVATE_IN_TWISTED = {

@@ -25,7 +25,7 @@ _MET |= {"lag": 3, "clock_offset_ms": -1, "agrees": True, "why": None}
 )
 def test_the_document_of_peers_is_sent_as_it_is_and_the_client_reads_it(peer: dict[str, Any]) -> None:
     shown = {"name": "a", "incarnation": "a" * 16, "url": "http://a:1", "state": "established", "agreed": True}
-    shown |= {"hints": 0, "unwitnessed": 0, "peers": [peer], "notes": []}
+    shown |= {"hints": 0, "unwitnessed": 0, "frozen": None, "peers": [peer], "notes": []}
     sent = msgspec.json.encode(msgspec.convert(shown, PeersAnswer))
     assert msgspec.json.decode(sent) == shown
     assert str(peer.get("clock_offset_ms")).replace("None", "null") in sent.decode()

@@ -81,7 +81,7 @@ class World:
 
     def start(self, *addrs: str) -> str:
         """Create an ID with nodes at these addresses; begin to probe."""
-        discovery_id = f"id{self.daemon.directory.size}"
+        discovery_id = f"id{self.daemon.size}"
         brought = transferred(discovery_id, *(Node(addr=addr) for addr in addrs))
         result(Deferred.fromCoroutine(self.daemon.directory.adopt(brought, as_own=True)))
         if not self.rounds.running:

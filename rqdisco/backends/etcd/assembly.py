@@ -12,12 +12,13 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.directory import EtcdDirectory, EtcdParts, Observer
+from rqdisco.backends.etcd.directory import EtcdDirectory
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.names import CachedNames
 from rqdisco.backends.etcd.record_store import RecordStore
+from rqdisco.backends.etcd.record_writer import EtcdParts, Observer
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.watches import Watches
@@ -49,7 +50,8 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `jitter` a factor around 1.
+    known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
+    around 1.
     """
 
     client: EtcdClient
@@ -58,6 +60,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     jitter: Callable[[], float]
     count: Callable[[], int | None]
+    refuses_writes: Callable[[], str | None]
     observer: Observer
 
 
@@ -66,14 +69,13 @@ class EtcdBackend:
 
     def __init__(self, config: BackendConfig, context: BackendContext) -> None:
         client, clock = context.client, context.clock
-        self._client = client
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
-        self.state = StoreState(self.keys, context.guard)
+        self.state = StoreState(self.keys, context.guard, client, context.refuses_writes)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
-        store = RecordStore(self.keys, self.batches, self.state, clock)
+        self._store = store = RecordStore(self.keys, self.batches, self.state, clock)
         retry_seconds = config.limits.retry_window_ms // 1000
         unused = None
         if config.unused_seconds is not None:
@@ -88,6 +90,7 @@ class EtcdBackend:
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
+            client=client,
             store=store,
             state=self.state,
             grants=self.grants,
@@ -110,9 +113,13 @@ class EtcdBackend:
         """Read the state of the store, and create it in an empty one. Raises EtcdFailure, Malformed,
         UnknownFormat.
         """
-        await self.state.open(self._client, self._random)
+        await self.state.open(self._random)
 
     def stop(self) -> Deferred[None]:
         """Fire once every grant is answered or revoked."""
         self.watches.stop()
-        return Deferred.fromCoroutine(self.grants.finish())
+        return Deferred.fromCoroutine(self._finish())
+
+    async def _finish(self) -> None:
+        await self.grants.finish()
+        self._store.close()

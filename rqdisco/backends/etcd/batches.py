@@ -1,7 +1,7 @@
 """Send what many requests want from etcd in few transactions.
 
-While some batches are under way, further reads or writes wait, and are then sent together: one
-round trip, one entry in etcd's log and one sync of its disk for all of them.
+While a batch is under way, further reads or writes wait, and are then sent together: one round
+trip, one entry in etcd's log and one sync of its disk for all of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
-# etcd's --max-txn-ops is 128, for each level of nested transactions.
-MAX_OPERATIONS = 120
+# etcd's --max-txn-ops is 128, for the operations of a transaction and those of the longest one in it
+# together (etcd 3.4 etcdserver/api/v3rpc/key.go, checkTxnRequest).
+MAX_OPERATIONS = 100
 # etcd's --max-request-bytes is 1.5 MiB.
 MAX_BYTES = 512 * 1024
 # More would wait longer than its client does.
@@ -28,12 +29,12 @@ MAX_WAITING = 20_000
 _RESEND_SECONDS = 0.5
 # After so many seconds in which a write could not be settled, further ones are refused at once.
 _STALL_SECONDS = 2.0
+# A second batch of the same kind is sent only if the first one takes so long: fewer and larger ones
+# cost everybody less.
+_SLOW_SECONDS = 0.1
+_AT_ONCE = 2
 
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
-
-
-class TooManyWaiting(NotApplied):
-    """etcd is slower than requests arrive."""
 
 
 class _Waiting(Deferred[T]):
@@ -62,31 +63,50 @@ W = TypeVar("W", bound="Deferred[Any]")
 
 
 class _Queue(Generic[W]):
-    """Requests of one kind; at most `at_once` batches of them are under way."""
+    """Requests of one kind; one batch of them is under way, or two if the first is slow."""
 
-    def __init__(self, at_once: int, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]):
+    def __init__(
+        self, clock: IReactorTime, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]
+    ) -> None:
         self._waiting: deque[W] = deque()
-        self._at_once = at_once
+        self._clock = clock
         self._under_way = 0
+        self._started = 0.0
+        self._is_held = False
         self._take = take
         self._send = send
 
     def add(self, waiting: W) -> None:
-        """Send it now, or with others later. Raises TooManyWaiting."""
+        """Send it now, or with others later. Raises NotApplied if too many wait."""
         if len(self._waiting) >= MAX_WAITING:
-            raise TooManyWaiting("etcd is slower than requests arrive")
+            raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
-        if self._under_way < self._at_once:
+        if not self._is_held:
             self._start()
 
+    def hold(self) -> None:
+        """Send nothing that is added until `release`: more will be added in this very call."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Send what was added meanwhile."""
+        self._is_held = False
+        self._start()
+
     def _start(self) -> None:
+        if self._under_way and not self._is_slow():
+            return
         batch = self._take(self._waiting)
         if batch:
             self._under_way += 1
             run_in_background(self._run(batch))
 
+    def _is_slow(self) -> bool:
+        return self._under_way < _AT_ONCE and self._clock.seconds() - self._started >= _SLOW_SECONDS
+
     async def _run(self, batch: list[W]) -> None:
         while batch:
+            self._started = self._clock.seconds()
             await self._send(batch)
             batch = self._take(self._waiting)
         self._under_way -= 1
@@ -99,8 +119,8 @@ class Batches:
         self._read = read
         self._write = write
         self._clock = clock
-        self._reads: _Queue[_Read] = _Queue(2, _take_reads, self._send_reads)
-        self._writes: _Queue[_Write] = _Queue(2, _take_writes, self._send_writes)
+        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads)
+        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes)
         # By transaction in doubt, since when it is, and why.
         self._in_doubt: dict[int, tuple[float, str]] = {}
 
@@ -136,17 +156,28 @@ class Batches:
         operations = tuple(range_op(each) for read in batch for each in read.ranges)
         try:
             response = await self._read(Txn(success=operations))
+        except TooLarge as failure:
+            if len(batch) == 1:
+                _fail(batch[0], failure)
+                return
+            half = len(batch) // 2
+            await self._send_reads(batch[:half])
+            await self._send_reads(batch[half:])
+            return
         except EtcdFailure as failure:
             for read in batch:
                 _fail(read, failure)
             return
         ranges = [each.response_range or RangeResponse() for each in response.responses]
+        # Most decisions on what was read are written at once: all of them in one batch.
+        self._writes.hold()
         start = 0
         for read in batch:
             end = start + len(read.ranges)
             if not read.called:
                 read.callback(ranges[start:end])
             start = end
+        self._writes.release()
 
     async def _send_writes(self, batch: list[_Write]) -> None:
         if len(batch) == 1:
@@ -155,9 +186,10 @@ class Batches:
         nested = Txn(success=tuple(TxnOperation(request_txn=write.txn) for write in batch))
         try:
             response = await self._settle(nested)
-        except LeaseNotFound:
-            # etcd refuses all of them for one: each is settled by itself, also for callers that do
-            # not wait any more, since a late copy of the batch must find nothing left to do.
+        except (LeaseNotFound, TooLarge):
+            # etcd refuses all of them for one, or its answer cannot be read: each is settled by
+            # itself, also for callers that do not wait any more, since a late copy of the batch
+            # must find nothing left to do.
             for write in batch:
                 await self._settle_one(write)
             return
@@ -174,14 +206,16 @@ class Batches:
     async def _settle_one(self, write: _Write) -> None:
         try:
             response = await self._settle(write.txn)
-        except NotApplied as failure:
+        except (NotApplied, TooLarge) as failure:
             _fail(write, failure)
             return
         if not write.called:
             write.callback(response)
 
     async def _settle(self, txn: Txn) -> TxnResponse:
-        """Send the identical transaction until its outcome is known. Raises NotApplied."""
+        """Send the identical transaction until its outcome is known. Raises NotApplied, and TooLarge
+        for one of several that may be settled one by one.
+        """
         try:
             while True:
                 try:

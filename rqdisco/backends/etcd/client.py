@@ -23,16 +23,17 @@ from rqdisco.backends.etcd.failures import (
     NoSpace,
     NotApplied,
     OutcomeUnknown,
+    TooLarge,
 )
 from rqdisco.backends.etcd.messages import (
     Alarms,
+    EtcdHeader,
     LeaseGrant,
     LeaseGrantResponse,
     LeaseQuery,
     LeaseTimeToLive,
     Range,
     RangeResponse,
-    ResponseHeader,
     Status,
     Txn,
     TxnResponse,
@@ -40,9 +41,16 @@ from rqdisco.backends.etcd.messages import (
     WatchResponse,
     encode,
 )
-from rqdisco.backends.etcd.outcomes import Fate, GatewayRefusal, read_refusal
+from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
 from rqdisco.backends.etcd.revisions import RevisionGuard
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply, PostTransport, StreamTransport
+from rqdisco.backends.etcd.transport import (
+    AnswerTooLarge,
+    ConnectionBroken,
+    NotSent,
+    PostReply,
+    PostTransport,
+    StreamTransport,
+)
 from rqdisco.backends.etcd.watching import Watch
 
 SECONDS = 5.0
@@ -54,8 +62,9 @@ _OUTCOMES: dict[type[EtcdFailure], str] = {
     OutcomeUnknown: "unknown",
     NoSpace: "no_space",
     AuthFailed: "auth_failed",
+    TooLarge: "too_large",
 }
-_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, "etcd's answer does not fit the request")
+_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -72,11 +81,11 @@ class ClientConfig(msgspec.Struct, frozen=True):
 
 class _Answer(Protocol):
     @property
-    def header(self) -> ResponseHeader: ...
+    def header(self) -> EtcdHeader: ...
 
 
 class _Revoked(msgspec.Struct, frozen=True):
-    header: ResponseHeader
+    header: EtcdHeader
 
 
 A = TypeVar("A", bound=_Answer)
@@ -179,6 +188,10 @@ class EtcdClient:
             raise NotApplied(answer.reason)
         return answer
 
+    def avoid(self, endpoint: str) -> None:
+        """Send the next requests and watches elsewhere, if this endpoint is the one in use."""
+        self._endpoints.failed(endpoint)
+
     def watch(self, creates: Sequence[WatchCreate], received: Callable[[WatchResponse], None]) -> Watch:
         """Watch keys and ranges over one connection, which ends for good when it fails."""
         return Watch(self._streams, self._endpoints, self._tokens, creates, received)
@@ -217,6 +230,9 @@ class EtcdClient:
                         self._guard.check(answer.header, at_send)
                     return answer
                 failed: GatewayRefusal | Exception = answer
+            except AnswerTooLarge as error:
+                # Of every copy.
+                raise TooLarge(str(error)) from None
             except (NotSent, ConnectionBroken, AuthFailed) as error:
                 failed = error
             attempts = attempts or Attempts(len(self._endpoints), is_read=kind.is_read)

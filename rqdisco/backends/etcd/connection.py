@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from rqdisco.twisted_compat import write_at_once
 
 
@@ -54,9 +54,6 @@ class EtcdConnection(TwistedProtocol):
     # What the transport calls.
 
     def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
         if not ISSLTransport.providedBy(self.transport):
             self.handshakeCompleted()
 
@@ -77,7 +74,7 @@ class EtcdConnection(TwistedProtocol):
                 self.abort(ConnectionBroken("the answer is not HTTP/1.1"))
                 return
         if self._size > self._max_answer:
-            self.abort(ConnectionBroken(f"the answer is larger than {self._max_answer} bytes"))
+            self.abort(AnswerTooLarge(f"the answer is larger than {self._max_answer} bytes"))
         elif self._is_complete:
             self._finish(self._pending)
 
@@ -99,8 +96,9 @@ class EtcdConnection(TwistedProtocol):
     def abort(self, why: Exception) -> None:
         """Close at once; the request in flight fails for this reason."""
         if not self._is_ended:
-            self.transport.abortConnection()
+            # A transport may report the end at once, for a reason of its own.
             self._end(why)
+            self.transport.abortConnection()
 
     # What llhttp calls.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.web.client import URI
 
 from rqdisco.backends.etcd.deadlines import RequestDeadlines
 from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.pool import EndpointPool
-from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.backends.etcd.pool import CLOSED, EndpointPool
+from rqdisco.backends.etcd.transport import NotSent, PostReply
 
 MAX_ANSWER = 16 << 20
 # A head is cached for each token; there are few at a time.
@@ -35,10 +35,13 @@ class PooledTransport:
         self._max_answer = max_answer
         self._deadlines = RequestDeadlines(clock)
         self._pools: dict[str, EndpointPool] = {}
+        self._is_closed = False
         self._heads: dict[tuple[str, str, str | None], bytes] = {}
 
     def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
         """Send a POST, as `transport.PostTransport` describes."""
+        if self._is_closed:
+            return fail(NotSent(CLOSED))
         pool = self._pools.get(endpoint) or self._open_pool(endpoint)
         head = self._heads.get((endpoint, path, token)) or self._make_head(endpoint, path, token)
         pending = PendingPost(b"%b%d\r\n\r\n%b" % (head, len(body), body), seconds, pool.withdraw)
@@ -49,6 +52,7 @@ class PooledTransport:
 
     def close(self) -> None:
         """Close all connections; requests fail."""
+        self._is_closed = True
         self._deadlines.close()
         for pool in self._pools.values():
             pool.close()

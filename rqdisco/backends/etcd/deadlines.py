@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+# A timer that comes this late shows that the process was busy: answers may wait to be read.
+_LATE_SECONDS = 0.05
 
 
 class Timed(Protocol):
     """What has a deadline. It must not be called `expire` once it is over."""
 
-    is_over: bool
+    @property
+    def is_over(self) -> bool: ...
 
     def expire(self) -> None:
         """End it, since its time is up."""
@@ -54,9 +60,13 @@ class RequestDeadlines:
         self._timer_at = at
         self._timer = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._expire)
 
-    def _expire(self) -> None:
+    def _expire(self, *, is_late: bool = False) -> None:
         self._timer = None
         now = self._clock.seconds()
+        if now - self._timer_at > _LATE_SECONDS and not is_late:
+            # Sockets are read before the next turn.
+            self._timer = self._clock.callLater(0, self._expire, is_late=True)
+            return
         due = []
         while self._heap and (self._heap[0][2].is_over or self._heap[0][0] <= now):
             due.append(heappop(self._heap)[2])
@@ -65,3 +75,22 @@ class RequestDeadlines:
         for timed in due:
             if not timed.is_over:
                 timed.expire()
+
+
+class DeferredDeadline:
+    """Fails a Deferred with what `reason` returns, unless it has fired by its deadline. Whoever
+    would fire it later must check that it was not.
+    """
+
+    __slots__ = ("_deferred", "_reason")
+
+    def __init__(self, deferred: Deferred[Any], reason: Callable[[], Exception]) -> None:
+        self._deferred = deferred
+        self._reason = reason
+
+    @property
+    def is_over(self) -> bool:
+        return self._deferred.called
+
+    def expire(self) -> None:
+        self._deferred.errback(self._reason())

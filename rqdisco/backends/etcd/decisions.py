@@ -11,12 +11,12 @@ from msgspec.structs import replace
 
 from rqdisco.backends.etcd.meta import Meta
 from rqdisco.backends.etcd.record_store import Snapshot
-from rqdisco.backends.etcd.stored import NO_BOOT, Stored, grant_moment
+from rqdisco.backends.etcd.stored import Stored, grant_moment
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core import transitions
 from rqdisco.core.errors import ImportConflict
-from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
-from rqdisco.core.records import ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
 
 
 class WriteStamp(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +83,7 @@ def import_record(
     version: int,
     *,
     as_own: bool,
+    is_migration: bool,
 ) -> Stored:
     """Import a record; return `known` where that changes nothing. Raises as `Directory.adopt`."""
     own = store.store_id
@@ -94,9 +95,8 @@ def import_record(
         return as_stored(record, store.epoch)
     if not is_equivalent(known, record):
         raise ImportConflict(transferred.id)
-    if as_own and known.ownerless:
-        # As for a new record: another daemon made the grants so far.
-        return replace(known, ownerless=False, grant=None, was_emptied=True, epoch=store.epoch)
+    if as_own and may_adopt(known, record, is_migration=is_migration):
+        return replace(adopted(known, record), epoch=store.epoch)
     return known
 
 

@@ -25,3 +25,9 @@ class NoSpace(NotApplied):
 
 class AuthFailed(NotApplied):
     """etcd refused the user, the password or the permission."""
+
+
+class TooLarge(EtcdFailure):
+    """The answer is larger than this daemon reads; the request may have been applied. Smaller
+    requests may be answered.
+    """

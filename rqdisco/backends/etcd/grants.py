@@ -8,6 +8,7 @@ another node was granted.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
-from rqdisco.backends.etcd.messages import Compare, TxnOperation, put_op
+from rqdisco.backends.etcd.messages import Compare, KeyValue, TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored, written
@@ -70,15 +71,20 @@ class GrantWriter:
         self._clock = clock
         self._answers = answers
         self._new_nonce = new_nonce
-        # The answers that this daemon sent lately, by nonce.
-        self._sent: dict[str, float] = {}
+        # The nonces of the answers that this daemon sent lately, and when, in order.
+        self._sent: set[str] = set()
+        self._sent_at: deque[tuple[float, str]] = deque()
         self._under_way = 0
         self._is_ending = False
         self._idle: Deferred[None] | None = None
 
     def may_be_on_its_way(self, snapshot: Snapshot) -> bool:
         """Report whether the answer to a grant may not have left yet, at any daemon."""
-        return snapshot.answer is not None and snapshot.answer.value.decode() not in self._sent
+        return snapshot.answer is not None and self.is_on_its_way(snapshot.answer)
+
+    def is_on_its_way(self, answer: KeyValue) -> bool:
+        """As `may_be_on_its_way`, for a key that exists."""
+        return answer.value.decode() not in self._sent
 
     async def commit(self, attempt: GrantAttempt) -> Outcome:
         """Return once the grant is written; the caller answers before its next await. If the caller
@@ -87,7 +93,7 @@ class GrantWriter:
         Raises StoreUnavailable.
         """
         answer: HoldableResult[Outcome] = HoldableResult()
-        answer.addTimeout(PATIENCE_SECONDS, self._clock, self._store.timed_out)
+        self._store.limit(answer)
         self._under_way += 1
         run_in_background(self._run(attempt, answer))
         return await answer
@@ -170,12 +176,11 @@ class GrantWriter:
         )
 
     def _note_sent(self, nonce: str) -> None:
-        now = self._clock.seconds()
-        for old, at in tuple(self._sent.items()):
-            if now - at < 2 * ANSWER_LEASE_SECONDS:
-                break
-            del self._sent[old]
-        self._sent[nonce] = now
+        now, sent = self._clock.seconds(), self._sent_at
+        while sent and now - sent[0][0] >= 2 * ANSWER_LEASE_SECONDS:
+            self._sent.discard(sent.popleft()[1])
+        self._sent.add(nonce)
+        sent.append((now, nonce))
 
     async def _take_back(self, attempt: GrantAttempt, applied: Applied, why: str) -> None:
         """Revoke a grant that nobody heard of; if others have used its record since, mark it, so

@@ -29,7 +29,7 @@ class EtcdKeys:
         self.meta = base + b"meta"
         self.ids = base + b"ids/"
         self._windows = base + b"windows/"
-        self._answers = base + b"answers/"
+        self.answers = base + b"answers/"
         self._names = base + b"names/"
         self._parents = base + b"parents/"
 
@@ -47,7 +47,7 @@ class EtcdKeys:
 
     def answer(self, discovery_id: str) -> bytes:
         """Return the key that exists while the answer to a grant may be on its way."""
-        return self._answers + discovery_id.encode()
+        return self.answers + discovery_id.encode()
 
     def variants(self, name: str) -> bytes:
         """Return the prefix of the keys of the IDs that are the lower-case `name`, ignoring case,

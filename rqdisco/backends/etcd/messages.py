@@ -16,7 +16,7 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
-class ResponseHeader(msgspec.Struct, frozen=True, gc=False):
+class EtcdHeader(msgspec.Struct, frozen=True, gc=False):
     """The head of every answer: the cluster and member that answered, and its newest revision."""
 
     cluster_id: int = 0
@@ -25,7 +25,7 @@ class ResponseHeader(msgspec.Struct, frozen=True, gc=False):
     raft_term: int = 0
 
 
-NO_HEADER = ResponseHeader()
+NO_HEADER = EtcdHeader()
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
@@ -93,7 +93,7 @@ class Txn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 class RangeResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The keys that were read; `count` is the number of all in the range."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     kvs: tuple[KeyValue, ...] = ()
     more: bool = False
     count: int = 0
@@ -102,13 +102,13 @@ class RangeResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class PutResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A key was written."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
 
 
 class DeleteResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of keys deleted."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     deleted: int = 0
 
 
@@ -124,7 +124,7 @@ class OperationResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class TxnResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the comparison held, and the responses of the branch that was taken."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     succeeded: bool = False
     responses: tuple[OperationResponse, ...] = ()
 
@@ -138,7 +138,7 @@ class LeaseGrant(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseGrantResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A lease and its time to live in seconds, which may be longer than was asked for."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     id: int = msgspec.field(name="ID", default=0)
     ttl: int = msgspec.field(name="TTL", default=0)
 
@@ -152,7 +152,7 @@ class LeaseQuery(msgspec.Struct, frozen=True, kw_only=True):
 class LeaseTimeToLive(msgspec.Struct, frozen=True, kw_only=True):
     """The seconds left of a lease, -1 if it has expired, and the seconds that it was granted for."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     ttl: int = msgspec.field(name="TTL", default=0)
     granted_ttl: int = msgspec.field(name="grantedTTL", default=0)
 
@@ -178,7 +178,7 @@ class WatchResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     more, and the watch has ended.
     """
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     watch_id: int = 0
     created: bool = False
     canceled: bool = False
@@ -188,13 +188,16 @@ class WatchResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes."""
+    """The state of one member. `leader` is 0 where it knows none; sizes are in bytes. `errors` are
+    texts, with one for each alarm of the cluster.
+    """
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     version: str = ""
     leader: int = 0
     db_size: int = 0
     db_size_in_use: int = 0
+    errors: tuple[str, ...] = ()
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +210,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 class Alarms(msgspec.Struct, frozen=True, kw_only=True):
     """All alarms of a cluster."""
 
-    header: ResponseHeader = NO_HEADER
+    header: EtcdHeader = NO_HEADER
     alarms: tuple[Alarm, ...] = ()
 
 

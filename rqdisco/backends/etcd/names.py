@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from rqdisco.core.directory import Names
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
 from rqdisco.coroutines import run_in_background
@@ -104,19 +105,6 @@ def _answer(kept: _Kept[T]) -> T:
     if isinstance(kept.answer, RequestRefused):
         raise kept.answer
     return kept.answer
-
-
-class Names(Protocol):
-    """What DNS asks a directory."""
-
-    @property
-    def index(self) -> int: ...
-
-    async def look_up(self, discovery_id: str) -> View: ...
-
-    async def look_up_name(self, name: str) -> View: ...
-
-    async def has_subdomains(self, name: str) -> bool: ...
 
 
 class CachedNames:

@@ -74,6 +74,14 @@ _TOKEN_TEXTS = ("invalid auth token", "user name is empty", "auth store is old")
 _ETCD_PREFIXES = ("etcdserver:", "mvcc:", "auth:")
 
 GATEWAY_OFF = "there is no JSON gateway; etcd runs with --enable-grpc-gateway=false, or this is not etcd"
+# Its gateway refuses all requests over such a connection while authentication is on. Source: etcd 3.4
+# embed/serve.go.
+_COMMON_NAME = b"CommonName of client sending a request against gateway"
+_NAMED_CERTIFICATE = (
+    "etcd's JSON gateway does not take client certificates with a common name while authentication is on;"
+    " use one without"
+)
+MISFIT = "etcd's answer does not fit the request"
 
 
 def read_refusal(reply: PostReply) -> GatewayRefusal:
@@ -81,6 +89,8 @@ def read_refusal(reply: PostReply) -> GatewayRefusal:
     try:
         error = _decode(reply.body)
     except msgspec.DecodeError:
+        if reply.body.startswith(_COMMON_NAME):
+            return GatewayRefusal(Fate.FORBIDDEN, _NAMED_CERTIFICATE)
         reason = GATEWAY_OFF if reply.status == 404 else f"HTTP status {reply.status} without a message of etcd's"
         return GatewayRefusal(Fate.UNKNOWN, reason)
     text = error.message or error.error

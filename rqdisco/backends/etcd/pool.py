@@ -17,6 +17,7 @@ from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent
 MAX_CONNECTIONS = 32
 # Firewalls forget connections that are idle for minutes, and say nothing.
 IDLE_SECONDS = 60.0
+CLOSED = "the client was closed"
 
 
 class _Attempt(Factory):
@@ -68,11 +69,11 @@ class EndpointPool:
 
     def close(self) -> None:
         """Close all connections; requests fail."""
+        self._fail_waiting(NotSent(CLOSED))
         for attempt in list(self._attempts):
             self._give_up(attempt)
         for connection in list(self._established):
-            connection.abort(ConnectionBroken("the client was closed"))
-        self._fail_waiting(NotSent("the client was closed"))
+            connection.abort(ConnectionBroken(CLOSED))
 
     # What connections call.
 
@@ -129,7 +130,6 @@ class EndpointPool:
         self._failed(attempt, NotSent(describe(failure.value)))
 
     def _give_up(self, attempt: _Attempt) -> None:
-        attempt.timer = None
         if attempt.connection is not None:
             attempt.connection.abort(NotSent("no connection in time"))
         elif attempt.made is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
@@ -94,6 +95,7 @@ class RecordStore:
         self._state = state
         self._clock = clock
         self._newest = 1
+        self._deadlines = RequestDeadlines(clock)
 
     @property
     def newest_version(self) -> int:
@@ -134,7 +136,7 @@ class RecordStore:
         try:
             writing = self._batches.write(key, txn, len(value))
             if not is_patient:
-                writing.addTimeout(PATIENCE_SECONDS, self._clock, self.timed_out)
+                self.limit(writing)
             response = await writing
         except EtcdFailure as failure:
             raise StoreUnavailable(str(failure)) from None
@@ -180,8 +182,13 @@ class RecordStore:
             answer=answer,
         )
 
-    def timed_out(self, result: object, seconds: float) -> object:
-        """Return the outcome of a write that took too long: a reason in place of the cancellation."""
-        if isinstance(result, Failure) and result.check(CancelledError):
-            return Failure(StoreUnavailable(self._batches.reason or f"etcd did not answer in {seconds:g} s"))
-        return result
+    def limit(self, waiting: Deferred[Any]) -> None:
+        """Fail what a request waits for when that takes too long."""
+        self._deadlines.add(self._clock.seconds() + PATIENCE_SECONDS, DeferredDeadline(waiting, self._why_late))
+
+    def close(self) -> None:
+        """Stop the timer. Nobody waits any more."""
+        self._deadlines.close()
+
+    def _why_late(self) -> StoreUnavailable:
+        return StoreUnavailable(self._batches.reason or f"etcd did not answer in {PATIENCE_SECONDS:g} s")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rqdisco.backends.etcd.messages import ResponseHeader
+from rqdisco.backends.etcd.messages import EtcdHeader
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -30,7 +30,7 @@ class RevisionGuard:
         self.went_back: str | None = None
         self._noticed = noticed
 
-    def check(self, header: ResponseHeader, at_send: Seen) -> None:
+    def check(self, header: EtcdHeader, at_send: Seen) -> None:
         """Notice an answer below what had been seen when its request was sent.
 
         Answers to requests that overlap may come in any order, so the revision is compared to that

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from rqdisco.backends.etcd.client import EtcdClient
@@ -11,7 +13,7 @@ from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided, UnknownFormat
 from rqdisco.core.ids import RandomBytes
 
 _NOT_READ = "etcd has not answered since this daemon started"
@@ -21,12 +23,17 @@ class StoreState:
     """The newest `v1/meta` that was read, and the check of revisions.
 
     Every transaction compares the revision of that key, so one that was decided on an older state
-    changes nothing.
+    changes nothing. `refuses_writes` returns why etcd refuses all writes, None if it does not: it
+    does not refuse those in nested transactions (etcd 3.4 etcdserver/apply.go, applierV3Capped).
     """
 
-    def __init__(self, keys: EtcdKeys, guard: RevisionGuard) -> None:
+    def __init__(
+        self, keys: EtcdKeys, guard: RevisionGuard, client: EtcdClient, refuses_writes: Callable[[], str | None]
+    ) -> None:
         self._keys = keys
+        self._client = client
         self._guard = guard
+        self._refuses_writes = refuses_writes
         self._meta: Meta | None = None
         self._revision = 0
 
@@ -58,10 +65,18 @@ class StoreState:
             raise Undecided(_NOT_READ)
         return Compare(key=self._keys.meta, mod_revision=self._revision)
 
-    def check_changes(self) -> None:
-        """Raise Undecided where nothing may be changed."""
-        if self.meta.frozen:
-            raise Undecided(self.meta.frozen)
+    def check_changes(self, during: str | None = None) -> None:
+        """Raise Frozen where nothing may be changed. An import `during` a freeze may only then
+        change something; otherwise it raises Undecided. Raises StoreUnavailable.
+        """
+        frozen = self.meta.frozen or None
+        if (refusal := self._refuses_writes()) is not None:
+            raise StoreUnavailable(refusal)
+        if frozen == during:
+            return
+        if frozen is not None:
+            raise Frozen(frozen)
+        raise Undecided("the store in etcd is not frozen for the import")
 
     def check_grants(self) -> None:
         """Raise Undecided where nothing may be granted."""
@@ -83,47 +98,64 @@ class StoreState:
             return
         try:
             meta = decode_meta(found.value, found.key.decode())
-        except Malformed as error:
+        except (Malformed, UnknownFormat) as error:
             raise Undecided(str(error)) from None
         if self._meta is not None and meta.store_id != self._meta.store_id:
             self._guard.notice(f"the store in etcd is another one ({meta.store_id}, before {self._meta.store_id})")
         self._meta, self._revision = meta, found.mod_revision
 
-    async def open(self, client: EtcdClient, random: RandomBytes) -> None:
+    async def open(self, random: RandomBytes) -> None:
         """Read the state, and create it in an empty store.
 
         Raises EtcdFailure; Malformed, UnknownFormat for a state that this release cannot use.
         """
         while True:
-            response = await client.range(Range(key=self._keys.meta))
+            response = await self._client.range(Range(key=self._keys.meta))
             if response.kvs:
                 found = response.kvs[0]
                 # Raises what is wrong with it.
                 decode_meta(found.value, found.key.decode())
                 self.learn(found)
                 return
-            await self._create(client, random)
+            await self._create(random)
 
-    async def _create(self, client: EtcdClient, random: RandomBytes) -> None:
+    async def _create(self, random: RandomBytes) -> None:
         ids = Range(key=self._keys.ids, range_end=prefix_end(self._keys.ids), limit=1, keys_only=True)
-        if (await client.range(ids)).kvs:
+        if (await self._client.range(ids)).kvs:
             raise Malformed(f"{self._keys.base.decode()} holds IDs, but no key v1/meta: it was restored in part")
         meta = Meta(format=FORMAT, store_id=random(8).hex(), epoch=1)
-        await client.txn(Txn(
+        await self._client.txn(Txn(
             compare=(Compare(key=self._keys.meta, mod_revision=0),),
             success=(put_op(self._keys.meta, encode_meta(meta)),),
         ))  # fmt: skip
 
-    async def change(self, client: EtcdClient, **fields: object) -> None:
-        """RecordChange fields of the state, such as `frozen` or `epoch`. Raises StoreUnavailable."""
+    async def freeze(self, reason: str) -> None:
+        """Allow no changes by any daemon. Raises AlreadyFrozen for another reason,
+        StoreUnavailable.
+        """
+        await self._change(lambda meta: _frozen(meta, reason))
+
+    async def thaw(self) -> None:
+        """Allow changes again. Raises StoreUnavailable."""
+        await self._change(lambda meta: replace(meta, frozen=""))
+
+    async def raise_epoch(self, least: int) -> int:
+        """Begin a new epoch, numbered `least` or higher, and return it: after etcd was restored,
+        IDs from before never grant (E8). Raises StoreUnavailable.
+        """
+        before = self.meta.epoch
+        await self._change(lambda meta: replace(meta, epoch=max(least, before + 1)))
+        return self.meta.epoch
+
+    async def _change(self, decide: Callable[[Meta], Meta]) -> None:
         try:
             while True:
-                response = await client.range(Range(key=self._keys.meta))
+                response = await self._client.range(Range(key=self._keys.meta))
                 self.learn(response.kvs[0] if response.kvs else None)
-                wanted = replace(self.meta, **fields)
+                wanted = decide(self.meta)
                 if wanted == self.meta:
                     return
-                changed = await client.txn(Txn(
+                changed = await self._client.txn(Txn(
                     compare=(self.compare(),),
                     success=(put_op(self._keys.meta, encode_meta(wanted)), range_op(Range(key=self._keys.meta))),
                 ))  # fmt: skip
@@ -133,3 +165,9 @@ class StoreState:
                     return
         except EtcdFailure as failure:
             raise StoreUnavailable(str(failure)) from None
+
+
+def _frozen(meta: Meta, reason: str) -> Meta:
+    if meta.frozen not in ("", reason):
+        raise AlreadyFrozen(meta.frozen)
+    return replace(meta, frozen=reason)

@@ -12,11 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from rqdisco.core.codec import Malformed
-from rqdisco.core.records import STORED_NAMES, Grant, Moment, Record
+from rqdisco.core.records import NO_BOOT, STORED_NAMES, Grant, Moment, Record
 
-# GrantWriter are told apart by their nonces, and their age is told by leases: no moment of a machine
-# means anything to all daemons.
-NO_BOOT = -1
 _encode = msgspec.json.Encoder().encode
 
 
@@ -79,7 +76,8 @@ def written(after: Stored, nonce: str, *, addr: str | None = None, version: int)
 def granted(after: Stored, nonce: str, wall_ms: int) -> Stored:
     """Return a record with its grant named by `nonce`."""
     assert after.grant is not None
-    # The time is for people; nothing is decided by it (P6).
+    # Leases tell the age of a grant: no moment of a machine means anything to all daemons. The time
+    # is for people (P6).
     grant = replace(after.grant, boot=NO_BOOT, at=wall_ms)
     return replace(after, grant=grant, granting=nonce, unheard=False)
 

@@ -1,19 +1,21 @@
-"""Streams of JSON lines over treq: watches, each over a connection of its own."""
+"""Streams of JSON lines: watches, each over a connection of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
 
-from rqdisco.backends.etcd.network import Network, describe
+from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.transport import ConnectionBroken
 from rqdisco.twisted_compat import silence_client_connections
 
@@ -22,11 +24,11 @@ MAX_LINE = 16 << 20
 HEAD_SECONDS = 5.0
 
 
-class TreqStreams:
+class AgentStreams:
     """Implements `transport.StreamTransport`. A line has at most `max_line` bytes."""
 
-    def __init__(self, http: HTTPClient, clock: IReactorTime, max_line: int = MAX_LINE) -> None:
-        self._http = http
+    def __init__(self, agent: IAgent, clock: IReactorTime, max_line: int = MAX_LINE) -> None:
+        self._agent = agent
         self._clock = clock
         self._max_line = max_line
 
@@ -34,26 +36,48 @@ class TreqStreams:
         self, endpoint: str, path: str, body: bytes, token: str | None, received: Callable[[bytes], None]
     ) -> LineStream:
         """Open a stream, as `transport.StreamTransport` describes."""
-        headers = {"Content-Type": "application/json", "Grpc-Metadata-Hasleader": "true"}
+        headers = Headers({"Content-Type": ["application/json"], "Grpc-Metadata-Hasleader": ["true"]})
         if token is not None:
-            headers["Authorization"] = token
-        # treq has no types for its arguments that fit ours.
-        http: Any = self._http
-        asked = http.post(
-            endpoint + path, headers=headers, data=body, allow_redirects=False, unbuffered=True, reactor=self._clock
-        )
+            headers.setRawHeaders("Authorization", [token])
+        # The Agent raises for names that no host can have.
+        asked = maybeDeferred(self._agent.request, b"POST", f"{endpoint}{path}".encode(), headers, _WatchRequest(body))
         return LineStream(asked, self._clock, self._max_line, received)
 
 
-def stream_client(reactor: Any, network: Network) -> HTTPClient:
-    """Return the HTTP client of streams, which keeps no connections."""
+def stream_agent(reactor: Any, network: IAgentEndpointFactory) -> IAgent:
+    """Return the Agent of streams, which keeps no connections. treq, which would wrap it, refuses the
+    addresses of IPv6.
+    """
     pool = HTTPConnectionPool(reactor, persistent=False)
     silence_client_connections(pool)
-    return HTTPClient(Agent.usingEndpointFactory(reactor, network, pool=pool))
+    agent: IAgent = Agent.usingEndpointFactory(reactor, network, pool=pool)
+    return agent
 
 
 def _no_head(_: object, seconds: float) -> NoReturn:
     raise ConnectionBroken(f"no answer within {seconds:g} s")
+
+
+@implementer(IBodyProducer)
+class _WatchRequest:
+    """A body that is written at once."""
+
+    def __init__(self, content: bytes) -> None:
+        self.length = len(content)
+        self._content = content
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._content)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
 
 
 class LineStream:

@@ -16,9 +16,13 @@ class NotSent(Exception):
 
 
 class ConnectionBroken(Exception):
-    """The request may have been received, and no whole answer came: the connection ended, the
-    time is up, or the answer is too large.
+    """The request may have been received, and no whole answer came: the connection ended, or the
+    time is up.
     """
+
+
+class AnswerTooLarge(ConnectionBroken):
+    """The answer is larger than this daemon reads."""
 
 
 class PostReply(msgspec.Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Watches of single IDs, for event streams: some streams from etcd, each for many IDs (E7)."""
+"""Watches of single IDs, for event streams: few streams from etcd, each for many IDs (E7)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.client import EtcdClient
+from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse
 from rqdisco.backends.etcd.watching import Watch
+from rqdisco.coroutines import run_in_background
 
 Changed = Callable[[], None]
 # IDs that are watched within this time share a stream.
 _GATHER_SECONDS = 0.02
 _IDS_PER_STREAM = 500
 _RETRY_SECONDS = 1.0
+# A member that hangs keeps its streams open and silent, so it is asked for its state so often.
+_CHECK_SECONDS = 5.0
 
 
 class Watches:
@@ -35,6 +39,7 @@ class Watches:
         self._new: list[bytes] = []
         self._streams: list[_WatchStream] = []
         self._timer: IDelayedCall | None = None
+        self._check_timer: IDelayedCall | None = None
         self._is_stopped = False
 
     @property
@@ -67,6 +72,9 @@ class Watches:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
         for stream in tuple(self._streams):
             stream.close()
 
@@ -96,6 +104,25 @@ class Watches:
             stream = _WatchStream(self, keys[start : start + _IDS_PER_STREAM])
             self._streams.append(stream)
             stream.open(self._client)
+        if self._streams and self._check_timer is None and not self._is_stopped:
+            self._check_timer = self._clock.callLater(_CHECK_SECONDS * self._jitter(), self._check)
+
+    def _check(self) -> None:
+        self._check_timer = None
+        for endpoint in {stream.endpoint for stream in self._streams}:
+            run_in_background(self._check_member(endpoint))
+        if self._streams:
+            self._check_timer = self._clock.callLater(_CHECK_SECONDS * self._jitter(), self._check)
+
+    async def _check_member(self, endpoint: str) -> None:
+        """End the streams from a member that does not answer."""
+        try:
+            await self._client.status(endpoint)
+        except EtcdFailure:
+            self._client.avoid(endpoint)
+            for stream in tuple(self._streams):
+                if stream.endpoint == endpoint:
+                    stream.close()
 
     def _left(self, key: bytes) -> None:
         for stream in tuple(self._streams):
@@ -116,6 +143,11 @@ class _WatchStream:
         self.keys = set(self._by_number.values())
         self._watch: Watch | None = None
         self._is_over = False
+
+    @property
+    def endpoint(self) -> str:
+        """The member that it comes from."""
+        return "" if self._watch is None else self._watch.endpoint
 
     def open(self, client: EtcdClient) -> None:
         """Start to watch."""

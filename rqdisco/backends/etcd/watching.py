@@ -12,7 +12,7 @@ from rqdisco.backends.etcd.auth import Tokens
 from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
-from rqdisco.backends.etcd.outcomes import Fate, read_refusal, refusal_of_text
+from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
 from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
 
 PATH = "/v3/watch"
@@ -28,7 +28,8 @@ class _StreamError(msgspec.Struct, frozen=True):
 
 class _Line(msgspec.Struct, frozen=True):
     result: WatchResponse | None = None
-    error: _StreamError | None = None
+    # A text in an answer that is no stream.
+    error: _StreamError | str | None = None
 
 
 _decode = msgspec.json.Decoder(_Line, strict=False).decode
@@ -38,7 +39,8 @@ class Watch:
     """`done` fires when it was closed, and fails with a kind of EtcdFailure when it ends otherwise;
     what `received` raises ends it too.
 
-    A response may say `canceled`: that watch has ended, and others of the connection go on.
+    `endpoint` is the one that it is sent to. A response may say `canceled`: that watch has ended,
+    and others of the connection go on.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Watch:
         self._endpoints = endpoints
         self._tokens = tokens
         self._received = received
+        self.endpoint = endpoints.current
         self._token: str | None = None
         self._stream: EtcdStream | None = None
         self._failure: EtcdFailure | None = None
@@ -74,7 +77,7 @@ class Watch:
             self._stream.close()
 
     async def _run(self) -> None:
-        endpoint = self._endpoints.current
+        self.endpoint = endpoint = self._endpoints.current
         try:
             if self._tokens.is_due:
                 await self._tokens.renew()
@@ -100,7 +103,7 @@ class Watch:
         try:
             message = _decode(line)
         except msgspec.DecodeError:
-            self._fail(NotApplied(read_refusal(PostReply(404, line)).reason))
+            self._fail(NotApplied(MISFIT if _is_json(line) else GATEWAY_OFF))
             return
         if message.result is None:
             self._fail(self._read_error(line, message.error))
@@ -112,9 +115,12 @@ class Watch:
             if self._stream is not None:
                 self._stream.close()
 
-    def _read_error(self, line: bytes, error: _StreamError | None) -> EtcdFailure:
+    def _read_error(self, line: bytes, error: _StreamError | str | None) -> EtcdFailure:
         """Return the failure of an error inside a stream, or of an answer that is no stream."""
-        refusal = read_refusal(PostReply(200, line)) if error is None else refusal_of_text(error.message)
+        if isinstance(error, _StreamError):
+            refusal = refusal_of_text(error.message)
+        else:
+            refusal = read_refusal(PostReply(200, line))
         if refusal.fate is Fate.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
@@ -138,3 +144,11 @@ class Watch:
             self.done.callback(None)
         else:
             self.done.errback(failure)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -103,6 +103,7 @@ class GossipBackend:
             coordinator=self.peers,
             # A client that reaches this daemon by loopback runs on the same host.
             machine=LOCALHOST if is_local(config.url) else None,
+            metadata=metadata,
         )
         self.hint_store = HintStore(journal, environment.wall_ms, members.current_owner, metadata)
         hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
@@ -116,7 +117,7 @@ class GossipBackend:
         )
         own_recovery = OwnRecovery(environment.clock, parts, metadata)
         exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms, self.peers.convergence.update)
-        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete
+        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete and self.local.frozen is None
         self.store = store
         self.directory = GossipDirectory(
             self.local,
@@ -133,7 +134,7 @@ class GossipBackend:
         self.request_handler = PeerRequestHandler(
             environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.succession
         )
-        self.report = PeerReport(self.peers, self.hint_store)
+        self.report = PeerReport(self.peers, self.hint_store, lambda: self.local.frozen)
 
         def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
             """Return changes that the journal writes together with `changes`."""

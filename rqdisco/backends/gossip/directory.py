@@ -4,7 +4,7 @@ its behalf where that is safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -79,6 +79,20 @@ class GossipDirectory:
     def index(self) -> int:
         return self._local.index
 
+    @property
+    def store_id(self) -> str:
+        return self._own
+
+    @property
+    def frozen(self) -> str | None:
+        return self._local.frozen
+
+    async def freeze(self, reason: str) -> None:
+        await self._local.freeze(reason)
+
+    async def thaw(self) -> None:
+        await self._local.thaw()
+
     def is_owner_of(self, record: View | Record) -> bool:
         return not record.ownerless and not self._peers.members.has_lost(record.owner)
 
@@ -131,6 +145,7 @@ class GossipDirectory:
         return await self._local.has_subdomains(name)
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
+        self._local.check_frozen()
         host = self.name_host(host)
         owner = self._owner(await self._record(discovery_id))
         if owner == self._own:
@@ -154,6 +169,7 @@ class GossipDirectory:
             return await self._on_behalf(discovery_id, node, host, doubt.reason)
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
+        self._local.check_frozen()
         owner = self._owner(await self._record(discovery_id))
         if owner == self._own:
             return await self._local.remove(discovery_id, addr)
@@ -161,6 +177,7 @@ class GossipDirectory:
         return Removal(record=_view_of_answer(outcome, discovery_id), removed=outcome.yes)
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
+        self._local.check_frozen()
         host = self.name_host(host)
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
@@ -169,6 +186,7 @@ class GossipDirectory:
         return ClaimOutcome(record=record_of(outcome, discovery_id), won=outcome.yes, again=outcome.again)
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
+        self._local.check_frozen()
         host = self.name_host(host)
         owner = await self._owner_of_key(discovery_id, is_report=True)
         if owner == self._own:
@@ -177,22 +195,29 @@ class GossipDirectory:
         return _flag(outcome, discovery_id)
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
+        self._local.check_frozen()
         owner = await self._owner_of_key(discovery_id)
         if owner == self._own:
             return await self._local.clear_leader(discovery_id, index)
         outcome = await self._forward(owner, FORWARD_SECONDS, "clear_leader", discovery_id, index=index)
         return Clearing(done=_flag(outcome, discovery_id), removed=outcome.removed)
 
-    async def ids(self) -> Sequence[str]:
-        return await self._local.ids()
+    def view(self, record: Record) -> View:
+        return self._local.view(record)
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    def records(self) -> AsyncIterator[Sequence[Record]]:
+        return self._local.records()
+
+    async def count(self) -> int:
+        return await self._local.count()
+
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         known = self._store.newest(transferred.id)
         if known is not None and self._owner(known) != self._own:
             raise Undecided("another daemon owns this ID: import it there")
         if known is None and not await self._peers.convergence.wait():
             raise Undecided(_DISAGREE)
-        return await self._local.adopt(transferred, as_own=as_own)
+        return await self._local.adopt(transferred, as_own=as_own, during=during)
 
     def on_replicated(self, record: Record) -> None:
         """Process a record replicated from a peer."""
@@ -319,6 +344,7 @@ class GossipDirectory:
         """Return the newest record available, if it lists another node and is safe to list. Raises
         as `_on_behalf`.
         """
+        self._local.check_frozen()
         copy = _newer(self._local.grants.shown(discovery_id), reply.record)
         if copy is None or self._peers.members.own.state != "member" or self._peers.is_excluded:
             raise Undecided(why)

@@ -8,7 +8,7 @@ from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected
 from rqdisco.backends.gossip.transport.messages import Call, Outcome
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core import errors
-from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable, Undecided
+from rqdisco.core.errors import Frozen, NotReady, RequestRefused, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Record
 
 # Names of refusals on the wire, where they differ from the classes. Daemons of all releases must
@@ -84,6 +84,9 @@ class ForwardedRequests:
 
 def outcome_of_refusal(refusal: RequestRefused | StoreUnavailable) -> Outcome:
     """Encode a refusal for the way back."""
+    if isinstance(refusal, Frozen):
+        # Releases that do not know this name answer 503 with the reason, and no list on its behalf.
+        return Outcome(refusal=Frozen.__name__, reason=refusal.reason)
     if isinstance(refusal, Undecided):
         return Outcome(refusal=Undecided.__name__, reason=refusal.reason)
     if isinstance(refusal, StoreUnavailable):
@@ -104,6 +107,8 @@ def record_of(outcome: Outcome, discovery_id: str) -> Record:
 
 def refusal_from_outcome(outcome: Outcome, discovery_id: str) -> Exception:
     """Return the owner's refusal as the exception to raise here."""
+    if outcome.refusal == Frozen.__name__:
+        return Frozen(outcome.reason)
     if outcome.refusal in (Undecided.__name__, NotReady.__name__):
         return Undecided(outcome.reason)
     if outcome.refusal == errors.TooManyIDs.__name__:

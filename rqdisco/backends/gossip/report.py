@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from rqdisco.backends.gossip.membership.peer import Peer
@@ -40,11 +42,14 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerReport:
-    """The state of all peers, and what is wrong with it."""
+    """The state of all peers, and what is wrong with it. `frozen` returns why this daemon is frozen,
+    None if it is not.
+    """
 
-    def __init__(self, peers: PeerSet, hint_store: HintStore) -> None:
+    def __init__(self, peers: PeerSet, hint_store: HintStore, frozen: Callable[[], str | None]) -> None:
         self._peers = peers
         self._hint_store = hint_store
+        self._frozen = frozen
 
     def as_object(self) -> dict[str, object]:
         """Return the document that `rqdisco peers` shows."""
@@ -57,6 +62,7 @@ class PeerReport:
             "agreed": peers.convergence.members_agree(),
             "hints": self._hint_store.count,
             "unwitnessed": peers.change_pusher.unreplicated,
+            "frozen": self._frozen(),
             "peers": [
                 self._peer_object(member) for member in peers.members.all if member.incarnation != own.incarnation
             ]
@@ -87,7 +93,8 @@ class PeerReport:
 
     def notes(self) -> list[str]:
         """Warnings for the operator."""
-        return [*self._undecided(), *self._others()]
+        frozen = self._frozen()
+        return [*([] if frozen is None else [f"no changes here: {frozen}"]), *self._undecided(), *self._others()]
 
     def against_lists(self) -> list[str]:
         """Reasons why this daemon cannot serve lists: a removed member receives no updates, a new

@@ -66,6 +66,7 @@ class OwnerSuccession:
         where two are lost, forgetting each in turn, and then the first again, forgets both. A
         repeated call resumes an interrupted one. Raises NoSuccessor, StoreUnavailable.
         """
+        self._local.check_frozen()
         lost = self._find_lost(name)
         for each in self._lost_incarnations(lost):
             if not each.declared_lost:
@@ -89,6 +90,7 @@ class OwnerSuccession:
 
         Raises NoSuccessor, StoreUnavailable.
         """
+        self._local.check_frozen()
         own = self._members.own
         if own.state == "drained":
             return self._name(own.successor)
@@ -128,6 +130,7 @@ class OwnerSuccession:
 
     async def agree(self, proposal: SuccessionProposal) -> Agreed:
         """Answer a proposal that a member is gone for good. Raises StoreUnavailable."""
+        self._local.check_frozen()
         member = self._members.get(proposal.incarnation)
         if member is None:
             raise BadMessage("no such member")
@@ -143,6 +146,7 @@ class OwnerSuccession:
         """Become the owner of IDs that their owner hands over. Raises StoreUnavailable,
         BadMessage.
         """
+        self._local.check_frozen()
         member = self._members.get(proposal.incarnation)
         peer = self._peers.peers.get(proposal.incarnation)
         if peer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.takeover import Takeover
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.addresses import same_node
+from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
@@ -30,13 +31,16 @@ from rqdisco.storage.wal.writer import Journal
 T = TypeVar("T")
 # A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
 _MANY_CLAIMS = 3
+# Decoding a page takes about a millisecond.
+_PAGE = 100
 
 
 class SingleDirectory:
     """The directory of one daemon, which owns every ID that it creates (R1). `coordinator` stands
     for its peers, if it has any.
 
-    `machine` names the daemon's machine in records, by default with its incarnation.
+    `machine` names the daemon's machine in records, by default with its incarnation. `metadata` is
+    stored beside the records.
     """
 
     _log = Logger()
@@ -51,6 +55,7 @@ class SingleDirectory:
         *,
         coordinator: Coordinator | None = None,
         machine: str | None = None,
+        metadata: Sequence[Metadata] = (),
     ) -> None:
         self._store = store
         self._journal = journal
@@ -66,7 +71,7 @@ class SingleDirectory:
         store.on_dropped.append(self._subscriptions.dropped)
         machine = owner if machine is None else machine
         self._records = LocalRecords(
-            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator
+            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator, metadata
         )
         self.grants, self.versions = self._records.grants, self._records.versions
         self.takeover = Takeover(store, self._records, limits, self._now)
@@ -79,6 +84,24 @@ class SingleDirectory:
     @property
     def index(self) -> int:
         return max(1, self._store.settled_version)
+
+    @property
+    def store_id(self) -> str:
+        return self._records.owner
+
+    @property
+    def frozen(self) -> str | None:
+        return self._records.freeze.reason
+
+    async def freeze(self, reason: str) -> None:
+        await self._records.freeze.freeze(reason)
+
+    async def thaw(self) -> None:
+        await self._records.freeze.thaw()
+
+    def check_frozen(self) -> None:
+        """Raise Frozen if the daemon is frozen."""
+        self._records.freeze.check()
 
     def is_owner_of(self, record: View | Record) -> bool:
         return record.owner == self._records.owner and not record.ownerless
@@ -101,13 +124,12 @@ class SingleDirectory:
         return await self.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
-        record = self.grants.shown(discovery_id)
+        record = self._inspect(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
-        return self._records.normalized(record) if record.owner == self._records.owner else record
+        return record
 
     def view(self, record: Record) -> View:
-        """Return the view of a record in the store."""
         hinted = () if self._coordinator is None else self._coordinator.hinted(record.id)
         is_owner = record.owner == self._records.owner
         if is_owner:
@@ -135,6 +157,7 @@ class SingleDirectory:
         host = host_binding.name_host(host, self._records.machine)
         if discovery_id in self.grants.pending:
             await self.grants.finished(discovery_id)
+        self.check_frozen()
         record = self._records.newest(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
@@ -233,11 +256,17 @@ class SingleDirectory:
         await self._records.save(record, transitions.clear_leader(record))
         return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
 
-    async def ids(self) -> Sequence[str]:
-        return self._store.ids()
+    async def records(self) -> AsyncIterator[Sequence[Record]]:
+        scan = self._store.scan()
+        while keys := scan.next_keys(_PAGE):
+            page = [self._inspect(key.decode()) for key in keys]
+            yield [record for record in page if record is not None]
 
-    async def adopt(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
-        return await self.takeover.import_record(transferred, as_own=as_own)
+    async def count(self) -> int:
+        return self.size
+
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
+        return await self.takeover.import_record(transferred, as_own=as_own, during=during)
 
     def missing_error(self, discovery_id: str) -> NoSuchID | Undecided:
         """Return the error for an ID without a record."""
@@ -256,6 +285,11 @@ class SingleDirectory:
         grant = record.grant
         if grant is not None and grant.boot == self._now().boot and grant.at >= self._began_ms:
             self._recovered_grants[record.id] = grant.at
+
+    def _inspect(self, discovery_id: str) -> Record | None:
+        record = self.grants.shown(discovery_id)
+        is_own = record is not None and record.owner == self._records.owner
+        return self._records.normalized(record) if record is not None and is_own else record
 
     def _new_named(self, discovery_id: str) -> Record:
         """Return a record for an ID that no daemon created, older than any version. Raises
@@ -315,6 +349,7 @@ class SingleDirectory:
             stored = self._records.newest(pending.id, as_stored=True)
             assert stored is not None
             await self._coordinator.barrier(stored)
+            self.check_frozen()
             newest = self._records.newest(pending.id)
             assert newest is not None
             return newest, decide(newest)

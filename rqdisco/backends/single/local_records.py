@@ -6,15 +6,17 @@ changed one to the journal and a peer. `SingleDirectory` and `Takeover` decide w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from rqdisco.backends.single.coordinator import Coordinator
+from rqdisco.backends.single.freeze import Freeze
 from rqdisco.backends.single.grants import Grants
 from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.versions import Versions
 from rqdisco.core import host_binding, records
+from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import NoSuchID, TooManyIDs, Undecided
 from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import Record
@@ -34,6 +36,7 @@ class LocalRecords:
         machine: str,
         wall_us: Callable[[], int],
         coordinator: Coordinator | None,
+        metadata: Sequence[Metadata] = (),
     ) -> None:
         self._store = store
         self._journal = journal
@@ -43,13 +46,18 @@ class LocalRecords:
         self._coordinator = coordinator
         self.versions = Versions(store, wall_us)
         self.grants = Grants(store, journal, self.versions, subscriptions, coordinator)
+        self.freeze = Freeze(journal, self.grants, owner, metadata)
 
-    async def after_pending_grant(self, discovery_id: str) -> Record | None:
+    async def after_pending_grant(self, discovery_id: str, during: str | None = None) -> Record | None:
         """Return the newest record once no grant of the ID is pending: decisions about an ID are
-        made one at a time (R3). Raises as `newest`, and StoreUnavailable.
+        made one at a time (R3).
+
+        Raises as `newest`, StoreUnavailable, Frozen; `during` as for `Freeze.check`.
         """
         if discovery_id in self.grants.pending:
             await self.grants.finished(discovery_id)
+        # The caller decides before its next await.
+        self.freeze.check(during)
         return self.newest(discovery_id)
 
     def newest(self, discovery_id: str, *, as_stored: bool = False) -> Record | None:
@@ -88,6 +96,7 @@ class LocalRecords:
         """Return an empty record for a new ID. Raises TooManyIDs, and Undecided if the daemon may
         not decide now.
         """
+        self.freeze.check()
         self.check_room(max_ids)
         if self._coordinator is not None:
             self._coordinator.created(discovery_id)

@@ -13,7 +13,7 @@ from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
 from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided
-from rqdisco.core.exports import TransferredRecord, is_equivalent, to_record
+from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
 from rqdisco.core.records import Grant, Moment, Node, Record
 from rqdisco.storage.memory import Change, Store
 
@@ -29,9 +29,9 @@ class Takeover:
         self._limits = limits
         self._now = now
 
-    async def import_record(self, transferred: TransferredRecord, *, as_own: bool) -> bool:
+    async def import_record(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
         """Import a record; see `Directory.adopt`."""
-        known = await self._records.after_pending_grant(transferred.id)
+        known = await self._records.after_pending_grant(transferred.id, during)
         own, version = self._records.owner, self._records.versions.next()
         owner = own if as_own or transferred.owner is None else transferred.owner
         record = to_record(transferred, owner, version=version, max_nodes=self._limits.max_nodes)
@@ -43,9 +43,8 @@ class Takeover:
         if not is_equivalent(known, record):
             raise ImportConflict(transferred.id)
         after = known
-        if as_own and (known.ownerless or known.owner != own):
-            # As for a new record: another daemon made the grants so far.
-            after = self._reset_claim_window(replace(known, ownerless=False, grant=None, was_emptied=True))
+        if as_own and may_adopt(known, record, is_migration=during is not None):
+            after = self._reset_claim_window(adopted(known, record))
         await self._records.save(known, after, version)
         return after is not known
 

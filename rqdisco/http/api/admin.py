@@ -1,7 +1,8 @@
-"""The operator's API: export and import records, show, forget and drain peers."""
+"""The operator's API: export and import records, freeze the daemon, show, forget and drain peers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
@@ -13,8 +14,8 @@ from twisted.logger import Logger
 
 from rqdisco.core.codec import Malformed, decode_json
 from rqdisco.core.directory import Directory
-from rqdisco.core.errors import RequestRefused
-from rqdisco.core.exports import TransferredRecord, decode_batch
+from rqdisco.core.errors import InvalidValue, RequestRefused
+from rqdisco.core.exports import VERSION, Batch, TransferredRecord, decode_batch
 from rqdisco.http.api.export_stream import ExportStream
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
@@ -28,7 +29,15 @@ from rqdisco.security.tokens import Token
 # Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
 EXPORTS_AT_ONCE = 4
 EXPORT_PATIENCE_SECONDS = 5.0
-_KINDS = {b"/operator/import": "import", b"/operator/peers/forget": "forget", b"/operator/drain": "drain"}
+_KINDS = {
+    b"/operator/import": "import",
+    b"/operator/peers/forget": "forget",
+    b"/operator/drain": "drain",
+    b"/operator/freeze": "freeze",
+    b"/operator/thaw": "thaw",
+}
+# Every refusal repeats the reason of a freeze, on its status line too.
+_FREEZE_REASON = re.compile(r"[!-~](?:[ -~]{0,298}[!-~])?\Z")
 T = TypeVar("T")
 
 
@@ -57,6 +66,24 @@ class DrainRequest(msgspec.Struct):
     """The peer that takes over; any peer if none is named."""
 
     to: str | None = None
+
+
+class FreezeRequest(msgspec.Struct):
+    """Why nothing may change any more: up to 300 printable ASCII characters. Clients get it as the
+    reason of each 503.
+    """
+
+    reason: str
+
+
+class FreezeAnswer(msgspec.Struct, frozen=True):
+    """Why the daemon is frozen, null if it is not. `store` identifies its records, `exports` is
+    the newest version of exports that it reads and writes.
+    """
+
+    frozen: str | None
+    store: str
+    exports: int
 
 
 class ForgetAnswer(msgspec.Struct, frozen=True):
@@ -115,12 +142,13 @@ class PeersAnswer(msgspec.Struct, frozen=True):
     agreed: bool
     hints: int
     unwitnessed: int
+    frozen: str | None
     peers: list[ListedPeer]
     notes: list[str]
 
 
 class OperatorAPI(Api):
-    """`GET /operator/export` and `POST /operator/import`; with `peers` also the operations on them.
+    """Exports, imports and freezes; with `peers` also the operations on them.
 
     `authorizer` admits admins; without it every client that reaches this API is the operator.
     """
@@ -162,6 +190,32 @@ class OperatorAPI(Api):
             stream.begin()
             await stream.done
 
+    async def show_freeze(self, request: Request, token: Token | None) -> Response:
+        """Show whether the daemon is frozen."""
+        return self._freeze_answer()
+
+    async def freeze(self, request: Request, token: Token | None) -> Response:
+        """Stop all changes."""
+        with Attempt(self._runner, "freeze", request, token=token) as attempt:
+            body = self._decoded(request, FreezeRequest)
+            if not _FREEZE_REASON.match(body.reason):
+                raise InvalidValue("reason", "use 1 to 300 printable ASCII characters")
+            attempt.details = {"reason": body.reason}
+            await self._directory.freeze(body.reason)
+            attempt.result = "frozen"
+        return self._freeze_answer()
+
+    async def thaw(self, request: Request, token: Token | None) -> Response:
+        """Allow changes again."""
+        with Attempt(self._runner, "thaw", request, token=token) as attempt:
+            attempt.details = {"reason": self._directory.frozen}
+            await self._directory.thaw()
+            attempt.result = "thawed"
+        return self._freeze_answer()
+
+    def _freeze_answer(self) -> Response:
+        return Response(200, encode_object(FreezeAnswer(self._directory.frozen, self._directory.store_id, VERSION)))
+
     def _cluster_admin(self) -> ClusterAdmin:
         if self._peers is None:
             raise NotFound("this daemon has no peers")
@@ -201,10 +255,7 @@ class OperatorAPI(Api):
             batch = decode_batch(self._runner.body(request))
         except Malformed as error:
             raise BadBatch(str(error)) from None
-        imports = [
-            Deferred.fromCoroutine(self._import_one(request, token, record, adopt=batch.adopt))
-            for record in batch.records
-        ]
+        imports = [Deferred.fromCoroutine(self._import_one(request, token, record, batch)) for record in batch.records]
         try:
             outcomes = await gatherResults(imports, consumeErrors=True)
         except FirstError as first:
@@ -224,12 +275,12 @@ class OperatorAPI(Api):
         return Response(200, encode_object(ImportAnswer(imported, unchanged, refusals)))
 
     async def _import_one(
-        self, request: Request, token: Token | None, record: TransferredRecord, *, adopt: bool
+        self, request: Request, token: Token | None, record: TransferredRecord, batch: Batch
     ) -> str | ImportRefusal:
         try:
             with Attempt(self._runner, "import", request, record.id[:64], token) as attempt:
-                attempt.is_bulk, attempt.details = True, {"adopt": adopt}
-                is_new = await self._directory.adopt(record, as_own=adopt)
+                attempt.is_bulk, attempt.details = True, {"adopt": batch.adopt}
+                is_new = await self._directory.adopt(record, as_own=batch.adopt, during=batch.frozen)
                 attempt.result = "imported" if is_new else "unchanged"
             return attempt.result
         except RequestRefused as refusal:

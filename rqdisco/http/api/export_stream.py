@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from itertools import islice
+from collections.abc import AsyncIterator, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -13,13 +11,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
-from rqdisco.core.errors import NoSuchID, StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.exports import ExportEncoder
+from rqdisco.core.records import Record
 from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
-
-_RECORDS_PER_WRITE = 100
 
 _log = Logger()
 
@@ -34,7 +31,7 @@ class ExportStream:
         self._request = request
         self._directory = directory
         self._clock = clock
-        self._ids: Iterator[str] | None = None
+        self._pages: AsyncIterator[Sequence[Record]] | None = None
         self._encoder = ExportEncoder(0)
         self._next: IDelayedCall | None = None
         self._is_busy = self._is_paused = self._is_done = False
@@ -68,24 +65,23 @@ class ExportStream:
 
     async def _next_part(self) -> bytes | None:
         """Return the next part of the document; None when only its end is left."""
-        if self._ids is None:
-            ids = await self._directory.ids()
-            self._encoder, self._ids = ExportEncoder(len(ids)), iter(ids)
+        if self._pages is None:
+            self._encoder = ExportEncoder(await self._directory.count())
+            self._pages = self._directory.records()
             return self._encoder.header()
-        ids = list(islice(self._ids, _RECORDS_PER_WRITE))
-        lines = []
-        for discovery_id in ids:
-            # IDs that expired meanwhile are left out, whether or not their owner answers.
-            with suppress(NoSuchID, StoreUnavailable):
-                lines.append(self._encoder.record(await self._directory.inspect(discovery_id)))
-        return b"".join(lines) if ids else None
+        page = await anext(self._pages, None)
+        return None if page is None else b"".join(map(self._encode, page))
+
+    def _encode(self, record: Record) -> bytes:
+        return self._encoder.record(record, is_ownerless=not self._directory.is_owner_of(record))
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False
         if self._is_done:
             return
         if part is not None:
-            self._request.write(part)
+            if part:
+                self._request.write(part)
             self._request.charge(export_cost(len(part)))
             if not self._is_paused:
                 self.resumeProducing()
@@ -96,7 +92,10 @@ class ExportStream:
 
     def _fail(self, failure: Failure) -> None:
         """Leave the document without its end, which shows the client that it is incomplete."""
-        _log.failure("export failed", failure)
+        if failure.check(StoreUnavailable) and isinstance(failure.value, StoreUnavailable):
+            _log.warn("export ended early: {reason}", reason=failure.value.reason)
+        else:
+            _log.failure("export failed", failure)
         self._end()
         self._request.connection.abort()
 

@@ -58,7 +58,7 @@ class ExportDocument(msgspec.Struct):
     """All IDs, one a line; `crc` is the CRC-32 of all preceding lines in hex."""
 
     format: Literal["rqdisco export"]
-    version: Literal[1]
+    version: Literal[2]
     count: int
     records: list[TransferredRecord]
     crc: str

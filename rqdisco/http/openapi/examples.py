@@ -56,7 +56,7 @@ EXAMPLES: dict[str, object] = {
     "GET /readyz 200 application/json": {"ready": True, "wrong": [], "notes": []},
     "GET /operator/export 200 application/json": {
         "format": "rqdisco export",
-        "version": 1,
+        "version": 2,
         "count": 1,
         "records": [
             {
@@ -71,9 +71,10 @@ EXAMPLES: dict[str, object] = {
                     "value": '{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}',
                     "addr": "10.0.0.1:4001",
                 },
+                "decisions": {"grant": {"addr": "10.0.0.1:4001"}, "confirmed": True},
             }
         ],
-        "crc": "5480adc9",
+        "crc": "4c3ec03c",
     },
     "POST /operator/import 200 application/json": {
         "imported": 1,
@@ -91,6 +92,14 @@ EXAMPLES: dict[str, object] = {
             {"id": "..", "created_at": 1},
         ]
     },
+    "GET /operator/freeze 200 application/json": {"frozen": None, "store": "cd072cd8be6f9f62", "exports": 2},
+    "POST /operator/freeze 200 application/json": {
+        "frozen": "frozen for a migration to http://b:4000",
+        "store": "cd072cd8be6f9f62",
+        "exports": 2,
+    },
+    "POST /operator/freeze body": {"reason": "frozen for a migration to http://b:4000"},
+    "POST /operator/thaw 200 application/json": {"frozen": None, "store": "cd072cd8be6f9f62", "exports": 2},
     "GET /operator/peers 200 application/json": {
         "name": "a",
         "incarnation": "01704c050f63db34",
@@ -99,6 +108,7 @@ EXAMPLES: dict[str, object] = {
         "agreed": False,
         "hints": 0,
         "unwitnessed": 0,
+        "frozen": None,
         "peers": [
             {
                 "name": "c",
@@ -107,7 +117,7 @@ EXAMPLES: dict[str, object] = {
                 "state": "silent",
                 "last_contact": 11.0,
                 "lag": 0,
-                "clock_offset_ms": 0.0,
+                "clock_offset_ms": 0,
                 "agrees": True,
                 "why": "refused",
             },
@@ -118,7 +128,7 @@ EXAMPLES: dict[str, object] = {
                 "state": "up",
                 "last_contact": 0.2,
                 "lag": 0,
-                "clock_offset_ms": 0.0,
+                "clock_offset_ms": 0,
                 "agrees": True,
                 "why": None,
             },

@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.core.errors import (
+    AlreadyFrozen,
     AmbiguousName,
+    Frozen,
     HostNotAllowed,
     ImportConflict,
     InvalidValue,
@@ -176,12 +178,14 @@ _ERROR_KINDS: dict[type[BaseException], _ErrorKind] = {
     Forbidden: _ErrorKind("forbidden", _with_reason(403, "Forbidden")),
     HostNotAllowed: _ErrorKind("foreign_host", _with_reason(403, "Host is not this machine, see --host")),
     NoSuccessor: _ErrorKind("no_successor", _with_reason(409, "no successor now")),
+    AlreadyFrozen: _ErrorKind("already_frozen", _with_reason(409, "already frozen")),
     TooManyNodes: _ErrorKind("too_many_nodes", _with_reason(409, "too many nodes")),
     ImportConflict: _ErrorKind("exists_already", _with_reason(409, "exists already")),
     LoopbackConflict: _ErrorKind("another_machine", _same_text(409)),
     AmbiguousName: _ErrorKind("ambiguous_name", _with_reason(409, "ambiguous name")),
     Ownerless: _ErrorKind("ownerless", _with_reason(410, "no owner, create a new ID")),
     BodyTooLarge: _ErrorKind("body_too_large", _with_reason(413, "request body too large")),
+    Frozen: _ErrorKind("frozen", lambda error: Refusal(503, error.reason, error.reason, _RETRY)),
     Undecided: _ErrorKind("undecided", lambda error: Refusal(503, error.reason, error.reason, _RETRY)),
     StoreUnavailable: _ErrorKind("disk", _unavailable),
     TooManyIDs: _ErrorKind("too_many_ids", _same_text(503, _RETRY)),

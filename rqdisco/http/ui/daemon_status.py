@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.storage.compactor import Compactor
@@ -53,13 +55,35 @@ class PeersView(msgspec.Struct, frozen=True):
     peers: list[PeerView]
 
 
+class EtcdMemberView(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of etcd. `problem` is why it does not answer; the sizes are those of its database,
+    in bytes.
+    """
+
+    endpoint: str
+    problem: str | None = None
+    version: str | None = None
+    leads: bool = False
+    size: int | None = None
+    used: int | None = None
+
+
+class EtcdMonitored(Protocol):
+    """The part of a monitor of etcd that the page shows."""
+
+    @property
+    def views(self) -> Sequence[Mapping[str, object]]:
+        """The fields of an `EtcdMemberView` for each member."""
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """One daemon at one moment. `created`, `registered` and `granted` are counts for each of the
+    """One daemon at one moment. `nodes` is None until they are counted, and unset where they are
+    not. `created`, `registered` and `granted` are counts for each of the
     last 60 minutes, the current one last.
     """
 
     service: ServiceDocument
-    nodes: int | None
+    nodes: int | UnsetType | None
     watchers: int
     wrong: Sequence[str]
     notes: Sequence[str]
@@ -67,6 +91,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     registered: Sequence[int]
     granted: Sequence[int]
     disk: DiskView | None
+    etcd: Sequence[EtcdMemberView] | None
     peers: PeersView | None
     changes: Sequence[RecentChange]
 
@@ -76,17 +101,18 @@ class StatusCollector:
 
     `count_nodes` returns the number of registered nodes, None until it is known. `show_peers`
     returns what `rqdisco peers` prints; it is None without peers. `disk` is None where nothing is
-    stored.
+    stored, `etcd` where that is done by the daemon itself.
     """
 
     def __init__(
         self,
         describe: Callable[[], ServiceDocument],
-        count_nodes: Callable[[], int | None],
+        count_nodes: Callable[[], int | None] | None,
         health: Health,
         recent: RecentActivity,
         show_peers: Callable[[], Mapping[str, object]] | None = None,
         disk: tuple[Journal, Compactor] | None = None,
+        etcd: EtcdMonitored | None = None,
     ) -> None:
         self._describe = describe
         self._count_nodes = count_nodes
@@ -94,13 +120,14 @@ class StatusCollector:
         self._recent = recent
         self._show_peers = show_peers
         self._disk = disk
+        self._etcd = etcd
 
     def collect(self, watchers: int) -> StatusView:
         """Return the current state; `watchers` is the number of open event streams."""
         condition, recent = self._health.for_grants(), self._recent
         return StatusView(
             service=self._describe(),
-            nodes=self._count_nodes(),
+            nodes=UNSET if self._count_nodes is None else self._count_nodes(),
             watchers=watchers,
             wrong=condition.wrong,
             notes=condition.notes,
@@ -108,6 +135,7 @@ class StatusCollector:
             registered=recent.minutes(REGISTERED),
             granted=recent.minutes(GRANTED),
             disk=None if self._disk is None else _disk_view(*self._disk),
+            etcd=None if self._etcd is None else msgspec.convert(self._etcd.views, list[EtcdMemberView]),
             peers=None if self._show_peers is None else msgspec.convert(self._show_peers(), PeersView),
             changes=recent.changes,
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec import UNSET
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.daemon_status import DiskView, PeerView, StatusView
+from rqdisco.http.ui.daemon_status import DiskView, EtcdMemberView, PeerView, StatusView
 from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes
 from rqdisco.telemetry.recent import RecentChange
 
@@ -48,16 +49,15 @@ class StatusPage(Element):
     @renderer
     def facts(self, _: IRequest, tag: Tag) -> list[Tag]:
         view = self._view
-        return _facts(
-            tag,
-            {
-                "Version": view.service.version,
-                "Up for": duration(view.service.uptime),
-                "Discovery IDs": f"{view.service.ids or 0:,}",
-                "Nodes": "being counted" if view.nodes is None else f"{view.nodes:,}",
-                "Event streams": f"{view.watchers:,}",
-            },
-        )
+        ids, nodes = view.service.ids, view.nodes
+        facts = {
+            "Version": view.service.version,
+            "Up for": duration(view.service.uptime),
+            "Discovery IDs": "being counted" if ids is UNSET else f"{ids:,}",
+        }
+        if nodes is not UNSET:
+            facts["Nodes"] = "being counted" if nodes is None else f"{nodes:,}"
+        return _facts(tag, {**facts, "Event streams": f"{view.watchers:,}"})
 
     @renderer
     def plots(self, _: IRequest, tag: Tag) -> list[Tag]:
@@ -78,6 +78,15 @@ class StatusPage(Element):
         return tag([self._peer_row(each) for each in self._view.peers.peers])
 
     @renderer
+    def etcd(self, _: IRequest, tag: Tag) -> Tag | str:
+        return "" if self._view.etcd is None else tag
+
+    @renderer
+    def etcd_rows(self, _: IRequest, tag: Tag) -> Tag:
+        assert self._view.etcd is not None
+        return tag([self._member_row(number, each) for number, each in enumerate(self._view.etcd, 1)])
+
+    @renderer
     def disk(self, _: IRequest, tag: Tag) -> Tag | str:
         return "" if self._view.disk is None else tag
 
@@ -96,6 +105,17 @@ class StatusPage(Element):
         rows = [_change(each) for each in self._view.changes]
         table = tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*rows), class_="list")
         return tags.div(table, class_="scroll", tabindex="0", role="region", **{"aria-labelledby": "changes-title"})
+
+    def _member_row(self, number: int, member: EtcdMemberView) -> Tag:
+        state = "leader" if member.leads else "up"
+        cells = (
+            escape_invisible(member.endpoint) if self._is_operator else f"member {number}",
+            state if member.problem is None else "does not answer",
+            escape_invisible(member.version or ""),
+            "" if member.size is None else format_bytes(member.size),
+            "" if member.used is None else format_bytes(member.used),
+        )
+        return tags.tr(*(tags.td(cell) for cell in cells))
 
     def _peer_row(self, peer: PeerView) -> Tag:
         name = peer.name or (peer.url if self._is_operator else "a peer")

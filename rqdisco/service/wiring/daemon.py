@@ -12,8 +12,6 @@ from twisted.application.service import MultiService, Service
 from twisted.logger import Logger
 
 from rqdisco import __version__
-from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.http.api.metrics import MetricsPage
 from rqdisco.http.apis import Apis
@@ -38,28 +36,12 @@ from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
 from rqdisco.service.token_reload import ReloadingTokens
-from rqdisco.service.wiring.backend import (
-    Backend,
-    build_expiry_sweeper,
-    build_leader_monitor,
-    build_single_backend,
-)
+from rqdisco.service.wiring.backend import OpenedBackend
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
-from rqdisco.service.wiring.storage import Storage, build_compactor, open_storage
-from rqdisco.service.wiring.telemetry import (
-    base_metrics,
-    build_audit_log,
-    build_request_telemetry,
-    count_records,
-    new_counts,
-)
+from rqdisco.service.wiring.stored import open_stored_backend
+from rqdisco.service.wiring.telemetry import base_metrics, build_audit_log, build_request_telemetry, new_counts
 from rqdisco.service.worker_threads import WorkerThreads
-from rqdisco.storage.memory import Store
-from rqdisco.storage.metrics import snapshot_metrics
-from rqdisco.storage.timed_disk import TimedDisk
-from rqdisco.storage.wal.writer import Journal
-from rqdisco.telemetry.counters import LookupCounts
-from rqdisco.telemetry.events import Events
+from rqdisco.telemetry.counters import Histogram, LookupCounts
 from rqdisco.telemetry.health import Health
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
@@ -81,43 +63,37 @@ def build_daemon(config: Config, system: System) -> Daemon:
 
     # Storage
     threads = WorkerThreads(reactor)
-    disk = TimedDisk(reactor.seconds, counts.syncs)
-    storage = open_storage(config, system, disk, threads.add("journal"))
-    compactor = build_compactor(config, system, storage)
+    opened = _open_backend(config, system, threads, certificates, counts.syncs)
 
     # Telemetry
     recent = RecentActivity(reactor.seconds, system.wall_us)
-    audit = build_audit_log(config, system, storage, threads)
+    audit = build_audit_log(config, system, opened.incarnation, threads)
     telemetry = build_request_telemetry(system, counts, recent, audit)
     reactor_delay = ReactorDelayMonitor(reactor)
     certificate_expiry = CertificateExpiryMonitor(reactor, certificates, system.wall)
 
     # Backend
-    backend = _build_backend(config, system, storage, certificates, telemetry.events)
-    peers = backend.peers
-    claims = ClaimMonitor(reactor, storage.store)
-    leaders = build_leader_monitor(system, storage, telemetry.events)
-    initial_count = count_records(reactor, storage, claims)
-    sweeper = build_expiry_sweeper(config.unused_days, system, storage, backend, telemetry.events)
+    backend = opened.build(telemetry.events)
+    health, peers = backend.health, backend.peers
 
     # Probes
     probes = None
     if config.probing is not None:
         resolver = SystemResolver(reactor, MAX_LOOKUPS)
         probes = build_probe_scheduler(
-            config.probing, system, backend.local, tcp_endpoints(reactor), resolver, counts.probe_lookups
+            config.probing, system, backend.directory, tcp_endpoints(reactor), resolver, counts.probe_lookups
         )
 
     # APIs
-    describe = partial(_describe, config, backend.local, system.uptime, system.uptime())
-    health = Health(lambda: storage.journal.refused, None if peers is None else peers.report, claims.notes)
+    describe = partial(_describe, config, backend.count_ids, system.uptime, system.uptime())
     status = StatusCollector(
         describe,
-        partial(_count_nodes, storage.store),
+        backend.count_nodes,
         health,
         recent,
         None if peers is None else peers.report.as_object,
-        (storage.journal, compactor),
+        backend.disk,
+        backend.etcd,
     )
     deadlines = Deadlines(reactor, ANSWER_SECONDS)
     metrics_page = MetricsPage([])
@@ -139,7 +115,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             access=access,
             cluster_admin=None if peers is None else peers.admin,
             node_health=probes,
-            leaders=leaders,
+            leaders=backend.leaders,
             metrics=metrics_page,
             status=status,
             zone=None if config.dns is None else config.dns.zone.name,
@@ -147,20 +123,17 @@ def build_daemon(config: Config, system: System) -> Daemon:
     )
 
     # Listeners
-    if config.dns is not None:
-        storage.store.build_name_index()
     context = ListenerContext(config, system, certificates, counts, telemetry, probes)
     listeners = build_listeners(context, public_endpoints, apis, metrics_page, backend)
 
     # The page is served by sites whose connections it counts, so its sources come last.
     metrics_page.sources += [
-        *base_metrics(counts, telemetry, storage, backend.is_ownerless, reactor_delay, claims, leaders),
+        *base_metrics(counts, telemetry, reactor_delay),
+        *backend.metrics,
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
-        snapshot_metrics(compactor),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
-        *([] if peers is None else [peers.metrics]),
     ]
 
     # SIGHUP
@@ -171,21 +144,19 @@ def build_daemon(config: Config, system: System) -> Daemon:
         system.on_hangup(partial(tokens.reload, telemetry.events))
     if peers is not None:
         system.on_hangup(peers.reload_keys)
-    system.on_hangup(partial(_log_status, describe, storage.journal, certificates))
+    system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, leaders, initial_count, claims, sweeper, certificate_expiry]
+    background = [reactor_delay, audit, probes, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
             listeners=listeners,
             deadlines=deadlines,
-            directory=backend.local,
-            journal=storage.journal,
             health=health,
-            compactor=compactor,
+            backend=backend.service,
+            check=backend.check,
             notifier=Notifier(reactor, system.environment, system.pid),
-            peers=None if peers is None else peers.service,
             background=_group_services(background),
             stop_threads=threads.stop,
         ),
@@ -194,21 +165,14 @@ def build_daemon(config: Config, system: System) -> Daemon:
     )
 
 
-def _build_backend(
-    config: Config, system: System, storage: Storage, certificates: Certificates, events: Events
-) -> Backend:
-    """Build the backend that the options ask for: gossip if there are peers, else the single one.
+def _open_backend(
+    config: Config, system: System, threads: WorkerThreads, certificates: Certificates, syncs: Histogram
+) -> OpenedBackend:
+    if config.etcd is None:
+        return open_stored_backend(config, system, threads, certificates, syncs)
+    from rqdisco.service.wiring.etcd import open_etcd_backend
 
-    Raises PeersMissing, KeysUnusable, TLSUnusable.
-    """
-    if config.peers is None and not storage.metadata:
-        return build_single_backend(config, system, storage)
-    from rqdisco.service.wiring.gossip import build_gossip_backend, check_without_peers
-
-    if config.peers is not None:
-        return build_gossip_backend(config, config.peers, system, storage, certificates, events)
-    check_without_peers(config, storage)
-    return build_single_backend(config, system, storage)
+    return open_etcd_backend(config, config.etcd, system, threads, certificates)
 
 
 def build_probe_scheduler(
@@ -231,25 +195,21 @@ def build_probe_scheduler(
 
 
 def _describe(
-    config: Config, directory: SingleDirectory, uptime: Callable[[], float], started: float
+    config: Config, count_ids: Callable[[], int | None], uptime: Callable[[], float], started: float
 ) -> ServiceDocument:
+    ids = count_ids()
     return ServiceDocument(
         version=__version__,
         uptime=int(uptime() - started),
-        ids=directory.size,
+        ids=msgspec.UNSET if ids is None else ids,
         unused_days=msgspec.UNSET if config.unused_days is None else config.unused_days,
     )
 
 
-def _count_nodes(store: Store) -> int | None:
-    """Return the number of registered nodes; None until all records are counted."""
-    counter = store.node_counter
-    return counter.nodes if counter is not None and counter.is_complete else None
-
-
-def _log_status(describe: Callable[[], ServiceDocument], journal: Journal, certificates: Certificates) -> None:
+def _log_status(describe: Callable[[], ServiceDocument], health: Health, certificates: Certificates) -> None:
     ends = {where: end.isoformat() for where, end in certificates.expiries()}
-    _log.info("status", refused=journal.refused, certificates=ends or None, **msgspec.to_builtins(describe()))
+    wrong = health.for_grants().wrong
+    _log.info("status", wrong=wrong or None, certificates=ends or None, **msgspec.to_builtins(describe()))
 
 
 def _group_services(services: Sequence[Service | None]) -> MultiService:

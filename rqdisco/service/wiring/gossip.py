@@ -1,4 +1,4 @@
-"""Builds the backend of a daemon with peers. Not loaded without peers."""
+"""Builds the directory of a daemon with peers. Not loaded without peers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import ClientPolicy
 from rqdisco.service.config import Config, PeerConfig
 from rqdisco.service.system import System
-from rqdisco.service.wiring.backend import Backend, PeerParts
-from rqdisco.service.wiring.storage import Storage
+from rqdisco.service.wiring.backend import PeerParts
+from rqdisco.service.wiring.storage import Storage, StoredDirectory
 from rqdisco.telemetry.events import Event, Events
 
 
-def build_gossip_backend(
+def build_gossip_directory(
     config: Config, peers: PeerConfig, system: System, storage: Storage, certificates: Certificates, events: Events
-) -> Backend:
-    """Build the backend of a daemon with peers. Raises KeysUnusable, TLSUnusable."""
+) -> StoredDirectory:
+    """Build the directory of a daemon with peers. Raises KeysUnusable, TLSUnusable."""
     keys = Keys(read_keys(peers.keys))
     policy = ClientPolicy(certificates.for_clients("peers", peers.tls))
     gossip = GossipBackend(
@@ -50,7 +50,7 @@ def build_gossip_backend(
         )
     )
     resource = PeerResource(gossip.request_handler, keys, system.reactor, system.random)
-    return Backend(
+    return StoredDirectory(
         directory=gossip.directory,
         local=gossip.local,
         watermarks=gossip.watermarks,

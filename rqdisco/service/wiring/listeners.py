@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
-from rqdisco.core.directory import Directory
+from rqdisco.core.directory import Names
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSServer
@@ -66,7 +66,7 @@ def build_listeners(
     if config.metrics_listen:
         listeners.append(build_metrics_listener(context, config.metrics_listen, page))
     if config.dns is not None:
-        listeners.append(build_dns_listener(context, config.dns, backend.directory))
+        listeners.append(build_dns_listener(context, config.dns, backend.names))
     if config.peers is not None and backend.peers is not None:
         listeners.append(build_peer_listener(context, config.peers, backend.peers.resource))
     return listeners
@@ -133,12 +133,12 @@ def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: 
     )
 
 
-def build_dns_listener(context: ListenerContext, config: DNSConfig, directory: Directory) -> DNSListener:
+def build_dns_listener(context: ListenerContext, config: DNSConfig, names: Names) -> DNSListener:
     """Build the listener for resolvers."""
     reactor, counts = context.system.reactor, context.counts
     host_names = HostNames(reactor, SystemResolver(reactor, MAX_LOOKUPS), counts=counts.dns_lookups)
     ips = [host for host, _ in config.addresses if not ipaddress.ip_address(host).is_unspecified]
-    server = NameServer(directory, config.zone, host_names, reactor, config.nameserver, ips, context.node_health)
+    server = NameServer(names, config.zone, host_names, reactor, config.nameserver, ips, context.node_health)
     limit = ResponseRateLimit(config.rate, reactor.seconds)
     return DNSListener(DNSServer(reactor, server, limit, config.addresses, counts.dns))
 

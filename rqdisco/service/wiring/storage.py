@@ -5,13 +5,18 @@ log.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
+from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Metadata, decode_stored_metadata
+from rqdisco.core.directory import Directory
+from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
+from rqdisco.service.wiring.backend import PeerParts
 from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.disk_reserve import Reserve
@@ -39,6 +44,22 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     now: Callable[[], Moment]
 
 
+class StoredDirectory(msgspec.Struct, frozen=True, kw_only=True):
+    """The directory of a daemon that stores its records, and what concerns their owners.
+
+    `local` decides about the IDs this daemon owns. `watermarks` tell which IDs have expired;
+    `may_expire` reports whether this daemon may expire IDs of its own now. `is_ownerless` reports
+    whether the owner of an ID, given by its incarnation, is gone for good.
+    """
+
+    directory: Directory
+    local: SingleDirectory
+    watermarks: ExpiryWatermarks
+    may_expire: Callable[[], bool]
+    is_ownerless: Callable[[str], bool]
+    peers: PeerParts | None = None
+
+
 def open_storage(
     config: Config, system: System, fs: FileSystem, run_in_thread: InThread, segment_bytes: int = SEGMENT_BYTES
 ) -> Storage:
@@ -46,11 +67,12 @@ def open_storage(
 
     `run_in_thread` runs the log's blocking calls. Raises CannotStart's kinds.
     """
-    incarnation, recovered = open_state(fs, config.data_dir, system.random)
+    data_dir = directory_of(config)
+    incarnation, recovered = open_state(fs, data_dir, system.random)
     boot = recovered.boot_number(system.boot_id)
     store = Store(recovered.records, recovered.last_version)
-    reserve = Reserve(fs, config.data_dir, config.disk_reserve, system.reactor.seconds)
-    segments = SegmentWriter(fs, config.data_dir, recovered.position, boot, system.boot_id, reserve)
+    reserve = Reserve(fs, data_dir, config.disk_reserve, system.reactor.seconds)
+    segments = SegmentWriter(fs, data_dir, recovered.position, boot, system.boot_id, reserve)
     return Storage(
         incarnation=incarnation,
         recovered=recovered,
@@ -62,12 +84,19 @@ def open_storage(
     )
 
 
+def directory_of(config: Config) -> Path:
+    """Return the state directory, which is optional only where another engine stores the records."""
+    assert config.data_dir is not None
+    return config.data_dir
+
+
 def build_compactor(config: Config, system: System, storage: Storage) -> Compactor:
     """Build the service that writes snapshots in a child process."""
+    data_dir = directory_of(config)
     return Compactor(
         system.reactor,
         storage.journal,
-        lambda through: run_compaction(system.reactor, config.data_dir, through),
+        lambda through: run_compaction(system.reactor, data_dir, through),
         config.snapshot_every,
         changed=storage.recovered.changed,
     )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IReactorTime
 
 from rqdisco import __version__
-from rqdisco.backends.claim_monitor import ClaimMonitor
-from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import claim_metrics, leader_metrics
 from rqdisco.dns.metrics import dns_metrics
 from rqdisco.http.metrics import request_metrics
 from rqdisco.http.requests.request_ids import RequestIDs
@@ -18,11 +14,7 @@ from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.probes.metrics import resolution_metrics
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
-from rqdisco.service.wiring.storage import Storage
 from rqdisco.service.worker_threads import WorkerThreads
-from rqdisco.storage.initial_count import InitialCount
-from rqdisco.storage.metrics import record_metrics, wal_metrics
-from rqdisco.storage.node_counter import NodeCounter
 from rqdisco.telemetry.audit import AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.counters import DNSCounts, Histogram, LookupCounts, RequestCounts
@@ -50,11 +42,11 @@ def new_counts() -> Counts:
     return Counts(RequestCounts(), OutcomeCounts(), DNSCounts(), LookupCounts(), LookupCounts(), Histogram())
 
 
-def build_audit_log(config: Config, system: System, storage: Storage, threads: WorkerThreads) -> AuditLog | None:
+def build_audit_log(config: Config, system: System, incarnation: str, threads: WorkerThreads) -> AuditLog | None:
     """Build the audit log and its thread; None without `--audit`."""
     if config.audit is None:
         return None
-    about = {"version": __version__, "incarnation": storage.incarnation}
+    about = {"version": __version__, "incarnation": incarnation}
     return AuditLog(system.reactor, AuditFile(config.audit), threads.add("audit"), system.wall_us, about)
 
 
@@ -70,36 +62,14 @@ def build_request_telemetry(
     return RequestTelemetry(Events(log, counts.outcomes, recent, audit), RequestIDs(system.random))
 
 
-def count_records(clock: IReactorTime, storage: Storage, claims: ClaimMonitor) -> InitialCount:
-    """Count the records of the store from now on, and claims in it that wait for a report; return
-    the service that counts those already there. Call it before any record changes.
-    """
-    store = storage.store
-    store.node_counter = NodeCounter(list(store.values()), store.ids, claims.found)
-    return InitialCount(clock, store.node_counter)
-
-
-def base_metrics(
-    counts: Counts,
-    telemetry: RequestTelemetry,
-    storage: Storage,
-    is_ownerless: Callable[[str], bool],
-    delay: ReactorDelayMonitor,
-    claims: ClaimMonitor,
-    leaders: LeaderMonitor,
-) -> Sequence[MetricSource]:
+def base_metrics(counts: Counts, telemetry: RequestTelemetry, delay: ReactorDelayMonitor) -> Sequence[MetricSource]:
     """Return the metrics of the parts that every daemon has."""
     lookups: Mapping[str, LookupCounts] = {"dns": counts.dns_lookups, "probes": counts.probe_lookups}
-    assert storage.store.node_counter is not None
     return [
         build_metrics,
         reactor_metrics(delay.late),
         outcome_metrics(counts.outcomes),
-        record_metrics(storage.store, storage.store.node_counter, is_ownerless),
-        claim_metrics(claims),
-        leader_metrics(leaders),
         request_metrics(counts.requests, telemetry.refusals),
         dns_metrics(counts.dns),
         resolution_metrics(lookups),
-        wal_metrics(storage.journal, counts.syncs),
     ]

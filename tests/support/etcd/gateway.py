@@ -33,6 +33,7 @@ Route = Callable[[Member, bytes, str | None], str]
 
 TIMEOUT = 7.0  # after which etcd gives up what no majority answers
 STATUSES = {1: 408, 2: 500, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 412, 11: 400, 13: 500, 14: 503, 16: 401}
+_LARGE = 2_097_000  # in base64; etcd takes 1.5 MiB
 _NAMES = {2: "Unknown", 3: "InvalidArgument", 7: "PermissionDenied", 16: "Unauthenticated"}
 _PHRASES = {14: "Service Unavailable"}
 
@@ -99,6 +100,8 @@ class Gateway:
         route = self._route(path)
         if route is None:
             return Answer(404, b"Not Found\n")
+        if len(body) > _LARGE:
+            return refuse(_too_large(body))
         try:
             if not model.serves(member):
                 return self._answer_alone(route, member, path, body, token)
@@ -203,7 +206,8 @@ class Gateway:
         model = self.model
         leader = model.leader if model.leader is not None else next(iter(model.members.values()))
         errors = [] if member.knows_leader else ["etcdserver: no leader"]
-        errors += [f"alarm:{alarm} " for alarm in model.alarms]
+        for alarm, member_id in model.alarms.items():
+            errors.append((f"memberID:{member_id} " if member_id else "") + f"alarm:{alarm} ")
         shown_leader = _number("leader", leader.id) if member.knows_leader else ""
         shown_errors = f',"errors":{json.dumps(errors)}' if errors else ""
         index = self.model.revision_of(member) + 9
@@ -227,7 +231,9 @@ class Gateway:
             alarms.setdefault(kind, request.member_id)
             shown = {kind: alarms[kind]}
         else:
-            shown = {kind: alarms.pop(kind)} if kind in alarms else {}
+            # Only the alarm of the member that is named, 0 by default.
+            raised = alarms.get(kind) == request.member_id
+            shown = {kind: alarms.pop(kind)} if raised else {}
         listed = ",".join(
             (f'{{"memberID":"{member_id}",' if member_id else "{") + f'"alarm":"{each}"}}'
             for each, member_id in shown.items()
@@ -344,6 +350,14 @@ class GatewayStream:
                 f'"message":{json.dumps(reason.text)},"http_status":"{_PHRASES[reason.code]}"}}}}'.encode()
             )
         self._ended(reason is None)
+
+
+def _too_large(body: bytes) -> Refusal:
+    # Not to the byte: etcd measures the encoding of gRPC.
+    size = len(body) * 3 // 4
+    if size > 2 << 20:
+        return Refusal(8, f"grpc: received message larger than max ({size} vs. {2 << 20})")
+    return Refusal(3, "etcdserver: request is too large")
 
 
 def _watch_requests(body: bytes) -> list[WatchRequest]:

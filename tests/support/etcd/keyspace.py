@@ -195,7 +195,12 @@ class Keyspace:
 
     def first_change(self, revision: int) -> int:
         """Return the place in the log of the first change from a revision on."""
-        return bisect_left(self.log, revision, key=lambda change: change.after.mod)
+        log = self.log
+        place = len(log)
+        # Most of the time it is near the end.
+        while place and log[place - 1].after.mod >= revision:
+            place -= 1
+        return place
 
     def _state_at(self, revision: int) -> dict[bytes, KeyValue]:
         state = dict(self.current)

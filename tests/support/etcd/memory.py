@@ -7,7 +7,7 @@ what takes time needs a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,36 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.gateway import Answer, Gateway, GatewayStream, refuse
-from tests.support.etcd.model import Member
+from tests.support.etcd.model import Member, ModelEtcd
 from tests.support.etcd.wire import Refusal
+
+
+class _LeaseTimer:
+    """Expires leases by a clock, with one delayed call at a time."""
+
+    def __init__(self, clock: IReactorTime, names: Sequence[str]) -> None:
+        self.model = ModelEtcd(clock.seconds, names, self._armed)
+        self._clock = clock
+        self._call: Any = None
+
+    def _armed(self, at: float) -> None:
+        if self._call is not None and self._call.active():
+            if self._call.getTime() <= at:
+                return
+            self._call.cancel()
+        self._call = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._expire)
+
+    def _expire(self) -> None:
+        self.model.tick()
+        at = self.model.next_expiry()
+        # Without a leader nothing expires; an election arms it again.
+        if at is not None and self.model.leader is not None:
+            self._armed(at)
+
+
+def model_on(clock: IReactorTime, names: Sequence[str] = ("e1",)) -> ModelEtcd:
+    """Return a model whose leases expire as the clock goes on, also when no request comes."""
+    return _LeaseTimer(clock, names).model
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -34,14 +62,15 @@ class Fate(msgspec.Struct, frozen=True):
 
     A copy of it arrives after each of the times `arrives` (seconds). The answer to the first one
     comes `answered` seconds later, or never (None). Before that, the connection may break after
-    `breaks` seconds. `instead` is the error that replaces the first answer, although the request
-    was applied. With `refused` nothing is sent at all.
+    `breaks` seconds. `instead` is the error that replaces the first answer; the request is applied
+    nevertheless, unless `applied` is false. With `refused` nothing is sent at all.
     """
 
     arrives: tuple[float, ...] = (0.0,)
     answered: float | None = 0.0
     breaks: float | None = None
     instead: Refusal | None = None
+    applied: bool = True
     refused: bool = False
 
 
@@ -71,16 +100,19 @@ class _Exchange:
             # Copies arrive even if the client has gone.
             transport.after(at, self._arrive if copy == 0 else self._arrive_again)
         if self.waiting and fate.breaks is not None:
-            self._later(fate.breaks, lambda: self._fail("the connection ended"))
+            self._later(fate.breaks, self.break_connection)
         if self.waiting and transport.clock is not None:
             self._later(seconds, lambda: self._fail(f"no answer within {seconds:g} s"))
+
+    def break_connection(self) -> None:
+        self._fail("the connection ended")
 
     def _arrive(self) -> None:
         if self._hangs(self._arrive):
             return
-        answer = self._post()
+        answer = self._post() if self._fate.applied else Answer(200, b"{}")
         if answer is None:
-            self._fail("the connection ended")
+            self.break_connection()
             return
         if self._fate.instead is not None:
             answer = refuse(self._fate.instead)
@@ -116,7 +148,7 @@ class _Exchange:
 
     def _end(self) -> bool:
         was, self.waiting = self.waiting, False
-        self._transport.exchanges.discard(self)
+        self._member.connections.pop(self, None)
         for call in self._calls:
             if call.active():
                 call.cancel()
@@ -146,7 +178,6 @@ class ModelTransport:
         self.clock = clock
         self.plan = plan
         self.posts = 0
-        self.exchanges: set[_Exchange] = set()
         self._members = members
 
     def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
@@ -160,13 +191,16 @@ class ModelTransport:
             return failed
         exchange = _Exchange(self, member, sent, fate, seconds)
         if exchange.waiting:
-            self.exchanges.add(exchange)
+            member.connections[exchange] = exchange.break_connection
         return exchange.answered
 
     def break_connections(self) -> None:
-        """Break all connections with a request that is not answered yet; it may still arrive."""
-        for exchange in list(self.exchanges):
-            exchange._fail("the connection ended")
+        """Break all connections with a request that is not answered yet; it may still arrive. They
+        may be another transport's.
+        """
+        for name in dict.fromkeys(self._members.values()):
+            for broken in list(self.gateway.model.members[name].connections.values()):
+                broken()
 
     def close(self) -> None:
         self.break_connections()

@@ -39,6 +39,7 @@ from tests.support.etcd.wire import (
 
 MINIMUM_TTL = 2
 MAXIMUM_TTL = 9_000_000_000
+_ROUNDING = 1e-6  # clocks add up seconds
 _FIRST_LEASE = 2324035693950992187
 
 
@@ -100,6 +101,7 @@ class Member:
         self.knows_leader = True
         self.revision: int | None = None  # its newest one, if it does not hear of a majority
         self.waiting: list[Callable[[], None]] = []  # what was sent to it while it hung
+        self.connections: dict[object, Callable[[], None]] = {}  # to call when they break
 
     @property
     def reachable(self) -> bool:
@@ -111,10 +113,23 @@ def always() -> bool:
     return True
 
 
-class ModelEtcd:
-    """A cluster. Faults are methods; requests come through `gateway.Gateway`."""
+def ignore(_: float) -> None:
+    pass
 
-    def __init__(self, now: Callable[[], float], names: Sequence[str] = ("e1",), cluster_id: int = 0x48276A8F75B6A87):
+
+class ModelEtcd:
+    """A cluster. Faults are methods; requests come through `gateway.Gateway`.
+
+    `armed` is called with the time at which a lease will expire.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        names: Sequence[str] = ("e1",),
+        armed: Callable[[float], None] = ignore,
+        cluster_id: int = 0x48276A8F75B6A87,
+    ) -> None:
         self.members = {name: Member(name, 0x2E12_4B42_0000_0001 + number) for number, name in enumerate(names)}
         self.cluster_id = cluster_id
         self.leader: Member | None = next(iter(self.members.values()))
@@ -129,6 +144,7 @@ class ModelEtcd:
         self.db_size = 32768
         self.version = "3.4.23"
         self._now = now
+        self._armed = armed
         self._expiries: list[tuple[float, int]] = []
         self._next_lease = _FIRST_LEASE
 
@@ -139,6 +155,7 @@ class ModelEtcd:
         member = self.members[name]
         member.running = member.hanging = False
         self.break_streams(name)
+        self._break_connections(member)
         self._settle()
         self._let_arrive(member)
 
@@ -240,6 +257,7 @@ class ModelEtcd:
         self.undecided.clear()
         for member in self.members.values():
             member.waiting.clear()
+            self._break_connections(member)
         self.keyspace = saved.keyspace.copy()
         self.accounts = saved.accounts.copy()
         self.alarms = dict(saved.alarms)
@@ -255,7 +273,7 @@ class ModelEtcd:
         """Expire the leases whose time is up, if there is a leader to do so."""
         if self.leader is None:
             return
-        now, expiries = self._now(), self._expiries
+        now, expiries = self._now() + _ROUNDING, self._expiries
         while expiries and expiries[0][0] <= now:
             at, number = heappop(expiries)
             lease = self.leases.get(number)
@@ -393,6 +411,13 @@ class ModelEtcd:
     def _arm(self, number: int, lease: Lease) -> None:
         lease.expires = self._now() + lease.ttl
         heappush(self._expiries, (lease.expires, number))
+        self._armed(lease.expires)
+
+    @staticmethod
+    def _break_connections(member: Member) -> None:
+        connections, member.connections = member.connections, {}
+        for broken in connections.values():
+            broken()
 
     @staticmethod
     def _let_arrive(member: Member) -> None:

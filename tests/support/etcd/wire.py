@@ -52,8 +52,17 @@ def timed_out() -> Refusal:
     return Refusal(14, "etcdserver: request timed out")
 
 
+def leader_failed() -> Refusal:
+    return Refusal(14, "etcdserver: request timed out, possibly due to previous leader failure")
+
+
 def leader_changed() -> Refusal:
+    # For reads: writes are told that they timed out.
     return Refusal(14, "etcdserver: leader changed")
+
+
+def accounts_have_changed() -> Refusal:
+    return Refusal(3, "etcdserver: revision of auth store is old")
 
 
 class RangeRequest(msgspec.Struct, gc=False):

@@ -1,0 +1,68 @@
+"""Import records of other daemons."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.messages import TxnOperation, put_op
+from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
+from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
+from rqdisco.backends.etcd.stored import Stored, granted, written
+from rqdisco.core.exports import TransferredRecord
+
+
+class Imports:
+    """Imports; see `core.directory.Directory.adopt`."""
+
+    def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
+        self._parts = parts
+        self._writer = writer
+        self._store = parts.store
+        self._state = parts.state
+        self._grants = parts.grants
+        self._limits = parts.limits
+
+    async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
+        back_off = self._writer.back_off()
+        snapshot = await self._store.snapshot(transferred.id)
+        while True:
+            self._state.check_changes(during)
+            known, request = snapshot.record, self._writer.stamp()
+            version = request.wall_ms if known is None else request.version(known)
+            after = decisions.import_record(
+                known,
+                transferred,
+                self._state.meta,
+                self._limits,
+                version,
+                as_own=as_own,
+                is_migration=during is not None,
+            )
+            if after is known:
+                return False
+            if known is None:
+                self._writer.check_room()
+            committed = await self._store.commit(await self._change(snapshot, after, request))
+            if isinstance(committed, Applied):
+                return True
+            snapshot = committed.current
+            await back_off.after_conflict()
+
+    async def _change(self, snapshot: Snapshot, after: Stored, request: WriteStamp) -> RecordChange:
+        after, more = decisions.with_claimed_grant(after), list[TxnOperation]()
+        if after.grant is not None:
+            after = granted(after, request.nonce, request.wall_ms)
+            if after.unreported is not None:
+                # When, and where, the winner was answered is not known here (R5c).
+                lease = await self._parts.claim_windows.get()
+                more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
+        writes = {node.addr: request.nonce for node in after.nodes}
+        return RecordChange(
+            snapshot=snapshot,
+            after=written(replace(after, writes=writes), request.nonce, version=after.version),
+            nonce=request.nonce,
+            is_won=lambda found: found.write == request.nonce,
+            more=tuple(more),
+        )

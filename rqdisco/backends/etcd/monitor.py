@@ -1,0 +1,277 @@
+"""Watches etcd for operators: whether it answers, its members, its alarms and its number of IDs.
+
+What it finds decides nothing about a record, but nothing is changed while etcd has an alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rqdisco.backends.etcd.counts import EtcdCounts
+from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.messages import KeyValue, Range, RangeResponse, Status, prefix_end
+from rqdisco.backends.etcd.versions import objection
+from rqdisco.core.errors import StoreUnavailable
+
+STATE_SECONDS = 1.0
+MEMBERS_SECONDS = 5.0
+# etcd 3.4 lists all keys to count them: for so many IDs it does so once a minute, for more of them
+# less often.
+COUNT_SECONDS = 60.0
+_COUNTED_IDS = 100_000
+# An election takes a second or two, and is not reported.
+_PATIENCE_SECONDS = 3.0
+_NOT_CHECKED = "etcd has not been checked yet"
+_NO_SPACE = (
+    "etcd's database is full (NOSPACE alarm), so nothing can be changed: compact and defragment it, then disarm the"
+    " alarm"
+)
+_WENT_BACK = (
+    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
+    " and restarted this daemon"
+)
+_CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
+
+# By the kind of a problem, the events when it begins and ends. What went back is logged where it is
+# noticed.
+_LOGGED = {
+    "failure": ("etcd does not answer", "etcd answers again"),
+    "full": ("etcd is full", "etcd can be written again"),
+    "corrupt": ("etcd is corrupt", "etcd is not corrupt any more"),
+    "frozen": ("the store in etcd is frozen", "the store in etcd can be changed again"),
+}
+
+
+class MonitoredClient(Protocol):
+    """What the monitor needs of `EtcdClient`."""
+
+    async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
+
+    async def status(self, endpoint: str) -> Status: ...
+
+
+class MonitoredState(Protocol):
+    """What the monitor needs of `StoreState`."""
+
+    @property
+    def frozen(self) -> str | None: ...
+
+    @property
+    def stops_grants(self) -> str | None: ...
+
+    def learn(self, found: KeyValue | None) -> None: ...
+
+
+class MonitoredKeys(msgspec.Struct, frozen=True):
+    """The key of the store's state, and the prefix of the keys of records."""
+
+    meta: bytes
+    ids: bytes
+
+
+class MemberState(msgspec.Struct, frozen=True):
+    """A member at its last check: its status, or why it did not answer."""
+
+    endpoint: str
+    status: Status | None = None
+    problem: str | None = None
+
+    def note(self) -> str | None:
+        """Return what an operator should know, None if all is well."""
+        if self.status is None:
+            return f"the etcd member at {self.endpoint} does not answer: {self.problem}"
+        if (why := objection(self.status.version)) is not None:
+            return f"the etcd member at {self.endpoint}: {why}"
+        return None if self.status.leader else f"the etcd member at {self.endpoint} knows no leader"
+
+    def view(self) -> Mapping[str, object]:
+        """Return the member as the status page shows it."""
+        if self.status is None:
+            return {"endpoint": self.endpoint, "problem": self.problem}
+        return {
+            "endpoint": self.endpoint,
+            "version": self.status.version,
+            "leads": self.status.leader == self.status.header.member_id,
+            "size": self.status.db_size,
+            "used": self.status.db_size_in_use,
+        }
+
+
+class EtcdMonitor(Service):
+    """Asks etcd about once a second, from `begin` on. `jitter` returns numbers around 1.
+
+    `ids` is the number of IDs when they were last counted, None before. It implements
+    `telemetry.health.BackendHealth`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        client: MonitoredClient,
+        endpoints: Sequence[str],
+        keys: MonitoredKeys,
+        state: MonitoredState,
+        counts: EtcdCounts,
+        clock: IReactorTime,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._state = state
+        self._counts = counts
+        self._clock = clock
+        self._jitter = jitter
+        self.members: Sequence[MemberState] = [MemberState(each, None, "not asked yet") for each in endpoints]
+        self.ids: int | None = None
+        # Why the last read failed, or why there was none yet.
+        self.failure: str | None = _NOT_CHECKED
+        self.alarms: frozenset[str] = frozenset()
+        self._has_begun = False
+        self._next_members = self._next_count = 0.0
+        self._refused_writes = 0
+        self._logged: frozenset[str] = frozenset()
+        self._timer: IDelayedCall | None = None
+        self._asking: Deferred[None] | None = None
+
+    def waiting(self, reason: str) -> None:
+        """Report why the checks at the start have not passed yet."""
+        self.failure = reason
+
+    def begin(self) -> None:
+        """Start to ask, once the checks at the start have passed."""
+        self._has_begun, self.failure = True, None
+        if self.running and self._timer is None and self._asking is None:
+            self._ask()
+
+    def startService(self) -> None:
+        super().startService()
+        if self._has_begun:
+            self._ask()
+
+    def stopService(self) -> None:
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def against_lists(self) -> Sequence[str]:
+        return [] if self.failure is None else [self.failure]
+
+    def against_grants(self) -> Sequence[str]:
+        return list(self._problems().values())
+
+    def news(self) -> Sequence[str]:
+        return [note for member in self.members if self._next_members and (note := member.note()) is not None]
+
+    @property
+    def views(self) -> Sequence[Mapping[str, object]]:
+        """The members, as the status page shows them."""
+        return [each.view() for each in self.members]
+
+    @property
+    def is_full(self) -> bool:
+        """Report whether etcd refuses writes for lack of space."""
+        return "NOSPACE" in self.alarms
+
+    @property
+    def refuses_writes(self) -> str | None:
+        """Why etcd refuses all writes, None if it does not."""
+        if self.is_full:
+            return _NO_SPACE
+        return _CORRUPT if "CORRUPT" in self.alarms else None
+
+    def _problems(self) -> dict[str, str]:
+        """Return the reasons against grants by their kind, besides a failure."""
+        kinds = {
+            "full": _NO_SPACE if self.is_full else None,
+            "corrupt": _CORRUPT if "CORRUPT" in self.alarms else None,
+            "frozen": self._state.frozen,
+            "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
+        }
+        return {kind: reason for kind, reason in kinds.items() if reason}
+
+    def _ask(self) -> None:
+        self._timer = None
+        self._asking = Deferred.fromCoroutine(self._ask_all())
+        self._asking.addErrback(self._fail)
+        self._asking.addCallback(self._set_timer)
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("etcd could not be checked", failure)
+
+    def _set_timer(self, _: None) -> None:
+        self._asking = None
+        if self.running:
+            self._timer = self._clock.callLater(STATE_SECONDS * self._jitter(), self._ask)
+
+    async def _ask_all(self) -> None:
+        await self._read_state()
+        now, refused = self._clock.seconds(), self._counts.requests["txn", "no_space"]
+        if now >= self._next_members or refused != self._refused_writes:
+            self._next_members, self._refused_writes = now + MEMBERS_SECONDS * self._jitter(), refused
+            await self._read_members()
+        if now >= self._next_count and self.failure is None:
+            await self._count()
+            self._next_count = now + COUNT_SECONDS * self._jitter() * max(1.0, (self.ids or 0) / _COUNTED_IDS)
+        self._log_changes()
+
+    async def _read_state(self) -> None:
+        try:
+            found = await self._client.range(Range(key=self._keys.meta), _PATIENCE_SECONDS)
+            self._state.learn(found.kvs[0] if found.kvs else None)
+        except EtcdFailure as failure:
+            self.failure = str(failure)
+        except StoreUnavailable as error:
+            self.failure = error.reason
+        else:
+            self.failure = None
+
+    async def _read_members(self) -> None:
+        asking = [Deferred.fromCoroutine(self._read_member(each.endpoint)) for each in self.members]
+        self.members = await gatherResults(asking)
+        known = [each.status for each in self.members if each.status is not None]
+        if known:
+            # Every member lists the alarms of the whole cluster.
+            texts = " ".join(text for status in known for text in status.errors)
+            self.alarms = frozenset(alarm for alarm in ("NOSPACE", "CORRUPT") if f"alarm:{alarm}" in texts)
+
+    async def _read_member(self, endpoint: str) -> MemberState:
+        try:
+            return MemberState(endpoint, await self._client.status(endpoint))
+        except EtcdFailure as failure:
+            return MemberState(endpoint, None, str(failure))
+
+    async def _count(self) -> None:
+        ids = self._keys.ids
+        try:
+            found = await self._client.range(
+                Range(key=ids, range_end=prefix_end(ids), count_only=True), _PATIENCE_SECONDS
+            )
+        except EtcdFailure:
+            # The next read of the state reports it if it lasts.
+            return
+        self.ids = found.count
+
+    def _log_changes(self) -> None:
+        """Log each problem once when it begins and once when it ends."""
+        problems = self._problems()
+        if self.failure is not None:
+            problems["failure"] = self.failure
+        for kind, (begins, ends) in _LOGGED.items():
+            if kind in problems and kind not in self._logged:
+                self._log.warn(begins, reason=problems[kind])
+            elif kind in self._logged and kind not in problems:
+                self._log.info(ends)
+        self._logged = frozenset(problems)

@@ -1,0 +1,130 @@
+"""Writes that requests of several kinds make, and what they check first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+
+from rqdisco.backends.environment import Environment
+from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.client import EtcdClient
+from rqdisco.backends.etcd.conflicts import BackOff
+from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.grants import GrantWriter
+from rqdisco.backends.etcd.leases import SharedLeases
+from rqdisco.backends.etcd.record_store import Applied, Conflict, RecordChange, RecordStore, Snapshot
+from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.backends.etcd.stored import Stored, written
+from rqdisco.backends.etcd.watches import Watches
+from rqdisco.backends.single.limits import Limits
+from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs
+from rqdisco.core.records import Node, Record
+
+
+class Observer(Protocol):
+    """What else of the daemon learns of decisions made here."""
+
+    def claimed(self, discovery_id: str) -> None:
+        """A claim was won, and awaits its leader's first report."""
+
+    def reported(self, before: Record, after: Record) -> None:
+        """A leader reported itself, whether or not that changed anything."""
+
+
+class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts that a directory is built from.
+
+    `machine` names the machine of the daemon in records. `retry_windows` are the leases of the
+    windows of registrations, None if grants are not repeated; `claim_windows` those of claims.
+    `unused` are the leases of IDs that never had a node, None if these do not expire. `count`
+    returns about how many IDs there are, None if that is not known. `jitter` returns a factor
+    around 1.
+    """
+
+    client: EtcdClient
+    store: RecordStore
+    state: StoreState
+    grants: GrantWriter
+    retry_windows: SharedLeases | None
+    claim_windows: SharedLeases
+    unused: SharedLeases | None
+    watches: Watches
+    environment: Environment
+    clock: IReactorTime
+    jitter: Callable[[], float]
+    limits: Limits
+    machine: str
+    count: Callable[[], int | None]
+    observer: Observer
+
+
+class RecordWriter:
+    """Stamps, checks and makes the writes of requests."""
+
+    def __init__(self, parts: EtcdParts) -> None:
+        self._parts = parts
+
+    def stamp(self) -> WriteStamp:
+        """Return the nonce and the time of a new write."""
+        environment = self._parts.environment
+        return WriteStamp(environment.random(8).hex(), environment.wall_us() // 1000)
+
+    def back_off(self) -> BackOff:
+        """Return the pauses of one request."""
+        return BackOff(self._parts.clock, self._parts.jitter)
+
+    def check_room(self) -> None:
+        """Raise TooManyIDs if there are about as many as allowed."""
+        most, count = self._parts.limits.max_ids, self._parts.count()
+        if most is not None and count is not None and count >= most:
+            raise TooManyIDs
+
+    def check_grant(self, record: Record) -> None:
+        """Raise Ownerless where nothing is granted under an ID any more (R7), Undecided where
+        nothing is granted now.
+        """
+        self._parts.state.check_grants()
+        if record.ownerless or record.owner != self._parts.state.meta.store_id:
+            raise Ownerless(record.id)
+
+    def new_named(self, discovery_id: str) -> Stored:
+        """Return a record for an ID that no daemon created. Raises NoSuchID, TooManyIDs,
+        Undecided.
+        """
+        if not self._parts.limits.create_named:
+            raise NoSuchID(discovery_id)
+        self.check_room()
+        return decisions.new_record(discovery_id, self._parts.state.meta, self._parts.environment.wall_us())
+
+    async def list_node(self, snapshot: Snapshot, after: Record, node: Node, request: WriteStamp) -> Applied | Conflict:
+        """Write a record in which a node registered or reported itself."""
+        assert isinstance(after, Stored)
+        return await self._parts.store.commit(RecordChange(
+            snapshot=snapshot,
+            after=written(after, request.nonce, addr=node.addr, version=request.version(after)),
+            nonce=request.nonce,
+            is_won=lambda found: found.writes.get(node.addr) == request.nonce,
+        ))  # fmt: skip
+
+    async def take_out(self, snapshot: Snapshot, record: Stored, after: Record) -> Applied | Conflict:
+        """Write a record without a node, or without its leader."""
+        assert isinstance(after, Stored)
+        request = self.stamp()
+        closes = after.grant is None and record.grant is not None
+        return await self._parts.store.commit(RecordChange(
+            snapshot=snapshot,
+            after=written(after, request.nonce, version=request.version(record)),
+            nonce=request.nonce,
+            is_won=lambda found: found.write == request.nonce,
+            more=self._parts.store.without_window(snapshot.id) if closes else (),
+        ))  # fmt: skip
+
+
+def existing(snapshot: Snapshot) -> Stored:
+    """Return the record. Raises NoSuchID."""
+    if snapshot.record is None:
+        raise NoSuchID(snapshot.id)
+    return snapshot.record

@@ -1,0 +1,106 @@
+"""Register and remove nodes."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.grants import GrantAttempt
+from rqdisco.backends.etcd.messages import Compare
+from rqdisco.backends.etcd.record_store import Applied, Snapshot
+from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, existing
+from rqdisco.backends.etcd.stored import Stored, granted, written
+from rqdisco.core import host_binding, transitions
+from rqdisco.core.directory import Removal
+from rqdisco.core.records import Node, RegistrationOutcome
+from rqdisco.core.views import view_of
+
+REMOVAL_POLL_SECONDS = 0.25
+ON_ITS_WAY = "the answer that told its node to bootstrap may still be on its way, try again in some seconds"
+
+
+class Registrations:
+    """The registrations of nodes; see `core.directory.Directory` for its methods."""
+
+    def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
+        self._parts = parts
+        self._writer = writer
+        self._store = parts.store
+        self._state = parts.state
+        self._grants = parts.grants
+        self._limits = parts.limits
+
+    async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
+        host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
+        snapshot = await self._store.snapshot(discovery_id)
+        while True:
+            record = existing(snapshot)
+            self._state.check_changes()
+            request = self._writer.stamp()
+            outcome = decisions.register(snapshot, record, node, host, self._limits)
+            if outcome.bootstrap is None:
+                committed = await self._writer.list_node(snapshot, outcome.record, node, request)
+            else:
+                self._writer.check_grant(record)
+                committed = await self._grants.commit(self._registration(snapshot, record, outcome, node, request))
+            if isinstance(committed, Applied):
+                return replace(outcome, record=committed.record)
+            snapshot = committed.current
+            await back_off.after_conflict()
+
+    async def remove(self, discovery_id: str, addr: str) -> Removal:
+        back_off, listed_write, is_tried = self._writer.back_off(), None, False
+        snapshot = await self._store.snapshot(discovery_id)
+        while True:
+            record = existing(snapshot)
+            self._state.check_changes()
+            after = transitions.remove(record, addr)
+            if after is record:
+                # It may have been removed by a copy of this request.
+                return Removal(record=view_of(record, is_owner=True), removed=is_tried)
+            if listed_write is not None and _write_of(record, addr) != listed_write:
+                # E5: it registered again after the request arrived.
+                return Removal(record=view_of(record, is_owner=True), removed=False)
+            listed_write = _write_of(record, addr)
+            if after.grant is None and record.grant is not None and self._grants.may_be_on_its_way(snapshot):
+                await back_off.wait(REMOVAL_POLL_SECONDS, ON_ITS_WAY)
+                snapshot = await self._store.snapshot(discovery_id)
+                continue
+            committed = await self._writer.take_out(snapshot, record, after)
+            if isinstance(committed, Applied):
+                return Removal(record=view_of(committed.record, is_owner=True), removed=True)
+            snapshot, is_tried = committed.current, True
+            await back_off.after_conflict()
+
+    def _registration(
+        self, snapshot: Snapshot, record: Stored, outcome: RegistrationOutcome, node: Node, request: WriteStamp
+    ) -> GrantAttempt:
+        after, is_new = outcome.record, outcome.bootstrap == "granted"
+        assert isinstance(after, Stored)
+        if is_new:
+            after = granted(after, request.nonce, request.wall_ms)
+        compare: tuple[Compare, ...] = ()
+        if not is_new and not record.unheard:
+            # E4: the window must be open when the transaction is applied.
+            assert snapshot.window is not None
+            compare = (Compare(key=snapshot.window.key, mod_revision=snapshot.window.mod_revision),)
+        return GrantAttempt(
+            snapshot=snapshot,
+            before=record,
+            after=written(
+                replace(after, unheard=False), request.nonce, addr=node.addr, version=request.version(record)
+            ),
+            nonce=request.nonce,
+            addr=node.addr,
+            grants_anew=is_new,
+            window=self._parts.retry_windows if is_new or record.unheard else None,
+            compare=compare,
+        )
+
+
+def _write_of(record: Stored, addr: str) -> str:
+    """Return the nonce of the registration that a removal of `addr` removes."""
+    return next(
+        (record.writes.get(each, "") for each in (addr, addr.removeprefix("http://")) if each in record.writes), ""
+    )

@@ -1,0 +1,89 @@
+"""What a daemon with a state directory remembers of etcd, to notice at its next start that etcd was
+restored from a backup (E8).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from rqdisco.backends.etcd.meta import Meta
+from rqdisco.backends.etcd.revisions import RevisionGuard
+from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.core.errors import DamagedState, StateUnusable
+from rqdisco.security.atomic_file import replacing
+
+NAME = "etcd.json"
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster and the highest revision that were seen, the store and its epoch, and the name of
+    this daemon's machine in records.
+    """
+
+    cluster_id: int
+    revision: int
+    store_id: str
+    epoch: int
+    machine: str
+
+
+def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembered | None:
+    """Return what to remember, None if nothing is known yet. What was remembered before etcd went
+    back stays, so that this is noticed after a restart too.
+    """
+    if guard.went_back is not None or not state.is_known:
+        return None
+    seen, meta = guard.seen, state.meta
+    return Remembered(
+        cluster_id=seen.cluster_id,
+        revision=seen.revision,
+        store_id=meta.store_id,
+        epoch=meta.epoch,
+        machine=machine,
+    )
+
+
+def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:
+    """Have the guard notice if etcd went back since `before`. In a higher epoch it may have: an
+    operator has restored it, and said so.
+    """
+    if meta.store_id != before.store_id:
+        guard.notice(f"the store in etcd is another one ({meta.store_id}, before {before.store_id})")
+    elif meta.epoch < before.epoch:
+        guard.notice(f"the epoch of the store in etcd went back from {before.epoch} to {meta.epoch}")
+    elif meta.epoch == before.epoch:
+        seen = guard.seen
+        if seen.cluster_id != before.cluster_id:
+            guard.notice(f"etcd is another cluster ({seen.cluster_id:x}, before {before.cluster_id:x})")
+        elif seen.revision < before.revision:
+            guard.notice(f"etcd went back from revision {before.revision} to {seen.revision}")
+
+
+class RememberedFile:
+    """The file in the state directory, which is created if needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+
+    def load(self) -> Remembered | None:
+        """Return what was saved, None before the first time. Raises DamagedState, StateUnusable."""
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateUnusable(f"{error.filename}: {error.strerror}") from None
+        try:
+            return msgspec.json.decode(content, type=Remembered)
+        except msgspec.DecodeError as error:
+            raise DamagedState(
+                f"{self._path}: {error}; delete it if etcd was not restored from a backup since"
+            ) from None
+
+    def save(self, remembered: Remembered) -> None:
+        """Replace the file. Raises OSError."""
+        with replacing(self._path) as file:
+            file.write(msgspec.json.encode(remembered) + b"\n")

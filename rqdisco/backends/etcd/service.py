@@ -1,0 +1,93 @@
+"""The services of a daemon whose records are in etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rqdisco.backends.etcd.assembly import EtcdBackend
+from rqdisco.backends.etcd.monitor import EtcdMonitor
+from rqdisco.backends.etcd.remembered import Remembered, RememberedFile
+from rqdisco.backends.etcd.transport import PostTransport
+
+SAVE_SECONDS = 10.0
+
+
+class EtcdMemory(Service):
+    """Saves what was seen of etcd every ten seconds, and at the end. `current` returns None while
+    there is nothing to save; `run_in_thread` runs a blocking call.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        file: RememberedFile,
+        current: Callable[[], Remembered | None],
+        run_in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        clock: IReactorTime,
+    ) -> None:
+        self._file = file
+        self._current = current
+        self._run_in_thread = run_in_thread
+        self._saved: Remembered | None = None
+        self._saving = LoopingCall(self._save)
+        self._saving.clock = clock
+
+    def startService(self) -> None:
+        super().startService()
+        self._saving.start(SAVE_SECONDS, now=False)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._saving.stop()
+        return self._save()
+
+    def _save(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._save_current())
+
+    async def _save_current(self) -> None:
+        current = self._current()
+        if current is None or current == self._saved:
+            return
+        try:
+            await self._run_in_thread(lambda: self._file.save(current))
+            self._saved = current
+        except OSError as error:
+            self._log.error("what was seen of etcd cannot be saved: {reason}", reason=str(error))
+
+
+class EtcdBackendService(Service):
+    """Runs the monitor, and `memory` if there is a state directory. On stop, finishes or revokes
+    grants before it closes the connections.
+    """
+
+    def __init__(
+        self, backend: EtcdBackend, monitor: EtcdMonitor, transport: PostTransport, memory: EtcdMemory | None
+    ) -> None:
+        self._backend = backend
+        self._monitor = monitor
+        self._transport = transport
+        self._memory = memory
+
+    def startService(self) -> None:
+        super().startService()
+        self._monitor.startService()
+        if self._memory is not None:
+            self._memory.startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._monitor.stopService()
+        await self._backend.stop()
+        if self._memory is not None:
+            await maybeDeferred(self._memory.stopService)
+        self._transport.close()

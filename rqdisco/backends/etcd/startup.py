@@ -1,0 +1,92 @@
+"""The checks of etcd when a daemon starts: it answers, its version can be used, and the store under
+the prefix can be opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure
+from rqdisco.backends.etcd.messages import Range, RangeResponse, Status
+from rqdisco.backends.etcd.versions import objection
+from rqdisco.core.codec import Malformed
+from rqdisco.core.errors import DamagedState, EtcdAccessDenied, EtcdUnusable
+
+RETRY_SECONDS = 1.0
+# An election takes a second or two.
+_PATIENCE_SECONDS = 3.0
+
+_log = Logger()
+
+
+class CheckedClient(Protocol):
+    """What the checks need of `EtcdClient`."""
+
+    async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
+
+    async def status(self, endpoint: str) -> Status: ...
+
+
+async def check(
+    client: CheckedClient, endpoints: Sequence[str], meta: bytes, open_store: Callable[[], Awaitable[None]]
+) -> None:
+    """Check etcd once, then open the store, whose state is at the key `meta`.
+
+    Raises EtcdFailure if another attempt may succeed, else kinds of CannotStart.
+    """
+    try:
+        # Fetches the token, and reads from a quorum.
+        await client.range(Range(key=meta, keys_only=True), _PATIENCE_SECONDS)
+        await _check_versions(client, endpoints)
+        await open_store()
+    except AuthFailed as failure:
+        raise EtcdAccessDenied(str(failure)) from None
+    except Malformed as error:
+        raise DamagedState(str(error)) from None
+
+
+async def wait_for_etcd(
+    attempt: Callable[[], Awaitable[None]], clock: IReactorTime, seconds: float, failed: Callable[[str], None]
+) -> None:
+    """Make attempts until one succeeds, for `seconds`; call `failed` with the reason of each that
+    does not. Raises EtcdUnusable, and what `attempt` raises but for EtcdFailure.
+    """
+    deadline = clock.seconds() + seconds
+    logged: str | None = None
+    while True:
+        try:
+            await attempt()
+            return
+        except EtcdFailure as failure:
+            reason = str(failure)
+        failed(reason)
+        if clock.seconds() + RETRY_SECONDS > deadline:
+            raise EtcdUnusable(reason)
+        if reason != logged:
+            _log.warn("waiting for etcd", reason=reason)
+            logged = reason
+        await deferLater(clock, RETRY_SECONDS)
+
+
+async def _check_versions(client: CheckedClient, endpoints: Sequence[str]) -> None:
+    """Raise EtcdUnusable if a member that answers runs a version that cannot be used."""
+    checks = [Deferred.fromCoroutine(_objection_to(client, each)) for each in endpoints]
+    for objection_to in await gatherResults(checks):
+        if objection_to is not None:
+            raise EtcdUnusable(objection_to)
+
+
+async def _objection_to(client: CheckedClient, endpoint: str) -> str | None:
+    try:
+        status = await client.status(endpoint)
+    except EtcdFailure:
+        # Others answer; this one is checked when it does.
+        return None
+    why = objection(status.version)
+    return None if why is None else f"{endpoint}: {why}"

@@ -1,0 +1,176 @@
+"""Stateless daemons in front of real etcd members."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd.real import ETCD, RealEtcd
+from tests.support.process import ANY_PORT, DaemonProcess, Environment
+
+pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
+
+Start = Callable[..., DaemonProcess]
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[RealEtcd]:
+    """One member."""
+    with closing(RealEtcd(tmp_path)) as running:
+        yield running
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[RealEtcd]:
+    """Three members."""
+    with closing(RealEtcd(tmp_path, 3)) as running:
+        yield running
+
+
+@pytest.fixture
+def start(installed: Environment) -> Iterator[Start]:
+    """Starts daemons of an etcd as `start(etcd, *options)`, and waits until they use it unless they
+    are told to wait for it; they are killed after the test.
+    """
+    with ExitStack() as stack:
+
+        def start_daemon(etcd: RealEtcd, *options: str, **environment: str) -> DaemonProcess:
+            daemon = installed.start(*arguments(etcd, *options), run=DaemonProcess, **environment)
+            stack.callback(daemon.kill)
+            if not any(each.startswith("--wait-for-etcd") for each in options):
+                daemon.wait_for("etcd is in use")
+            return daemon
+
+        yield start_daemon
+
+
+def arguments(etcd: RealEtcd, *options: str) -> list[str]:
+    members = [f"--etcd={endpoint}" for endpoint in etcd.endpoints]
+    return ["twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--listen={ANY_PORT}", *members, *options]
+
+
+def run_to_end(installed: Environment, etcd: RealEtcd, *options: str) -> subprocess.CompletedProcess[str]:
+    return installed.run(*arguments(etcd, *options))
+
+
+def register(daemon: DaemonProcess, discovery_id: str, addr: str) -> list[str]:
+    reply = daemon.request("POST", f"/{discovery_id}", {"addr": addr})
+    assert reply.status == 200, reply
+    nodes: list[str] = reply.document["nodes"]
+    return nodes
+
+
+def test_what_one_daemon_answers_the_others_know(start: Start, three: RealEtcd) -> None:
+    one, other = start(three), start(three)
+    discovery_id = one.create_id()
+    assert register(one, discovery_id, "10.0.0.1:4001") == ["10.0.0.1:4001"]
+    assert register(other, discovery_id, "10.0.0.2:4001") == ["10.0.0.1:4001", "10.0.0.2:4001"]
+    assert one.nodes(discovery_id) == ["10.0.0.1:4001", "10.0.0.2:4001"]
+    assert other.terminate() == -signal.SIGTERM
+    assert (other.stderr, other.complaints) == ("", [])
+
+
+def test_a_daemon_serves_on_while_the_leader_of_etcd_is_killed(start: Start, three: RealEtcd) -> None:
+    daemon = start(three)
+    discovery_id = daemon.create_id()
+    leader = three.leader()
+    assert leader is not None
+    three.members[leader].kill()
+    assert register(daemon, discovery_id, "10.0.0.1:4001") == ["10.0.0.1:4001"]
+    assert daemon.request("GET", "/readyz?grant=1").status == 200
+
+
+def test_without_a_quorum_requests_get_503_with_the_reason_and_the_process_is_alive(
+    start: Start, three: RealEtcd
+) -> None:
+    daemon = start(three)
+    discovery_id = daemon.create_id()
+    three.members["e2"].kill()
+    three.members["e3"].kill()
+    reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
+    assert (reply.status, reply.document["error"]) == (503, "store unavailable")
+    assert "etcd" in reply.document["reason"]
+    daemon.wait_for("etcd does not answer")
+    assert daemon.request("GET", "/healthz").status == 200
+    assert daemon.request("GET", "/readyz").status == 503
+    three.start("e2")
+    daemon.wait_for("etcd answers again")
+    assert register(daemon, discovery_id, "10.0.0.1:4001") == ["10.0.0.1:4001"]
+    assert daemon.complaints == []
+
+
+def test_systemd_is_told_that_the_daemon_is_ready_only_once_etcd_answers(
+    start: Start, etcd: RealEtcd, tmp_path: Path
+) -> None:
+    etcd.members["e1"].kill()
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        daemon = start(etcd, "--wait-for-etcd=60", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        daemon.wait_for("waiting for etcd")
+        assert daemon.request("GET", "/readyz").status == 503
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+        manager.settimeout(30)
+        etcd.start("e1")
+        assert manager.recv(100) == b"READY=1"
+    assert daemon.request("GET", "/readyz?grant=1").status == 200
+
+
+def test_a_daemon_that_waits_for_etcd_stops_when_it_is_told_to(start: Start, etcd: RealEtcd) -> None:
+    etcd.members["e1"].kill()
+    daemon = start(etcd, "--wait-for-etcd=600")
+    assert daemon.terminate() == -signal.SIGTERM
+    assert (daemon.stderr, daemon.complaints) == ("", [])
+
+
+def test_a_daemon_without_etcd_ends_with_one_line_and_a_status(installed: Environment, etcd: RealEtcd) -> None:
+    etcd.members["e1"].kill()
+    end = run_to_end(installed, etcd)
+    (endpoint,) = etcd.endpoints
+    assert (end.returncode, end.stderr) == (
+        69,
+        f"rqdisco: no etcd endpoint answers ({endpoint}: connection refused)\n",
+    )
+    assert "Traceback" not in end.stdout
+
+
+def test_a_store_of_a_newer_release_ends_the_daemon_with_its_own_status(installed: Environment, etcd: RealEtcd) -> None:
+    key, value = (base64.b64encode(each).decode() for each in (b"/x/v1/meta", b'{"format":9}'))
+    assert etcd.post("/v3/kv/put", {"key": key, "value": value}).status == 200
+    end = run_to_end(installed, etcd, "--etcd-prefix=/x/")
+    assert end.returncode == 65
+    assert end.stderr.startswith("rqdisco: /x/v1/meta: format 9 is newer than this release reads")
+    assert len(end.stderr.splitlines()) == 1
+
+
+def test_a_user_who_may_not_read_the_prefix_ends_the_daemon(
+    installed: Environment, etcd: RealEtcd, tmp_path: Path
+) -> None:
+    for path, document in (
+        ("user/add", {"name": "root", "password": "r"}),
+        ("user/grant", {"user": "root", "role": "root"}),
+        ("user/add", {"name": "rqdisco", "password": "secret"}),
+        ("enable", {}),
+    ):
+        assert etcd.post(f"/v3/auth/{path}", document).status == 200
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    password.chmod(0o600)
+    end = run_to_end(installed, etcd, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
+    assert end.returncode == 64
+    assert end.stderr.startswith("rqdisco: etcd's user lacks the permission for these keys")
+    password.write_text("wrong\n")
+    end = run_to_end(installed, etcd, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
+    assert (end.returncode, end.stderr) == (64, "rqdisco: etcd refused the user name or the password\n")
+    end = run_to_end(installed, etcd)
+    assert end.returncode == 64
+    assert end.stderr.startswith("rqdisco: etcd requires a user and a password")
+    assert "secret" not in end.stdout

@@ -1,0 +1,184 @@
+"""Three real etcd members and three daemons that are killed and stopped: nodes form one cluster each,
+and nothing that was answered is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from random import Random
+from threading import Event
+from time import monotonic
+
+import pytest
+
+from tests.integration.test_consul_clusters import Scene
+from tests.support.etcd.processes import NAMES, EtcdTrio
+from tests.support.etcd.real import ETCD
+from tests.support.history import Answer
+from tests.support.process import DaemonProcess, Environment
+from tests.support.proxied_peers import at_last
+from tests.support.recorder import RecordedNode, Recorder
+from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
+
+pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
+
+NODES = ("n1:4001", "n2:4001", "n3:4001")
+OF_EACH_KIND = 25
+CLIENTS = 6
+FORMS_SECONDS = 60.0
+
+
+@pytest.fixture
+def trio(installed: Environment, tmp_path: Path) -> Iterator[EtcdTrio]:
+    """Three members and three daemons, which must have no complaint after the test."""
+    with EtcdTrio(installed, tmp_path) as trio:
+        yield trio
+        assert trio.complaints == []
+
+
+@pytest.fixture
+def recorder(trio: EtcdTrio) -> Iterator[Recorder]:
+    """Records the answers of clients, which must be in time, and could all have come from one list
+    (P1, P2, P4).
+    """
+    recorder = Recorder(forwards=False)
+    yield recorder
+    print(recorder.summary(trio.all))
+    assert recorder.late == []
+    for discovery_id, verdict in recorder.verdicts(trio.all).items():
+        assert verdict, f"{discovery_id}: {verdict.text}"
+
+
+def some_daemon(trio: EtcdTrio, random: Random) -> DaemonProcess:
+    return trio.daemons[random.choice(NAMES)]
+
+
+def new_id(trio: EtcdTrio, random: Random) -> str:
+    """Create an ID at any daemon that can."""
+
+    def create() -> str | None:
+        try:
+            reply = some_daemon(trio, random).request("POST", "/")
+        except OSError:
+            return None
+        return None if reply.status == 503 else str(reply.document["disco_id"])
+
+    return at_last(create)
+
+
+class LegacyCluster:
+    """Three nodes of rqlite 3-6 that are restarted until they are in a cluster."""
+
+    def __init__(self, trio: EtcdTrio, recorder: Recorder, seed: int) -> None:
+        self._random = Random(seed)
+        self._trio = trio
+        self._recorder = recorder
+        self.network = RqliteNetwork()
+        self.id = ""
+
+    def form(self) -> None:
+        """Return once all nodes are in one cluster, and there never was another."""
+        self.id = new_id(self._trio, self._random)
+        with ThreadPoolExecutor(len(NODES)) as pool:
+            outcomes = list(pool.map(self._run, NODES))
+        assert sorted(outcome.kind for outcome in outcomes) == ["joined", "joined", "leader"], (self.id, outcomes)
+        assert [len(members) for members in self.network.clusters.values()] == [3], self.id
+
+    def _run(self, addr: str) -> Outcome:
+        version, random = self._random.choice(VERSIONS), Random(self._random.random())
+        node = RecordedNode(
+            self._recorder, version, addr, self.id, lambda: some_daemon(self._trio, random).port, self.network
+        )
+
+        def run() -> Outcome | None:
+            outcome = node.run()
+            return None if outcome.kind == "exit 1" else outcome
+
+        Event().wait(random.random())
+        return at_last(run)
+
+
+class ConsulCluster:
+    """Three nodes of rqlite 7-10 whose requests go to a daemon at random."""
+
+    def __init__(self, trio: EtcdTrio, seed: int) -> None:
+        self._random = Random(seed)
+        self._trio = trio
+        self._seed = seed
+        self.scene: Scene | None = None
+
+    def form(self) -> None:
+        """Return once all nodes are in one cluster, and there never was another."""
+        key = f"cluster-{self._seed}" if self._seed % 2 else new_id(self._trio, self._random)
+        self.scene = scene = Scene(self._trio.daemons["a"], self._seed, key=key)
+        scene.start_all()
+        end = monotonic() + FORMS_SECONDS
+        while not scene.network.is_formed():
+            assert monotonic() < end, (key, scene.logs)
+            scene.service.http = some_daemon(self._trio, self._random).port
+            scene.world.step()
+        scene.assert_one_cluster()
+
+
+def ask_at_random(trio: EtcdTrio, recorder: Recorder, random: Random, over: Event) -> set[str]:
+    """Register, remove and read nodes under one new ID after another; return the IDs of which
+    nothing was removed.
+    """
+    kept = set()
+    while not over.is_set():
+        discovery_id, removes = new_id(trio, random), random.random() < 0.5
+        if not removes:
+            kept.add(discovery_id)
+        for _ in range(8):
+            if over.wait(random.uniform(0, 0.1)):
+                break
+            daemon, addr, what = some_daemon(trio, random), random.choice(NODES), random.random()
+            if what < 0.7:
+                recorder.register(daemon, discovery_id, addr)
+            elif what < 0.85 or not removes:
+                recorder.read(daemon, discovery_id)
+            else:
+                recorder.remove(daemon, discovery_id, addr)
+    return kept
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_fifty_clusters_form_while_a_member_or_a_daemon_is_killed_or_stopped_every_second(
+    trio: EtcdTrio, recorder: Recorder, seed: int
+) -> None:
+    print(f"seed {seed}")
+    random, over = Random(seed), Event()
+    legacy = [LegacyCluster(trio, recorder, number) for number in range(OF_EACH_KIND)]
+    consul = [ConsulCluster(trio, number) for number in range(OF_EACH_KIND)]
+    fresh = [each for pair in zip(legacy, consul, strict=True) for each in pair]
+    with ThreadPoolExecutor(len(fresh) + CLIENTS) as pool:
+        forming: list[Future[None]] = []
+        asking = [pool.submit(ask_at_random, trio, recorder, Random(random.random()), over) for _ in range(CLIENTS)]
+        while fresh or not all(each.done() for each in forming):
+            began = monotonic()
+            forming += [pool.submit(each.form) for each in fresh[:4]]
+            del fresh[:4]
+            print(f"{sum(each.done() for each in forming)} formed; {trio.strike(random, over.wait)}")
+            over.wait(max(0.0, began + 1 - monotonic()))
+        over.set()
+        for each in forming:
+            each.result()
+        kept = set().union(*(each.result() for each in asking))
+    for member in trio.etcd.members.values():
+        member.wait_until_ready()
+    for discovery_id in (*kept, *(cluster.id for cluster in legacy)):
+        for daemon in trio.daemons.values():
+            found = at_last(partial(listed, recorder, daemon, discovery_id))
+            assert recorder.acknowledged(discovery_id) <= set(found)
+    for each in consul:
+        assert each.scene is not None
+        each.scene.daemon = trio.daemons["b"]
+        assert each.scene.recorded() is not None
+
+
+def listed(recorder: Recorder, daemon: DaemonProcess, discovery_id: str) -> tuple[str, ...] | None:
+    answer: Answer | None = recorder.read(daemon, discovery_id)
+    return answer if isinstance(answer, tuple) else None

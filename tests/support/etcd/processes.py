@@ -1,0 +1,102 @@
+"""Daemons in separate processes, in front of real etcd members, and what happens to all of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from time import monotonic
+from types import TracebackType
+
+from tests.support.etcd.real import RealEtcd
+from tests.support.process import ANY_PORT, DaemonProcess, Environment
+
+NAMES = "abc"
+
+
+def arguments(endpoints: Sequence[str], *options: str) -> list[str]:
+    """Return the arguments that run a daemon of an etcd."""
+    members = [f"--etcd={endpoint}" for endpoint in endpoints]
+    return ["twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--listen={ANY_PORT}", *members, *options]
+
+
+class EtcdTrio:
+    """Three members of etcd and three daemons, each with the members in an order of its own, started
+    with the options `always`.
+    """
+
+    def __init__(self, installed: Environment, directory: Path, *always: str) -> None:
+        self._installed = installed
+        self._always = always
+        self._stack = ExitStack()
+        self.etcd = RealEtcd(directory, 3)
+        self._stack.callback(self.etcd.close)
+        self.daemons: dict[str, DaemonProcess] = {}
+        self.all: list[DaemonProcess] = []
+
+    def __enter__(self) -> EtcdTrio:
+        try:
+            with ThreadPoolExecutor(len(NAMES)) as pool:
+                list(pool.map(self.start, NAMES))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def complaints(self) -> list[object]:
+        """The faults that any daemon logged of itself so far."""
+        return [each for daemon in self.all for each in (*daemon.complaints, *daemon.stderr.splitlines())]
+
+    def start(self, name: str) -> DaemonProcess:
+        """Start a daemon, or restart it; return when it uses etcd."""
+        first = NAMES.index(name)
+        endpoints = [*self.etcd.endpoints[first:], *self.etcd.endpoints[:first]]
+        daemon = self._installed.start(*arguments(endpoints, "--wait-for-etcd=60", *self._always))
+        self._stack.callback(daemon.kill)
+        self.all.append(daemon)
+        daemon.wait_for("etcd is in use")
+        self.daemons[name] = daemon
+        return daemon
+
+    def strike(self, random: Random, wait: Callable[[float], object]) -> str:
+        """Kill a member or a daemon and start it again, or stop one for a while; return what was
+        done.
+        """
+        what = random.choice(("kill a member", "stop a member", "kill a daemon", "stop a daemon"))
+        name = random.choice(tuple(self.etcd.members) if "member" in what else NAMES)
+        seconds = random.choice((0.2, 0.9, 2.5) if "member" in what else (0.2, 0.9))
+        match what:
+            case "kill a member":
+                self.etcd.members[name].kill()
+                wait(min(seconds, 0.9))
+                self.etcd.start(name, wait=False)
+            case "stop a member":
+                self.etcd.members[name].hang()
+                wait(seconds)
+                self.etcd.members[name].resume()
+            case "kill a daemon":
+                self.daemons[name].kill()
+                self.start(name)
+            case _:
+                process = self.daemons[name].process
+                process.send_signal(signal.SIGSTOP)
+                wait(seconds)
+                process.send_signal(signal.SIGCONT)
+        return f"{what}: {name}, {seconds} s"
+
+    def longest(self, attempt: Callable[[], bool], seconds: float) -> float:
+        """Make attempts for some seconds, which must succeed; return how long the longest took."""
+        longest, end = 0.0, monotonic() + seconds
+        while (began := monotonic()) < end:
+            assert attempt()
+            longest = max(longest, monotonic() - began)
+        return longest

@@ -1,0 +1,107 @@
+"""Reads and writes that wait together are sent together."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.messages import (
+    OperationResponse,
+    Range,
+    RangeResponse,
+    Txn,
+    TxnResponse,
+    put_op,
+)
+
+SLOW_SECONDS = 0.1
+
+
+class Etcd:
+    """Keeps what is sent, and answers when told."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[Txn, Deferred[TxnResponse]]] = []
+        self.writes: list[tuple[Txn, Deferred[TxnResponse]]] = []
+
+    def read(self, txn: Txn) -> Deferred[TxnResponse]:
+        self.reads.append((txn, Deferred()))
+        return self.reads[-1][1]
+
+    def write(self, txn: Txn) -> Deferred[TxnResponse]:
+        self.writes.append((txn, Deferred()))
+        return self.writes[-1][1]
+
+
+def operations(sent: list[tuple[Txn, Deferred[TxnResponse]]]) -> list[int]:
+    """Return the number of operations of each transaction."""
+    return [len(txn.success) for txn, _ in sent]
+
+
+def answer(sent: tuple[Txn, Deferred[TxnResponse]]) -> None:
+    txn, answered = sent
+    responses = tuple(OperationResponse(response_range=RangeResponse()) for _ in txn.success)
+    answered.callback(TxnResponse(succeeded=True, responses=responses))
+
+
+@pytest.fixture
+def etcd() -> Etcd:
+    return Etcd()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def batches(etcd: Etcd, clock: Clock) -> Batches:
+    return Batches(etcd.read, etcd.write, clock)
+
+
+def put(batches: Batches, key: bytes) -> Deferred[TxnResponse]:
+    return batches.write(key, Txn(success=(put_op(key, b"value"),)), 5)
+
+
+def test_what_arrives_while_a_batch_is_under_way_is_sent_in_one_batch(etcd: Etcd, batches: Batches) -> None:
+    read = [batches.read(Range(key=b"%d" % number)) for number in range(5)]
+    assert operations(etcd.reads) == [1]
+    answer(etcd.reads[0])
+    assert operations(etcd.reads) == [1, 4]
+    answer(etcd.reads[1])
+    assert all(each.called for each in read)
+
+
+def test_what_is_decided_on_records_that_were_read_together_is_written_together(etcd: Etcd, batches: Batches) -> None:
+    def decide(key: bytes, _: object) -> None:
+        put(batches, key)
+
+    batches.read(Range(key=b"first"))
+    for key in (b"1", b"2", b"3"):
+        batches.read(Range(key=key)).addCallback(partial(decide, key))
+    answer(etcd.reads[0])
+    assert operations(etcd.writes) == []
+    answer(etcd.reads[1])
+    assert operations(etcd.writes) == [3]
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(SLOW_SECONDS / 2, [1]), (SLOW_SECONDS, [1, 2])])
+def test_a_second_batch_is_sent_only_if_the_first_one_is_slow(
+    etcd: Etcd, batches: Batches, clock: Clock, seconds: float, sent: list[int]
+) -> None:
+    put(batches, b"first")
+    put(batches, b"second")
+    clock.advance(seconds)
+    put(batches, b"third")
+    assert operations(etcd.writes) == sent
+
+
+def test_a_third_batch_waits_even_if_both_are_slow(etcd: Etcd, batches: Batches, clock: Clock) -> None:
+    for number in range(4):
+        put(batches, b"%d" % number)
+        clock.advance(SLOW_SECONDS)
+    assert operations(etcd.writes) == [1, 1]
