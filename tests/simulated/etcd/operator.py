@@ -11,6 +11,7 @@ from rqdisco.core.exports import ImportedNode, TransferredRecord
 from tests.simulated.etcd.hosts import EtcdBoot
 from tests.simulated.nodes import Cluster, ConsulNode, SimNode
 from tests.simulated.operator import Operator
+from tests.support.daemon import WALL_US
 
 if TYPE_CHECKING:
     from tests.simulated.etcd.world import EtcdWorld
@@ -144,7 +145,7 @@ class EtcdOperator(Operator):
 
     async def _is_raised(self, command: EtcdBoot) -> bool:
         try:
-            await command.backend.state.change(command.client, epoch=command.backend.state.meta.epoch + 1)
+            await command.backend.state.raise_epoch(WALL_US // 1_000_000 + int(self._world.now))
         except Exception as failure:
             self._world.trace.log(f"not raised: {failure}")
             return False

@@ -107,7 +107,8 @@ def _answer_late(backend: Any) -> None:
 def _window_of_the_daemon(backend: Any) -> None:
     """The window of a grant is open for 30 s by the daemon's clock."""
     directory, store = backend.directory, backend.directory._store
-    read, prepare = store._snapshot, directory._registration
+    registrations = directory._registrations
+    read, prepare = store._snapshot, registrations._registration
 
     def judge_by_clock(discovery_id: str, found: Sequence[Any]) -> Any:
         snapshot = read(discovery_id, found)
@@ -121,7 +122,7 @@ def _window_of_the_daemon(backend: Any) -> None:
     def without_comparison(*args: Any) -> Any:
         return replace(prepare(*args), compare=tuple[Compare, ...]())
 
-    store._snapshot, directory._registration = judge_by_clock, without_comparison
+    store._snapshot, registrations._registration = judge_by_clock, without_comparison
 
 
 def _remove_what_is_there(backend: Any) -> None:
