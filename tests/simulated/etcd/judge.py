@@ -67,6 +67,8 @@ class EtcdJudge(Judge):
             self.violate(f"E8 {what}: granted after etcd went back")
         if key in self.forgotten:
             return
+        if store.registered.get((key, addr), -1.0) < asked:
+            self.violate(f"E1 {what}: told to bootstrap without a write of its own")
         if record is None or addr not in {node.addr for node in record.nodes}:
             # The leader of a cluster that exists drops the claims of others (R5c).
             if isinstance(outcome, RegistrationOutcome):
@@ -210,8 +212,15 @@ class EtcdJudge(Judge):
     def _why_they_wait(self, key: str, record: Any, nodes: list[SimNode]) -> str | None:
         if why := super()._why_they_wait(key, record, nodes):
             return why
+        if key in self.imported and record.grant is None and not self._has_imported_nodes(key):
+            # Nobody was told to bootstrap it here, and its nodes died.
+            return "imported"
         # Others were sent to a node that had not heard of its grant, and never asked again.
         return "hurried" if key in self.hurried else "unheard" if record.unheard else None
+
+    def _has_imported_nodes(self, key: str) -> bool:
+        """Report whether a node of the cluster that was imported still runs."""
+        return any(each.discovery_id == key and self._runs(each) for each in self.clusters)
 
     def _judge_past(self, key: str) -> None:
         """P1: one order of decisions explains all answers."""

@@ -74,6 +74,8 @@ class Store:
         self._unheard: dict[str, float] = {}
         # By ID and address, the nonces of its registrations in order, None where it was removed.
         self.registrations: dict[tuple[str, str], list[str | None]] = {}
+        # When the last of them was written.
+        self.registered: dict[tuple[str, str], float] = {}
 
     # Requests.
 
@@ -107,6 +109,7 @@ class Store:
                 nonce = record.writes.get(addr)
                 if not past or past[-1] != nonce:
                     past.append(nonce)
+                    self.registered[discovery_id, addr] = self._world.now
 
     def _strike_at_a_grant(self, changed: Mapping[bytes, KeyValue], boot: EtcdBoot) -> None:
         for key, found in changed.items():

@@ -59,8 +59,8 @@ class Noticed:
 
 NOTICED = (
     Noticed("E1 compare", "I1", FAULTS, 1),
-    Noticed("E1 read", "E3", ("answers", "removals", "stalls", "requests"), 27),
-    Noticed("E2 unknown", "I3", ("requests", "replacements"), 1),
+    Noticed("E1 read", "E1", ("answers",), 4),
+    Noticed("E2 unknown", "I3", ("members", "replacements", "requests"), 8),
     Noticed("E2 nonce", "I9", ("errors", "requests", "replacements"), 1),
     Noticed("E3 lease", "I3", ("removals", "crashes"), 0),
     Noticed("E3 revoking", "I3", ("answers", "replacements"), 29),
