@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from rqdisco.backends.etcd.assembly import EtcdBackend
+from rqdisco.backends.single.limits import Limits
 from tests.simulated.etcd.clients import EtcdClients
 from tests.simulated.etcd.faults import FAULTS, EtcdFaults
 from tests.simulated.etcd.hosts import EtcdHost, Switch
@@ -47,6 +48,12 @@ class EtcdWorld(World):
         self.net = EtcdNet(self, self.timeline, Random(f"net {seed}"))
         self.store = Store(self, Random(f"store {seed}"))
         self.hosts = [EtcdHost(self, name, Random(f"{name} {seed}")) for name in "abcd"[:daemons]]
+        # Random numbers for options change nothing else.
+        limits = Random(f"limits {seed}").choice(
+            (*[Limits()] * 8, Limits(retry_window_ms=0), Limits(visible_claims=True))
+        )
+        for host in self.hosts:
+            host.limits = limits
         # The host of the command `rqdisco etcd restored`.
         self.command = EtcdHost(self, "command", Random(f"command {seed}"))
         self.nodes: dict[tuple[str, str], SimNode] = {}
