@@ -216,7 +216,8 @@ def empty_bytes(etcd: EtcdMembers, directory: Path) -> int:
         client = Client(*daemon.wait_until_ready())
         client.ask("GET", f"/{ids[0]}")
         client.close()
-        return daemon.resident_bytes()
+        resident: int = daemon.resident_bytes()
+    return resident
 
 
 def export(operator: Path, to: Path) -> int:

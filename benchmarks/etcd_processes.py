@@ -20,10 +20,10 @@ from benchmarks.state import addresses_of
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import Txn, TxnOperation, encode, prefix_end, put_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, encode_meta
-from rqdisco.backends.etcd.stored import NO_BOOT, Stored
+from rqdisco.backends.etcd.stored import Stored
 from rqdisco.backends.etcd.stored import encode as encode_record
 from rqdisco.core.ids import new_id
-from rqdisco.core.records import Grant, Node
+from rqdisco.core.records import NO_BOOT, Grant, Node
 
 # Requests of all clients come from one address.
 UNLIMITED = ("--create-rate=0", "--client-rate=0", "--dns-rate=0")

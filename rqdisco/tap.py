@@ -72,6 +72,7 @@ _LOG_SECONDS = 0.005
 # As many as some hundred requests in progress have. A collection of so many takes 1 ms.
 _YOUNG_OBJECTS = 20_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NETWORK = Path("/proc/self/ns/net")
 
 _log = Logger()
 
@@ -137,6 +138,7 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotStart], None]) 
         environment=os.environ,
         pid=os.getpid(),
         boot_id=_read_boot_id(),
+        network=_read_network(),
         wall_us=lambda: time.time_ns() // 1000,
         uptime=_uptime,
         cpu=time.thread_time,
@@ -195,6 +197,14 @@ def _read_boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return str(uuid.uuid4())
+
+
+def _read_network() -> str | None:
+    """Return what identifies the network namespace of this boot, None where there is none."""
+    try:
+        return f"{_BOOT_ID.read_text().strip()} {_NETWORK.readlink()}"
+    except OSError:
+        return None
 
 
 def _schedule(seconds: float, call: Callable[[], None]) -> None:

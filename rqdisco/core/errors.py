@@ -165,6 +165,18 @@ class StoreUnavailable(Exception):
         self.reason = reason
 
 
+class EtcdUnavailable(StoreUnavailable):
+    """etcd, which stores the records, does not answer or has no quorum."""
+
+
+class EtcdFull(EtcdUnavailable):
+    """etcd has no space left for changes."""
+
+
+class EtcdDenied(EtcdUnavailable):
+    """etcd refuses this daemon's user, password or permission."""
+
+
 class Undecided(StoreUnavailable):
     """Nothing can be decided about an ID here and now, for a `reason` other than the disk."""
 

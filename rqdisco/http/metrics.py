@@ -15,7 +15,7 @@ from rqdisco.telemetry.metrics import MetricSource
 _EXPECTED_REFUSALS = [
     (api, label)
     for api in ("discovery", "consul", "operator")
-    for label in ("disk", "undecided", "too_late", "ownerless", "fault")
+    for label in ("disk", "etcd", "etcd_full", "etcd_denied", "frozen", "undecided", "too_late", "ownerless", "fault")
 ]
 
 

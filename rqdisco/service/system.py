@@ -14,6 +14,9 @@ from rqdisco.core.ids import RandomBytes
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """The process's clocks, randomness and ways to end.
 
+    `network` identifies this boot and the network namespace, so the machine whose loopback
+    addresses the daemon uses, None if that is unknown.
+
     `uptime` returns seconds since the boot that `boot_id` identifies, `wall_us` the wall clock in
     microseconds since 1970, `cpu` the seconds of CPU time of the calling thread, `jitter` random
     numbers around 1. `call_soon` runs a call after the events that the reactor is processing.
@@ -27,6 +30,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     pid: int
     boot_id: str
+    network: str | None
     wall_us: Callable[[], int]
     uptime: Callable[[], float]
     cpu: Callable[[], float]

@@ -115,6 +115,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "environment": {},
         "pid": 1,
         "boot_id": "boot-a",
+        "network": None,
         "uptime": clock.seconds,
         "cpu": lambda: 0.0,
         "random": random.randbytes,

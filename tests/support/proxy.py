@@ -62,12 +62,13 @@ class _Strike:
 
 
 class Proxy:
-    """Forwards from a port on 127.0.0.1, in a separate thread, to the port `target`, once there is
-    one.
+    """Forwards from a port on 127.0.0.1, in a separate thread, to the port `target` of a host, once
+    there is one.
     """
 
-    def __init__(self) -> None:
-        self.target: int | None = None
+    def __init__(self, host: str = "127.0.0.1", target: int | None = None) -> None:
+        self.host = host
+        self.target = target
         self.fault = HEALTHY
         self.links: set[_Link] = set()
         # Holds the port while connections are refused: bound, but not listened on.
@@ -230,7 +231,7 @@ class _Link:
             self.cut()
             return
         try:
-            await self._loop.create_connection(lambda: self.ends["replies"], "127.0.0.1", self._proxy.target)
+            await self._loop.create_connection(lambda: self.ends["replies"], self._proxy.host, self._proxy.target)
         except OSError:
             self.cut()
 

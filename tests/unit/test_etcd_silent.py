@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from rqdisco.backends.etcd.failures import AuthFailed, NoSpace, NotApplied, OutcomeUnknown, unavailable
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
+from rqdisco.http.requests.responses import label_of, refusal_of
 from tests.support.daemon import result
 from tests.support.etcd.daemon import Cluster, opened
 
@@ -46,3 +49,10 @@ def test_nothing_is_changed_while_etcd_has_an_alarm_and_lookups_go_on() -> None:
     assert result(Deferred.fromCoroutine(directory.look_up(discovery_id))).nodes == ()
     backend.refusal = None
     assert result(Deferred.fromCoroutine(directory.register(discovery_id, A, None))).bootstrap == "granted"
+
+
+def test_what_etcd_refuses_is_told_apart_in_the_metrics() -> None:
+    kinds = [unavailable(kind("why")) for kind in (NotApplied, OutcomeUnknown, NoSpace, AuthFailed)]
+    assert [label_of(Failure(each)) for each in kinds] == ["etcd", "etcd", "etcd_full", "etcd_denied"]
+    assert {refusal_of(Failure(each)).status for each in kinds} == {503}
+    assert {each.reason for each in kinds} == {"why"}

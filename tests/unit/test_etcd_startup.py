@@ -11,9 +11,18 @@ from twisted.internet.defer import Deferred, succeed
 
 from rqdisco.backends.etcd.transport import PostReply
 from rqdisco.backends.etcd.versions import objection
-from rqdisco.core.errors import CannotStart, DamagedState, EtcdAccessDenied, EtcdUnusable, UnknownFormat
+from rqdisco.core.errors import (
+    CannotStart,
+    DamagedState,
+    EtcdAccessDenied,
+    EtcdUnusable,
+    LoopbackConflict,
+    UnknownFormat,
+)
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Node
 from rqdisco.tap import _STATUS
-from tests.support.daemon import give_up
+from tests.support.daemon import give_up, result
 from tests.support.etcd.daemon import PREFIX, Cluster
 from tests.support.etcd.memory import ModelTransport
 from tests.support.etcd.wire import PutRequest
@@ -236,6 +245,21 @@ def test_a_full_etcd_lets_a_daemon_start_where_a_store_exists() -> None:
     wired = started(cluster)
     assert wired.lists().wrong == ()
     assert wired.grants().wrong[0].startswith("etcd's database is full")
+
+
+@pytest.mark.parametrize("network", ["boot-a net:[1]", "boot-a net:[2]", None])
+def test_a_node_that_lost_its_answer_is_told_again_by_another_daemon_of_its_machine(network: str | None) -> None:
+    cluster = Cluster()
+    first = started(cluster, network="boot-a net:[1]").backend.directory
+    discovery_id = result(Deferred.fromCoroutine(first.create())).id
+    node = Node(addr="localhost:4001")
+    assert result(Deferred.fromCoroutine(first.register(discovery_id, node, THIS_MACHINE))).bootstrap == "granted"
+    other = started(cluster, seed=1, network=network).backend.directory
+    if network == "boot-a net:[1]":
+        assert result(Deferred.fromCoroutine(other.register(discovery_id, node, THIS_MACHINE))).bootstrap == "again"
+    else:
+        with pytest.raises(LoopbackConflict):
+            result(Deferred.fromCoroutine(other.register(discovery_id, node, THIS_MACHINE)))
 
 
 def test_refusals_have_exit_statuses() -> None:

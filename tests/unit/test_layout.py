@@ -73,7 +73,7 @@ PRIVATE_IN_TWISTED = {
 # The floors of the package, from the ground up. A package may import from the floors below it and
 # from itself.
 FLOORS = [
-    {"", "core", "coroutines", "twisted_compat"},
+    {"", "core", "coroutines", "request_body", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes"},
     {"storage"},
     {"backends"},

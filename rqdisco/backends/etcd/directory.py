@@ -85,9 +85,10 @@ class EtcdDirectory:
         request = self._writer.stamp()
         discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
         record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
+        snapshot = Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare())
         lease = 0 if self._parts.unused is None else (await self._parts.unused.get()).id
         outcome = await self._store.commit(RecordChange(
-            snapshot=Snapshot(id=discovery_id, record=None, revision=0),
+            snapshot=snapshot,
             after=written(record, request.nonce, version=request.version(record)),
             nonce=request.nonce,
             is_won=lambda found: found.write == request.nonce,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rqdisco.core.errors import EtcdDenied, EtcdFull, EtcdUnavailable
+
 
 class EtcdFailure(Exception):
     """A request that was not answered as asked; the text is the reason, for operators."""
@@ -31,3 +33,10 @@ class TooLarge(EtcdFailure):
     """The answer is larger than this daemon reads; the request may have been applied. Smaller
     requests may be answered.
     """
+
+
+def unavailable(failure: EtcdFailure) -> EtcdUnavailable:
+    """Return the error of a request that fails with it."""
+    if isinstance(failure, NoSpace):
+        return EtcdFull(str(failure))
+    return EtcdDenied(str(failure)) if isinstance(failure, AuthFailed) else EtcdUnavailable(str(failure))

@@ -8,14 +8,15 @@ another node was granted.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
 from rqdisco.backends.etcd.messages import Compare, KeyValue, TxnOperation, put_op
@@ -75,6 +76,9 @@ class GrantWriter:
         self._sent: set[str] = set()
         self._sent_at: deque[tuple[float, str]] = deque()
         self._under_way = 0
+        # By ID, those who wait until its grants that are under way are answered or revoked.
+        self._settling: dict[str, list[Deferred[None]]] = {}
+        self._running: Counter[str] = Counter()
         self._is_ending = False
         self._idle: Deferred[None] | None = None
 
@@ -95,8 +99,18 @@ class GrantWriter:
         answer: HoldableResult[Outcome] = HoldableResult()
         self._store.limit(answer)
         self._under_way += 1
+        self._running[attempt.snapshot.id] += 1
         run_in_background(self._run(attempt, answer))
         return await answer
+
+    async def settled(self, discovery_id: str) -> None:
+        """Return once each grant of this daemon under an ID is answered or revoked: nobody is sent
+        to a node that has just hung up. Raises Undecided if that takes too long.
+        """
+        if self._running[discovery_id]:
+            waiting: Deferred[None] = Deferred()
+            self._settling.setdefault(discovery_id, []).append(waiting)
+            await waiting.addTimeout(PATIENCE_SECONDS, self._clock, _not_settled)
 
     async def finish(self) -> None:
         """Return once every grant is answered or revoked, or after some seconds; the daemon ends
@@ -113,8 +127,17 @@ class GrantWriter:
             await self._commit(attempt, answer)
         finally:
             self._under_way -= 1
+            self._note_settled(attempt.snapshot.id)
             if self._idle is not None and not self._idle.called and not self._under_way:
                 self._idle.callback(None)
+
+    def _note_settled(self, discovery_id: str) -> None:
+        self._running[discovery_id] -= 1
+        if not self._running[discovery_id]:
+            del self._running[discovery_id]
+            for waiting in self._settling.pop(discovery_id, ()):
+                if not waiting.called:
+                    waiting.callback(None)
 
     async def _commit(self, attempt: GrantAttempt, answer: HoldableResult[Outcome]) -> None:
         try:
@@ -228,3 +251,9 @@ class GrantWriter:
         paused: Deferred[None] = Deferred()
         self._clock.callLater(_RETRY_SECONDS, paused.callback, None)
         return paused
+
+
+def _not_settled(result: object, _: float) -> object:
+    if isinstance(result, Failure) and result.check(CancelledError):
+        return Failure(Undecided("a grant under this ID is being revoked, try again"))
+    return result

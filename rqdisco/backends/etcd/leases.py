@@ -7,8 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.failures import EtcdFailure
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.coroutines import run_in_background
 
 
@@ -55,7 +54,7 @@ class SharedLeases:
             granted = await self._client.grant_lease(self.ttl)
         except EtcdFailure as failure:
             for waiting in self._take_waiting():
-                waiting.errback(StoreUnavailable(str(failure)))
+                waiting.errback(unavailable(failure))
             return
         self._current = lease = Lease(granted.id, requested_at)
         for waiting in self._take_waiting():

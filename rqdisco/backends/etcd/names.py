@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from rqdisco.core.directory import Names
-from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.errors import EtcdUnavailable, RequestRefused, StoreUnavailable
 from rqdisco.core.views import View
 from rqdisco.coroutines import run_in_background
 
@@ -72,7 +72,7 @@ class CachedAnswers(Generic[T]):
         if self._failed_at is not None and now - self._failed_at < _RECHECK_SECONDS and not waiting.called:
             waiting.addErrback(lambda failure: None)
             return _answer(kept)
-        waiting.addTimeout(_STALE_AFTER_SECONDS, self._clock, lambda *_: Failure(StoreUnavailable("etcd is slow")))
+        waiting.addTimeout(_STALE_AFTER_SECONDS, self._clock, lambda *_: Failure(EtcdUnavailable("etcd is slow")))
         try:
             return await waiting
         except StoreUnavailable:

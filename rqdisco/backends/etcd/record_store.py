@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
-from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
@@ -29,7 +29,7 @@ from rqdisco.backends.etcd.messages import (
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import EtcdUnavailable, StoreUnavailable
 
 # So long a request waits for etcd, which leaves time for an answer within 8 s (P4).
 PATIENCE_SECONDS = 5.0
@@ -40,7 +40,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `revision` is that of the record's last change, 0 if it does not exist. `window` exists while
     the window of the grant that it names is open, `answer` while the answer to a grant may be on
-    its way.
+    its way. `state` compares the state of the store that a decision on this is made in: what the
+    daemon learns of it until the write must not make a decision hold that was made before. Without
+    it the write is right in any state.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revision: int
     window: KeyValue | None = None
     answer: KeyValue | None = None
+    state: Compare | None = None
 
     @property
     def is_window_open(self) -> bool:
@@ -107,7 +110,7 @@ class RecordStore:
         try:
             return await self._batches.read(*ranges)
         except EtcdFailure as failure:
-            raise StoreUnavailable(str(failure)) from None
+            raise unavailable(failure) from None
 
     async def record(self, discovery_id: str) -> Stored | None:
         """Return the record of an ID, None if there is none."""
@@ -129,7 +132,11 @@ class RecordStore:
             index = tuple(put_op(key, b"") for key in keys.index(discovery_id))
         key = keys.id(discovery_id)
         txn = Txn(
-            compare=(Compare(key=key, mod_revision=change.snapshot.revision), self._state.compare(), *change.compare),
+            compare=(
+                Compare(key=key, mod_revision=change.snapshot.revision),
+                change.snapshot.state or self._state.compare(),
+                *change.compare,
+            ),
             success=(put_op(key, value, change.lease), *change.more, *index),
             failure=tuple(map(range_op, (*self._ranges(discovery_id), Range(key=keys.meta)))),
         )
@@ -139,7 +146,7 @@ class RecordStore:
                 self.limit(writing)
             response = await writing
         except EtcdFailure as failure:
-            raise StoreUnavailable(str(failure)) from None
+            raise unavailable(failure) from None
         if response.succeeded:
             self._newest = max(self._newest, change.after.version)
             return Applied(record=change.after, revision=response.header.revision)
@@ -156,7 +163,7 @@ class RecordStore:
         try:
             record = stored.decode(found.value)
         except Malformed as error:
-            raise StoreUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
+            raise EtcdUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
         self._newest = max(self._newest, record.version)
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 
@@ -180,6 +187,7 @@ class RecordStore:
             revision=0 if record is None else record.mod_revision,
             window=window,
             answer=answer,
+            state=self._state.compare(),
         )
 
     def limit(self, waiting: Deferred[Any]) -> None:
@@ -191,4 +199,4 @@ class RecordStore:
         self._deadlines.close()
 
     def _why_late(self) -> StoreUnavailable:
-        return StoreUnavailable(self._batches.reason or f"etcd did not answer in {PATIENCE_SECONDS:g} s")
+        return EtcdUnavailable(self._batches.reason or f"etcd did not answer in {PATIENCE_SECONDS:g} s")

@@ -11,6 +11,7 @@ from rqdisco.backends.etcd.messages import Compare
 from rqdisco.backends.etcd.record_store import Applied, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, existing
 from rqdisco.backends.etcd.stored import Stored, granted, written
+from rqdisco.backends.etcd.turns import Turns
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
@@ -26,24 +27,35 @@ class Registrations:
     def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
         self._parts = parts
         self._writer = writer
-        self._store = parts.store
-        self._state = parts.state
-        self._grants = parts.grants
-        self._limits = parts.limits
+        self._turns = Turns(parts.clock)
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
-        host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
-        snapshot = await self._store.snapshot(discovery_id)
+        host = host_binding.name_host(host, self._parts.machine)
+        # Many nodes of a cluster start at once; without turns all but one would conflict each time.
+        turn = self._turns.take(discovery_id)
+        if turn is not None:
+            await turn
+        try:
+            await self._parts.grants.settled(discovery_id)
+            return await self._register(discovery_id, node, host)
+        finally:
+            self._turns.end(discovery_id)
+
+    async def _register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
+        back_off = self._writer.back_off()
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             record = existing(snapshot)
-            self._state.check_changes()
+            self._parts.state.check_changes()
             request = self._writer.stamp()
-            outcome = decisions.register(snapshot, record, node, host, self._limits)
+            outcome = decisions.register(snapshot, record, node, host, self._parts.limits)
             if outcome.bootstrap is None:
                 committed = await self._writer.list_node(snapshot, outcome.record, node, request)
             else:
                 self._writer.check_grant(record)
-                committed = await self._grants.commit(self._registration(snapshot, record, outcome, node, request))
+                committed = await self._parts.grants.commit(
+                    self._registration(snapshot, record, outcome, node, request)
+                )
             if isinstance(committed, Applied):
                 return replace(outcome, record=committed.record)
             snapshot = committed.current
@@ -51,10 +63,10 @@ class Registrations:
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         back_off, listed_write, is_tried = self._writer.back_off(), None, False
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             record = existing(snapshot)
-            self._state.check_changes()
+            self._parts.state.check_changes()
             after = transitions.remove(record, addr)
             if after is record:
                 # It may have been removed by a copy of this request.
@@ -63,9 +75,9 @@ class Registrations:
                 # E5: it registered again after the request arrived.
                 return Removal(record=view_of(record, is_owner=True), removed=False)
             listed_write = _write_of(record, addr)
-            if after.grant is None and record.grant is not None and self._grants.may_be_on_its_way(snapshot):
+            if after.grant is None and record.grant is not None and self._parts.grants.may_be_on_its_way(snapshot):
                 await back_off.wait(REMOVAL_POLL_SECONDS, ON_ITS_WAY)
-                snapshot = await self._store.snapshot(discovery_id)
+                snapshot = await self._parts.store.snapshot(discovery_id)
                 continue
             committed = await self._writer.take_out(snapshot, record, after)
             if isinstance(committed, Applied):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.failures import EtcdFailure
+from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix_end, put_op, range_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided, UnknownFormat
+from rqdisco.core.errors import AlreadyFrozen, EtcdFull, Frozen, Undecided, UnknownFormat
 from rqdisco.core.ids import RandomBytes
 
 _NOT_READ = "etcd has not answered since this daemon started"
@@ -71,7 +71,7 @@ class StoreState:
         """
         frozen = self.meta.frozen or None
         if (refusal := self._refuses_writes()) is not None:
-            raise StoreUnavailable(refusal)
+            raise EtcdFull(refusal)
         if frozen == during:
             return
         if frozen is not None:
@@ -164,7 +164,7 @@ class StoreState:
                     self.learn(answer.kvs[0] if answer is not None and answer.kvs else None)
                     return
         except EtcdFailure as failure:
-            raise StoreUnavailable(str(failure)) from None
+            raise unavailable(failure) from None
 
 
 def _frozen(meta: Meta, reason: str) -> Meta:

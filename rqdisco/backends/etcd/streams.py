@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IAgentEndpointFactory
 
 from rqdisco.backends.etcd.network import describe
 from rqdisco.backends.etcd.transport import ConnectionBroken
+from rqdisco.request_body import RequestBody
 from rqdisco.twisted_compat import silence_client_connections
 
 MAX_LINE = 16 << 20
@@ -40,7 +40,7 @@ class AgentStreams:
         if token is not None:
             headers.setRawHeaders("Authorization", [token])
         # The Agent raises for names that no host can have.
-        asked = maybeDeferred(self._agent.request, b"POST", f"{endpoint}{path}".encode(), headers, _WatchRequest(body))
+        asked = maybeDeferred(self._agent.request, b"POST", f"{endpoint}{path}".encode(), headers, RequestBody(body))
         return LineStream(asked, self._clock, self._max_line, received)
 
 
@@ -56,28 +56,6 @@ def stream_agent(reactor: Any, network: IAgentEndpointFactory) -> IAgent:
 
 def _no_head(_: object, seconds: float) -> NoReturn:
     raise ConnectionBroken(f"no answer within {seconds:g} s")
-
-
-@implementer(IBodyProducer)
-class _WatchRequest:
-    """A body that is written at once."""
-
-    def __init__(self, content: bytes) -> None:
-        self.length = len(content)
-        self._content = content
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._content)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
 
 
 class LineStream:

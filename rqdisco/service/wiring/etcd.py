@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,7 @@ def open_over_transport(
     file = None if config.data_dir is None else RememberedFile(config.data_dir)
     before = None if file is None else file.load()
     credentials = etcd_credentials(etcd)
-    # A daemon on the same machine need not share its loopback addresses: it may be a container.
-    machine = system.random(8).hex() if before is None else before.machine
+    machine = _name_machine(system) if before is None else before.machine
 
     def build(events: Events) -> Backend:
         guard, counts = RevisionGuard(Seen(), partial(_went_back, events)), EtcdCounts()
@@ -145,6 +145,15 @@ def open_over_transport(
         )
 
     return OpenedBackend(incarnation=machine, build=build)
+
+
+def _name_machine(system: System) -> str:
+    """Return the name of the machine in records: the same for all daemons, and after each start,
+    where loopback addresses are the same. A container has its own.
+    """
+    if system.network is None:
+        return system.random(8).hex()
+    return sha256(system.network.encode()).hexdigest()[:16]
 
 
 def _reporting(record: Record) -> str | None:

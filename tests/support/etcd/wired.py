@@ -28,9 +28,11 @@ class InlineThreads:
 
 
 class Wired:
-    """A daemon's backend. `refusal` is why it cannot start, `checked` whether it can."""
+    """A daemon's backend, in the network namespace `network`. `refusal` is why it cannot start,
+    `checked` whether it can.
+    """
 
-    def __init__(self, cluster: Cluster, *options: str, seed: int = 0) -> None:
+    def __init__(self, cluster: Cluster, *options: str, seed: int = 0, network: str | None = None) -> None:
         self.cluster, self.clock = cluster, cluster.clock
         self.transport = cluster.transport()
         self.events: list[Event] = []
@@ -39,7 +41,12 @@ class Wired:
         config = self._config(options)
         assert config.etcd is not None
         system = memory_system(
-            self.clock, Random(seed), wall_us=lambda: WALL_US, fail=lambda _: None, jitter=lambda: 1.0
+            self.clock,
+            Random(seed),
+            wall_us=lambda: WALL_US,
+            fail=lambda _: None,
+            jitter=lambda: 1.0,
+            network=network,
         )
         threads: Any = InlineThreads()
         opened = open_over_transport(config, config.etcd, system, threads, self.transport, cluster.streams())
@@ -85,9 +92,9 @@ class Wired:
         return parsed.config
 
 
-def started(cluster: Cluster, *options: str, seed: int = 0) -> Wired:
+def started(cluster: Cluster, *options: str, seed: int = 0, network: str | None = None) -> Wired:
     """Return a backend whose check has passed."""
-    wired = Wired(cluster, *options, seed=seed)
+    wired = Wired(cluster, *options, seed=seed, network=network)
     wired.start()
     assert wired.checked, wired.refusal
     return wired

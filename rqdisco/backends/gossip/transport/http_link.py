@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from rqdisco.backends.gossip.transport.keyring import KeyRing
 from rqdisco.backends.gossip.transport.links import (
@@ -34,6 +33,7 @@ from rqdisco.backends.gossip.transport.seals import (
     session_parts,
 )
 from rqdisco.core.ids import RandomBytes
+from rqdisco.request_body import RequestBody
 
 PATH = b"/peers/1/"
 MAX_BYTES = 16 << 20
@@ -45,26 +45,6 @@ class Keys:
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring
-
-
-@implementer(IBodyProducer)
-class _RequestBody:
-    def __init__(self, content: bytes) -> None:
-        self.length = len(content)
-        self._content = content
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._content)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        pass
-
-    def resumeProducing(self) -> None:
-        pass
-
-    def stopProducing(self) -> None:
-        pass
 
 
 class _Collector(Protocol):
@@ -160,7 +140,7 @@ class HTTPLink:
     async def _post(self, path: bytes, header: bytes, value: str, content: bytes) -> tuple[IResponse, bytes]:
         headers = Headers({header: [value.encode()]})
         try:
-            response = await self._agent.request(b"POST", self._url + path, headers, _RequestBody(content))
+            response = await self._agent.request(b"POST", self._url + path, headers, RequestBody(content))
             collector = _Collector(MAX_BYTES)
             response.deliverBody(collector)
             return response, await collector.read
