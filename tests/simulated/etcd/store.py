@@ -74,6 +74,8 @@ class Store:
         self._unheard: dict[str, float] = {}
         # By ID and address, the nonces of its registrations in order, None where it was removed.
         self.registrations: dict[tuple[str, str], list[str | None]] = {}
+        # The revision up to which they are noted.
+        self._noted = 1
         # When the last of them was written.
         self.registered: dict[tuple[str, str], float] = {}
 
@@ -91,12 +93,15 @@ class Store:
         keyspace, revision = model.keyspace, model.keyspace.revision
         answer = self.gateway.post(member, path, body)
         if keyspace.revision != revision:
-            changed = {each.after.key: each.after for each in keyspace.log[keyspace.first_change(revision + 1) :]}
+            changed = self._changed_since(revision)
             self._check_age(body, changed)
-            self._note_registrations(changed)
             self._strike_at_a_grant(changed, boot)
         self._look()
         return answer
+
+    def _changed_since(self, revision: int) -> dict[bytes, KeyValue]:
+        keyspace = self.model.keyspace
+        return {each.after.key: each.after for each in keyspace.log[keyspace.first_change(revision + 1) :]}
 
     def _note_registrations(self, changed: Mapping[bytes, KeyValue]) -> None:
         for key, found in changed.items():
@@ -131,7 +136,10 @@ class Store:
             self._world.judge.violate(f"E3 a grant is written {age:.0f} s after it was sent")
 
     def _look(self) -> None:
-        """Note which windows are open, and which grants were not heard."""
+        """Note what was registered, which windows are open, and which grants were not heard."""
+        if self.model.keyspace.revision != self._noted:
+            self._note_registrations(self._changed_since(self._noted))
+            self._noted = self.model.keyspace.revision
         now, windows = self._world.now, self.keys.base + b"windows/"
         for key, found in self.model.keyspace.current.items():
             if key.startswith(windows):
@@ -176,6 +184,7 @@ class Store:
         model = self.model
         if model.leader is not None:
             model.decide(self.decides_late)
+            self._look()
         elif self._has_majority() and not self._is_electing:
             self._is_electing = True
             self._world.timeline.callLater(self._random.uniform(0.2, 3), self._elect)
@@ -202,12 +211,14 @@ class Store:
         self._first_sent.clear()
         self.registrations.clear()
         self.model.restore(self.backup.saved)
+        self._noted = self.model.keyspace.revision
         self._rearmed = self._world.now
         self.changed()
         return sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
 
     def compact(self) -> None:
         keyspace = self.model.keyspace
+        self._look()
         if keyspace.revision > keyspace.compacted:
             keyspace.compact(keyspace.revision)
 
@@ -236,6 +247,7 @@ class Store:
         self._rearmed = self._world.now
         self._world.trace.log(f"{model.leader.name if model.leader else None} leads etcd")
         model.decide(self.decides_late)
+        self._look()
 
     def _has_majority(self) -> bool:
         members = self.model.members.values()
