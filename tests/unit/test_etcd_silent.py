@@ -59,16 +59,17 @@ def test_nothing_is_changed_while_etcd_has_an_alarm_and_lookups_go_on() -> None:
 def test_a_resolver_is_told_to_ask_elsewhere_while_etcd_is_away_and_the_log_blames_nobody(
     log: list[dict[str, Any]],
 ) -> None:
-    names = Names(daemon=EtcdDaemon(clock=Reactor()))
+    daemon = EtcdDaemon(clock=Reactor())
+    names = Names(daemon=daemon)
     names.add("id", "10.0.0.1:4001")
-    names.daemon.cluster.model.stop("m1")
+    daemon.cluster.model.stop("m1")
     query = question(f"id.{ZONE}")
     names.exchange(query)
     names.reactor.pump([0.5] * 20)
     ((packet, _),) = names.udp.sent
     assert rcode(checked(query, packet, 512)) == "SERVFAIL"
     assert [event for event in log if event["log_level"] not in (LogLevel.info, LogLevel.warn)] == []
-    names.daemon.cluster.model.start("m1")
+    daemon.cluster.model.start("m1")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
 
 
