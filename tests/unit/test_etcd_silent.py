@@ -12,7 +12,7 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.failures import AuthFailed, NoSpace, NotApplied, OutcomeUnknown, unavailable
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import EtcdFull, StoreUnavailable
 from rqdisco.core.records import Node
 from rqdisco.http.requests.responses import label_of, refusal_of
 from tests.support.daemon import result
@@ -46,13 +46,13 @@ def test_nothing_is_changed_while_etcd_has_an_alarm_and_lookups_go_on() -> None:
     backend = opened(Cluster())
     directory = backend.directory
     discovery_id = result(Deferred.fromCoroutine(directory.create())).id
-    backend.refusal = "etcd is full"
+    backend.objection = EtcdFull("etcd is full")
     for change in (directory.create(), directory.register(discovery_id, A, None), directory.remove(discovery_id, "x")):
         with pytest.raises(StoreUnavailable) as refused:
             result(Deferred.fromCoroutine(change))
         assert refused.value.reason == "etcd is full"
     assert result(Deferred.fromCoroutine(directory.look_up(discovery_id))).nodes == ()
-    backend.refusal = None
+    backend.objection = None
     assert result(Deferred.fromCoroutine(directory.register(discovery_id, A, None))).bootstrap == "granted"
 
 
