@@ -15,6 +15,7 @@ from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
 from rqdisco.backends.etcd.outcomes import Fate, read_refusal
 from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
+from rqdisco.core.codec import UNREADABLE
 from rqdisco.coroutines import run_in_background
 
 PATH = "/v3/auth/authenticate"
@@ -129,7 +130,7 @@ class Tokens:
 def _read_token(body: bytes) -> str:
     try:
         token = msgspec.json.decode(body, type=_Granted).token
-    except msgspec.DecodeError:
+    except UNREADABLE:
         # The error could show the token.
         raise ConnectionBroken("etcd's answer holds no token") from None
     if _TOKEN.fullmatch(token) is None:

@@ -59,7 +59,7 @@ class _Write(_Waiting[TxnResponse]):
         self.size = size
 
 
-W = TypeVar("W", bound="Deferred[Any]")
+W = TypeVar("W", bound="_Waiting[Any]")
 
 
 class _Queue(Generic[W]):
@@ -110,6 +110,11 @@ class _Queue(Generic[W]):
                 self._started = self._clock.seconds()
                 await self._send(batch)
                 batch = self._take(self._waiting)
+        except Exception:
+            # A fault of this program: nobody may wait for ever.
+            for waiting in batch:
+                _fail(waiting, OutcomeUnknown("an unexpected error, which the log shows"))
+            raise
         finally:
             self._under_way -= 1
 

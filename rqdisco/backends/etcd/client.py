@@ -52,6 +52,7 @@ from rqdisco.backends.etcd.transport import (
     StreamTransport,
 )
 from rqdisco.backends.etcd.watching import Watch
+from rqdisco.core.codec import UNREADABLE
 
 SECONDS = 5.0
 # With less time left no other copy is sent: its answer would come too late.
@@ -280,7 +281,7 @@ def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) ->
         return read_refusal(reply)
     try:
         answer = kind.decode(reply.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _WRONG_ANSWER
     # Only the list of alarms comes without a header.
     if (answer.header.cluster_id == 0 and kind is not _ALARMS) or (fits is not None and not fits(answer)):

@@ -81,6 +81,12 @@ class EtcdDirectory:
         return self._parts.watches.add(discovery_id, changed)
 
     async def create(self) -> Record:
+        back_off = self._writer.back_off()
+        while (created := await self._try_to_create()) is None:
+            await back_off.after_conflict()
+        return created
+
+    async def _try_to_create(self) -> Record | None:
         self._writer.check_room()
         self._state.check_changes()
         request = self._writer.stamp()
@@ -100,7 +106,7 @@ class EtcdDirectory:
         # The ID is random, so the state of the store has changed, or the lease has expired.
         if self._parts.unused is not None:
             self._parts.unused.discard(lease)
-        return await self.create()
+        return None
 
     async def look_up(self, discovery_id: str) -> View:
         return view_of(await self._existing(discovery_id), is_owner=True)

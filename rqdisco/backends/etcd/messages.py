@@ -220,7 +220,7 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Decode a response. Raises msgspec.DecodeError."""
+    """Decode a response. Raises what is in `codec.UNREADABLE`."""
     # Not strict, for integers in strings.
     return msgspec.json.decode(body, type=kind, strict=False)
 

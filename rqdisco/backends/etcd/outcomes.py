@@ -11,6 +11,7 @@ from enum import Enum, auto
 import msgspec
 
 from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.core.codec import UNREADABLE
 
 
 class Fate(Enum):
@@ -88,7 +89,7 @@ def read_refusal(reply: PostReply) -> GatewayRefusal:
     """Return what an answer says that is not the one asked for."""
     try:
         error = _decode(reply.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         if reply.body.startswith(_COMMON_NAME):
             return GatewayRefusal(Fate.FORBIDDEN, _NAMED_CERTIFICATE)
         reason = GATEWAY_OFF if reply.status == 404 else f"HTTP status {reply.status} without a message of etcd's"

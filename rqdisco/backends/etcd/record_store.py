@@ -56,7 +56,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_window_open(self) -> bool:
         """Report whether the grant is repeated to its node (R5a, E4)."""
         record, window = self.record, self.window
-        return record is not None and window is not None and window.value.decode() == record.granting
+        return record is not None and window is not None and window.value == record.granting.encode()
 
 
 class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -167,8 +167,10 @@ class RecordStore:
         """Decode a record. One from before the store was restored never grants (E8, R7)."""
         try:
             record = stored.decode(found.value)
+            if record.id != self.keys.id_of(found.key):
+                raise Malformed("it is that of another ID")
         except Malformed as error:
-            raise EtcdUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
+            raise EtcdUnavailable(f"the record at {found.key.decode(errors='replace')} is damaged: {error}") from None
         self._newest = max(self._newest, record.version)
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 

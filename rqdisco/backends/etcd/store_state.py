@@ -35,6 +35,7 @@ class StoreState:
         write_objection: Callable[[], EtcdUnavailable | None],
     ) -> None:
         self._keys = keys
+        self._where = keys.meta.decode()
         self._client = client
         self._guard = guard
         self._write_objection = write_objection
@@ -98,15 +99,21 @@ class StoreState:
         if found is None:
             self._guard.notice("the key v1/meta is gone from etcd")
             raise Undecided("the key v1/meta is gone from etcd")
-        if found.mod_revision <= self._revision:
+        if found.mod_revision <= self._revision and not self._is_from_a_backup(found):
+            # Answers to requests that overlap come in any order.
             return
         try:
-            meta = decode_meta(found.value, found.key.decode())
+            meta = decode_meta(found.value, self._where)
         except (Malformed, UnknownFormat) as error:
             raise Undecided(str(error)) from None
         if self._meta is not None and meta.store_id != self._meta.store_id:
             self._guard.notice(f"the store in etcd is another one ({meta.store_id}, before {self._meta.store_id})")
+        elif self._meta is not None and meta.epoch < self._meta.epoch:
+            self._guard.notice(f"the epoch of the store in etcd went back from {self._meta.epoch} to {meta.epoch}")
         self._meta, self._revision = meta, found.mod_revision
+
+    def _is_from_a_backup(self, found: KeyValue) -> bool:
+        return self._guard.went_back is not None and found.mod_revision != self._revision
 
     async def open(self, random: RandomBytes) -> None:
         """Read the state, and create it in an empty store.
@@ -118,7 +125,7 @@ class StoreState:
             if response.kvs:
                 found = response.kvs[0]
                 # Raises what is wrong with it.
-                decode_meta(found.value, found.key.decode())
+                decode_meta(found.value, self._where)
                 self.learn(found)
                 return
             await self._create(random)

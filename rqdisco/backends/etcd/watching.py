@@ -14,6 +14,7 @@ from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
 from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
 from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
+from rqdisco.core.codec import UNREADABLE
 
 PATH = "/v3/watch"
 
@@ -102,7 +103,7 @@ class Watch:
             return
         try:
             message = _decode(line)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._fail(NotApplied(MISFIT if _is_json(line) else GATEWAY_OFF))
             return
         if message.result is None:
@@ -149,6 +150,6 @@ class Watch:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True
