@@ -96,7 +96,8 @@ class EtcdJudge(Judge):
         self.removal_is_over(key, addr)
         past = self._world.store.registrations.get((key, addr), [])
         if removal.removed and first in past and is_only:
-            after = past[past.index(first) + 1 :]
+            # A grant that was revoked leaves the registration from before it.
+            after = past[len(past) - past[::-1].index(first) :]
             if after and after[0] is not None and None in after:
                 self.violate(f"E5 {addr} was removed after it had registered anew")
         self.took_off(key, len(removal.record.nodes))
