@@ -117,7 +117,7 @@ class EtcdBoot:
                 ),
                 jitter=lambda: random.uniform(0.75, 1.25),
                 count=lambda: None,
-                refuses_writes=lambda: None,
+                write_objection=lambda: None,
                 observer=Observed(),
             ),
         )
