@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
-from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.batches import Batches, Soon, at_once
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.directory import EtcdDirectory
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
@@ -51,7 +51,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
     known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
-    around 1.
+    around 1. `soon` calls a function after everything that has arrived is handled.
     """
 
     client: EtcdClient
@@ -62,6 +62,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     count: Callable[[], int | None]
     refuses_writes: Callable[[], str | None]
     observer: Observer
+    soon: Soon = at_once
 
 
 class EtcdBackend:
@@ -73,7 +74,10 @@ class EtcdBackend:
         self.keys = EtcdKeys(config.prefix)
         self.state = StoreState(self.keys, context.guard, client, context.refuses_writes)
         self.batches = Batches(
-            partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
+            partial(client.read, seconds=_READ_SECONDS),
+            partial(client.txn, seconds=_WRITE_SECONDS),
+            clock,
+            context.soon,
         )
         self._store = store = RecordStore(self.keys, self.batches, self.state, clock)
         retry_seconds = config.limits.retry_window_ms // 1000
