@@ -20,6 +20,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.dns import wire
 from rqdisco.dns.response_rate_limit import ResponseRateLimit
 from rqdisco.dns.responses import NameServer
@@ -260,8 +261,10 @@ class _Responder:
         try:
             reply = await self._name_server.reply(question)
             message = wire.encode_reply(question, reply, max_size)
-        except Exception:
-            _log.failure("DNS query failed: {name}", name=question.name)
+        except Exception as error:
+            if not isinstance(error, StoreUnavailable):
+                # Why the store is unavailable is logged where that is noticed.
+                _log.failure("DNS query failed: {name}", name=question.name)
             reply = Reply(rcode=wire.SERVFAIL, is_authoritative=False)
             message = wire.encode_reply(question, reply, max_size)
         self._counts.answered(self._transport, reply.rcode, self._seconds() - start)

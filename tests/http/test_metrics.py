@@ -45,7 +45,8 @@ def samples(daemon: Daemon) -> dict[str, float]:
 @pytest.fixture
 def daemon(each_backend: None) -> AnyDaemon:
     """A daemon over either backend."""
-    return new_daemon(limits=Limits(max_nodes=2))
+    daemon: AnyDaemon = new_daemon(limits=Limits(max_nodes=2))
+    return daemon
 
 
 @pytest.fixture

@@ -328,6 +328,7 @@ def test_nothing_is_left_of_a_watcher_that_hung_up(server: WatchedServer, some_i
     for watcher in watchers:
         watcher.hang_up()
     assert server.daemon.apis.streams.watchers == []
+    server.wait(6)
     assert server.daemon.clock.getDelayedCalls() == [server.site._sweeper.call]
 
 

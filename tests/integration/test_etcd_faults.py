@@ -12,14 +12,18 @@ from random import Random
 from threading import Event
 from time import monotonic
 
+import dns.message
+import dns.query
 import pytest
+from dns.message import Message
 
 from tests.integration.test_consul_clusters import Scene
+from tests.support.dns import ZONE, answers, rcode
 from tests.support.etcd.processes import NAMES, EtcdTrio
 from tests.support.etcd.real import ETCD
-from tests.support.process import DaemonProcess, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxied_peers import at_last
-from tests.support.recorder import RecordedNode, Recorder
+from tests.support.recorder import ANSWER_SECONDS, RecordedNode, Recorder
 from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
@@ -28,12 +32,14 @@ NODES = ("n1:4001", "n2:4001", "n3:4001")
 OF_EACH_KIND = 25
 CLIENTS = 6
 FORMS_SECONDS = 60.0
+# What a busy machine may add.
+BUSY_SECONDS = 3.0
 
 
 @pytest.fixture
 def trio(installed: Environment, tmp_path: Path) -> Iterator[EtcdTrio]:
     """Three members and three daemons, which must have no complaint after the test."""
-    with EtcdTrio(installed, tmp_path) as trio:
+    with EtcdTrio(installed, tmp_path, "--dns=127.0.0.1:0", f"--dns-zone={ZONE}", "--dns-serve-stale=60") as trio:
         yield trio
         assert trio.complaints == []
 
@@ -171,10 +177,10 @@ def test_fifty_clusters_form_while_a_member_or_a_daemon_is_killed_or_stopped_eve
     for discovery_id in (*kept, *(cluster.id for cluster in legacy)):
         for daemon in trio.daemons.values():
             assert at_last(partial(lists_all, recorder, daemon, discovery_id))
-    for each in consul:
-        assert each.scene is not None
-        each.scene.daemon = trio.daemons["b"]
-        assert each.scene.recorded() is not None
+    for cluster in consul:
+        assert cluster.scene is not None
+        cluster.scene.daemon = trio.daemons["b"]
+        assert cluster.scene.recorded() is not None
 
 
 def lists_all(recorder: Recorder, daemon: DaemonProcess, discovery_id: str) -> bool:
@@ -184,3 +190,73 @@ def lists_all(recorder: Recorder, daemon: DaemonProcess, discovery_id: str) -> b
         return False
     assert recorder.acknowledged(discovery_id) <= set(found)
     return True
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_the_loss_of_a_member_is_not_noticed_for_longer_than_a_second(trio: EtcdTrio, how: str) -> None:
+    leader = trio.etcd.leader()
+    name, daemon = next(
+        (member, daemon)
+        for member, daemon in zip(trio.etcd.members, trio.daemons.values(), strict=True)
+        if member != leader
+    )
+    discovery_id = daemon.create_id()
+    trio.etcd.members[name].hang() if how == "stopped" else trio.etcd.members[name].kill()
+    took = []
+    for number in range(50):
+        began = monotonic()
+        reply = daemon.request("POST", f"/{discovery_id}", {"addr": f"n{number}:4001"})
+        assert reply.status == 200, reply
+        assert len(daemon.nodes(discovery_id)) == number + 1
+        took.append(monotonic() - began)
+    print(f"longest {max(took):.2f} s, then {sorted(took)[-2]:.3f} s")
+    assert max(took) < 1 + BUSY_SECONDS
+    trio.etcd.members[name].resume() if how == "stopped" else trio.etcd.start(name)
+
+
+def test_while_etcd_has_no_quorum_dns_is_answered_and_the_rest_gets_503_and_all_is_well_at_once_after_it(
+    trio: EtcdTrio,
+) -> None:
+    daemon = trio.daemons["a"]
+    discovery_id = daemon.create_id()
+    node = {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002"}
+    assert daemon.request("POST", f"/{discovery_id}", node).status == 200
+    assert answers(look_up(daemon, discovery_id)) == ["10.0.0.1"]
+
+    for name in ("e2", "e3"):
+        trio.etcd.members[name].kill()
+    began = monotonic()
+    for method, path, document in (
+        ("GET", f"/{discovery_id}", None),
+        ("POST", f"/{discovery_id}", {"addr": "10.0.0.2:4001"}),
+        ("POST", "/", None),
+    ):
+        reply = daemon.request(method, path, document)
+        assert (reply.status, reply.document["error"]) == (503, "store unavailable")
+        assert "no etcd endpoint answers" in reply.document["reason"]
+        assert monotonic() - began < ANSWER_SECONDS
+        began = monotonic()
+    assert daemon.request("GET", f"/v1/kv/{discovery_id}/leader").status == 503
+    assert daemon.request("GET", "/readyz").status == 503
+    assert daemon.request("GET", "/healthz").status == 200
+    assert answers(look_up(daemon, discovery_id)) == ["10.0.0.1"]
+    assert rcode(look_up(daemon, "unknown")) == "SERVFAIL"
+
+    for name in ("e2", "e3"):
+        trio.etcd.start(name, wait=False)
+    for member in trio.etcd.members.values():
+        member.wait_until_ready()
+    at_last(lambda: trio.etcd.leader() is not None)
+    began = monotonic()
+    at_last(lambda: daemon.request("POST", f"/{discovery_id}", node).status == 200)
+    print(f"a registration succeeds {monotonic() - began:.2f} s after there is a leader")
+    assert monotonic() - began < 1 + BUSY_SECONDS
+    daemon.wait_for("etcd can be used again")
+    assert daemon.request("GET", "/readyz?grant=1").status == 200
+
+
+def look_up(daemon: DaemonProcess, discovery_id: str) -> Message:
+    """Return the answer to a query for addresses."""
+    (address,) = daemon.wait_for("listening")["dns"]
+    port = int(address.rpartition(":")[2])
+    return dns.query.udp(dns.message.make_query(f"{discovery_id}.{ZONE}", "A"), "127.0.0.1", PATIENCE, port)

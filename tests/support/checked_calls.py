@@ -118,7 +118,7 @@ class CheckedCalls(RuleBasedStateMachine):
         if not cleared.done:
             self._assert_moved_on(call, index)
             return
-        settled = self.daemon.store.settled(call.discovery_id)
+        settled: Record | None = self.daemon.store.settled(call.discovery_id)
         if settled is not None and settled.leader is not None and call.showed is not None and call.showed.leader:
             assert settled.leader.modified > call.showed.leader.modified, "it should be gone, and is still there"
 
@@ -210,11 +210,12 @@ class CheckedCalls(RuleBasedStateMachine):
 
     def _shown(self, each: str) -> Record | None:
         """Return what a lookup shows."""
-        return self.daemon.directory.grants.shown(each)
+        shown: Record | None = self.daemon.directory.grants.shown(each)
+        return shown
 
     def _settled(self, call: Call) -> Record:
         settled = self.daemon.store.settled(call.discovery_id)
-        assert settled is not None, "R6"
+        assert isinstance(settled, Record), "R6"
         return settled
 
     def _leader_index(self, which: int) -> int:
@@ -241,7 +242,7 @@ class CheckedCalls(RuleBasedStateMachine):
                     self._record_if_dropped(before[each], self.daemon.store.settled(each), each)
                     self._record_if_empty(self.daemon.store.settled(each), each)
 
-        self.daemon.store.settle = watched  # type: ignore[method-assign]
+        self.daemon.store.settle = watched
 
     def _record_if_dropped(self, before: Record | None, after: Record | None, each: str) -> None:
         """A hidden claim was dropped with its node, so that another may be granted once the list is

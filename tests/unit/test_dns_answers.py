@@ -194,7 +194,8 @@ def test_a_consul_kv_leader_is_a_node_like_every_other(names: Names) -> None:
 
 def test_nothing_is_shown_before_it_is_durable_and_answered() -> None:
     names = Names()
-    daemon, discovery_id = names.daemon, create_id(names.daemon)
+    daemon: Any = names.daemon
+    discovery_id = create_id(daemon)
     daemon.threads.hold = True
     granting = register(daemon, discovery_id, "10.0.0.1:4001")
     creating = Deferred.fromCoroutine(daemon.directory.report("new", decode_put(b'{"addr":"10.0.0.9:2"}', 0), None))
@@ -223,7 +224,8 @@ def test_nodes_from_before_a_restart_are_answered_after_it() -> None:
     names = Names()
     for discovery_id in ("id", "Mixed", "a.b"):
         names.add(discovery_id, "10.0.0.1:4001")
-    again = Names(daemon=names.daemon.restart())
+    daemon: Any = names.daemon
+    again = Names(daemon=daemon.restart())
     for name in ("id", "mixed", "a.b"):
         assert answers(again.ask(f"{name}.{ZONE}")) == ["10.0.0.1"]
     assert is_absent(again.ask(f"b.{ZONE}"))

@@ -4,6 +4,7 @@ and the zone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dns.name
@@ -181,7 +182,9 @@ KINDS = st.sampled_from(["A", "AAAA", "SRV", "ANY", "SOA", "NS", "TXT", "CNAME"]
     st.sampled_from([None, 512, 4096]),
     DAEMONS,
 )
-def test_every_name_is_answered(labels: list[bytes], kind: str, size: int | None, backend: type[AnyDaemon]) -> None:
+def test_every_name_is_answered(
+    labels: list[bytes], kind: str, size: int | None, backend: Callable[..., AnyDaemon]
+) -> None:
     names = Names(daemon=backend(clock=Reactor()))
     for discovery_id in ("id", "IF", "a.b", "_tcp.b"):
         names.add(discovery_id, "10.0.0.1:4001", "[fd00::1]:4001")

@@ -209,7 +209,7 @@ def test_without_a_quorum_everything_is_refused_with_the_reason_and_it_ends_at_o
     discovery_id = create(daemon)
     cluster.model.cut_off("m1", "m2", "m3")
     cluster.model.notice()
-    asking = [
+    asking: list[Deferred[Any]] = [
         Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)),
         register(daemon, discovery_id, A),
         Deferred.fromCoroutine(daemon.directory.create()),

@@ -73,11 +73,11 @@ def test_without_a_quorum_the_daemon_is_not_ready_and_says_so_once(log: list[dic
     assert reason.startswith("no etcd endpoint answers (http://m2:2379: ")
     assert "the etcd member at http://m1:2379 knows no leader" in wired.lists().notes
     assert wired.metric("rqdisco_etcd_up") == 0
-    assert logged(log) == ["etcd does not answer"]
+    assert logged(log) == ["etcd cannot be used"]
     cluster.model.start("m2")
     pass_time(wired, 3)
     assert (wired.lists().wrong, wired.metric("rqdisco_etcd_up")) == ((), 1)
-    assert logged(log)[1:] == ["etcd answers again"]
+    assert logged(log)[1:] == ["etcd can be used again"]
 
 
 def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(log: list[dict[str, Any]]) -> None:
@@ -144,6 +144,39 @@ def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_i
     logged_errors.clear()
 
 
+def test_a_restore_noticed_while_a_daemon_ran_is_noticed_again_after_its_restart(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    """Even if nothing had been saved before, and etcd has gone on since."""
+    cluster = Cluster()
+    wired = started(cluster, data_dir(tmp_path))
+    backup = cluster.model.save()
+    create(wired)
+    cluster.model.restore(backup)
+    pass_time(wired, 2)
+    assert any(WENT_BACK in each for each in wired.grants().wrong)
+    wired.stop()
+    logged_errors.clear()
+    for _ in range(3):
+        create(started(cluster, seed=3))
+    again = started(cluster, data_dir(tmp_path), seed=1)
+    assert any(WENT_BACK in each for each in again.grants().wrong)
+    again.stop()
+    logged_errors.clear()
+    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
+    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
+
+
+def test_another_store_is_accepted_once_an_operator_has_said_so(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    started(Cluster(), data_dir(tmp_path)).stop()
+    cluster = Cluster()
+    opened(cluster, seed=1)
+    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
+    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
+
+
 def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
     def raise_epoch(cluster: Cluster) -> None:
         operator = opened(cluster, seed=9)
@@ -176,7 +209,7 @@ def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]
     result(Deferred.fromCoroutine(other.state.freeze("the IDs move elsewhere")))
     pass_time(wired, 2)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ("the IDs move elsewhere",))
-    assert wired.metric("rqdisco_etcd_frozen") == 1
+    assert wired.metric("rqdisco_frozen") == 1
     result(Deferred.fromCoroutine(other.state.thaw()))
     pass_time(wired, 2)
     assert wired.grants().wrong == ()

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.views import View
-from tests.support.daemon import result
+from tests.support.daemon import result, transferred
 from tests.support.etcd.asking import A, B, create, go, register
 from tests.support.etcd.daemon import Backend, Cluster, opened
 from tests.support.etcd.memory import HANG, REFUSE, Fate, Sent
@@ -71,17 +71,11 @@ def test_an_absent_name_is_absent_for_a_second() -> None:
     daemon, _ = set_up()
     with pytest.raises(NoSuchID):
         result(ask(daemon, "orders"))
-    go(daemon.directory.adopt(_brought("orders"), as_own=True))
+    go(daemon.directory.adopt(transferred("orders"), as_own=True))
     with pytest.raises(NoSuchID):
         result(ask(daemon, "orders"))
     wait(daemon, 1.1)
     assert addrs(ask(daemon, "orders")) == []
-
-
-def _brought(name: str) -> object:
-    from tests.support.daemon import transferred
-
-    return transferred(name)
 
 
 def test_without_stale_answers_a_query_fails_while_etcd_is_away() -> None:

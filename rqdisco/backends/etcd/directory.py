@@ -87,16 +87,20 @@ class EtcdDirectory:
         discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
         record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
         snapshot = Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare())
-        lease = 0 if self._parts.unused is None else (await self._parts.unused.get()).id
+        lease = None if self._parts.unused is None else await self._parts.unused.get()
         outcome = await self._store.commit(RecordChange(
             snapshot=snapshot,
             after=written(record, request.nonce, version=request.version(record)),
             nonce=request.nonce,
             is_won=lambda found: found.write == request.nonce,
-            lease=lease,
+            lease=0 if lease is None else lease.id,
         ))  # fmt: skip
-        # The ID is random, so only the state of the store can have changed.
-        return outcome.record if isinstance(outcome, Applied) else await self.create()
+        if isinstance(outcome, Applied):
+            return outcome.record
+        # The ID is random, so the state of the store has changed, or the lease has expired.
+        if self._parts.unused is not None:
+            self._parts.unused.discard(lease)
+        return await self.create()
 
     async def look_up(self, discovery_id: str) -> View:
         return view_of(await self._existing(discovery_id), is_owner=True)

@@ -19,23 +19,19 @@ class Imports:
     def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
         self._parts = parts
         self._writer = writer
-        self._store = parts.store
-        self._state = parts.state
-        self._grants = parts.grants
-        self._limits = parts.limits
 
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None) -> bool:
         back_off = self._writer.back_off()
-        snapshot = await self._store.snapshot(transferred.id)
+        snapshot = await self._parts.store.snapshot(transferred.id)
         while True:
-            self._state.check_changes(during)
+            self._parts.state.check_changes(during)
             known, request = snapshot.record, self._writer.stamp()
             version = request.wall_ms if known is None else request.version(known)
             after = decisions.import_record(
                 known,
                 transferred,
-                self._state.meta,
-                self._limits,
+                self._parts.state.meta,
+                self._parts.limits,
                 version,
                 as_own=as_own,
                 is_migration=during is not None,
@@ -44,7 +40,7 @@ class Imports:
                 return False
             if known is None:
                 self._writer.check_room()
-            committed = await self._store.commit(await self._change(snapshot, after, request))
+            committed = await self._parts.store.commit(await self._change(snapshot, after, request))
             if isinstance(committed, Applied):
                 return True
             snapshot = committed.current
@@ -57,7 +53,7 @@ class Imports:
             if after.unreported is not None:
                 # When, and where, the winner was answered is not known here (R5c).
                 lease = await self._parts.claim_windows.get()
-                more.append(put_op(self._store.keys.window(after.id), request.nonce.encode(), lease.id))
+                more.append(put_op(self._parts.store.keys.window(after.id), request.nonce.encode(), lease.id))
         writes = {node.addr: request.nonce for node in after.nodes}
         return RecordChange(
             snapshot=snapshot,

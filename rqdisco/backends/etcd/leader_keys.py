@@ -33,25 +33,21 @@ class LeaderKeys:
     def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
         self._parts = parts
         self._writer = writer
-        self._store = parts.store
-        self._state = parts.state
-        self._grants = parts.grants
-        self._limits = parts.limits
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
         host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
-            self._state.check_changes()
+            self._parts.state.check_changes()
             if snapshot.record is None and is_created_id(discovery_id):
                 raise UnknownCreatedID(discovery_id)
             record = self._writer.new_named(discovery_id) if snapshot.record is None else snapshot.record
             request = self._writer.stamp()
-            outcome = decisions.claim(snapshot, record, put, host, self._limits, request)
+            outcome = decisions.claim(snapshot, record, put, host, self._parts.limits, request)
             if not outcome.won:
                 return outcome
             self._writer.check_grant(record)
-            committed = await self._grants.commit(self._claim(snapshot, record, outcome, put, request))
+            committed = await self._parts.grants.commit(self._claim(snapshot, record, outcome, put, request))
             if isinstance(committed, Applied):
                 self._note_claim(committed.record)
                 return replace(outcome, record=committed.record)
@@ -60,10 +56,10 @@ class LeaderKeys:
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host, back_off = host_binding.name_host(host, self._parts.machine), self._writer.back_off()
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             known = snapshot.record
-            self._state.check_changes()
+            self._parts.state.check_changes()
             if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
                 return False
             record = self._writer.new_named(discovery_id) if known is None else known
@@ -71,7 +67,7 @@ class LeaderKeys:
                 # The cluster exists; but the store that created the ID may have granted others (R7).
                 record = replace(record, ownerless=True)
             request = self._writer.stamp()
-            after = decisions.report(record, put, host, self._limits, request)
+            after = decisions.report(record, put, host, self._parts.limits, request)
             if after is None:
                 return False
             if after is record:
@@ -87,10 +83,10 @@ class LeaderKeys:
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         back_off, put_at, is_tried = self._writer.back_off(), None, False
         removed: Literal["leader", "claim"] = "leader"
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             record = snapshot.record
-            self._state.check_changes()
+            self._parts.state.check_changes()
             if record is None or record.leader is None:
                 return Clearing(done=True, removed=removed if is_tried else None)
             if put_at is not None and record.leader.modified != put_at:
@@ -99,9 +95,9 @@ class LeaderKeys:
             if index is not None and not _is_at(record, index):
                 return Clearing(done=False)
             put_at, removed = record.leader.modified, "leader" if record.unreported is None else "claim"
-            if record.unreported is not None and self._grants.may_be_on_its_way(snapshot):
+            if record.unreported is not None and self._parts.grants.may_be_on_its_way(snapshot):
                 await back_off.wait(REMOVAL_POLL_SECONDS, ON_ITS_WAY)
-                snapshot = await self._store.snapshot(discovery_id)
+                snapshot = await self._parts.store.snapshot(discovery_id)
                 continue
             committed = await self._writer.take_out(snapshot, record, transitions.clear_leader(record))
             if isinstance(committed, Applied):
@@ -125,7 +121,7 @@ class LeaderKeys:
             addr=put.node.addr,
             grants_anew=not outcome.again,
             window=self._parts.claim_windows,
-            compare=(Compare(key=self._store.keys.window(record.id), mod_revision=revision),),
+            compare=(Compare(key=self._parts.store.keys.window(record.id), mod_revision=revision),),
         )
 
     def _note_claim(self, record: Stored) -> None:

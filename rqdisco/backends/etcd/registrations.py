@@ -27,10 +27,6 @@ class Registrations:
     def __init__(self, parts: EtcdParts, writer: RecordWriter) -> None:
         self._parts = parts
         self._writer = writer
-        self._store = parts.store
-        self._state = parts.state
-        self._grants = parts.grants
-        self._limits = parts.limits
         self._turns = Turns(parts.clock)
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
@@ -40,24 +36,26 @@ class Registrations:
         if turn is not None:
             await turn
         try:
-            await self._grants.settled(discovery_id)
+            await self._parts.grants.settled(discovery_id)
             return await self._register(discovery_id, node, host)
         finally:
             self._turns.end(discovery_id)
 
     async def _register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
         back_off = self._writer.back_off()
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             record = existing(snapshot)
-            self._state.check_changes()
+            self._parts.state.check_changes()
             request = self._writer.stamp()
-            outcome = decisions.register(snapshot, record, node, host, self._limits)
+            outcome = decisions.register(snapshot, record, node, host, self._parts.limits)
             if outcome.bootstrap is None:
                 committed = await self._writer.list_node(snapshot, outcome.record, node, request)
             else:
                 self._writer.check_grant(record)
-                committed = await self._grants.commit(self._registration(snapshot, record, outcome, node, request))
+                committed = await self._parts.grants.commit(
+                    self._registration(snapshot, record, outcome, node, request)
+                )
             if isinstance(committed, Applied):
                 return replace(outcome, record=committed.record)
             snapshot = committed.current
@@ -65,10 +63,10 @@ class Registrations:
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         back_off, listed_write, is_tried = self._writer.back_off(), None, False
-        snapshot = await self._store.snapshot(discovery_id)
+        snapshot = await self._parts.store.snapshot(discovery_id)
         while True:
             record = existing(snapshot)
-            self._state.check_changes()
+            self._parts.state.check_changes()
             after = transitions.remove(record, addr)
             if after is record:
                 # It may have been removed by a copy of this request.
@@ -77,9 +75,9 @@ class Registrations:
                 # E5: it registered again after the request arrived.
                 return Removal(record=view_of(record, is_owner=True), removed=False)
             listed_write = _write_of(record, addr)
-            if after.grant is None and record.grant is not None and self._grants.may_be_on_its_way(snapshot):
+            if after.grant is None and record.grant is not None and self._parts.grants.may_be_on_its_way(snapshot):
                 await back_off.wait(REMOVAL_POLL_SECONDS, ON_ITS_WAY)
-                snapshot = await self._store.snapshot(discovery_id)
+                snapshot = await self._parts.store.snapshot(discovery_id)
                 continue
             committed = await self._writer.take_out(snapshot, record, after)
             if isinstance(committed, Applied):

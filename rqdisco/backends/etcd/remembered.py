@@ -19,7 +19,7 @@ NAME = "etcd.json"
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster and the highest revision that were seen, the store and its epoch, and the name of
-    this daemon's machine in records.
+    this daemon's machine in records. `went_back` is why nothing is granted in this epoch.
     """
 
     cluster_id: int
@@ -27,13 +27,12 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     store_id: str
     epoch: int
     machine: str
+    went_back: str | None = None
 
 
 def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembered | None:
-    """Return what to remember, None if nothing is known yet. What was remembered before etcd went
-    back stays, so that this is noticed after a restart too.
-    """
-    if guard.went_back is not None or not state.is_known:
+    """Return what to remember, None if nothing is known yet."""
+    if not state.is_known:
         return None
     seen, meta = guard.seen, state.meta
     return Remembered(
@@ -42,6 +41,7 @@ def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembere
         store_id=meta.store_id,
         epoch=meta.epoch,
         machine=machine,
+        went_back=guard.went_back,
     )
 
 
@@ -49,16 +49,24 @@ def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:
     """Have the guard notice if etcd went back since `before`. In a higher epoch it may have: an
     operator has restored it, and said so.
     """
+    if meta.epoch > before.epoch:
+        return
     if meta.store_id != before.store_id:
         guard.notice(f"the store in etcd is another one ({meta.store_id}, before {before.store_id})")
     elif meta.epoch < before.epoch:
         guard.notice(f"the epoch of the store in etcd went back from {before.epoch} to {meta.epoch}")
-    elif meta.epoch == before.epoch:
-        seen = guard.seen
-        if seen.cluster_id != before.cluster_id:
-            guard.notice(f"etcd is another cluster ({seen.cluster_id:x}, before {before.cluster_id:x})")
-        elif seen.revision < before.revision:
-            guard.notice(f"etcd went back from revision {before.revision} to {seen.revision}")
+    elif before.went_back is not None:
+        guard.notice(before.went_back)
+    else:
+        _compare_revisions(before, guard)
+
+
+def _compare_revisions(before: Remembered, guard: RevisionGuard) -> None:
+    seen = guard.seen
+    if seen.cluster_id != before.cluster_id:
+        guard.notice(f"etcd is another cluster ({seen.cluster_id:x}, before {before.cluster_id:x})")
+    elif seen.revision < before.revision:
+        guard.notice(f"etcd went back from revision {before.revision} to {seen.revision}")
 
 
 class RememberedFile:

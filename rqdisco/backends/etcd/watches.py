@@ -72,9 +72,7 @@ class Watches:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._check_timer is not None:
-            self._check_timer.cancel()
-            self._check_timer = None
+        self._stop_checks()
         for stream in tuple(self._streams):
             stream.close()
 
@@ -87,6 +85,8 @@ class Watches:
     def lost(self, stream: _WatchStream) -> None:
         """Watch the IDs of a stream that ended in a new one, soon."""
         self._streams.remove(stream)
+        if not self._streams:
+            self._stop_checks()
         left = [key for key in stream.keys if key in self._watchers]
         if left and not self._is_stopped:
             self._new += left
@@ -113,6 +113,11 @@ class Watches:
             run_in_background(self._check_member(endpoint))
         if self._streams:
             self._check_timer = self._clock.callLater(_CHECK_SECONDS * self._jitter(), self._check)
+
+    def _stop_checks(self) -> None:
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
 
     async def _check_member(self, endpoint: str) -> None:
         """End the streams from a member that does not answer."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from twisted.application.service import Service
@@ -64,7 +64,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Sequence[MetricSource]
     service: Service
     background: Sequence[Service]
-    check: Callable[[], Awaitable[None]] = _no_check
+    check: Callable[[], Coroutine[Any, Any, None]] = _no_check
     disk: tuple[Journal, Compactor] | None = None
     etcd: EtcdMonitor | None = None
     peers: PeerParts | None = None

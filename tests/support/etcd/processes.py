@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from time import monotonic
 from types import TracebackType
 
 from tests.support.etcd.real import RealEtcd
@@ -23,9 +23,33 @@ def arguments(endpoints: Sequence[str], *options: str) -> list[str]:
     return ["twistd", "--nodaemon", "--pidfile=", "rqdisco", f"--listen={ANY_PORT}", *members, *options]
 
 
+class Events:
+    """The event stream of an ID at a daemon."""
+
+    def __init__(self, daemon: DaemonProcess, discovery_id: str) -> None:
+        self._connection = daemon.connect()
+        self._connection.request("GET", f"/{discovery_id}/events")
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def wait_for(self, nodes: Sequence[str]) -> None:
+        """Return when an event has exactly these nodes."""
+        while True:
+            line = self._response.readline()
+            assert line, "the stream ended"
+            if line.startswith(b"data:") and json.loads(line[5:])["nodes"] == list(nodes):
+                return
+
+
 class EtcdTrio:
-    """Three members of etcd and three daemons, each with the members in an order of its own, started
-    with the options `always`.
+    """Three members of etcd and three daemons, started with the options `always`. Each has the members
+    in an order of its own: the first begins with the first.
     """
 
     def __init__(self, installed: Environment, directory: Path, *always: str) -> None:
@@ -41,6 +65,7 @@ class EtcdTrio:
         try:
             with ThreadPoolExecutor(len(NAMES)) as pool:
                 list(pool.map(self.start, NAMES))
+            self.daemons = {name: self.daemons[name] for name in NAMES}
         except BaseException:
             self._stack.close()
             raise
@@ -92,11 +117,3 @@ class EtcdTrio:
                 wait(seconds)
                 process.send_signal(signal.SIGCONT)
         return f"{what}: {name}, {seconds} s"
-
-    def longest(self, attempt: Callable[[], bool], seconds: float) -> float:
-        """Make attempts for some seconds, which must succeed; return how long the longest took."""
-        longest, end = 0.0, monotonic() + seconds
-        while (began := monotonic()) < end:
-            assert attempt()
-            longest = max(longest, monotonic() - began)
-        return longest
