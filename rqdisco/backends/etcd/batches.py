@@ -35,6 +35,8 @@ _SLOW_SECONDS = 0.1
 _AT_ONCE = 2
 
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
+# Calls a function, now or after everything that has arrived is handled.
+Soon = Callable[[Callable[[], None]], object]
 
 
 class _Waiting(Deferred[T]):
@@ -63,11 +65,18 @@ W = TypeVar("W", bound="Deferred[Any]")
 
 
 class _Queue(Generic[W]):
-    """Requests of one kind; one batch of them is under way, or two if the first is slow."""
+    """Requests of one kind; one batch of them is under way, or two if the first is slow. `soon`
+    starts one when there is none.
+    """
 
     def __init__(
-        self, clock: IReactorTime, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]
+        self,
+        clock: IReactorTime,
+        take: Callable[[deque[W]], list[W]],
+        send: Callable[[list[W]], Awaitable[None]],
+        soon: Soon,
     ) -> None:
+        self._soon = soon
         self._waiting: deque[W] = deque()
         self._clock = clock
         self._under_way = 0
@@ -81,8 +90,13 @@ class _Queue(Generic[W]):
         if len(self._waiting) >= MAX_WAITING:
             raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
-        if not self._is_held:
+        if self._is_held:
+            return
+        if self._under_way:
             self._start()
+        elif len(self._waiting) == 1:
+            # Those that arrive until then wait too.
+            self._soon(self._start)
 
     def hold(self) -> None:
         """Send nothing that is added until `release`: more will be added in this very call."""
@@ -114,15 +128,22 @@ class _Queue(Generic[W]):
             self._under_way -= 1
 
 
-class Batches:
-    """Sends reads with `read` and writes with `write`, which are those of `EtcdClient`."""
+def at_once(start: Callable[[], None]) -> None:
+    """Call a function now."""
+    start()
 
-    def __init__(self, read: SendTxn, write: SendTxn, clock: IReactorTime) -> None:
+
+class Batches:
+    """Sends reads with `read` and writes with `write`, which are those of `EtcdClient`. With `soon`,
+    reads of requests that arrive together are sent together.
+    """
+
+    def __init__(self, read: SendTxn, write: SendTxn, clock: IReactorTime, soon: Soon = at_once) -> None:
         self._read = read
         self._write = write
         self._clock = clock
-        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads)
-        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes)
+        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads, soon)
+        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes, at_once)
         # By transaction in doubt, since when it is, and why.
         self._in_doubt: dict[int, tuple[float, str]] = {}
 

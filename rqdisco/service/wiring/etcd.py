@@ -108,6 +108,7 @@ def open_over_transport(
                 count=lambda: monitor.ids,
                 write_objection=lambda: monitor.write_objection,
                 observer=DecisionObserver(leaders, claims),
+                soon=system.call_soon,
             ),
         )
         keys = MonitoredKeys(backend.keys.meta, backend.keys.ids)
