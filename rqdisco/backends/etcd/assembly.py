@@ -27,8 +27,7 @@ from rqdisco.core.transitions import OWNER_RETRY_WINDOW_MS
 
 # A read that takes longer is tried again by its client.
 _READ_SECONDS = 3.0
-# After so long without an outcome other writes are refused with the reason, and this one is sent
-# again.
+# One try to learn the outcome of a write; `Batches` then tries again.
 _WRITE_SECONDS = 2.0
 # IDs that expire in the same hundredth of their time share a lease, but not those of more than an
 # hour.
@@ -49,9 +48,9 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
-    around 1.
+    """What the backend needs of the daemon. `count` returns the number of IDs when they were last
+    counted, None before; `refuses_writes` why etcd refuses all writes, None if it does not;
+    `jitter` a factor around 1.
     """
 
     client: EtcdClient
@@ -92,7 +91,6 @@ class EtcdBackend:
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
-            client=client,
             store=store,
             state=self.state,
             grants=self.grants,
