@@ -27,7 +27,7 @@ MAX_BYTES = 512 * 1024
 MAX_WAITING = 20_000
 # Seconds between two attempts to settle a write whose outcome is in doubt.
 _RESEND_SECONDS = 0.5
-# After so many seconds in which a write could not be settled, further ones are refused at once.
+# When a write has been in doubt for so many seconds, further ones are refused at once.
 _STALL_SECONDS = 2.0
 # A second batch of the same kind is sent only if the first one takes so long: fewer and larger ones
 # cost everybody less.
@@ -40,11 +40,7 @@ Soon = Callable[[Callable[[], None]], object]
 
 
 class _Waiting(Deferred[T]):
-    """A request that waits for its answer. Cancelled before it is sent, it is not sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_sent = False
+    """A request that waits for its answer. One that is cancelled before it is taken is not sent."""
 
 
 class _Read(_Waiting[Sequence[RangeResponse]]):
@@ -154,7 +150,7 @@ class Batches:
 
     def read(self, *ranges: Range) -> Deferred[Sequence[RangeResponse]]:
         """Read ranges at one moment between now and the answer (linearizable). Fails with
-        EtcdFailure.
+        EtcdFailure; raises NotApplied if too many reads wait.
         """
         waiting = _Read(ranges)
         self._reads.add(waiting)
@@ -162,11 +158,11 @@ class Batches:
 
     def write(self, key: bytes, txn: Txn, size: int) -> Deferred[TxnResponse]:
         """Execute a transaction that changes `key`, and no key that a transaction for another one
-        changes; its values have `size` bytes.
+        changes. `size` is about the number of bytes of its values.
 
         The identical transaction is sent until its outcome is known, even if the caller does not
-        wait any more (E2). Fails with LeaseNotFound, or NotApplied; raises NotApplied while writes
-        are not settled.
+        wait any more (E2). Fails with LeaseNotFound, NotApplied or TooLarge; raises NotApplied if
+        too many writes wait, or while an earlier one has been in doubt for some seconds.
         """
         for since, reason in self._in_doubt.values():
             if self._clock.seconds() - since >= _STALL_SECONDS:
