@@ -26,13 +26,17 @@ test-all:
 		$(MAKE) --no-print-directory $$other test ARGS="--quiet $(FAST) $(ARGS)"; \
 	done
 
-# 65 % of the seeds run with three daemons, 25 % with two, 10 % with five; 5 % more expire unused IDs.
+# 65 % of the seeds run with three daemons, 25 % with two, 10 % with five; 5 % more expire unused IDs. Half as many
+# run stateless daemons over a model etcd.
 SEEDS ?= 2000
 simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) * 13 / 20)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 2 --seeds $$(($(SEEDS) / 4)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 3 --seeds $$(($(SEEDS) * 3 / 10)) $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 2 --seeds $$(($(SEEDS) / 10)) $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 4 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 
 # IDs under faults at three real daemons. --out names the directory for the events of those without one cluster.
 IDS ?= 900

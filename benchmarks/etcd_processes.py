@@ -45,6 +45,7 @@ class EtcdMembers(EtcdSet):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, _QUOTA)
         self._leader: tuple[str, int] | None = None
+        self._endpoints: list[str] = []
 
     @property
     def place(self) -> tuple[str, int]:
@@ -55,8 +56,11 @@ class EtcdMembers(EtcdSet):
 
     def endpoints(self) -> list[str]:
         """Return the URLs of all members, that of the leader first."""
-        places = sorted((member.address() for member in self.members), key=lambda place: place != self.place)
-        return [f"http://{host}:{port}" for host, port in places]
+        if not self._endpoints:
+            # A look at its health is an entry of etcd's log.
+            places = sorted((member.address() for member in self.members), key=lambda place: place != self.place)
+            self._endpoints = [f"http://{host}:{port}" for host, port in places]
+        return self._endpoints
 
     def check_leader(self) -> None:
         """Raise BenchmarkFailed if another member leads by now."""

@@ -100,11 +100,11 @@ def test_without_a_quorum_requests_get_503_with_the_reason_and_the_process_is_al
     reply = daemon.request("POST", f"/{discovery_id}", {"addr": "10.0.0.1:4001"})
     assert (reply.status, reply.document["error"]) == (503, "store unavailable")
     assert "etcd" in reply.document["reason"]
-    daemon.wait_for("etcd does not answer")
+    daemon.wait_for("etcd cannot be used")
     assert daemon.request("GET", "/healthz").status == 200
     assert daemon.request("GET", "/readyz").status == 503
     three.start("e2")
-    daemon.wait_for("etcd answers again")
+    daemon.wait_for("etcd can be used again")
     assert register(daemon, discovery_id, "10.0.0.1:4001") == ["10.0.0.1:4001"]
     assert daemon.complaints == []
 

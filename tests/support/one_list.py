@@ -32,12 +32,20 @@ class Rules:
     grant may count as older than the window at any time.
 
     `hidden` means that a claim is visible to its claimant alone until that reports itself (R5c).
+
+    `renews` means that a removal spares an address that was listed when it arrived, if that
+    registered again before it was removed (E5).
+
+    `lists_after_removal=False` means that a removal is answered `True`: it shows the list of a later
+    moment, which is recorded as a read.
     """
 
     window: float = WINDOW
     late: bool = True
     ages_known: bool = True
     hidden: bool = True
+    renews: bool = False
+    lists_after_removal: bool = True
 
 
 class Grant(NamedTuple):
@@ -100,9 +108,12 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
             yield after.nodes, after
         case "remove":
             after = _without(state, addr, point)
-            yield _shown(after), after
+            yield _shown(after) if point.rules.lists_after_removal else True, after
             if state.spared & point.bit:
-                yield _shown(state), state._replace(spared=state.spared & ~point.bit)
+                yield (
+                    _shown(state) if point.rules.lists_after_removal else True,
+                    state._replace(spared=state.spared & ~point.bit),
+                )
         case "claim" if state.is_hidden and state.leader == addr:
             yield True, state._replace(grant=Grant(addr, point.earliest, point.latest))
             # Not all members were known to support hidden claims.
@@ -154,7 +165,7 @@ def _with_node(state: State, addr: str, point: Point) -> State:
     key move along.
     """
     if addr in state.nodes and not any(same_node(node, addr) for node in state.nodes if node != addr):
-        return state
+        return state._replace(spared=state.spared | point.removals) if point.rules.renews else state
     others = tuple(node for node in state.nodes if not same_node(node, addr))
     is_new = len(others) == len(state.nodes)
     grant, leader = state.grant, state.leader

@@ -73,11 +73,11 @@ def test_without_a_quorum_the_daemon_is_not_ready_and_says_so_once(log: list[dic
     assert reason.startswith("no etcd endpoint answers (http://m2:2379: ")
     assert "the etcd member at http://m1:2379 knows no leader" in wired.lists().notes
     assert wired.metric("rqdisco_etcd_up") == 0
-    assert logged(log) == ["etcd does not answer"]
+    assert logged(log) == ["etcd cannot be used"]
     cluster.model.start("m2")
     pass_time(wired, 3)
     assert (wired.lists().wrong, wired.metric("rqdisco_etcd_up")) == ((), 1)
-    assert logged(log)[1:] == ["etcd answers again"]
+    assert logged(log)[1:] == ["etcd can be used again"]
 
 
 def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(log: list[dict[str, Any]]) -> None:
@@ -209,7 +209,7 @@ def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]
     result(Deferred.fromCoroutine(other.state.freeze("the IDs move elsewhere")))
     pass_time(wired, 2)
     assert (wired.lists().wrong, wired.grants().wrong) == ((), ("the IDs move elsewhere",))
-    assert wired.metric("rqdisco_etcd_frozen") == 1
+    assert wired.metric("rqdisco_frozen") == 1
     result(Deferred.fromCoroutine(other.state.thaw()))
     pass_time(wired, 2)
     assert wired.grants().wrong == ()

@@ -12,7 +12,7 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.failures import AuthFailed, NoSpace, NotApplied, OutcomeUnknown, unavailable
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import EtcdFull, StoreUnavailable
 from rqdisco.core.records import Node
 from rqdisco.http.requests.responses import label_of, refusal_of
 from tests.support.daemon import result
@@ -46,29 +46,30 @@ def test_nothing_is_changed_while_etcd_has_an_alarm_and_lookups_go_on() -> None:
     backend = opened(Cluster())
     directory = backend.directory
     discovery_id = result(Deferred.fromCoroutine(directory.create())).id
-    backend.refusal = "etcd is full"
+    backend.objection = EtcdFull("etcd is full")
     for change in (directory.create(), directory.register(discovery_id, A, None), directory.remove(discovery_id, "x")):
         with pytest.raises(StoreUnavailable) as refused:
             result(Deferred.fromCoroutine(change))
         assert refused.value.reason == "etcd is full"
     assert result(Deferred.fromCoroutine(directory.look_up(discovery_id))).nodes == ()
-    backend.refusal = None
+    backend.objection = None
     assert result(Deferred.fromCoroutine(directory.register(discovery_id, A, None))).bootstrap == "granted"
 
 
 def test_a_resolver_is_told_to_ask_elsewhere_while_etcd_is_away_and_the_log_blames_nobody(
     log: list[dict[str, Any]],
 ) -> None:
-    names = Names(daemon=EtcdDaemon(clock=Reactor()))
+    daemon = EtcdDaemon(clock=Reactor())
+    names = Names(daemon=daemon)
     names.add("id", "10.0.0.1:4001")
-    names.daemon.cluster.model.stop("m1")
+    daemon.cluster.model.stop("m1")
     query = question(f"id.{ZONE}")
     names.exchange(query)
     names.reactor.pump([0.5] * 20)
     ((packet, _),) = names.udp.sent
     assert rcode(checked(query, packet, 512)) == "SERVFAIL"
     assert [event for event in log if event["log_level"] not in (LogLevel.info, LogLevel.warn)] == []
-    names.daemon.cluster.model.start("m1")
+    daemon.cluster.model.start("m1")
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1"]
 
 

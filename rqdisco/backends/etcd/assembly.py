@@ -23,6 +23,7 @@ from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.watches import Watches
 from rqdisco.backends.single.limits import Limits
+from rqdisco.core.errors import EtcdUnavailable
 from rqdisco.core.transitions import OWNER_RETRY_WINDOW_MS
 
 # A read that takes longer is tried again by its client.
@@ -50,7 +51,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `refuses_writes` why etcd refuses all writes, None if it does not; `jitter` a factor
+    known; `write_objection` the error of all writes while etcd has an alarm; `jitter` a factor
     around 1.
     """
 
@@ -60,7 +61,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     jitter: Callable[[], float]
     count: Callable[[], int | None]
-    refuses_writes: Callable[[], str | None]
+    write_objection: Callable[[], EtcdUnavailable | None]
     observer: Observer
 
 
@@ -71,11 +72,13 @@ class EtcdBackend:
         client, clock = context.client, context.clock
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
-        self.state = StoreState(self.keys, context.guard, client, context.refuses_writes)
+        self.state = StoreState(self.keys, context.guard, client, context.write_objection)
         self.batches = Batches(
             partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
         )
-        self._store = store = RecordStore(self.keys, self.batches, self.state, clock)
+        self._store = store = RecordStore(
+            self.keys, self.batches, self.state, clock, context.environment.wall_us() // 1000
+        )
         retry_seconds = config.limits.retry_window_ms // 1000
         unused = None
         if config.unused_seconds is not None:

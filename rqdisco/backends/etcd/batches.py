@@ -105,11 +105,13 @@ class _Queue(Generic[W]):
         return self._under_way < _AT_ONCE and self._clock.seconds() - self._started >= _SLOW_SECONDS
 
     async def _run(self, batch: list[W]) -> None:
-        while batch:
-            self._started = self._clock.seconds()
-            await self._send(batch)
-            batch = self._take(self._waiting)
-        self._under_way -= 1
+        try:
+            while batch:
+                self._started = self._clock.seconds()
+                await self._send(batch)
+                batch = self._take(self._waiting)
+        finally:
+            self._under_way -= 1
 
 
 class Batches:
@@ -171,13 +173,15 @@ class Batches:
         ranges = [each.response_range or RangeResponse() for each in response.responses]
         # Most decisions on what was read are written at once: all of them in one batch.
         self._writes.hold()
-        start = 0
-        for read in batch:
-            end = start + len(read.ranges)
-            if not read.called:
-                read.callback(ranges[start:end])
-            start = end
-        self._writes.release()
+        try:
+            start = 0
+            for read in batch:
+                end = start + len(read.ranges)
+                if not read.called:
+                    read.callback(ranges[start:end])
+                start = end
+        finally:
+            self._writes.release()
 
     async def _send_writes(self, batch: list[_Write]) -> None:
         if len(batch) == 1:

@@ -12,6 +12,7 @@ from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.imports import Imports
 from rqdisco.backends.etcd.leader_keys import LeaderKeys
 from rqdisco.backends.etcd.messages import Range, prefix_end
+from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
 from rqdisco.backends.etcd.registrations import Registrations
@@ -86,16 +87,20 @@ class EtcdDirectory:
         discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
         record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
         snapshot = Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare())
-        lease = 0 if self._parts.unused is None else (await self._parts.unused.get()).id
+        lease = None if self._parts.unused is None else await self._parts.unused.get()
         outcome = await self._store.commit(RecordChange(
             snapshot=snapshot,
             after=written(record, request.nonce, version=request.version(record)),
             nonce=request.nonce,
             is_won=lambda found: found.write == request.nonce,
-            lease=lease,
+            lease=0 if lease is None else lease.id,
         ))  # fmt: skip
-        # The ID is random, so only the state of the store can have changed.
-        return outcome.record if isinstance(outcome, Applied) else await self.create()
+        if isinstance(outcome, Applied):
+            return outcome.record
+        # The ID is random, so the state of the store has changed, or the lease has expired.
+        if self._parts.unused is not None:
+            self._parts.unused.discard(lease)
+        return await self.create()
 
     async def look_up(self, discovery_id: str) -> View:
         return view_of(await self._existing(discovery_id), is_owner=True)
@@ -152,15 +157,12 @@ class EtcdDirectory:
         return view_of(record, is_owner=True)
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
-        keys = self._store.keys
-        start, end = keys.ids, prefix_end(keys.ids)
-        while True:
-            (page,) = await self._store.read(Range(key=start, range_end=end, limit=_PAGE))
+        cursor = RangeCursor(self._store.keys.ids, _PAGE)
+        while not cursor.is_at_end:
+            (page,) = await self._store.read(cursor.part())
+            cursor.advance(page)
             if page.kvs:
                 yield [plain(self._store.decoded(each)) for each in page.kvs]
-            if not page.more:
-                return
-            start = page.kvs[-1].key + b"\0"
 
     async def _existing(self, discovery_id: str) -> Stored:
         record = await self._store.record(discovery_id)

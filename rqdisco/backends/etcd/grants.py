@@ -165,19 +165,17 @@ class GrantWriter:
 
     async def _write(self, attempt: GrantAttempt, lease: Lease) -> Outcome:
         window = None if attempt.window is None else await attempt.window.get()
-        try:
-            return await self._store.commit(self._change(attempt, lease, window), is_patient=True)
-        except StoreUnavailable:
-            # The reason may be that etcd does not know them any more.
+        outcome = await self._store.commit(self._change(attempt, lease, window), is_patient=True)
+        if isinstance(outcome, Conflict) and outcome.is_lease_lost:
             self._answers.discard(lease)
             if attempt.window is not None:
                 attempt.window.discard(window)
-            raise
+        return outcome
 
     def _objection(self, answer: HoldableResult[Outcome], lease: Lease) -> str | None:
         """Return why a grant must not be answered, None if it may."""
         if answer.called:
-            return "its client was gone"
+            return "its request had ended"
         if self._clock.seconds() - lease.requested_at >= _ANSWER_SECONDS:
             return "etcd took too long"
         # E8: the transaction may have been applied to a restored store.
@@ -220,7 +218,8 @@ class GrantWriter:
                 await self._pause()
                 continue
             if isinstance(outcome, Applied):
-                self._log.info("grant revoked, {why}", why=why, discovery_id=current.id)
+                event = "grant kept for its node, {why}" if undoing.after.unheard else "grant revoked, {why}"
+                self._log.info(event, why=why, discovery_id=current.id)
                 return
             current = outcome.current
 

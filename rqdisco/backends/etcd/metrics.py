@@ -28,7 +28,6 @@ def etcd_metrics(monitor: EtcdMonitor, state: MonitoredState, counts: EtcdCounts
             "1 if etcd seems to be restored from a backup, which stops grants until a restart.",
             state.stops_grants is not None,
         )
-        yield gauge("rqdisco_etcd_frozen", "1 if the store is frozen for a migration.", state.frozen is not None)
         labels = ("endpoint",)
         yield gauges(
             "rqdisco_etcd_member_up",
@@ -59,7 +58,9 @@ def etcd_metrics(monitor: EtcdMonitor, state: MonitoredState, counts: EtcdCounts
             "rqdisco_etcd_request_duration_seconds", "Seconds that requests took, with repetitions.", counts.seconds
         )
         yield counter(
-            "rqdisco_etcd_resends", "Copies of transactions that were sent because an answer was lost.", counts.resends
+            "rqdisco_etcd_resends",
+            "Copies of requests that were sent because an answer was lost, besides the first copy of each further attempt.",
+            counts.resends,
         )
         yield counter("rqdisco_etcd_switches", "Changes to another endpoint because one failed.", counts.switches)
         yield counter("rqdisco_etcd_token_renewals", "Tokens that were asked for.", counts.renewals)

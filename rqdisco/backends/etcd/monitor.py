@@ -19,7 +19,7 @@ from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.messages import KeyValue, Range, RangeResponse, Status, prefix_end
 from rqdisco.backends.etcd.versions import objection
-from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.errors import EtcdFull, EtcdUnavailable, StoreUnavailable
 
 STATE_SECONDS = 1.0
 MEMBERS_SECONDS = 5.0
@@ -43,7 +43,7 @@ _CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 # By the kind of a problem, the events when it begins and ends. What went back is logged where it is
 # noticed.
 _LOGGED = {
-    "failure": ("etcd does not answer", "etcd answers again"),
+    "failure": ("etcd cannot be used", "etcd can be used again"),
     "full": ("etcd is full", "etcd can be written again"),
     "corrupt": ("etcd is corrupt", "etcd is not corrupt any more"),
     "frozen": ("the store in etcd is frozen", "the store in etcd can be changed again"),
@@ -185,11 +185,11 @@ class EtcdMonitor(Service):
         return "NOSPACE" in self.alarms
 
     @property
-    def refuses_writes(self) -> str | None:
-        """Why etcd refuses all writes, None if it does not."""
+    def write_objection(self) -> EtcdUnavailable | None:
+        """The error of all writes while etcd has an alarm, None if it has none."""
         if self.is_full:
-            return _NO_SPACE
-        return _CORRUPT if "CORRUPT" in self.alarms else None
+            return EtcdFull(_NO_SPACE)
+        return EtcdUnavailable(_CORRUPT) if "CORRUPT" in self.alarms else None
 
     def _problems(self) -> dict[str, str]:
         """Return the reasons against grants by their kind, besides a failure."""

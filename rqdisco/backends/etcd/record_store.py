@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
-from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
@@ -84,25 +84,27 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Conflict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A write that was not applied, since the record had changed."""
+    """A write that was not applied, since the record had changed, or a lease has expired."""
 
     current: Snapshot
+    is_lease_lost: bool = False
 
 
 class RecordStore:
     """The records in etcd. All methods raise StoreUnavailable."""
 
-    def __init__(self, keys: EtcdKeys, batches: Batches, state: StoreState, clock: IReactorTime) -> None:
+    def __init__(self, keys: EtcdKeys, batches: Batches, state: StoreState, clock: IReactorTime, wall_ms: int) -> None:
         self.keys = keys
         self._batches = batches
         self._state = state
         self._clock = clock
-        self._newest = 1
+        # Versions are milliseconds of the wall clock, so this is about the newest one in etcd.
+        self._newest = max(1, wall_ms)
         self._deadlines = RequestDeadlines(clock)
 
     @property
     def newest_version(self) -> int:
-        """The highest version that this daemon has seen, at least 1."""
+        """The highest version that this daemon has seen, or when it started if that is higher."""
         return self._newest
 
     async def read(self, *ranges: Range) -> Sequence[RangeResponse]:
@@ -145,6 +147,9 @@ class RecordStore:
             if not is_patient:
                 self.limit(writing)
             response = await writing
+        except LeaseNotFound:
+            # Holds for all copies, so this can be decided again (E2).
+            return Conflict(current=change.snapshot, is_lease_lost=True)
         except EtcdFailure as failure:
             raise unavailable(failure) from None
         if response.succeeded:

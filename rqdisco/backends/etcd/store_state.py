@@ -13,7 +13,7 @@ from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import AlreadyFrozen, EtcdFull, Frozen, Undecided, UnknownFormat
+from rqdisco.core.errors import AlreadyFrozen, EtcdUnavailable, Frozen, Undecided, UnknownFormat
 from rqdisco.core.ids import RandomBytes
 
 _NOT_READ = "etcd has not answered since this daemon started"
@@ -23,17 +23,21 @@ class StoreState:
     """The newest `v1/meta` that was read, and the check of revisions.
 
     Every transaction compares the revision of that key, so one that was decided on an older state
-    changes nothing. `refuses_writes` returns why etcd refuses all writes, None if it does not: it
+    changes nothing. `write_objection` returns the error of all writes while etcd has an alarm: it
     does not refuse those in nested transactions (etcd 3.4 etcdserver/apply.go, applierV3Capped).
     """
 
     def __init__(
-        self, keys: EtcdKeys, guard: RevisionGuard, client: EtcdClient, refuses_writes: Callable[[], str | None]
+        self,
+        keys: EtcdKeys,
+        guard: RevisionGuard,
+        client: EtcdClient,
+        write_objection: Callable[[], EtcdUnavailable | None],
     ) -> None:
         self._keys = keys
         self._client = client
         self._guard = guard
-        self._refuses_writes = refuses_writes
+        self._write_objection = write_objection
         self._meta: Meta | None = None
         self._revision = 0
 
@@ -70,8 +74,8 @@ class StoreState:
         change something; otherwise it raises Undecided. Raises StoreUnavailable.
         """
         frozen = self.meta.frozen or None
-        if (refusal := self._refuses_writes()) is not None:
-            raise EtcdFull(refusal)
+        if (objection := self._write_objection()) is not None:
+            raise objection
         if frozen == during:
             return
         if frozen is not None:

@@ -106,7 +106,7 @@ def open_over_transport(
                 environment=Environment(now=_no_moment, wall_us=system.wall_us, random=system.random),
                 jitter=system.jitter,
                 count=lambda: monitor.ids,
-                refuses_writes=lambda: monitor.refuses_writes,
+                write_objection=lambda: monitor.write_objection,
                 observer=DecisionObserver(leaders, claims),
             ),
         )

@@ -19,6 +19,7 @@ from rqdisco.backends.etcd.names import KEEP_SECONDS
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.transport import PostReply
 from rqdisco.backends.single.limits import Limits
+from rqdisco.core.errors import EtcdUnavailable
 from rqdisco.core.records import Moment, Record
 from rqdisco.security.certificates import Files
 from rqdisco.service.config import EtcdConfig
@@ -81,7 +82,7 @@ class Backend(EtcdBackend):
         self.random = Random(seed)
         self.set_by = 0.0
         self.count: int | None = None
-        self.refusal: str | None = None
+        self.objection: EtcdUnavailable | None = None
         self.observed = Observed()
         self.went_back: list[str] = []
         self.transport, self.streams = cluster.transport(), cluster.streams()
@@ -107,7 +108,7 @@ class Backend(EtcdBackend):
                 environment=environment,
                 jitter=lambda: 1.0,
                 count=lambda: self.count,
-                refuses_writes=lambda: self.refusal,
+                write_objection=lambda: self.objection,
                 observer=self.observed,
             ),
         )

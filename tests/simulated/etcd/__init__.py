@@ -1,0 +1,1 @@
+"""Stateless daemons over one model etcd, on virtual time."""
