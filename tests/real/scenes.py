@@ -83,9 +83,8 @@ class ManyHosts:
     def __init__(self, hosts: Hosts, start: Start, directory: Path, etcd: RealEtcd | None = None) -> None:
         self._hosts = hosts
         service = hosts.addresses["service"]
-        listens = [
-            [f"--listen=tcp:{4000 + number}:interface={service}", "--open"] for number in range(daemons_of(etcd))
-        ]
+        ports = range(4000, 4000 + daemons_of(etcd))
+        listens = [[f"--listen=tcp:{port}:interface={service}", "--open"] for port in ports]
         listens[0] += [f"--dns={service}:53", f"--dns-zone={ZONE}"]
         self.daemons = [
             start(directory / f"state{number}", *each, *using(etcd), run=hosts.run("service"))
