@@ -127,7 +127,7 @@ def test_daemons_on_a_restored_etcd_grant_nothing_until_an_operator_says_so(
     daemon, other = start(etcd, keeps), start(etcd)
     for each in (daemon, other):
         assert each.request("GET", "/readyz?grant=1").status == 200
-        assert each.request("POST", f"/{before[2]}", {"addr": NODES[2]}).status == 503
+        assert each.request("POST", f"/{before[2]}", {"addr": NODES[2]}).status == 410
         assert register(each, each.create_id(), NODES[0]) == NODES[:1]
 
 

@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from rqdisco.recipes import MODES, Mode
 from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
 from tests.real.scenes import ManyHosts, OneHost, Scene
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
+from tests.support.etcd.real import ETCD, RealEtcd
 from tests.support.hosts import Hosts
 from tests.support.process import Environment
 
@@ -28,6 +31,8 @@ MODULES: dict[str, tuple[Mode, ...]] = {
     "test_one_host.py": ("legacy",),
     "test_many_hosts.py": ("legacy",),
 }
+# These have two daemons in front of an etcd too.
+WITH_ETCD = {"test_clusters.py"}
 # These create network namespaces, as the DNS modes do in every module.
 NEED_ROOT = {"test_many_hosts.py"}
 HOSTS = ("service", "n1", "n2", "n3", "n4")
@@ -48,7 +53,10 @@ collect_ignore = [module for module in MODULES if not _cases(module)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    metafunc.parametrize("case", _cases(Path(str(metafunc.module.__file__)).name), ids=str)
+    module = Path(str(metafunc.module.__file__)).name
+    metafunc.parametrize("case", _cases(module), ids=str)
+    backends = ["single", "etcd"] if module in WITH_ETCD and ETCD is not None else ["single"]
+    metafunc.parametrize("backend", backends)
 
 
 @pytest.fixture
@@ -58,11 +66,26 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.fixture
+def etcd(backend: str, case: Case, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealEtcd | None]:
+    """An etcd beside the daemons, None if there is none."""
+    if backend == "single":
+        yield None
+        return
+    run = None
+    if case.mode.startswith("dns"):
+        run = partial(request.getfixturevalue("hosts").command, "service")
+    (tmp_path / "etcd").mkdir()
+    with closing(RealEtcd(tmp_path / "etcd", run=run)) as etcd:
+        yield etcd
+
+
+@pytest.fixture
 def scene(
     request: pytest.FixtureRequest,
     case: Case,
     installed: Environment,  # noqa: F811, the fixture
     start: Start,  # noqa: F811, the fixture
+    etcd: RealEtcd | None,
     tmp_path: Path,
 ) -> Iterator[Scene]:
     """A scene on the host of the test; in the DNS modes, which need a resolver of their own, on
@@ -71,7 +94,7 @@ def scene(
     if case.mode.startswith("dns"):
         yield request.getfixturevalue("many_hosts")
         return
-    yield from _played(Scene(case, OneHost(start, tmp_path), installed, tmp_path))
+    yield from _played(Scene(case, OneHost(start, tmp_path, etcd), installed, tmp_path))
 
 
 @pytest.fixture
@@ -80,15 +103,17 @@ def many_hosts(
     hosts: Hosts,
     installed: Environment,  # noqa: F811, the fixture
     start: Start,  # noqa: F811, the fixture
+    etcd: RealEtcd | None,
     tmp_path: Path,
 ) -> Iterator[Scene]:
     """A scene with a host for the daemon and one for each node."""
-    yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path), installed, tmp_path))
+    yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path, etcd), installed, tmp_path))
 
 
 def _played(scene: Scene) -> Iterator[Scene]:
-    """Play a scene; the daemon must be well after it."""
+    """Play a scene; the daemons must be well after it."""
     with scene:
         yield scene
-    assert scene.daemon.complaints == []
-    assert scene.daemon.stderr == ""
+    for daemon in scene.placement.daemons:
+        assert daemon.complaints == []
+        assert daemon.stderr == ""

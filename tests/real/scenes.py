@@ -8,7 +8,7 @@ import re
 import shlex
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from http.client import HTTPConnection
@@ -18,6 +18,7 @@ from typing import Protocol
 from tests.integration.conftest import Start
 from tests.real.nodes import Node
 from tests.real.versions import Case
+from tests.support.etcd.real import RealEtcd
 from tests.support.hosts import Hosts
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 
@@ -29,10 +30,10 @@ _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
 class Placement(Protocol):
-    """Where the nodes of a scene and their daemon run. The first node is number 1."""
+    """Where the nodes of a scene and their daemons run. The first node is number 1."""
 
-    daemon: DaemonProcess
-    url: str
+    daemons: Sequence[DaemonProcess]
+    urls: Sequence[str]
 
     def addresses(self, number: int) -> tuple[str, str]:
         """Return the HTTP and the Raft address of a node."""
@@ -44,12 +45,24 @@ class Placement(Protocol):
         """Return what connects to a host and a port from beside a node."""
 
 
-class OneHost:
-    """The host of the test. Each node has a loopback address to itself, and free ports."""
+def using(etcd: RealEtcd | None) -> list[str]:
+    """Return the options of a daemon."""
+    return [] if etcd is None else [f"--etcd={endpoint}" for endpoint in etcd.endpoints]
 
-    def __init__(self, start: Start, directory: Path) -> None:
-        self.daemon = start(directory / "state")
-        self.url = f"http://127.0.0.1:{self.daemon.port}"
+
+def daemons_of(etcd: RealEtcd | None) -> int:
+    """Return how many daemons there are."""
+    return 1 if etcd is None else 2
+
+
+class OneHost:
+    """The host of the test. Each node has a loopback address to itself, and free ports. There are two
+    daemons if an etcd is given, else one.
+    """
+
+    def __init__(self, start: Start, directory: Path, etcd: RealEtcd | None = None) -> None:
+        self.daemons = [start(directory / f"state{number}", *using(etcd)) for number in range(daemons_of(etcd))]
+        self.urls = [f"http://127.0.0.1:{daemon.port}" for daemon in self.daemons]
 
     def addresses(self, number: int) -> tuple[str, str]:
         # Connections begin at 127.0.0.1, so none takes a port of another address meanwhile.
@@ -63,16 +76,21 @@ class OneHost:
 
 
 class ManyHosts:
-    """Network namespaces: one for the daemon and one per node, where rqlite has its own ports and a
-    resolver.
+    """Network namespaces: one for the daemons and one per node, where rqlite has its own ports and a
+    resolver. Of two daemons, which there are if an etcd is given, the first answers to DNS.
     """
 
-    def __init__(self, hosts: Hosts, start: Start, directory: Path) -> None:
+    def __init__(self, hosts: Hosts, start: Start, directory: Path, etcd: RealEtcd | None = None) -> None:
         self._hosts = hosts
         service = hosts.addresses["service"]
-        listens = (f"--listen=tcp:4000:interface={service}", f"--dns={service}:53", f"--dns-zone={ZONE}", "--open")
-        self.daemon = start(directory / "state", *listens, run=hosts.run("service"))
-        self.url = f"http://{service}:4000"
+        ports = range(4000, 4000 + daemons_of(etcd))
+        listens = [[f"--listen=tcp:{port}:interface={service}", "--open"] for port in ports]
+        listens[0] += [f"--dns={service}:53", f"--dns-zone={ZONE}"]
+        self.daemons = [
+            start(directory / f"state{number}", *each, *using(etcd), run=hosts.run("service"))
+            for number, each in enumerate(listens)
+        ]
+        self.urls = [f"http://{service}:{port}" for port in ports]
         self._resolver = directory / "resolv.conf"
         self._resolver.write_text(f"nameserver {service}\n")
 
@@ -93,8 +111,13 @@ class Scene:
     def __init__(self, case: Case, placement: Placement, installed: Environment, directory: Path) -> None:
         self.case = case
         self.placement = placement
-        self.daemon = placement.daemon
-        self.id = placement.daemon.create_id()
+        self.daemon = placement.daemons[0]
+        for daemon in placement.daemons:
+            if daemon is not self.daemon:
+                # They are on an etcd.
+                daemon.wait_for("etcd is in use")
+                self.daemon.wait_for("etcd is in use")
+        self.id = self.daemon.create_id()
         self.nodes: list[Node] = []
         self._installed = installed
         self._directory = directory
@@ -113,7 +136,8 @@ class Scene:
         name = f"n{len(self.nodes) + 1}"
         number = on or len(self.nodes) + 1
         http_addr, raft_addr = addresses or self.placement.addresses(number)
-        flags, register = self._printed(url or self.placement.url)
+        url = url or self.placement.urls[number % len(self.placement.urls)]
+        flags, register = self._printed(url)
         who = self.case.rqlited.addresses(name, http_addr, raft_addr)
         data = str(self._directory / name)
         command = self.placement.command(number, self.case.rqlited.path, *who, *flags, data)
@@ -122,7 +146,7 @@ class Scene:
         self.nodes.append(node)
         if register:
             words = {"HOST:HTTPPORT": http_addr, "HOST:RAFTPORT": raft_addr, "NODE": name}
-            self._run(number, *(words.get(word, word) for word in register))
+            self._run(number, url, *(words.get(word, word) for word in register))
         return node
 
     def three(self) -> list[Node]:
@@ -148,8 +172,8 @@ class Scene:
         register = re.search(r"run `rqdisco (register [^`]+)` before each node starts", printed.stderr)
         return shlex.split(printed.stdout), shlex.split(register[1]) if register else []
 
-    def _run(self, number: int, *arguments: str) -> None:
-        command = self._installed.command("rqdisco", "--url", self.placement.url, *arguments)
+    def _run(self, number: int, url: str, *arguments: str) -> None:
+        command = self._installed.command("rqdisco", "--url", url, *arguments)
         subprocess.run(
             self.placement.command(number, *command), cwd="/", check=True, capture_output=True, timeout=PATIENCE
         )

@@ -9,7 +9,7 @@ import signal
 import ssl
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -23,6 +23,8 @@ from tests.support.trio import own_address
 ETCD = shutil.which("etcd")
 _READY = "ready to serve client requests"
 _TAKEN = re.compile("address already in use")
+
+Run = Callable[..., list[str]]
 
 
 class CannotListen(Exception):
@@ -52,9 +54,14 @@ class Certificates:
 
 
 class RealMember:
-    """A member; its log is read all the time, and written to a file."""
+    """A member; its log is read all the time, and written to a file. `run` returns what runs its
+    command.
+    """
 
-    def __init__(self, name: str, directory: Path, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self, name: str, directory: Path, certificates: Certificates | None = None, run: Run | None = None
+    ) -> None:
+        self._run = run or (lambda *command: list(command))
         self.name = name
         self.data = directory / name
         self.log = directory / f"{name}.log"
@@ -76,7 +83,7 @@ class RealMember:
         assert ETCD is not None, "etcd is not installed"
         host = self.address.partition(":")[0]
         self.process = subprocess.Popen(
-            [
+            self._run(
                 ETCD,
                 f"--name={self.name}",
                 f"--data-dir={self.data}",
@@ -87,7 +94,7 @@ class RealMember:
                 f"--initial-cluster={cluster}",
                 *([] if self._certificates is None else self._certificates.options(self.name, host)),
                 *options,
-            ],
+            ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -172,6 +179,7 @@ class RealEtcd:
     """A cluster of one or three members, whose data and logs are in `directory`.
 
     It does not sync its files unless `durable` is set: kill -9 loses nothing without that either.
+    `run` returns what runs the command of a member.
     """
 
     def __init__(
@@ -181,10 +189,11 @@ class RealEtcd:
         options: Sequence[str] = (),
         durable: bool = False,
         certificates: Certificates | None = None,
+        run: Run | None = None,
     ) -> None:
         self._options = [*options, *([] if durable else ["--unsafe-no-fsync"])]
         for attempt in range(5):
-            self._members = [RealMember(f"e{number + 1}", directory, certificates) for number in range(count)]
+            self._members = [RealMember(f"e{number + 1}", directory, certificates, run) for number in range(count)]
             try:
                 self._start_all()
             except CannotListen:
