@@ -143,12 +143,18 @@ def test_a_daemon_works_on_after_an_error_of_its_own(
     discovery_id = create(daemon)
 
     def broken(*_: Any) -> Deferred[PostReply]:
-        raise ZeroDivisionError
+        failing: Deferred[PostReply] = Deferred()
+        daemon.cluster.clock.callLater(0.05, failing.errback, ZeroDivisionError())
+        return failing
 
     monkeypatch.setattr(daemon.transport, "post", broken)
-    for _ in range(3):
+    # More than one batch of them.
+    asked = [Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)) for _ in range(300)]
+    asked += [register(daemon, discovery_id, A) for _ in range(3)]
+    wait(daemon, 7)
+    for asking in asked:
         with pytest.raises(StoreUnavailable):
-            answered(daemon, register(daemon, discovery_id, A))
+            result(asking)
     monkeypatch.undo()
     assert is_alone(register(daemon, discovery_id, A))
     assert logged_errors

@@ -12,12 +12,14 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
+_log = Logger()
 # etcd's --max-txn-ops is 128, for the operations of a transaction and those of the longest one in it
 # together (etcd 3.4 etcdserver/api/v3rpc/key.go, checkTxnRequest).
 MAX_OPERATIONS = 100
@@ -115,18 +117,17 @@ class _Queue(Generic[W]):
         return self._under_way < _AT_ONCE and self._clock.seconds() - self._started >= _SLOW_SECONDS
 
     async def _run(self, batch: list[W]) -> None:
-        try:
-            while batch:
-                self._started = self._clock.seconds()
+        while batch:
+            self._started = self._clock.seconds()
+            try:
                 await self._send(batch)
-                batch = self._take(self._waiting)
-        except Exception:
-            # A fault of this program: nobody may wait for ever.
-            for waiting in batch:
-                _fail(waiting, OutcomeUnknown("an unexpected error, which the log shows"))
-            raise
-        finally:
-            self._under_way -= 1
+            except Exception:
+                # A fault of this program must not stop the queue, nor let anybody wait for ever.
+                _log.failure("a batch failed unexpectedly")
+                for waiting in batch:
+                    _fail(waiting, OutcomeUnknown("an unexpected error, which the log shows"))
+            batch = self._take(self._waiting)
+        self._under_way -= 1
 
 
 def at_once(start: Callable[[], None]) -> None:
