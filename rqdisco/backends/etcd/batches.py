@@ -178,9 +178,13 @@ class Batches:
         return waiting
 
     async def _send_reads(self, batch: list[_Read]) -> None:
-        operations = tuple(range_op(each) for read in batch for each in read.ranges)
+        # What several want is read once.
+        places: dict[Range, int] = {}
+        for read in batch:
+            for each in read.ranges:
+                places.setdefault(each, len(places))
         try:
-            response = await self._read(Txn(success=operations))
+            response = await self._read(Txn(success=tuple(map(range_op, places))))
         except TooLarge as failure:
             if len(batch) == 1:
                 _fail(batch[0], failure)
@@ -193,16 +197,13 @@ class Batches:
             for read in batch:
                 _fail(read, failure)
             return
-        ranges = [each.response_range or RangeResponse() for each in response.responses]
+        ranges = [answer.response_range or RangeResponse() for answer in response.responses]
         # Most decisions on what was read are written at once: all of them in one batch.
         self._writes.hold()
         try:
-            start = 0
             for read in batch:
-                end = start + len(read.ranges)
                 if not read.called:
-                    read.callback(ranges[start:end])
-                start = end
+                    read.callback([ranges[places[each]] for each in read.ranges])
         finally:
             self._writes.release()
 
