@@ -11,9 +11,10 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from rqdisco.backends.etcd.meta import encode_meta
-from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.backends.etcd.transport import AnswerTooLarge, PostReply
 from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, Undecided
-from tests.support.daemon import give_up, result
+from rqdisco.core.records import Node, Record
+from tests.support.daemon import give_up, result, transferred
 from tests.support.etcd.asking import A, B, create, go, is_alone, listed, put_by, register, remove
 from tests.support.etcd.daemon import PREFIX, Backend, Cluster, opened
 from tests.support.etcd.faults import writes
@@ -208,3 +209,44 @@ def test_an_epoch_that_goes_back_stops_grants(daemon: Backend) -> None:
         answered(daemon, register(daemon, create(daemon), A))
     assert daemon.went_back == ["the epoch of the store in etcd went back from 2 to 1"]
     assert listed(daemon, discovery_id) == []
+
+
+def test_records_too_large_for_one_answer_are_exported_in_smaller_parts(
+    daemon: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"orders{number:02}" for number in range(40)]
+    for name in names:
+        go(daemon.directory.adopt(transferred(name, Node(addr=A)), as_own=True))
+    post = daemon.transport.post
+
+    def small(*request: Any) -> Deferred[PostReply]:
+        return post(*request).addCallback(_at_most, 2000)
+
+    monkeypatch.setattr(daemon.transport, "post", small)
+    assert [record.id for record in all_records(daemon)] == names
+    monkeypatch.setattr(daemon.transport, "post", lambda *request: post(*request).addCallback(_at_most, 500))
+    with pytest.raises(EtcdUnavailable):
+        all_records(daemon)
+
+
+def _at_most(reply: PostReply, size: int) -> PostReply:
+    if len(reply.body) > size:
+        raise AnswerTooLarge("the answer is larger than this daemon reads")
+    return reply
+
+
+def all_records(daemon: Backend) -> list[Record]:
+    async def read() -> list[Record]:
+        return [record async for page in daemon.directory.records() for record in page]
+
+    records: list[Record] = go(read())
+    return records
+
+
+def test_a_freeze_waits_for_an_answer_of_another_daemon_behind_many_of_its_own(daemon: Backend) -> None:
+    other = opened(daemon.cluster, seed=2)
+    for number in range(301):
+        assert go(daemon.directory.claim(f"a{number}", put_by(A), None)).won
+    assert go(other.directory.claim("zoo", put_by(A), None)).won
+    with pytest.raises(StoreUnavailable, match="grants are still being answered"):
+        answered(daemon, Deferred.fromCoroutine(daemon.directory.freeze("moving")))

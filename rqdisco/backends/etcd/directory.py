@@ -58,7 +58,7 @@ class EtcdDirectory:
         # Every transaction compares this state, so none that was decided before grants anything.
         await self._state.freeze(reason)
         prefix, back_off = self._store.keys.answers, self._writer.back_off()
-        answers = Range(key=prefix, range_end=prefix_end(prefix), limit=_PAGE)
+        answers = Range(key=prefix, range_end=prefix_end(prefix))
         while True:
             (found,) = await self._store.read(answers)
             if not any(map(self._parts.grants.is_on_its_way, found.kvs)):
@@ -165,8 +165,7 @@ class EtcdDirectory:
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         cursor = RangeCursor(self._store.keys.ids, _PAGE)
         while not cursor.is_at_end:
-            (page,) = await self._store.read(cursor.part())
-            cursor.advance(page)
+            page = await self._store.read_part(cursor)
             if page.kvs:
                 yield [plain(self._store.decoded(each)) for each in page.kvs]
 

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
-from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, unavailable
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, TooLarge, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
@@ -26,6 +26,7 @@ from rqdisco.backends.etcd.messages import (
     put_op,
     range_op,
 )
+from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored
 from rqdisco.core.codec import Malformed
@@ -115,6 +116,20 @@ class RecordStore:
             return await self._batches.read(*ranges)
         except EtcdFailure as failure:
             raise unavailable(failure) from None
+
+    async def read_part(self, cursor: RangeCursor) -> RangeResponse:
+        """Read the next part of a long range; a smaller one if the answer would be too large."""
+        while True:
+            try:
+                (found,) = await self._batches.read(cursor.part())
+            except TooLarge as failure:
+                if not cursor.shrink():
+                    raise unavailable(failure) from None
+            except EtcdFailure as failure:
+                raise unavailable(failure) from None
+            else:
+                cursor.advance(found)
+                return found
 
     async def record(self, discovery_id: str) -> Stored | None:
         """Return the record of an ID, None if there is none."""
