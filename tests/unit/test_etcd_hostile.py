@@ -150,7 +150,7 @@ def test_a_daemon_works_on_after_an_error_of_its_own(
 
     monkeypatch.setattr(daemon.transport, "post", broken)
     # More than one batch of them.
-    asked = [Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)) for _ in range(300)]
+    asked: list[Deferred[Any]] = [Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)) for _ in range(300)]
     asked += [register(daemon, discovery_id, A) for _ in range(3)]
     wait(daemon, 7)
     for asking in asked:

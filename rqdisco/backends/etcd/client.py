@@ -180,11 +180,18 @@ class EtcdClient:
 
     async def status(self, endpoint: str) -> Status:
         """Return the state of the member at an endpoint, which is asked once."""
+        return await self._ask_once(_STATUS, endpoint, b"{}")
+
+    async def range_at(self, endpoint: str, request: Range) -> RangeResponse:
+        """Read keys at an endpoint, linearizably; it is asked once. It may be of another cluster."""
+        return await self._ask_once(_RANGE, endpoint, encode(request))
+
+    async def _ask_once(self, kind: _Kind[A], endpoint: str, body: bytes) -> A:
         try:
-            reply = await self._transport.post(endpoint, _STATUS.path, b"{}", self._tokens.token, self._attempt_seconds)
+            reply = await self._transport.post(endpoint, kind.path, body, self._tokens.token, self._attempt_seconds)
         except (NotSent, ConnectionBroken) as error:
             raise NotApplied(str(error)) from None
-        answer = _read(_STATUS, reply, None)
+        answer = _read(kind, reply, None)
         if isinstance(answer, GatewayRefusal):
             raise NotApplied(answer.reason)
         return answer

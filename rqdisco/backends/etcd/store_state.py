@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
-from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix_end, put_op, range_op
+from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, RangeResponse, Txn, prefix_end, put_op, range_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
@@ -92,6 +92,15 @@ class StoreState:
                 " operator has run `rqdisco etcd restored` and restarted this daemon"
             )
 
+    def is_elsewhere(self, read: RangeResponse) -> bool:
+        """Report whether a read of `v1/meta` shows another store than this one."""
+        try:
+            other = decode_meta(read.kvs[0].value, self._where).store_id if read.kvs else None
+        except (Malformed, UnknownFormat):
+            # Changes are refused for that reason, once it is read as the state.
+            return False
+        return read.header.cluster_id != self._guard.seen.cluster_id or other != self.meta.store_id
+
     def learn(self, found: KeyValue | None) -> None:
         """Take the state from what was read. Raises Undecided if it is not one that this release
         can use.
@@ -115,8 +124,9 @@ class StoreState:
     def _is_from_a_backup(self, found: KeyValue) -> bool:
         return self._guard.went_back is not None and found.mod_revision != self._revision
 
-    async def open(self, random: RandomBytes) -> None:
-        """Read the state, and create it in an empty store.
+    async def open(self, random: RandomBytes, verify: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Read the state, and create it in an empty store. Nothing is decided before `verify`
+        returns.
 
         Raises EtcdFailure; Malformed, UnknownFormat for a state that this release cannot use.
         """
@@ -126,6 +136,8 @@ class StoreState:
                 found = response.kvs[0]
                 # Raises what is wrong with it.
                 decode_meta(found.value, self._where)
+                if verify is not None:
+                    await verify()
                 self.learn(found)
                 return
             await self._create(random)
