@@ -304,6 +304,33 @@ def test_a_wrong_password_is_refused_and_the_right_one_is_read_from_the_file(tmp
     started(cluster, *with_user(cluster, tmp_path, "r"))
 
 
+@pytest.mark.parametrize("password", ["secret", 's3cr"et\\', "geheim\u00e4"])
+@pytest.mark.parametrize("path", ["/v3/auth/authenticate", "/v3/kv/range"])
+def test_a_program_in_etcds_place_that_repeats_the_request_makes_no_secret_known(
+    path: str, password: str, tmp_path: Path, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster()
+    options = with_user(cluster, tmp_path, "r")
+    (tmp_path / "password").write_text(password)
+    wired = Wired(cluster, *options, "--wait-for-etcd=3")
+
+    def repeat(endpoint: str, asked: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
+        if asked != path:
+            return succeed(PostReply(200, b'{"header":{"cluster_id":"1"},"token":"t0ken"}'))
+        text = f"cannot read {body.decode()} by {token}"
+        return succeed(PostReply(400, json.dumps({"code": 3, "message": text}).encode()))
+
+    monkeypatch.setattr(wired.transport, "post", repeat)
+    wired.start()
+    cluster.clock.pump([0.25] * 40)
+    assert isinstance(wired.refusal, EtcdUnusable | EtcdAccessDenied)
+    shown = f"{wired.refusal} {wired.lists()} {log}"
+    assert "the answer repeats what was sent" in shown
+    for secret in (password, json.dumps(password)[1:-1], "t0ken"):
+        assert secret not in shown
+    wired.stop()
+
+
 def test_a_password_file_that_cannot_be_read_is_refused_before_etcd_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "none"
     with pytest.raises(EtcdAccessDenied) as refusal:

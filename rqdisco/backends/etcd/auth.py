@@ -109,10 +109,11 @@ class Tokens:
 
     async def _fetch(self) -> str | None:
         self._counts.renewals += 1
-        reply = await self._post(PATH, msgspec.json.encode(self._read_credentials()))
+        credentials = self._read_credentials()
+        reply = await self._post(PATH, msgspec.json.encode(credentials))
         if reply.status == 200:
             return _read_token(reply.body)
-        refusal = read_refusal(reply)
+        refusal = read_refusal(reply, credentials.password)
         if refusal.fate is Fate.NO_AUTH:
             return None
         if refusal.fate in (Fate.FORBIDDEN, Fate.REFUSED):

@@ -191,7 +191,7 @@ class EtcdClient:
             reply = await self._transport.post(endpoint, kind.path, body, self._tokens.token, self._attempt_seconds)
         except (NotSent, ConnectionBroken) as error:
             raise NotApplied(str(error)) from None
-        answer = _read(kind, reply, None)
+        answer = _read(kind, reply, None, self._tokens.token)
         if isinstance(answer, GatewayRefusal):
             raise NotApplied(answer.reason)
         return answer
@@ -233,7 +233,7 @@ class EtcdClient:
                 at_send = self._guard.seen
                 seconds = min(self._attempt_seconds, deadline - self._clock.seconds())
                 reply = await self._transport.post(endpoint, kind.path, body, token, seconds)
-                answer = _read(kind, reply, fits)
+                answer = _read(kind, reply, fits, token)
                 if not isinstance(answer, GatewayRefusal):
                     if kind.is_checked:
                         self._guard.check(answer.header, at_send)
@@ -283,10 +283,10 @@ class EtcdClient:
             raise NotSent(str(error)) from None
 
 
-def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
+def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None, token: str | None) -> A | GatewayRefusal:
     """Return the answer, or what else the reply says."""
     if reply.status != 200:
-        return read_refusal(reply)
+        return read_refusal(reply, token)
     try:
         answer = kind.decode(reply.body)
     except UNREADABLE:

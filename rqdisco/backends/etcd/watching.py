@@ -119,9 +119,9 @@ class Watch:
     def _read_error(self, line: bytes, error: _StreamError | str | None) -> EtcdFailure:
         """Return the failure of an error inside a stream, or of an answer that is no stream."""
         if isinstance(error, _StreamError):
-            refusal = refusal_of_text(error.message)
+            refusal = refusal_of_text(error.message, self._token)
         else:
-            refusal = read_refusal(PostReply(200, line))
+            refusal = read_refusal(PostReply(200, line), self._token)
         if refusal.fate is Fate.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
