@@ -42,7 +42,7 @@ class EtcdSizes(NamedTuple):
     ids: int
 
 
-FULL = EtcdSizes(load_seconds=6, delay_seconds=10, dns_seconds=4, healthy_seconds=40, ids=1_000_000)
+FULL = EtcdSizes(load_seconds=5, delay_seconds=10, dns_seconds=4, healthy_seconds=40, ids=1_000_000)
 QUICK = EtcdSizes(load_seconds=2, delay_seconds=3, dns_seconds=1, healthy_seconds=10, ids=30_000)
 
 
@@ -241,5 +241,6 @@ def _about_rest(sizes: EtcdSizes, empty: float) -> str:
         " `rqdisco export`; ready is when `/readyz?grant=1` is 200. Writes: the leaders of"
         f" {CLUSTERS} clusters report every 10 s for {sizes.healthy_seconds:.0f} s a round, through one daemon; nodes"
         " of a healthy legacy cluster send nothing. To form a cluster: one every half second, until all leases have"
-        " expired. An idle daemon is measured meanwhile."
+        " expired. An idle daemon is measured meanwhile; its requests are those that it counts itself, and besides it"
+        " asks each member for its status every 5 s."
     )

@@ -30,7 +30,7 @@ _BYTES = 1 << 16
 CLUSTERS = 20
 _FORM_SECONDS = 0.5
 # A lease of 30 s, and what etcd takes to revoke it.
-_WINDOW_SECONDS = 40.0
+_WINDOW_SECONDS = 34.0
 _REPORT_SECONDS = 10.0
 LOOKUPS = 5_000
 _TAIL = 200

@@ -168,10 +168,15 @@ class DirectStore:
         operations = (
             put_op(self.keys.id(each), encode_record(self.record(index, each, nodes))) for index, each in enumerate(ids)
         )
-        while inner := list(islice(_transactions(operations), _NESTED)):
-            answer = self._post(encode(Txn(success=tuple(TxnOperation(request_txn=each) for each in inner))))
-            if not answer.get("succeeded"):
-                raise BenchmarkFailed(f"etcd did not take records: {answer}")
+        transactions, is_waiting = _transactions(operations), False
+        while inner := list(islice(transactions, _NESTED)):
+            body = encode(Txn(success=tuple(TxnOperation(request_txn=each) for each in inner)))
+            if is_waiting:
+                self._finish_load()
+            self._client.start("POST", "/v3/kv/txn", body)
+            is_waiting = True
+        if is_waiting:
+            self._finish_load()
         return ids
 
     def count(self) -> int:
@@ -188,8 +193,10 @@ class DirectStore:
     def close(self) -> None:
         self._client.close()
 
-    def _post(self, body: bytes) -> Any:
-        return self._client.send("POST", "/v3/kv/txn", body)
+    def _finish_load(self) -> None:
+        answer = self._client.finish("a load of records")
+        if not answer.get("succeeded"):
+            raise BenchmarkFailed(f"etcd did not take records: {answer}")
 
 
 def base64(value: bytes) -> str:

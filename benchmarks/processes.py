@@ -37,11 +37,19 @@ class Client:
 
     def send(self, method: str, path: str, body: str | bytes | None) -> Any:
         """Send a body as it is; else as `ask`."""
+        self.start(method, path, body)
+        return self.finish(f"{method} {path}")
+
+    def start(self, method: str, path: str, body: str | bytes | None) -> None:
+        """Send a request whose answer `finish` returns."""
         self._connection.request(method, path, body)
+
+    def finish(self, what: str) -> Any:
+        """Return the JSON of the answer. Raises BenchmarkFailed unless it has status 200."""
         response = self._connection.getresponse()
         content = response.read()
         if response.status != 200:
-            raise BenchmarkFailed(f"{method} {path}: {response.status} {response.reason}")
+            raise BenchmarkFailed(f"{what}: {response.status} {response.reason}")
         return json.loads(content)
 
     def close(self) -> None:

@@ -3,13 +3,14 @@
 The order of the steps of a migration keeps both services from granting under one ID (P1):
 
 1. Freeze every new daemon: nothing is granted there while records arrive.
-2. Freeze every old daemon, for good. After the answers they grant nothing.
+2. Freeze every old daemon, and leave it frozen. It waits for the answers to its last grants, and
+   grants nothing afterwards.
 3. Copy the records, and compare them.
 4. Thaw the new daemons.
 
-So a source that is not frozen implies a target that has granted nothing since the freeze, and
-every step may be repeated. Both reasons for a freeze name both stores; a daemon that is frozen for
-another reason refuses.
+So while any old daemon is not frozen, no new one has granted anything since it was frozen, and every
+step may be repeated. Both reasons for a freeze name both stores; a daemon that is frozen for another
+reason refuses.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ class Places(msgspec.Struct, frozen=True):
 
 
 class Place:
-    """One daemon of a migration; `name` is its URL without credentials."""
+    """One daemon of a migration; `name` is its URL without credentials.
+
+    As last learned: `store` is the ID of its store, `frozen` the reason why it is frozen, None if it
+    is not, and `exports` the newest format of exports that it knows.
+    """
 
     def __init__(self, app: App, url: str, token: str | None) -> None:
         self.name = parse_url(url).name
@@ -272,8 +277,8 @@ async def abort(app: App, places: Places) -> int:
     migration = Migration(app, places)
     await migration.prepare()
     if not any(each.frozen == migration.to_reason for each in migration.sources):
-        is_begun = [each for each in migration.targets if each.frozen in (migration.from_reason, migration.undo_reason)]
-        if not is_begun:
+        reasons = (migration.from_reason, migration.undo_reason)
+        if not any(each.frozen in reasons for each in migration.targets):
             raise CommandFailed("none of the old daemons is frozen for this migration")
     # A target that is still frozen for the migration has decided nothing since the sources were.
     if any(each.frozen != migration.from_reason for each in migration.targets):

@@ -56,14 +56,19 @@ class Directory(Freezable, Protocol):
     `register` and `claim` may grant. A grant counts as answered at the caller's next await, so the
     caller sends the answer before that. A cancelled call leaves the record unchanged or durably
     changed, and a grant that was not answered is revoked.
+
+    Where the records are in an external store, every method that is awaited may raise
+    StoreUnavailable.
     """
 
     @property
     def index(self) -> int:
-        """A number that rises with every change, and is never 0."""
+        """The highest version of a record that this daemon has written or read; never 0. It does
+        not fall while the daemon runs.
+        """
 
     def is_owner_of(self, record: View | Record) -> bool:
-        """Report whether the ID has an owner that can grant (R7)."""
+        """Report whether some daemon may grant under the ID (R7)."""
 
     async def create(self) -> Record:
         """Create an ID. Raises TooManyIDs, StoreUnavailable."""
@@ -121,16 +126,16 @@ class Directory(Freezable, Protocol):
         """Put the leader key of an ID that has neither leader nor nodes, and create the ID if
         needed.
 
-        Raises NoSuchID where that does not create IDs, UnknownCreatedID, TooManyIDs, Ownerless,
+        Raises NoSuchID if the options forbid creating it, UnknownCreatedID, TooManyIDs, Ownerless,
         StoreUnavailable.
         """
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
-        """Put the leader key whatever it holds, or only if `index` is its `modified`; create the ID
-        if needed.
+        """Overwrite the leader key, or only if `index` is its `modified`; create the ID if needed.
 
-        Return False where another machine's loopback address is listed (R5d). Raises NoSuchID where
-        that does not create IDs, TooManyIDs, TooManyNodes, StoreUnavailable.
+        Return False where another machine's loopback address is listed (R5d), and where `index`
+        does not match. Raises NoSuchID if the options forbid creating it, TooManyIDs, TooManyNodes,
+        StoreUnavailable.
         """
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
@@ -164,7 +169,7 @@ class Directory(Freezable, Protocol):
 
 
 class Names(Protocol):
-    """What DNS asks of a directory."""
+    """What DNS asks of a directory. Every method that is awaited may raise StoreUnavailable."""
 
     @property
     def index(self) -> int:
@@ -181,8 +186,8 @@ class Names(Protocol):
 
 
 class Clearing(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of removing a leader key: whether it is absent now, and whether a leader or an
-    unreported claim was removed.
+    """The outcome of removing a leader key. `done`: the key is absent now. `removed` tells whether
+    that removed a leader or an unreported claim; None if it removed nothing.
     """
 
     done: bool
@@ -190,7 +195,9 @@ class Clearing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Removal(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a removal: the view after it, and whether there was anything to remove."""
+    """The outcome of a removal: `record` is the view after it, `removed` whether there was anything
+    to remove.
+    """
 
     record: View
     removed: bool

@@ -35,7 +35,7 @@ PARAMETERS: list[list[str | None]] = [
     ],
 ]
 _NAMES = tuple(str(each[0]) for each in PARAMETERS)
-# By the reason.
+# Options that cannot be combined with --etcd, by the reason why.
 _EXCLUDED = {
     "whose daemons need no peers": (
         "peer",
@@ -56,7 +56,7 @@ _PREFIX = re.compile(r"[!-~]{0,199}/\Z")
 def etcd_config(values: Mapping[str, Any], urls: Sequence[str], given: Mapping[str, object]) -> EtcdConfig | None:
     """Return the configuration of the etcd backend, None without `--etcd`. Raises UsageError.
 
-    `values` are all options; `given` are those repeatable ones that are not among them.
+    `values` are the options by name, `given` those of peers and DNS, which `values` lacks.
     """
     if not urls:
         for name in _NAMES:
@@ -77,7 +77,7 @@ def etcd_config(values: Mapping[str, Any], urls: Sequence[str], given: Mapping[s
     prefix = values["etcd-prefix"] or DEFAULT_PREFIX
     if not _PREFIX.match(prefix):
         raise usage.UsageError(
-            f"etcd-prefix: {prefix!r} is not up to 200 printable characters without spaces that end with a slash"
+            f"etcd-prefix: {prefix!r} must end with a slash and have at most 200 printable characters without spaces"
         )
     return EtcdConfig(
         endpoints=endpoints,

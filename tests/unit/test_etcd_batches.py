@@ -105,3 +105,12 @@ def test_a_third_batch_waits_even_if_both_are_slow(etcd: Etcd, batches: Batches,
         put(batches, b"%d" % number)
         clock.advance(SLOW_SECONDS)
     assert operations(etcd.writes) == [1, 1]
+
+
+def test_reads_that_arrive_together_are_sent_together(etcd: Etcd, clock: Clock) -> None:
+    batches = Batches(etcd.read, etcd.write, clock, lambda start: clock.callLater(0, start))
+    for number in range(3):
+        batches.read(Range(key=b"%d" % number))
+    assert operations(etcd.reads) == []
+    clock.advance(0)
+    assert operations(etcd.reads) == [3]

@@ -314,7 +314,7 @@ def test_one_copy_in_doubt_leaves_a_transaction_unknown_whatever_becomes_of_the_
         (
             NO_SPACE,
             NoSpace,
-            "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm",
+            "etcd's database is full (NOSPACE alarm): compact and defragment it, then disarm the alarm",
         ),
         (DUPLICATE, NotApplied, "etcd refuses: duplicate key given in txn request"),
         (

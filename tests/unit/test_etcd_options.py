@@ -124,7 +124,7 @@ def test_a_stateless_daemon_has_a_directory_only_where_one_is_given() -> None:
         (["--etcd=https://e1:2379", "--etcd-key=/k"], "etcd-key: requires --etcd-cert"),
         (
             [ETCD, "--etcd-prefix=/x"],
-            "etcd-prefix: '/x' is not up to 200 printable characters without spaces that end with a slash",
+            "etcd-prefix: '/x' must end with a slash and have at most 200 printable characters without spaces",
         ),
         ([ETCD, "--wait-for-etcd=-1"], "wait-for-etcd: -1 is not between 0 and 1e+12"),
         (["--etcd-user=u"], "etcd-user: requires --etcd"),

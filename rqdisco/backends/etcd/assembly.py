@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
-from rqdisco.backends.etcd.batches import Batches
+from rqdisco.backends.etcd.batches import Batches, Soon, at_once
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.directory import EtcdDirectory
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter
@@ -28,8 +28,7 @@ from rqdisco.core.transitions import OWNER_RETRY_WINDOW_MS
 
 # A read that takes longer is tried again by its client.
 _READ_SECONDS = 3.0
-# After so long without an outcome other writes are refused with the reason, and this one is sent
-# again.
+# One try to learn the outcome of a write; `Batches` then tries again.
 _WRITE_SECONDS = 2.0
 # IDs that expire in the same hundredth of their time share a lease, but not those of more than an
 # hour.
@@ -50,9 +49,10 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the backend needs of the daemon. `count` returns about how many IDs there are, if that is
-    known; `write_objection` the error of all writes while etcd has an alarm; `jitter` a factor
-    around 1.
+    """What the backend needs of the daemon. `count` returns the number of IDs when they were last
+    counted, None before; `write_objection` the error of all writes while etcd has an alarm;
+    `jitter` a factor around 1. `soon` calls a function after everything that has arrived is
+    handled.
     """
 
     client: EtcdClient
@@ -63,6 +63,7 @@ class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     count: Callable[[], int | None]
     write_objection: Callable[[], EtcdUnavailable | None]
     observer: Observer
+    soon: Soon = at_once
 
 
 class EtcdBackend:
@@ -74,7 +75,10 @@ class EtcdBackend:
         self.keys = EtcdKeys(config.prefix)
         self.state = StoreState(self.keys, context.guard, client, context.write_objection)
         self.batches = Batches(
-            partial(client.read, seconds=_READ_SECONDS), partial(client.txn, seconds=_WRITE_SECONDS), clock
+            partial(client.read, seconds=_READ_SECONDS),
+            partial(client.txn, seconds=_WRITE_SECONDS),
+            clock,
+            context.soon,
         )
         self._store = store = RecordStore(
             self.keys, self.batches, self.state, clock, context.environment.wall_us() // 1000
@@ -93,7 +97,6 @@ class EtcdBackend:
         )
         self.watches = Watches(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
-            client=client,
             store=store,
             state=self.state,
             grants=self.grants,

@@ -27,7 +27,7 @@ MAX_BYTES = 512 * 1024
 MAX_WAITING = 20_000
 # Seconds between two attempts to settle a write whose outcome is in doubt.
 _RESEND_SECONDS = 0.5
-# After so many seconds in which a write could not be settled, further ones are refused at once.
+# When a write has been in doubt for so many seconds, further ones are refused at once.
 _STALL_SECONDS = 2.0
 # A second batch of the same kind is sent only if the first one takes so long: fewer and larger ones
 # cost everybody less.
@@ -35,14 +35,12 @@ _SLOW_SECONDS = 0.1
 _AT_ONCE = 2
 
 SendTxn = Callable[[Txn], Awaitable[TxnResponse]]
+# Calls a function, now or after everything that has arrived is handled.
+Soon = Callable[[Callable[[], None]], object]
 
 
 class _Waiting(Deferred[T]):
-    """A request that waits for its answer. Cancelled before it is sent, it is not sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_sent = False
+    """A request that waits for its answer. One that is cancelled before it is taken is not sent."""
 
 
 class _Read(_Waiting[Sequence[RangeResponse]]):
@@ -63,11 +61,18 @@ W = TypeVar("W", bound="Deferred[Any]")
 
 
 class _Queue(Generic[W]):
-    """Requests of one kind; one batch of them is under way, or two if the first is slow."""
+    """Requests of one kind; one batch of them is under way, or two if the first is slow. `soon`
+    starts one when there is none.
+    """
 
     def __init__(
-        self, clock: IReactorTime, take: Callable[[deque[W]], list[W]], send: Callable[[list[W]], Awaitable[None]]
+        self,
+        clock: IReactorTime,
+        take: Callable[[deque[W]], list[W]],
+        send: Callable[[list[W]], Awaitable[None]],
+        soon: Soon,
     ) -> None:
+        self._soon = soon
         self._waiting: deque[W] = deque()
         self._clock = clock
         self._under_way = 0
@@ -81,8 +86,13 @@ class _Queue(Generic[W]):
         if len(self._waiting) >= MAX_WAITING:
             raise NotApplied("etcd is slower than requests arrive")
         self._waiting.append(waiting)
-        if not self._is_held:
+        if self._is_held:
+            return
+        if self._under_way:
             self._start()
+        elif len(self._waiting) == 1:
+            # Those that arrive until then wait too.
+            self._soon(self._start)
 
     def hold(self) -> None:
         """Send nothing that is added until `release`: more will be added in this very call."""
@@ -114,15 +124,22 @@ class _Queue(Generic[W]):
             self._under_way -= 1
 
 
-class Batches:
-    """Sends reads with `read` and writes with `write`, which are those of `EtcdClient`."""
+def at_once(start: Callable[[], None]) -> None:
+    """Call a function now."""
+    start()
 
-    def __init__(self, read: SendTxn, write: SendTxn, clock: IReactorTime) -> None:
+
+class Batches:
+    """Sends reads with `read` and writes with `write`, which are those of `EtcdClient`. With `soon`,
+    reads of requests that arrive together are sent together.
+    """
+
+    def __init__(self, read: SendTxn, write: SendTxn, clock: IReactorTime, soon: Soon = at_once) -> None:
         self._read = read
         self._write = write
         self._clock = clock
-        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads)
-        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes)
+        self._reads: _Queue[_Read] = _Queue(clock, _take_reads, self._send_reads, soon)
+        self._writes: _Queue[_Write] = _Queue(clock, _take_writes, self._send_writes, at_once)
         # By transaction in doubt, since when it is, and why.
         self._in_doubt: dict[int, tuple[float, str]] = {}
 
@@ -133,7 +150,7 @@ class Batches:
 
     def read(self, *ranges: Range) -> Deferred[Sequence[RangeResponse]]:
         """Read ranges at one moment between now and the answer (linearizable). Fails with
-        EtcdFailure.
+        EtcdFailure; raises NotApplied if too many reads wait.
         """
         waiting = _Read(ranges)
         self._reads.add(waiting)
@@ -141,11 +158,11 @@ class Batches:
 
     def write(self, key: bytes, txn: Txn, size: int) -> Deferred[TxnResponse]:
         """Execute a transaction that changes `key`, and no key that a transaction for another one
-        changes; its values have `size` bytes.
+        changes. `size` is about the number of bytes of its values.
 
         The identical transaction is sent until its outcome is known, even if the caller does not
-        wait any more (E2). Fails with LeaseNotFound, or NotApplied; raises NotApplied while writes
-        are not settled.
+        wait any more (E2). Fails with LeaseNotFound, NotApplied or TooLarge; raises NotApplied if
+        too many writes wait, or while an earlier one has been in doubt for some seconds.
         """
         for since, reason in self._in_doubt.values():
             if self._clock.seconds() - since >= _STALL_SECONDS:

@@ -54,7 +54,7 @@ from rqdisco.backends.etcd.transport import (
 from rqdisco.backends.etcd.watching import Watch
 
 SECONDS = 5.0
-# With less time left no other copy is sent: its answer would come too late.
+# With less time left no further copy is sent: its answer would come too late.
 _LEAST_SECONDS = 0.1
 _OUTCOMES: dict[type[EtcdFailure], str] = {
     NotApplied: "not_applied",
@@ -231,7 +231,7 @@ class EtcdClient:
                     return answer
                 failed: GatewayRefusal | Exception = answer
             except AnswerTooLarge as error:
-                # Of every copy.
+                # Every copy would be answered so.
                 raise TooLarge(str(error)) from None
             except (NotSent, ConnectionBroken, AuthFailed) as error:
                 failed = error

@@ -85,8 +85,6 @@ class EtcdConnection(TwistedProtocol):
         else:
             self._end(ConnectionBroken(f"{text} within the answer" if self._size else text))
 
-    # What the pool and the request call.
-
     def send(self, pending: PendingPost) -> None:
         """Send a request. None may be in flight."""
         self._pending = pending

@@ -14,13 +14,13 @@ _LATE_SECONDS = 0.05
 
 
 class Timed(Protocol):
-    """What has a deadline. It must not be called `expire` once it is over."""
+    """What has a deadline. `expire` must not be called once it is over."""
 
     @property
     def is_over(self) -> bool: ...
 
     def expire(self) -> None:
-        """End it, since its time is up."""
+        """Fail, since the time is up."""
 
 
 class RequestDeadlines:
@@ -48,7 +48,7 @@ class RequestDeadlines:
             self._set_timer(at)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Stop the timer; nothing expires any more."""
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -64,7 +64,7 @@ class RequestDeadlines:
         self._timer = None
         now = self._clock.seconds()
         if now - self._timer_at > _LATE_SECONDS and not is_late:
-            # Sockets are read before the next turn.
+            # Let the reactor read sockets first: the answer may be there.
             self._timer = self._clock.callLater(0, self._expire, is_late=True)
             return
         due = []
@@ -78,8 +78,8 @@ class RequestDeadlines:
 
 
 class DeferredDeadline:
-    """Fails a Deferred with what `reason` returns, unless it has fired by its deadline. Whoever
-    would fire it later must check that it was not.
+    """Fails a Deferred with what `reason` returns, unless it has fired by its deadline. Check
+    `called` before firing it.
     """
 
     __slots__ = ("_deferred", "_reason")

@@ -60,8 +60,8 @@ def claim(
 
 
 def report(record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp) -> Stored | None:
-    """Report a leader. Return the record itself where the report changes nothing but its version
-    (E9), None where the client may not lead. Raises as `transitions.report`.
+    """Report a leader. Return the record itself where the report changes nothing but `modified` of
+    the leader (E9), None where the client may not lead. Raises as `transitions.report`.
     """
     version = request.version(record)
     after = transitions.report(record, put, host=host, version=version, max_nodes=limits.max_nodes)

@@ -1,5 +1,5 @@
-"""GrantWriter: written with a nonce, answered only by the request that wrote them, and revoked if that
-is gone (E1 to E4).
+"""Write grants. Only the request that wrote a grant answers it; if that request has ended, the grant
+is revoked (E1 to E4).
 
 An answer "alone" or `true` leaves only while the key `v1/answers/ID` exists, which the same
 transaction wrote on a lease. A removal waits for the end of that key, so no answer arrives after
@@ -27,10 +27,14 @@ from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.coroutines import HoldableResult, run_in_background
 
-# An answer is sent within 8 s (P4). The lease of its key lasts longer, even on a clock of etcd that
-# is a quarter too fast.
+# Seconds of the lease of `v1/answers/ID`: more than _ANSWER_SECONDS even if etcd's clock is a quarter
+# too fast, since 12 / 1.25 is 9.6.
 ANSWER_LEASE_SECONDS = 12
+# Nothing is answered later than this after its lease was requested. HTTP ends a request after 7 s, so
+# that it is answered within 8 s (P4), and the lease may be a second older than the request. Only a
+# process that was stopped meanwhile comes later.
 _ANSWER_SECONDS = 9.0
+# Seconds between two attempts to revoke a grant.
 _RETRY_SECONDS = 0.5
 
 Outcome = Applied | Conflict
@@ -39,9 +43,10 @@ Outcome = Applied | Conflict
 class GrantAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """A request that would be granted.
 
-    `before` is the record without the grant. `grants_anew` is False for the repeated answer to a
-    grant that stands, which cannot be revoked. `window` are the leases of the retry window that the
-    grant opens, if any.
+    `before` is the record as the decision found it. The write `nonce` makes it `after`, which grants
+    to the node `addr`, if everything in `compare` holds besides. `grants_anew` is False for the
+    repeated answer to a grant that stands, which cannot be revoked. `window` are the leases of the
+    retry window that the grant opens, if any.
     """
 
     snapshot: Snapshot

@@ -1,22 +1,14 @@
 """The keys under the operator's prefix, and the index that finds IDs by DNS name.
 
-| key | value |
-|---|---|
-| `v1/meta` | the state of the whole store, see `meta` |
-| `v1/ids/ID` | the record |
-| `v1/windows/ID` | the nonce of its grant; on a lease: while it exists, the grant is repeated (R5a, R5c) |
-| `v1/answers/ID` | on a lease: while it exists, the answer to a grant may still be on its way |
-| `v1/names/NAME/ID` | finds an ID that is not in lower case |
-| `v1/parents/LABELS/ID` | finds IDs below a DNS name; the labels are in reverse order |
-
-Created IDs are in lower case and have no dots, so only named ones need an index.
+docs/architecture.md, "Records in etcd", has a table of the keys and their values. Created IDs are
+in lower case and have no dots, so only named ones need an index.
 """
 
 from __future__ import annotations
 
 from rqdisco.core.dns_labels import to_dns_labels
 
-# The escaped form of a longer ID has several labels.
+# The length of the longest ID whose escaped form is one DNS label, of 63 bytes.
 _ONE_LABEL = 37
 
 

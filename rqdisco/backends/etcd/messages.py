@@ -8,11 +8,10 @@ Source: etcd 3.4 etcdserver/etcdserverpb/rpc.proto and mvcc/mvccpb/kv.proto.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
-T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -217,12 +216,6 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True):
 def encode(message: msgspec.Struct) -> bytes:
     """Encode a request."""
     return _encode(message)
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    """Decode a response. Raises msgspec.DecodeError."""
-    # Not strict, for integers in strings.
-    return msgspec.json.decode(body, type=kind, strict=False)
 
 
 def range_op(request: Range) -> TxnOperation:

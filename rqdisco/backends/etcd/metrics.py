@@ -16,9 +16,15 @@ def etcd_metrics(monitor: EtcdMonitor, state: MonitoredState, counts: EtcdCounts
     """Return the source of all metrics of etcd."""
 
     def source() -> Iterable[Metric]:
-        yield gauge_if_known("rqdisco_ids", "Discovery IDs in etcd, counted about once a minute.", monitor.ids)
+        yield gauge_if_known(
+            "rqdisco_ids",
+            "Discovery IDs in etcd when last counted: every minute, or every 10 minutes at a million.",
+            monitor.ids,
+        )
         yield gauge(
-            "rqdisco_etcd_up", "1 if etcd answered the last read, which takes a quorum.", monitor.failure is None
+            "rqdisco_etcd_up",
+            "1 if the last read of the store's state succeeded, which takes a quorum.",
+            monitor.failure is None,
         )
         yield gauge(
             "rqdisco_etcd_full", "1 if etcd's NOSPACE alarm is raised, so that nothing can be changed.", monitor.is_full

@@ -18,27 +18,23 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.messages import KeyValue, Range, RangeResponse, Status, prefix_end
+from rqdisco.backends.etcd.outcomes import DATA_CORRUPT, DATABASE_FULL
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import EtcdFull, EtcdUnavailable, StoreUnavailable
 
 STATE_SECONDS = 1.0
 MEMBERS_SECONDS = 5.0
-# etcd 3.4 lists all keys to count them: for so many IDs it does so once a minute, for more of them
-# less often.
+# etcd 3.4 lists all keys to count them. Up to _COUNTED_IDS are counted once a minute, more of them
+# less often in proportion: a million every 10 minutes.
 COUNT_SECONDS = 60.0
 _COUNTED_IDS = 100_000
 # An election takes a second or two, and is not reported.
 _PATIENCE_SECONDS = 3.0
 _NOT_CHECKED = "etcd has not been checked yet"
-_NO_SPACE = (
-    "etcd's database is full (NOSPACE alarm), so nothing can be changed: compact and defragment it, then disarm the"
-    " alarm"
-)
 _WENT_BACK = (
     "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
     " and restarted this daemon"
 )
-_CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 
 # By the kind of a problem, the events when it begins and ends. What went back is logged where it is
 # noticed.
@@ -188,14 +184,14 @@ class EtcdMonitor(Service):
     def write_objection(self) -> EtcdUnavailable | None:
         """The error of all writes while etcd has an alarm, None if it has none."""
         if self.is_full:
-            return EtcdFull(_NO_SPACE)
-        return EtcdUnavailable(_CORRUPT) if "CORRUPT" in self.alarms else None
+            return EtcdFull(DATABASE_FULL)
+        return EtcdUnavailable(DATA_CORRUPT) if "CORRUPT" in self.alarms else None
 
     def _problems(self) -> dict[str, str]:
         """Return the reasons against grants by their kind, besides a failure."""
         kinds = {
-            "full": _NO_SPACE if self.is_full else None,
-            "corrupt": _CORRUPT if "CORRUPT" in self.alarms else None,
+            "full": DATABASE_FULL if self.is_full else None,
+            "corrupt": DATA_CORRUPT if "CORRUPT" in self.alarms else None,
             "frozen": self._state.frozen,
             "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
         }

@@ -22,6 +22,7 @@ class Fate(Enum):
     BUSY = auto()
     # Not applied, for want of a valid token.
     NO_TOKEN = auto()
+    # Not applied, since the database is full.
     NO_SPACE = auto()
     # Not applied; the user lacks a permission, or the password is wrong.
     FORBIDDEN = auto()
@@ -29,6 +30,7 @@ class Fate(Enum):
     NO_LEASE = auto()
     # Authentication is switched off, so there are no tokens.
     NO_AUTH = auto()
+    # Applied or not: the answer does not say.
     UNKNOWN = auto()
 
 
@@ -49,10 +51,12 @@ _INVALID_ARGUMENT, _NOT_FOUND, _PERMISSION_DENIED, _EXHAUSTED, _PRECONDITION, _U
 _MAX_TEXT = 200
 _decode = msgspec.json.Decoder(_Error).decode
 
+DATABASE_FULL = "etcd's database is full (NOSPACE alarm): compact and defragment it, then disarm the alarm"
+DATA_CORRUPT = "etcd has found its data corrupt (CORRUPT alarm)"
 # The first text that occurs in etcd's message decides.
 _SENTENCES = (
-    ("database space exceeded", "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"),
-    ("no space", "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"),
+    ("database space exceeded", DATABASE_FULL),
+    ("no space", DATABASE_FULL),
     ("no leader", "etcd has no leader"),
     ("leader changed", "etcd changed its leader"),
     ("request timed out", "etcd did not answer within its own time limit; it may have lost its quorum"),
@@ -66,7 +70,7 @@ _SENTENCES = (
     ),
     ("invalid auth token", "etcd does not accept the token"),
     ("auth store is old", "etcd's users or roles changed, and the token is older"),
-    ("corrupt", "etcd has found its data corrupt (CORRUPT alarm)"),
+    ("corrupt", DATA_CORRUPT),
 )
 _TOKEN_TEXTS = ("invalid auth token", "user name is empty", "auth store is old")
 # gRPC's own refusals with the code of an exhausted resource may concern the answer to a transaction
@@ -85,7 +89,7 @@ MISFIT = "etcd's answer does not fit the request"
 
 
 def read_refusal(reply: PostReply) -> GatewayRefusal:
-    """Return what an answer says that is not the one asked for."""
+    """Read why the gateway did not answer as asked."""
     try:
         error = _decode(reply.body)
     except msgspec.DecodeError:
@@ -102,7 +106,7 @@ def read_refusal(reply: PostReply) -> GatewayRefusal:
 
 
 def refusal_of_text(text: str) -> GatewayRefusal:
-    """Return what a message without a code says, as a watch ends with."""
+    """Read a message without a code, with which a watch ends."""
     return GatewayRefusal(_fate(_UNAUTHENTICATED, text) if _names_token(text) else Fate.UNKNOWN, _sentence(text))
 
 

@@ -33,13 +33,13 @@ class PendingPost:
         self._withdraw = withdraw
 
     def succeed(self, reply: PostReply) -> None:
-        """Give the answer."""
+        """Fire `answered` with the answer."""
         self.is_over = True
         self.request = b""
         self.answered.callback(reply)
 
     def fail(self, why: Exception) -> None:
-        """Give the reason why there is no answer."""
+        """Fail `answered`, unless it is over."""
         if not self.is_over:
             self.is_over = True
             self.request = b""

@@ -75,10 +75,8 @@ class EndpointPool:
         for connection in list(self._established):
             connection.abort(ConnectionBroken(CLOSED))
 
-    # What connections call.
-
     def established(self, connection: EtcdConnection) -> None:
-        """Use a new connection."""
+        """Send the next request over a new connection, or keep it."""
         self._forget(self._attempt_of.pop(connection))
         self._established.add(connection)
         self.freed(connection)
@@ -104,8 +102,6 @@ class EndpointPool:
             self._idle.remove(connection)
         if self._waiting:
             self._grow()
-
-    # New connections.
 
     def _grow(self) -> None:
         if len(self._established) + len(self._attempts) >= MAX_CONNECTIONS:

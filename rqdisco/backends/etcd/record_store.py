@@ -40,9 +40,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `revision` is that of the record's last change, 0 if it does not exist. `window` exists while
     the window of the grant that it names is open, `answer` while the answer to a grant may be on
-    its way. `state` compares the state of the store that a decision on this is made in: what the
-    daemon learns of it until the write must not make a decision hold that was made before. Without
-    it the write is right in any state.
+    its way.
+
+    `state` compares `v1/meta` as the daemon knew it when it read this, so a write that was decided
+    on an older state fails, even if the daemon has learned of a newer one since. Without `state`
+    the write is valid in the state that the daemon knows when it writes.
     """
 
     id: str
@@ -63,8 +65,8 @@ class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A write of one record, decided on a snapshot.
 
     `nonce` names it; `is_won` reports whether a record that carries the nonce shows that it was
-    applied as it was decided. `compare` must hold besides, `more` is done besides. With `lease` the
-    record expires.
+    applied as it was decided. `compare` are further conditions, `more` further operations. With
+    `lease` the record expires.
     """
 
     snapshot: Snapshot
@@ -173,7 +175,7 @@ class RecordStore:
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 
     def without_window(self, discovery_id: str) -> tuple[TxnOperation, ...]:
-        """Return the operations that close the window of a grant."""
+        """Return the operations that delete the keys of a grant: its window and its answer."""
         return delete_op(self.keys.window(discovery_id)), delete_op(self.keys.answer(discovery_id))
 
     def _ranges(self, discovery_id: str) -> tuple[Range, ...]:
@@ -196,7 +198,7 @@ class RecordStore:
         )
 
     def limit(self, waiting: Deferred[Any]) -> None:
-        """Fail what a request waits for when that takes too long."""
+        """Fail what a request waits for, unless it comes within PATIENCE_SECONDS."""
         self._deadlines.add(self._clock.seconds() + PATIENCE_SECONDS, DeferredDeadline(waiting, self._why_late))
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
-from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.conflicts import BackOff
 from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.grants import GrantWriter
@@ -40,11 +39,10 @@ class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
     `machine` names the machine of the daemon in records. `retry_windows` are the leases of the
     windows of registrations, None if grants are not repeated; `claim_windows` those of claims.
     `unused` are the leases of IDs that never had a node, None if these do not expire. `count`
-    returns about how many IDs there are, None if that is not known. `jitter` returns a factor
+    returns the number of IDs when they were last counted, None before. `jitter` returns a factor
     around 1.
     """
 
-    client: EtcdClient
     store: RecordStore
     state: StoreState
     grants: GrantWriter

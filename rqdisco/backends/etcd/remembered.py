@@ -46,8 +46,8 @@ def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembere
 
 
 def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:
-    """Have the guard notice if etcd went back since `before`. In a higher epoch it may have: an
-    operator has restored it, and said so.
+    """Stop grants if etcd went back since `before`. A higher epoch says that an operator restored
+    it, and then nothing is compared.
     """
     if meta.epoch > before.epoch:
         return

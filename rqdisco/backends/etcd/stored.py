@@ -32,11 +32,6 @@ class Stored(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False, re
     unheard: bool = False
     epoch: int = 0
 
-    @property
-    def is_fresh(self) -> bool:
-        """Report whether nothing was written since the grant, which can then be revoked (E3)."""
-        return self.write != "" and self.write == self.granting
-
 
 _decoder = msgspec.json.Decoder(Stored)
 _FIELDS = Record.__struct_fields__

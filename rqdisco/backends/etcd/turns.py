@@ -1,4 +1,6 @@
-"""Requests of one daemon that change the same ID take turns, so that they never conflict."""
+"""Registrations under one ID take turns within a daemon, so that they do not conflict with each
+other.
+"""
 
 from __future__ import annotations
 

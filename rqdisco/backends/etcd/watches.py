@@ -161,7 +161,7 @@ class _WatchStream:
         watch.done.addCallbacks(lambda _: self._ended(None), self._ended)
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection, if it is open."""
         if not self._is_over and self._watch is not None:
             self._watch.close()
 

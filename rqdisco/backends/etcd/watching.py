@@ -1,4 +1,4 @@
-"""A watch: changes of keys over one connection, until it ends."""
+"""Watches of keys and ranges over one connection, until it ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _StreamError(msgspec.Struct, frozen=True):
 
 class _Line(msgspec.Struct, frozen=True):
     result: WatchResponse | None = None
-    # A text in an answer that is no stream.
+    # A text if the answer is no stream.
     error: _StreamError | str | None = None
 
 
@@ -36,11 +36,11 @@ _decode = msgspec.json.Decoder(_Line, strict=False).decode
 
 
 class Watch:
-    """`done` fires when it was closed, and fails with a kind of EtcdFailure when it ends otherwise;
-    what `received` raises ends it too.
+    """One connection to `endpoint`, with one or more watches.
 
-    `endpoint` is the one that it is sent to. A response may say `canceled`: that watch has ended,
-    and others of the connection go on.
+    `received` is called for each response. One may say `canceled`: that watch has ended, and the
+    others of the connection go on. `done` fires after `close`. When the connection ends otherwise,
+    it fails with a kind of EtcdFailure, or with what `received` raised.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Watch:
         self._opening.addBoth(self._ended)
 
     def close(self) -> None:
-        """End the watch."""
+        """End the watches and the connection."""
         if self._is_over:
             return
         self._end(None)
@@ -77,7 +77,7 @@ class Watch:
             self._stream.close()
 
     async def _run(self) -> None:
-        self.endpoint = endpoint = self._endpoints.current
+        endpoint = self.endpoint
         try:
             if self._tokens.is_due:
                 await self._tokens.renew()

@@ -47,6 +47,7 @@ class Freeze:
         except Exception:
             self.reason = before
             raise
+        # A thaw that was written before this may have ended meanwhile.
         self.reason = reason
         for discovery_id in list(self._grants.pending):
             await self._grants.finished(discovery_id)

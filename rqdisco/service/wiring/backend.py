@@ -1,4 +1,4 @@
-"""A backend, as the rest of the daemon sees it; `stored` and `gossip` build one."""
+"""A backend, as the rest of the daemon sees it; `stored` and `etcd` build one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def _no_check() -> None:
-    """A backend that was built can be used."""
+    """Do nothing: a backend that was built can be used."""
 
 
 class PeerParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +71,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend whose state is open and that is still to be built, since the audit log, which
-    `incarnation` identifies this daemon in, receives its events.
+    """A backend whose files are open. `build` makes it, once the audit log exists, which receives its
+    events.
+
+    `incarnation` names the daemon in the audit log. With etcd it is the name of the machine, which
+    daemons on one machine share.
     """
 
     incarnation: str

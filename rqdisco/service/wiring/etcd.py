@@ -48,7 +48,9 @@ _log = Logger()
 def open_etcd_backend(
     config: Config, etcd: EtcdConfig, system: System, threads: WorkerThreads, certificates: Certificates
 ) -> OpenedBackend:
-    """Read the files that the options name. Raises CannotStart's kinds."""
+    """Read the files that the options name; nothing is sent to etcd yet. Raises a kind of
+    CannotStart.
+    """
     transport, streams = etcd_transports(etcd, system.reactor, certificates)
     return open_over_transport(config, etcd, system, threads, transport, streams)
 
@@ -108,6 +110,7 @@ def open_over_transport(
                 count=lambda: monitor.ids,
                 write_objection=lambda: monitor.write_objection,
                 observer=DecisionObserver(leaders, claims),
+                soon=system.call_soon,
             ),
         )
         keys = MonitoredKeys(backend.keys.meta, backend.keys.ids)

@@ -42,6 +42,8 @@ class EtcdJudge(Judge):
         self.to_remove: list[tuple[str, str]] = []
         # Removals that are not answered yet.
         self._removals: dict[tuple[str, str], int] = {}
+        # What several of them overlapped about.
+        self._overlapped: set[tuple[str, str]] = set()
 
     def is_owner(self, boot: Any, key: str) -> bool:
         return False
@@ -82,16 +84,20 @@ class EtcdJudge(Judge):
     def removal_begins(self, key: str, addr: str) -> None:
         """An operator asks for a removal."""
         node = self._world.nodes.get((key, addr))
+        if self._removals.get((key, addr), 0) > 0:
+            self._overlapped.add((key, addr))
         self._removals[key, addr] = self._removals.get((key, addr), 0) + 1
         if node is not None and not node.is_removed:
             self._hurries(key, addr)
 
     def removal_ends(self, key: str, addr: str, removal: Removal, first: str | None) -> None:
         """A removal was answered, whose daemon read the registration `first` at first (E5)."""
+        is_only = (key, addr) not in self._overlapped
         self.removal_is_over(key, addr)
         past = self._world.store.registrations.get((key, addr), [])
-        if removal.removed and first in past and self._removals[key, addr] == 0:
-            after = past[past.index(first) + 1 :]
+        if removal.removed and first in past and is_only:
+            # A grant that was revoked leaves the registration from before it.
+            after = past[len(past) - past[::-1].index(first) :]
             if after and after[0] is not None and None in after:
                 self.violate(f"E5 {addr} was removed after it had registered anew")
         self.took_off(key, len(removal.record.nodes))
@@ -102,6 +108,8 @@ class EtcdJudge(Judge):
 
     def removal_is_over(self, key: str, addr: str) -> None:
         self._removals[key, addr] -= 1
+        if self._removals[key, addr] == 0:
+            self._overlapped.discard((key, addr))
 
     def starts(self, key: str, addr: str) -> None:
         """A node starts; removals of it may be under way."""

@@ -233,7 +233,7 @@ class EtcdDaemon(AnyDaemon):
 
     def fill(self) -> str:
         self.cluster.model.alarms["NOSPACE"] = next(iter(self.cluster.model.members.values())).id
-        return "etcd's database is full; compact and defragment it, then disarm its NOSPACE alarm"
+        return "etcd's database is full (NOSPACE alarm): compact and defragment it, then disarm the alarm"
 
     def empty(self) -> None:
         self.cluster.model.alarms.clear()
