@@ -19,7 +19,7 @@ from dns.message import Message
 
 from tests.integration.test_consul_clusters import Scene
 from tests.support.dns import ZONE, answers, rcode
-from tests.support.etcd.processes import NAMES, EtcdTrio
+from tests.support.etcd.processes import NAMES, EtcdTrio, Events
 from tests.support.etcd.real import ETCD
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxied_peers import at_last
@@ -260,3 +260,30 @@ def look_up(daemon: DaemonProcess, discovery_id: str) -> Message:
     (address,) = daemon.wait_for("listening")["dns"]
     port = int(address.rpartition(":")[2])
     return dns.query.udp(dns.message.make_query(f"{discovery_id}.{ZONE}", "A"), "127.0.0.1", PATIENCE, port)
+
+
+def test_an_event_stream_goes_on_while_its_member_hangs_and_after_a_lost_quorum(trio: EtcdTrio) -> None:
+    watching, other = trio.daemons["a"], trio.daemons["b"]
+    discovery_id = other.create_id()
+
+    def register(addr: str) -> bool:
+        return other.request("POST", f"/{discovery_id}", {"addr": addr}).status == 200
+
+    with Events(watching, discovery_id) as events:
+        assert register(NODES[0])
+        events.wait_for(NODES[:1])
+        trio.etcd.members["e1"].hang()
+        began = monotonic()
+        at_last(lambda: register(NODES[1]))
+        events.wait_for(NODES[:2])
+        print(f"an event arrives {monotonic() - began:.2f} s after its member hangs")
+        trio.etcd.members["e1"].resume()
+        for name in ("e2", "e3"):
+            trio.etcd.members[name].kill()
+        assert not register(NODES[2])
+        for name in ("e2", "e3"):
+            trio.etcd.start(name, wait=False)
+        at_last(lambda: register(NODES[2]))
+        began = monotonic()
+        events.wait_for(NODES)
+        print(f"an event arrives {monotonic() - began:.2f} s after a registration succeeds again")
