@@ -65,7 +65,8 @@ def etcd_metrics(monitor: EtcdMonitor, state: MonitoredState, counts: EtcdCounts
         )
         yield counter(
             "rqdisco_etcd_resends",
-            "Copies of requests that were sent because an answer was lost, besides the first copy of each further attempt.",
+            "Copies of requests that were sent because an answer was lost, besides the first copy of each further"
+            " attempt.",
             counts.resends,
         )
         yield counter("rqdisco_etcd_switches", "Changes to another endpoint because one failed.", counts.switches)
