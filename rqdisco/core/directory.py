@@ -63,8 +63,8 @@ class Directory(Freezable, Protocol):
 
     @property
     def index(self) -> int:
-        """The highest version of a record that this daemon has written or read; never 0. It does
-        not fall while the daemon runs.
+        """A number that is never 0 and does not fall while the daemon runs: at least the version of
+        every record that it has written or read.
         """
 
     def is_owner_of(self, record: View | Record) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Start
-from tests.integration.test_etcd_daemon import arguments
 from tests.integration.test_tokens import new
+from tests.support.etcd.processes import arguments
 from tests.support.etcd.real import ETCD, RealEtcd
 from tests.support.process import DaemonProcess, Environment
 
@@ -85,7 +85,7 @@ def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 def test_a_daemon_in_front_of_etcd_matches_its_document(installed: Environment, tmp_path: Path) -> None:
     with closing(RealEtcd(tmp_path)) as etcd:
-        daemon = installed.start(*arguments(etcd), run=DaemonProcess)
+        daemon = installed.start(*arguments(etcd.endpoints), run=DaemonProcess)
         try:
             daemon.wait_for("etcd is in use")
             assert operations(attempted(daemon, tmp_path)) == 18

@@ -38,6 +38,9 @@ class Rules:
 
     `lists_after_removal=False` means that a removal is answered `True`: it shows the list of a later
     moment, which is recorded as a read.
+
+    `passes_on` means that a grant whose answer was not sent may pass to the next node that asks
+    (E3).
     """
 
     window: float = WINDOW
@@ -46,14 +49,18 @@ class Rules:
     hidden: bool = True
     renews: bool = False
     lists_after_removal: bool = True
+    passes_on: bool = False
 
 
 class Grant(NamedTuple):
-    """The address granted last, and the times between which that happened."""
+    """The address granted last, and the times between which that happened; `is_unheard` if no answer
+    to it was sent.
+    """
 
     addr: str
     earliest: float
     latest: float
+    is_unheard: bool = False
 
 
 class State(NamedTuple):
@@ -102,7 +109,7 @@ def decisions(state: State, operation: Operation, point: Point) -> Iterator[tupl
             # It is told to retry.
             return
         case "register":
-            yield from _register(state, addr, point)
+            yield from _register(state, addr, point, is_heard=not (operation.is_open and point.rules.passes_on))
         case "hint":
             after = _with_node(state, addr, point)
             yield after.nodes, after
@@ -137,17 +144,20 @@ def _shown(state: State) -> tuple[str, ...]:
     return tuple(node for node in state.nodes if not (state.is_hidden and node == state.leader))
 
 
-def _register(state: State, addr: str, point: Point) -> Iterator[tuple[Answer, State]]:
+def _register(state: State, addr: str, point: Point, *, is_heard: bool) -> Iterator[tuple[Answer, State]]:
     after = _with_node(state, addr, point)
     may_be_open, may_be_closed = _window(after, addr, point)
+    granted = Grant(addr, point.earliest, point.latest, not is_heard)
     if may_be_open:
-        yield "alone", after
+        assert after.grant is not None
+        yield "alone", after._replace(grant=after.grant._replace(is_unheard=after.grant.is_unheard and not is_heard))
     if not may_be_closed:
         return
+    if after.grant is not None and after.grant.is_unheard and after.grant.addr != addr and not after.confirmed:
+        yield "alone", after._replace(grant=granted, spared=after.spared | point.removals)
     if len(after.nodes) > 1:
         yield after.nodes, after
     else:
-        granted = Grant(addr, point.earliest, point.latest)
         yield "alone", after._replace(grant=granted, spared=after.spared | point.removals)
 
 

@@ -118,10 +118,23 @@ def test_a_grant_that_others_saw_stands_and_its_node_is_told_again_at_any_time(d
     daemons.wait(1)
     assert listed(daemons.third, daemons.id) == [A, B]
     daemons.wait(3600)
-    assert not is_alone(register(daemons.third, daemons.id, B))
     assert is_alone(register(daemons.third, daemons.id, A)), "it has not heard yet that it leads"
+    assert not is_alone(register(daemons.third, daemons.id, B))
     daemons.wait(WINDOW + 2)
     assert not is_alone(register(daemons.second, daemons.id, A))
+
+
+def test_a_grant_that_its_node_never_heard_of_passes_to_the_next_node_that_asks(daemons: Daemons) -> None:
+    daemons.first.transport.plan = writes(Fate(answered=0.5))
+    asking = register(daemons.first, daemons.id, A)
+    assert not is_alone(register(daemons.second, daemons.id, B)), "it is sent to a node that will never come"
+    give_up(asking)
+    daemons.wait(1)
+    assert is_alone(register(daemons.third, daemons.id, B))
+    assert not is_alone(register(daemons.second, daemons.id, A)), "one is told and no other"
+    assert is_alone(register(daemons.second, daemons.id, B)), "within the window, as after any grant"
+    daemons.wait(WINDOW + 2)
+    assert not is_alone(register(daemons.second, daemons.id, B))
 
 
 def test_a_node_is_told_again_within_the_window_by_any_daemon(daemons: Daemons) -> None:

@@ -16,7 +16,7 @@ _FINAL: dict[Fate, type[NotApplied]] = {
 class Attempts:
     """What became of the copies of one request. `endpoints` is the number of endpoints to try.
 
-    Of a read no copy matters, so it is never in doubt.
+    A read changes nothing, so it is never in doubt.
     """
 
     def __init__(self, endpoints: int, *, is_read: bool) -> None:

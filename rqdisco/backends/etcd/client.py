@@ -200,6 +200,7 @@ class EtcdClient:
         return self._transport.post(self._endpoints.current, path, body, None, self._attempt_seconds)
 
     async def _count(self, kind: _Kind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None) -> A:
+        """Deliver a request, and count it by its outcome."""
         began = self._clock.seconds()
         outcome = "cancelled"
         try:

@@ -14,6 +14,7 @@ from rqdisco.backends.etcd.record_store import Snapshot
 from rqdisco.backends.etcd.stored import Stored, grant_moment
 from rqdisco.backends.single.limits import Limits
 from rqdisco.core import transitions
+from rqdisco.core.addresses import same_node
 from rqdisco.core.errors import ImportConflict
 from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
 from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
@@ -31,9 +32,14 @@ class WriteStamp(msgspec.Struct, frozen=True, gc=False):
 
 
 def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, limits: Limits) -> RegistrationOutcome:
-    """Register a node. Raises as `transitions.register`."""
-    is_open = snapshot.is_window_open or record.unheard
-    return transitions.register(
+    """Register a node. Raises as `transitions.register`.
+
+    A grant whose answer was certainly not sent is repeated to its node at any time, and passes to
+    another node that asks first: its own may never come, and others were sent to it (E3).
+    """
+    passes_on = record.unheard and not record.confirmed and not record.ownerless and not _is_granted(record, node)
+    is_open = not passes_on and (snapshot.is_window_open or record.unheard)
+    outcome = transitions.register(
         record,
         node,
         host=host,
@@ -41,6 +47,15 @@ def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, l
         retry_window_ms=1 if is_open else 0,
         max_nodes=limits.max_nodes,
     )
+    if not passes_on or outcome.bootstrap is not None:
+        return outcome
+    granted = replace(outcome.record, grant=Grant(addr=node.addr, boot=NO_BOOT, at=0, host=host))
+    listed = tuple(entry for entry in granted.nodes if entry.addr == node.addr)
+    return RegistrationOutcome(record=granted, listed=listed, bootstrap="granted")
+
+
+def _is_granted(record: Stored, node: Node) -> bool:
+    return record.grant is not None and same_node(record.grant.addr, node.addr)
 
 
 def claim(

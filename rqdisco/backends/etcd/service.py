@@ -19,8 +19,8 @@ SAVE_SECONDS = 10.0
 
 
 class EtcdMemory(Service):
-    """Saves what was seen of etcd every ten seconds, and at the end. `current` returns None while
-    there is nothing to save; `run_in_thread` runs a blocking call.
+    """Saves `etcd.json` every ten seconds, and when it stops. `current` returns what to save, None
+    while nothing is known; `run_in_thread` runs a blocking call.
     """
 
     _log = Logger()

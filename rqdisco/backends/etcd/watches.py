@@ -109,7 +109,7 @@ class Watches:
 
     def _check(self) -> None:
         self._check_timer = None
-        for endpoint in {stream.endpoint for stream in self._streams}:
+        for endpoint in dict.fromkeys(stream.endpoint for stream in self._streams):
             run_in_background(self._check_member(endpoint))
         if self._streams:
             self._check_timer = self._clock.callLater(_CHECK_SECONDS * self._jitter(), self._check)
@@ -174,7 +174,7 @@ class _WatchStream:
             key = self._by_number.get(response.watch_id)
             self._watches.notify(() if key is None else (key,))
         else:
-            self._watches.notify({event.kv.key for event in response.events})
+            self._watches.notify(dict.fromkeys(event.kv.key for event in response.events))
 
     def _ended(self, failure: Failure | None) -> None:
         self._is_over = True

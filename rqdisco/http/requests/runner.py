@@ -35,6 +35,7 @@ from rqdisco.limits.log_throttle import LogThrottle
 from rqdisco.security.tokens import Token
 from rqdisco.telemetry.events import UNAVAILABLE, Event, Events
 
+# A request ends after this, so that it is answered within 8 s (P4).
 ANSWER_SECONDS = 7.0
 
 # A handler. Any: it awaits Deferreds of various results.
