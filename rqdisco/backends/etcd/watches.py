@@ -132,7 +132,7 @@ class Watches:
     def _left(self, key: bytes) -> None:
         for stream in tuple(self._streams):
             if key in stream.keys:
-                stream.keys.discard(key)
+                del stream.keys[key]
                 if not stream.keys:
                     stream.close()
 
@@ -145,7 +145,7 @@ class _WatchStream:
     def __init__(self, watches: Watches, keys: Iterable[bytes]) -> None:
         self._watches = watches
         self._by_number = dict(enumerate(keys, 1))
-        self.keys = set(self._by_number.values())
+        self.keys = dict.fromkeys(self._by_number.values())
         self._watch: Watch | None = None
         self._is_over = False
 

@@ -135,7 +135,7 @@ class EtcdJudge(Judge):
         known = self._world.store.values()
         for key in changed:
             self.residue.setdefault(key, why)
-        for key in {key for key, _ in self._world.nodes} | set(changed):
+        for key in dict.fromkeys([*(key for key, _ in self._world.nodes), *changed]):
             # A name that the backup does not have is a new one.
             if not is_announced or (key.startswith("rqlite") and key not in known):
                 self.forgotten.setdefault(key, why)
