@@ -30,7 +30,8 @@ _encoder = msgspec.json.Encoder()
 # Encodes one line, without its end.
 encode_record: Callable[[Record], bytes] = _encoder.encode
 _decoder = msgspec.json.Decoder(Record)
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What decoding raises: msgspec.DecodeError does not cover invalid UTF-8, nor too deep nesting.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LINE_START = b'{"id":"'
 # Where the ID begins in a line.
 ID_START = len(_LINE_START)
@@ -71,7 +72,7 @@ def decode_record(line: bytes) -> Record:
     """Decode a line. Raises Malformed for a missing, unknown or mistyped field."""
     try:
         return _decoder.decode(line)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 
@@ -79,7 +80,7 @@ def decode_json(content: bytes, kind: type[T]) -> T:
     """Decode JSON that is not a record. Raises Malformed."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 
@@ -87,7 +88,7 @@ def decode_stored(key: bytes, rest: bytes) -> Record:
     """Decode a record from a split line. Raises Malformed."""
     try:
         return _decoder.decode(_LINE_START + key + rest)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 

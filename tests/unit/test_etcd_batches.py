@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.messages import (
+    KeyValue,
     OperationResponse,
     Range,
     RangeResponse,
@@ -17,6 +18,7 @@ from rqdisco.backends.etcd.messages import (
     TxnResponse,
     put_op,
 )
+from tests.support.daemon import result
 
 SLOW_SECONDS = 0.1
 
@@ -74,6 +76,20 @@ def test_what_arrives_while_a_batch_is_under_way_is_sent_in_one_batch(etcd: Etcd
     assert operations(etcd.reads) == [1, 4]
     answer(etcd.reads[1])
     assert all(each.called for each in read)
+
+
+def test_a_range_that_many_want_is_read_once(etcd: Etcd, batches: Batches) -> None:
+    batches.read(Range(key=b"first"))
+    wanted = [b"a", b"b", b"a", b"a"]
+    read = [batches.read(Range(key=key), Range(key=b"meta")) for key in wanted]
+    answer(etcd.reads[0])
+    txn, answered = etcd.reads[1]
+    keys = [each.request_range.key for each in txn.success if each.request_range is not None]
+    assert keys == [b"a", b"meta", b"b"]
+    responses = tuple(OperationResponse(response_range=RangeResponse(kvs=(KeyValue(key=key),))) for key in keys)
+    answered.callback(TxnResponse(succeeded=True, responses=responses))
+    found = [[each.kvs[0].key for each in result(reading)] for reading in read]
+    assert found == [[key, b"meta"] for key in wanted]
 
 
 def test_what_is_decided_on_records_that_were_read_together_is_written_together(etcd: Etcd, batches: Batches) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from rqdisco.core.errors import (
     CannotStart,
     DamagedState,
     EtcdAccessDenied,
+    EtcdUnavailable,
     EtcdUnusable,
     LoopbackConflict,
+    StoreUnavailable,
     UnknownFormat,
 )
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.tap import _STATUS
 from tests.support.daemon import give_up, result
-from tests.support.etcd.daemon import PREFIX, Cluster
-from tests.support.etcd.memory import ModelTransport
+from tests.support.etcd.asking import A, put_by
+from tests.support.etcd.daemon import PREFIX, Cluster, opened
+from tests.support.etcd.memory import Fate, ModelTransport
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, started
 
@@ -41,6 +45,31 @@ class NoGateway(Cluster):
 class TransportWithoutGateway(ModelTransport):
     def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
         return succeed(PostReply(404, b"404 page not found\n"))
+
+
+class TwoClusters(Cluster):
+    """Two members that were each started as a cluster of its own, in the same way, so that their
+    clusters have the same ID. `other` is the second one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = Cluster(self.clock)
+        self.endpoints["http://m2:2379"] = "m2"
+
+    def transport(self) -> ModelTransport:
+        transport = TransportToTwo(self.gateway, {"http://m1:2379": "m1"}, self.clock)
+        transport.other = ModelTransport(self.other.gateway, {"http://m2:2379": "m1"}, self.clock)
+        return transport
+
+
+class TransportToTwo(ModelTransport):
+    other: ModelTransport
+
+    def post(self, endpoint: str, path: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
+        if endpoint == "http://m2:2379":
+            return self.other.post(endpoint, path, body, token, seconds)
+        return super().post(endpoint, path, body, token, seconds)
 
 
 class SeesCommonName(Cluster):
@@ -183,6 +212,50 @@ def test_a_version_that_cannot_be_used_is_named_with_its_member() -> None:
     assert cluster.model.keyspace.revision == 1, "nothing was written"
 
 
+@pytest.mark.parametrize("is_used", [False, True])
+def test_endpoints_of_two_clusters_are_refused(is_used: bool) -> None:
+    cluster = TwoClusters()
+    if is_used:
+        opened(cluster.other, seed=7)
+    kind, text = refused(cluster)
+    assert kind is EtcdUnusable
+    assert text == "http://m1:2379 and http://m2:2379 are not members of one etcd cluster"
+
+
+def test_nothing_is_decided_before_all_endpoints_were_compared() -> None:
+    cluster = TwoClusters()
+    wired = Wired(cluster)
+    assert isinstance(wired.transport, TransportToTwo)
+    wired.transport.other.plan = lambda sent: Fate(answered=0.5)
+    wired.start()
+    asking = Deferred.fromCoroutine(wired.backend.directory.claim("orders", put_by(A), None))
+    with pytest.raises(StoreUnavailable):
+        result(asking)
+    cluster.clock.pump([0.25] * 10)
+    assert isinstance(wired.refusal, EtcdUnusable)
+    wired.stop()
+
+
+def test_a_member_of_another_cluster_that_appears_later_stops_changes_while_it_is_there() -> None:
+    cluster = TwoClusters()
+    cluster.other.model.stop("m1")
+    wired = started(cluster)
+    discovery_id = str(result(Deferred.fromCoroutine(wired.backend.directory.create())).id)
+    cluster.other.model.start("m1")
+    cluster.clock.pump([0.25] * 40)
+    register = partial(wired.backend.directory.register, discovery_id, Node(addr=A), None)
+    why = "the etcd member at http://m2:2379 is of another cluster; daemons must use one"
+    with pytest.raises(EtcdUnavailable) as refusal:
+        result(Deferred.fromCoroutine(register()))
+    assert refusal.value.reason == why
+    assert wired.grants().wrong == (why,)
+    assert wired.lists().wrong == ()
+    cluster.other.model.stop("m1")
+    cluster.clock.pump([0.25] * 40)
+    assert result(Deferred.fromCoroutine(register())).bootstrap == "granted"
+    wired.stop()
+
+
 def test_a_gateway_that_is_switched_off_is_named() -> None:
     kind, text = refused(NoGateway())
     assert kind is EtcdUnusable
@@ -229,6 +302,33 @@ def test_a_wrong_password_is_refused_and_the_right_one_is_read_from_the_file(tmp
     options = with_user(cluster, tmp_path, "wrong")
     assert refused(cluster, *options) == (EtcdAccessDenied, "etcd refused the user name or the password")
     started(cluster, *with_user(cluster, tmp_path, "r"))
+
+
+@pytest.mark.parametrize("password", ["secret", 's3cr"et\\', "geheim\u00e4"])
+@pytest.mark.parametrize("path", ["/v3/auth/authenticate", "/v3/kv/range"])
+def test_a_program_in_etcds_place_that_repeats_the_request_makes_no_secret_known(
+    path: str, password: str, tmp_path: Path, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster()
+    options = with_user(cluster, tmp_path, "r")
+    (tmp_path / "password").write_text(password)
+    wired = Wired(cluster, *options, "--wait-for-etcd=3")
+
+    def repeat(endpoint: str, asked: str, body: bytes, token: str | None, seconds: float) -> Deferred[PostReply]:
+        if asked != path:
+            return succeed(PostReply(200, b'{"header":{"cluster_id":"1"},"token":"t0ken"}'))
+        text = f"cannot read {body.decode()} by {token}"
+        return succeed(PostReply(400, json.dumps({"code": 3, "message": text}).encode()))
+
+    monkeypatch.setattr(wired.transport, "post", repeat)
+    wired.start()
+    cluster.clock.pump([0.25] * 40)
+    assert isinstance(wired.refusal, EtcdUnusable | EtcdAccessDenied)
+    shown = f"{wired.refusal} {wired.lists()} {log}"
+    assert "the answer repeats what was sent" in shown
+    for secret in (password, json.dumps(password)[1:-1], "t0ken"):
+        assert secret not in shown
+    wired.stop()
 
 
 def test_a_password_file_that_cannot_be_read_is_refused_before_etcd_is_asked(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -115,11 +115,11 @@ class EtcdBackend:
         ))  # fmt: skip
         self.names = CachedNames(self.directory, clock, config.stale_seconds)
 
-    async def open(self) -> None:
-        """Read the state of the store, and create it in an empty one. Raises EtcdFailure, Malformed,
-        UnknownFormat.
+    async def open(self, verify: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Read the state of the store, and create it in an empty one. Nothing is decided before
+        `verify` returns. Raises what it raises; EtcdFailure, Malformed, UnknownFormat.
         """
-        await self.state.open(self._random)
+        await self.state.open(self._random, verify)
 
     def stop(self) -> Deferred[None]:
         """Fire once every grant is answered or revoked."""

@@ -15,6 +15,7 @@ from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
 from rqdisco.backends.etcd.outcomes import Fate, read_refusal
 from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
+from rqdisco.core.codec import UNREADABLE
 from rqdisco.coroutines import run_in_background
 
 PATH = "/v3/auth/authenticate"
@@ -108,10 +109,11 @@ class Tokens:
 
     async def _fetch(self) -> str | None:
         self._counts.renewals += 1
-        reply = await self._post(PATH, msgspec.json.encode(self._read_credentials()))
+        credentials = self._read_credentials()
+        reply = await self._post(PATH, msgspec.json.encode(credentials))
         if reply.status == 200:
             return _read_token(reply.body)
-        refusal = read_refusal(reply)
+        refusal = read_refusal(reply, credentials.password)
         if refusal.fate is Fate.NO_AUTH:
             return None
         if refusal.fate in (Fate.FORBIDDEN, Fate.REFUSED):
@@ -129,7 +131,7 @@ class Tokens:
 def _read_token(body: bytes) -> str:
     try:
         token = msgspec.json.decode(body, type=_Granted).token
-    except msgspec.DecodeError:
+    except UNREADABLE:
         # The error could show the token.
         raise ConnectionBroken("etcd's answer holds no token") from None
     if _TOKEN.fullmatch(token) is None:

@@ -12,12 +12,14 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Txn, TxnOperation, TxnResponse, range_op
 from rqdisco.coroutines import run_in_background
 
 T = TypeVar("T")
+_log = Logger()
 # etcd's --max-txn-ops is 128, for the operations of a transaction and those of the longest one in it
 # together (etcd 3.4 etcdserver/api/v3rpc/key.go, checkTxnRequest).
 MAX_OPERATIONS = 100
@@ -57,7 +59,7 @@ class _Write(_Waiting[TxnResponse]):
         self.size = size
 
 
-W = TypeVar("W", bound="Deferred[Any]")
+W = TypeVar("W", bound="_Waiting[Any]")
 
 
 class _Queue(Generic[W]):
@@ -115,13 +117,17 @@ class _Queue(Generic[W]):
         return self._under_way < _AT_ONCE and self._clock.seconds() - self._started >= _SLOW_SECONDS
 
     async def _run(self, batch: list[W]) -> None:
-        try:
-            while batch:
-                self._started = self._clock.seconds()
+        while batch:
+            self._started = self._clock.seconds()
+            try:
                 await self._send(batch)
-                batch = self._take(self._waiting)
-        finally:
-            self._under_way -= 1
+            except Exception:
+                # A fault of this program must not stop the queue, nor let anybody wait for ever.
+                _log.failure("a batch failed unexpectedly")
+                for waiting in batch:
+                    _fail(waiting, OutcomeUnknown("an unexpected error, which the log shows"))
+            batch = self._take(self._waiting)
+        self._under_way -= 1
 
 
 def at_once(start: Callable[[], None]) -> None:
@@ -172,9 +178,13 @@ class Batches:
         return waiting
 
     async def _send_reads(self, batch: list[_Read]) -> None:
-        operations = tuple(range_op(each) for read in batch for each in read.ranges)
+        # What several want is read once.
+        places: dict[Range, int] = {}
+        for read in batch:
+            for each in read.ranges:
+                places.setdefault(each, len(places))
         try:
-            response = await self._read(Txn(success=operations))
+            response = await self._read(Txn(success=tuple(map(range_op, places))))
         except TooLarge as failure:
             if len(batch) == 1:
                 _fail(batch[0], failure)
@@ -187,16 +197,13 @@ class Batches:
             for read in batch:
                 _fail(read, failure)
             return
-        ranges = [each.response_range or RangeResponse() for each in response.responses]
+        ranges = [answer.response_range or RangeResponse() for answer in response.responses]
         # Most decisions on what was read are written at once: all of them in one batch.
         self._writes.hold()
         try:
-            start = 0
             for read in batch:
-                end = start + len(read.ranges)
                 if not read.called:
-                    read.callback(ranges[start:end])
-                start = end
+                    read.callback([ranges[places[each]] for each in read.ranges])
         finally:
             self._writes.release()
 

@@ -52,6 +52,7 @@ from rqdisco.backends.etcd.transport import (
     StreamTransport,
 )
 from rqdisco.backends.etcd.watching import Watch
+from rqdisco.core.codec import UNREADABLE
 
 SECONDS = 5.0
 # With less time left no further copy is sent: its answer would come too late.
@@ -179,11 +180,18 @@ class EtcdClient:
 
     async def status(self, endpoint: str) -> Status:
         """Return the state of the member at an endpoint, which is asked once."""
+        return await self._ask_once(_STATUS, endpoint, b"{}")
+
+    async def range_at(self, endpoint: str, request: Range) -> RangeResponse:
+        """Read keys at an endpoint, linearizably; it is asked once. It may be of another cluster."""
+        return await self._ask_once(_RANGE, endpoint, encode(request))
+
+    async def _ask_once(self, kind: _Kind[A], endpoint: str, body: bytes) -> A:
         try:
-            reply = await self._transport.post(endpoint, _STATUS.path, b"{}", self._tokens.token, self._attempt_seconds)
+            reply = await self._transport.post(endpoint, kind.path, body, self._tokens.token, self._attempt_seconds)
         except (NotSent, ConnectionBroken) as error:
             raise NotApplied(str(error)) from None
-        answer = _read(_STATUS, reply, None)
+        answer = _read(kind, reply, None, self._tokens.token)
         if isinstance(answer, GatewayRefusal):
             raise NotApplied(answer.reason)
         return answer
@@ -225,7 +233,7 @@ class EtcdClient:
                 at_send = self._guard.seen
                 seconds = min(self._attempt_seconds, deadline - self._clock.seconds())
                 reply = await self._transport.post(endpoint, kind.path, body, token, seconds)
-                answer = _read(kind, reply, fits)
+                answer = _read(kind, reply, fits, token)
                 if not isinstance(answer, GatewayRefusal):
                     if kind.is_checked:
                         self._guard.check(answer.header, at_send)
@@ -275,13 +283,13 @@ class EtcdClient:
             raise NotSent(str(error)) from None
 
 
-def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None) -> A | GatewayRefusal:
+def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None, token: str | None) -> A | GatewayRefusal:
     """Return the answer, or what else the reply says."""
     if reply.status != 200:
-        return read_refusal(reply)
+        return read_refusal(reply, token)
     try:
         answer = kind.decode(reply.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _WRONG_ANSWER
     # Only the list of alarms comes without a header.
     if (answer.header.cluster_id == 0 and kind is not _ALARMS) or (fits is not None and not fits(answer)):

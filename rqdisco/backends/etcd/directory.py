@@ -58,7 +58,7 @@ class EtcdDirectory:
         # Every transaction compares this state, so none that was decided before grants anything.
         await self._state.freeze(reason)
         prefix, back_off = self._store.keys.answers, self._writer.back_off()
-        answers = Range(key=prefix, range_end=prefix_end(prefix), limit=_PAGE)
+        answers = Range(key=prefix, range_end=prefix_end(prefix))
         while True:
             (found,) = await self._store.read(answers)
             if not any(map(self._parts.grants.is_on_its_way, found.kvs)):
@@ -81,6 +81,12 @@ class EtcdDirectory:
         return self._parts.watches.add(discovery_id, changed)
 
     async def create(self) -> Record:
+        back_off = self._writer.back_off()
+        while (created := await self._try_to_create()) is None:
+            await back_off.after_conflict()
+        return created
+
+    async def _try_to_create(self) -> Record | None:
         self._writer.check_room()
         self._state.check_changes()
         request = self._writer.stamp()
@@ -100,7 +106,7 @@ class EtcdDirectory:
         # The ID is random, so the state of the store has changed, or the lease has expired.
         if self._parts.unused is not None:
             self._parts.unused.discard(lease)
-        return await self.create()
+        return None
 
     async def look_up(self, discovery_id: str) -> View:
         return view_of(await self._existing(discovery_id), is_owner=True)
@@ -159,8 +165,7 @@ class EtcdDirectory:
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         cursor = RangeCursor(self._store.keys.ids, _PAGE)
         while not cursor.is_at_end:
-            (page,) = await self._store.read(cursor.part())
-            cursor.advance(page)
+            page = await self._store.read_part(cursor)
             if page.kvs:
                 yield [plain(self._store.decoded(each)) for each in page.kvs]
 

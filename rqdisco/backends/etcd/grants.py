@@ -93,7 +93,7 @@ class GrantWriter:
 
     def is_on_its_way(self, answer: KeyValue) -> bool:
         """As `may_be_on_its_way`, for a key that exists."""
-        return answer.value.decode() not in self._sent
+        return answer.value.decode(errors="replace") not in self._sent
 
     async def commit(self, attempt: GrantAttempt) -> Outcome:
         """Return once the grant is written; the caller answers before its next await. If the caller
@@ -226,6 +226,9 @@ class GrantWriter:
                 event = "grant kept for its node, {why}" if undoing.after.unheard else "grant revoked, {why}"
                 self._log.info(event, why=why, discovery_id=current.id)
                 return
+            if outcome.current.revision == current.revision:
+                # Not the record has changed, but the state of the store.
+                await self._pause()
             current = outcome.current
 
     def _undoing(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:

@@ -31,7 +31,7 @@ class EtcdKeys:
 
     def id_of(self, key: bytes) -> str:
         """Return the ID of a key of a record, or of an index."""
-        return key[key.rindex(b"/") + 1 :].decode()
+        return key[key.rindex(b"/") + 1 :].decode(errors="replace")
 
     def window(self, discovery_id: str) -> bytes:
         """Return the key that exists while the retry window of an ID is open."""

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd.client import EtcdClient
-from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
+from rqdisco.backends.etcd.failures import EtcdFailure, NotApplied, unavailable
 from rqdisco.coroutines import run_in_background
 
 
@@ -52,10 +52,14 @@ class SharedLeases:
         requested_at = self._clock.seconds()
         try:
             granted = await self._client.grant_lease(self.ttl)
-        except EtcdFailure as failure:
+        except Exception as error:
+            # Whatever it is: later requests must ask again.
+            failure = error if isinstance(error, EtcdFailure) else NotApplied(f"no lease: {error!r}")
             for waiting in self._take_waiting():
                 waiting.errback(unavailable(failure))
-            return
+            if failure is error:
+                return
+            raise
         self._current = lease = Lease(granted.id, requested_at)
         for waiting in self._take_waiting():
             waiting.callback(lease)

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from rqdisco.core.codec import Malformed
+from rqdisco.core.codec import UNREADABLE, Malformed
 from rqdisco.core.errors import UnknownFormat
 
 FORMAT = 1
@@ -41,7 +41,7 @@ def decode_meta(value: bytes, where: str) -> Meta:
         if version > FORMAT:
             raise UnknownFormat(f"{where}: format {version} is newer than this release reads, run a newer one")
         meta = msgspec.json.decode(value, type=Meta)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Malformed(f"{where}: {error}") from None
     if not _STORE_ID.match(meta.store_id):
         raise Malformed(f"{where}: store_id is not 16 hex digits")

@@ -42,6 +42,7 @@ _LOGGED = {
     "failure": ("etcd cannot be used", "etcd can be used again"),
     "full": ("etcd is full", "etcd can be written again"),
     "corrupt": ("etcd is corrupt", "etcd is not corrupt any more"),
+    "foreign": ("etcd's members are not of one cluster", "etcd's members are of one cluster again"),
     "frozen": ("the store in etcd is frozen", "the store in etcd can be changed again"),
 }
 
@@ -50,6 +51,8 @@ class MonitoredClient(Protocol):
     """What the monitor needs of `EtcdClient`."""
 
     async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
+
+    async def range_at(self, endpoint: str, request: Range) -> RangeResponse: ...
 
     async def status(self, endpoint: str) -> Status: ...
 
@@ -63,6 +66,8 @@ class MonitoredState(Protocol):
     @property
     def stops_grants(self) -> str | None: ...
 
+    def is_elsewhere(self, read: RangeResponse) -> bool: ...
+
     def learn(self, found: KeyValue | None) -> None: ...
 
 
@@ -74,11 +79,14 @@ class MonitoredKeys(msgspec.Struct, frozen=True):
 
 
 class MemberState(msgspec.Struct, frozen=True):
-    """A member at its last check: its status, or why it did not answer."""
+    """A member at its last check: its status, or why it did not answer. One that `is_foreign` is of
+    another cluster.
+    """
 
     endpoint: str
     status: Status | None = None
     problem: str | None = None
+    is_foreign: bool = False
 
     def note(self) -> str | None:
         """Return what an operator should know, None if all is well."""
@@ -182,16 +190,29 @@ class EtcdMonitor(Service):
 
     @property
     def write_objection(self) -> EtcdUnavailable | None:
-        """The error of all writes while etcd has an alarm, None if it has none."""
+        """The error of all writes while etcd has an alarm, or a member of another cluster; None if not."""
         if self.is_full:
             return EtcdFull(DATABASE_FULL)
+        if (foreign := self._foreign) is not None:
+            return EtcdUnavailable(foreign)
         return EtcdUnavailable(DATA_CORRUPT) if "CORRUPT" in self.alarms else None
+
+    @property
+    def _foreign(self) -> str | None:
+        """Why nothing may be changed while a member is of another cluster, which other daemons may
+        use.
+        """
+        endpoint = next((each.endpoint for each in self.members if each.is_foreign), None)
+        return (
+            None if endpoint is None else f"the etcd member at {endpoint} is of another cluster; daemons must use one"
+        )
 
     def _problems(self) -> dict[str, str]:
         """Return the reasons against grants by their kind, besides a failure."""
         kinds = {
             "full": DATABASE_FULL if self.is_full else None,
             "corrupt": DATA_CORRUPT if "CORRUPT" in self.alarms else None,
+            "foreign": self._foreign,
             "frozen": self._state.frozen,
             "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
         }
@@ -245,9 +266,14 @@ class EtcdMonitor(Service):
 
     async def _read_member(self, endpoint: str) -> MemberState:
         try:
-            return MemberState(endpoint, await self._client.status(endpoint))
+            status = await self._client.status(endpoint)
         except EtcdFailure as failure:
             return MemberState(endpoint, None, str(failure))
+        try:
+            read = await self._client.range_at(endpoint, Range(key=self._keys.meta))
+        except EtcdFailure:
+            return MemberState(endpoint, status)
+        return MemberState(endpoint, status, is_foreign=self._state.is_elsewhere(read))
 
     async def _count(self) -> None:
         ids = self._keys.ids

@@ -76,6 +76,8 @@ class CachedAnswers(Generic[T]):
         try:
             return await waiting
         except StoreUnavailable:
+            if self._clock.seconds() - kept.at >= KEEP_SECONDS + self._stale_seconds:
+                raise
             return _answer(kept)
 
     async def _ask(self, key: str, now: float) -> None:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 import msgspec
 
 from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.core.codec import UNREADABLE
 
 
 class Fate(Enum):
@@ -49,6 +50,7 @@ class _Error(msgspec.Struct, frozen=True):
 
 _INVALID_ARGUMENT, _NOT_FOUND, _PERMISSION_DENIED, _EXHAUSTED, _PRECONDITION, _UNAUTHENTICATED = 3, 5, 7, 8, 9, 16
 _MAX_TEXT = 200
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Error).decode
 
 DATABASE_FULL = "etcd's database is full (NOSPACE alarm): compact and defragment it, then disarm the alarm"
@@ -88,16 +90,18 @@ _NAMED_CERTIFICATE = (
 MISFIT = "etcd's answer does not fit the request"
 
 
-def read_refusal(reply: PostReply) -> GatewayRefusal:
-    """Read why the gateway did not answer as asked."""
+def read_refusal(reply: PostReply, secret: str | None = None) -> GatewayRefusal:
+    """Read why the gateway did not answer as asked. What stands in etcd's place may repeat the
+    request; the `secret` that was sent is never shown.
+    """
     try:
         error = _decode(reply.body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         if reply.body.startswith(_COMMON_NAME):
             return GatewayRefusal(Fate.FORBIDDEN, _NAMED_CERTIFICATE)
         reason = GATEWAY_OFF if reply.status == 404 else f"HTTP status {reply.status} without a message of etcd's"
         return GatewayRefusal(Fate.UNKNOWN, reason)
-    text = error.message or error.error
+    text = _without_secret(error.message or error.error, secret)
     if error.code is None:
         return GatewayRefusal(
             Fate.UNKNOWN, _sentence(text) if text else f"HTTP status {reply.status} without an error code"
@@ -105,8 +109,16 @@ def read_refusal(reply: PostReply) -> GatewayRefusal:
     return GatewayRefusal(_fate(error.code, text), _sentence(text))
 
 
-def refusal_of_text(text: str) -> GatewayRefusal:
-    """Read a message without a code, with which a watch ends."""
+def _without_secret(text: str, secret: str | None) -> str:
+    """Return a text, or another one if it has the secret, as it is or as JSON has it."""
+    if secret and (secret in text or _encode(secret)[1:-1].decode() in text):
+        return "the answer repeats what was sent, so this may not be etcd"
+    return text
+
+
+def refusal_of_text(text: str, secret: str | None = None) -> GatewayRefusal:
+    """Read a message without a code, with which a watch ends. The secret is never shown."""
+    text = _without_secret(text, secret)
     return GatewayRefusal(_fate(_UNAUTHENTICATED, text) if _names_token(text) else Fate.UNKNOWN, _sentence(text))
 
 

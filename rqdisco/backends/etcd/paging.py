@@ -17,12 +17,13 @@ _GROWTH, _GROWTH_IF_EMPTY = 2, 4
 class RangeCursor:
     """Goes through all keys that start with `prefix`, in order; a part has at most `most` of them.
 
-    The width of the next part is estimated from the number of keys in the last one.
+    The width of the next part is estimated from the number of keys in the last one. Its limit is
+    halved by `shrink`, and doubled after each answer.
     """
 
     def __init__(self, prefix: bytes, most: int) -> None:
         self._prefix = prefix
-        self._most = most
+        self._most = self._limit = most
         self._start = self._stop = prefix
         self._end = prefix_end(prefix)
         self._width = _WHOLE
@@ -37,11 +38,17 @@ class RangeCursor:
         key = self._start[len(self._prefix) :][:_BYTES]
         stop = int.from_bytes(key.ljust(_BYTES, b"\0")) + self._width
         self._stop = self._end if stop >= _WHOLE else self._prefix + stop.to_bytes(_BYTES)
-        return Range(key=self._start, range_end=self._stop, limit=self._most)
+        return Range(key=self._start, range_end=self._stop, limit=self._limit)
+
+    def shrink(self) -> bool:
+        """Have `part` return a smaller one; report whether there is one."""
+        is_smaller, self._limit = self._limit > 1, max(1, self._limit // 2)
+        return is_smaller
 
     def advance(self, found: RangeResponse) -> None:
         """Go on behind what was found."""
         self._start = found.kvs[-1].key + b"\0" if found.more else self._stop
+        self._limit = min(self._most, 2 * self._limit)
         if found.count > self._most:
             self._width = max(1, self._width * self._most // found.count)
         elif found.count < self._most // 2:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.etcd import stored
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
-from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, unavailable
+from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, TooLarge, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
     Compare,
@@ -26,6 +26,7 @@ from rqdisco.backends.etcd.messages import (
     put_op,
     range_op,
 )
+from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.stored import Stored
 from rqdisco.core.codec import Malformed
@@ -58,7 +59,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_window_open(self) -> bool:
         """Report whether the grant is repeated to its node (R5a, E4)."""
         record, window = self.record, self.window
-        return record is not None and window is not None and window.value.decode() == record.granting
+        return record is not None and window is not None and window.value == record.granting.encode()
 
 
 class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -116,6 +117,20 @@ class RecordStore:
         except EtcdFailure as failure:
             raise unavailable(failure) from None
 
+    async def read_part(self, cursor: RangeCursor) -> RangeResponse:
+        """Read the next part of a long range; a smaller one if the answer would be too large."""
+        while True:
+            try:
+                (found,) = await self._batches.read(cursor.part())
+            except TooLarge as failure:
+                if not cursor.shrink():
+                    raise unavailable(failure) from None
+            except EtcdFailure as failure:
+                raise unavailable(failure) from None
+            else:
+                cursor.advance(found)
+                return found
+
     async def record(self, discovery_id: str) -> Stored | None:
         """Return the record of an ID, None if there is none."""
         (found,) = await self.read(Range(key=self.keys.id(discovery_id)))
@@ -169,8 +184,10 @@ class RecordStore:
         """Decode a record. One from before the store was restored never grants (E8, R7)."""
         try:
             record = stored.decode(found.value)
+            if record.id != self.keys.id_of(found.key):
+                raise Malformed("it is that of another ID")
         except Malformed as error:
-            raise EtcdUnavailable(f"the record at {found.key.decode()} is damaged: {error}") from None
+            raise EtcdUnavailable(f"the record at {found.key.decode(errors='replace')} is damaged: {error}") from None
         self._newest = max(self._newest, record.version)
         return replace(record, ownerless=True) if record.epoch < self._state.meta.epoch else record
 

@@ -11,6 +11,7 @@ import msgspec
 from rqdisco.backends.etcd.meta import Meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.store_state import StoreState
+from rqdisco.core.codec import UNREADABLE
 from rqdisco.core.errors import DamagedState, StateUnusable
 from rqdisco.security.atomic_file import replacing
 
@@ -86,7 +87,7 @@ class RememberedFile:
             raise StateUnusable(f"{error.filename}: {error.strerror}") from None
         try:
             return msgspec.json.decode(content, type=Remembered)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DamagedState(
                 f"{self._path}: {error}; delete it if etcd was not restored from a backup since"
             ) from None

@@ -5,6 +5,7 @@ the prefix can be opened.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -14,9 +15,10 @@ from twisted.logger import Logger
 
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure
 from rqdisco.backends.etcd.messages import Range, RangeResponse, Status
+from rqdisco.backends.etcd.meta import decode_meta
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.codec import Malformed
-from rqdisco.core.errors import DamagedState, EtcdAccessDenied, EtcdUnusable
+from rqdisco.core.errors import DamagedState, EtcdAccessDenied, EtcdUnusable, UnknownFormat
 
 RETRY_SECONDS = 1.0
 # An election takes a second or two.
@@ -25,16 +27,22 @@ _PATIENCE_SECONDS = 3.0
 _log = Logger()
 
 
+# Checks a store that exists, before anything is decided in it. Raises CannotStart's kinds.
+Verify = Callable[[], Awaitable[None]]
+
+
 class CheckedClient(Protocol):
     """What the checks need of `EtcdClient`."""
 
     async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
 
+    async def range_at(self, endpoint: str, request: Range) -> RangeResponse: ...
+
     async def status(self, endpoint: str) -> Status: ...
 
 
 async def check(
-    client: CheckedClient, endpoints: Sequence[str], meta: bytes, open_store: Callable[[], Awaitable[None]]
+    client: CheckedClient, endpoints: Sequence[str], meta: bytes, open_store: Callable[[Verify], Awaitable[None]]
 ) -> None:
     """Check etcd once, then open the store, whose state is at the key `meta`.
 
@@ -44,7 +52,7 @@ async def check(
         # Fetches the token, and reads from a quorum.
         await client.range(Range(key=meta, keys_only=True), _PATIENCE_SECONDS)
         await _check_versions(client, endpoints)
-        await open_store()
+        await open_store(partial(_check_stores, client, endpoints, meta))
     except AuthFailed as failure:
         raise EtcdAccessDenied(str(failure)) from None
     except Malformed as error:
@@ -90,3 +98,27 @@ async def _objection_to(client: CheckedClient, endpoint: str) -> str | None:
         return None
     why = objection(status.version)
     return None if why is None else f"{endpoint}: {why}"
+
+
+async def _check_stores(client: CheckedClient, endpoints: Sequence[str], meta: bytes) -> None:
+    """Raise EtcdUnusable if two members that answer are not of one cluster: daemons that use one of
+    them each would grant the same ID twice. Clusters of one member that were made alike have the
+    same ID, but not the same store.
+    """
+    reads = [Deferred.fromCoroutine(_store_at(client, each, meta)) for each in endpoints]
+    answered = [(at, store) for at, store in zip(endpoints, await gatherResults(reads), strict=True) if store]
+    for endpoint, store in answered:
+        if store != answered[0][1]:
+            raise EtcdUnusable(f"{answered[0][0]} and {endpoint} are not members of one etcd cluster")
+
+
+async def _store_at(client: CheckedClient, endpoint: str, meta: bytes) -> tuple[int, str | None] | None:
+    """Return the IDs of the cluster and the store at an endpoint, None if it does not answer."""
+    try:
+        found = await client.range_at(endpoint, Range(key=meta))
+        store = decode_meta(found.kvs[0].value, meta.decode()).store_id if found.kvs else None
+    except (Malformed, UnknownFormat):
+        return found.header.cluster_id, None
+    except EtcdFailure:
+        return None
+    return found.header.cluster_id, store

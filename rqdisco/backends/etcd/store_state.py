@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.failures import EtcdFailure, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
-from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, Txn, prefix_end, put_op, range_op
+from rqdisco.backends.etcd.messages import Compare, KeyValue, Range, RangeResponse, Txn, prefix_end, put_op, range_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, decode_meta, encode_meta
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.core.codec import Malformed
@@ -35,6 +35,7 @@ class StoreState:
         write_objection: Callable[[], EtcdUnavailable | None],
     ) -> None:
         self._keys = keys
+        self._where = keys.meta.decode()
         self._client = client
         self._guard = guard
         self._write_objection = write_objection
@@ -91,6 +92,15 @@ class StoreState:
                 " operator has run `rqdisco etcd restored` and restarted this daemon"
             )
 
+    def is_elsewhere(self, read: RangeResponse) -> bool:
+        """Report whether a read of `v1/meta` shows another store than this one."""
+        try:
+            other = decode_meta(read.kvs[0].value, self._where).store_id if read.kvs else None
+        except (Malformed, UnknownFormat):
+            # Changes are refused for that reason, once it is read as the state.
+            return False
+        return read.header.cluster_id != self._guard.seen.cluster_id or other != self.meta.store_id
+
     def learn(self, found: KeyValue | None) -> None:
         """Take the state from what was read. Raises Undecided if it is not one that this release
         can use.
@@ -98,18 +108,25 @@ class StoreState:
         if found is None:
             self._guard.notice("the key v1/meta is gone from etcd")
             raise Undecided("the key v1/meta is gone from etcd")
-        if found.mod_revision <= self._revision:
+        if found.mod_revision <= self._revision and not self._is_from_a_backup(found):
+            # Answers to requests that overlap come in any order.
             return
         try:
-            meta = decode_meta(found.value, found.key.decode())
+            meta = decode_meta(found.value, self._where)
         except (Malformed, UnknownFormat) as error:
             raise Undecided(str(error)) from None
         if self._meta is not None and meta.store_id != self._meta.store_id:
             self._guard.notice(f"the store in etcd is another one ({meta.store_id}, before {self._meta.store_id})")
+        elif self._meta is not None and meta.epoch < self._meta.epoch:
+            self._guard.notice(f"the epoch of the store in etcd went back from {self._meta.epoch} to {meta.epoch}")
         self._meta, self._revision = meta, found.mod_revision
 
-    async def open(self, random: RandomBytes) -> None:
-        """Read the state, and create it in an empty store.
+    def _is_from_a_backup(self, found: KeyValue) -> bool:
+        return self._guard.went_back is not None and found.mod_revision != self._revision
+
+    async def open(self, random: RandomBytes, verify: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Read the state, and create it in an empty store. Nothing is decided before `verify`
+        returns.
 
         Raises EtcdFailure; Malformed, UnknownFormat for a state that this release cannot use.
         """
@@ -118,7 +135,9 @@ class StoreState:
             if response.kvs:
                 found = response.kvs[0]
                 # Raises what is wrong with it.
-                decode_meta(found.value, found.key.decode())
+                decode_meta(found.value, self._where)
+                if verify is not None:
+                    await verify()
                 self.learn(found)
                 return
             await self._create(random)

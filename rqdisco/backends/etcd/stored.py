@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from rqdisco.core.codec import Malformed
+from rqdisco.core.codec import UNREADABLE, Malformed
 from rqdisco.core.records import NO_BOOT, STORED_NAMES, Grant, Moment, Record
 
 _encode = msgspec.json.Encoder().encode
@@ -46,7 +46,7 @@ def decode(value: bytes) -> Stored:
     """Decode a record. Raises Malformed."""
     try:
         return _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Malformed(str(error)) from None
 
 

@@ -14,6 +14,7 @@ from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
 from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
 from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
+from rqdisco.core.codec import UNREADABLE
 
 PATH = "/v3/watch"
 
@@ -102,7 +103,7 @@ class Watch:
             return
         try:
             message = _decode(line)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._fail(NotApplied(MISFIT if _is_json(line) else GATEWAY_OFF))
             return
         if message.result is None:
@@ -118,9 +119,9 @@ class Watch:
     def _read_error(self, line: bytes, error: _StreamError | str | None) -> EtcdFailure:
         """Return the failure of an error inside a stream, or of an answer that is no stream."""
         if isinstance(error, _StreamError):
-            refusal = refusal_of_text(error.message)
+            refusal = refusal_of_text(error.message, self._token)
         else:
-            refusal = read_refusal(PostReply(200, line))
+            refusal = read_refusal(PostReply(200, line), self._token)
         if refusal.fate is Fate.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
@@ -149,6 +150,6 @@ class Watch:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True
