@@ -32,8 +32,11 @@ _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 class Placement(Protocol):
     """Where the nodes of a scene and their daemons run. The first node is number 1."""
 
-    daemons: Sequence[DaemonProcess]
-    urls: Sequence[str]
+    @property
+    def daemons(self) -> Sequence[DaemonProcess]: ...
+
+    @property
+    def urls(self) -> Sequence[str]: ...
 
     def addresses(self, number: int) -> tuple[str, str]:
         """Return the HTTP and the Raft address of a node."""
