@@ -8,7 +8,7 @@ from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.messages import TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
-from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
+from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, check_size
 from rqdisco.backends.etcd.stored import Stored, granted, written
 from rqdisco.core.exports import TransferredRecord
 
@@ -54,10 +54,11 @@ class Imports:
                 # When, and where, the winner was answered is not known here (R5c).
                 lease = await self._parts.claim_windows.get()
                 more.append(put_op(self._parts.store.keys.window(after.id), request.nonce.encode(), lease.id))
-        writes = {node.addr: request.nonce for node in after.nodes}
+        after = replace(after, writes={node.addr: request.nonce for node in after.nodes})
+        check_size(snapshot.record, after)
         return RecordChange(
             snapshot=snapshot,
-            after=written(replace(after, writes=writes), request.nonce, version=after.version),
+            after=written(after, request.nonce, version=after.version),
             nonce=request.nonce,
             is_won=lambda found: found.write == request.nonce,
             more=tuple(more),

@@ -10,17 +10,21 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.batches import MAX_BYTES
 from rqdisco.backends.etcd.conflicts import BackOff
 from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.grants import GrantWriter
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.record_store import Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
-from rqdisco.backends.etcd.stored import Stored, written
+from rqdisco.backends.etcd.stored import Stored, encode, written
 from rqdisco.backends.etcd.watches import Watches
 from rqdisco.backends.single.limits import Limits
-from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs
+from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs, TooManyNodes
 from rqdisco.core.records import Node, Record
+
+# So many nodes fit into MAX_BYTES, whatever their texts.
+_FITTING_NODES = 100
 
 
 class Observer(Protocol):
@@ -100,6 +104,7 @@ class RecordWriter:
     async def list_node(self, snapshot: Snapshot, after: Record, node: Node, request: WriteStamp) -> Applied | Conflict:
         """Write a record in which a node registered or reported itself."""
         assert isinstance(after, Stored)
+        check_size(snapshot.record, after)
         return await self._parts.store.commit(RecordChange(
             snapshot=snapshot,
             after=written(after, request.nonce, addr=node.addr, version=request.version(after)),
@@ -119,6 +124,15 @@ class RecordWriter:
             is_won=lambda found: found.write == request.nonce,
             more=self._parts.store.without_window(snapshot.id) if closes else (),
         ))  # fmt: skip
+
+
+def check_size(before: Stored | None, after: Stored) -> None:
+    """Raise TooManyNodes if a record becomes too large: each change writes all of it, and etcd
+    refuses values of some MiB in ways that leave the outcome in doubt.
+    """
+    count = len(after.nodes)
+    if count > _FITTING_NODES and (before is None or count > len(before.nodes)) and len(encode(after)) > MAX_BYTES:
+        raise TooManyNodes(after.id)
 
 
 def existing(snapshot: Snapshot) -> Stored:
