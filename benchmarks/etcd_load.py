@@ -14,7 +14,7 @@ from benchmarks.etcd_processes import DirectStore, EtcdDaemon, EtcdMembers, base
 from benchmarks.load import WARM_UP_SECONDS, Bench, Load, request
 from benchmarks.processes import BenchmarkFailed, Client, Rqdisco
 from benchmarks.state import addresses_of
-from rqdisco.backends.etcd.stored import encode
+from rqdisco.backends.etcd.etcd_record import encode
 
 CONNECTIONS = 64
 NODES = 3
@@ -122,7 +122,7 @@ class LoadRounds:
             record = self._store.record(index, each, number + 1)
             puts = [_put(keys.id(each), encode(record))]
             if number == 0:
-                nonce = record.granting.encode()
+                nonce = record.grant_nonce.encode()
                 for key, lease in zip((keys.answer(each), keys.window(each)), self._leases, strict=True):
                     puts.append(_put(key, nonce, lease))
             yield _post("/v3/kv/txn", {"success": ranges})

@@ -17,11 +17,11 @@ from urllib.request import urlopen
 
 from benchmarks.processes import HOST, BenchmarkFailed, Client, EtcdSet, Rqdisco, free_ports
 from benchmarks.state import addresses_of
+from rqdisco.backends.etcd.etcd_record import EtcdRecord
+from rqdisco.backends.etcd.etcd_record import encode as encode_record
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import Txn, TxnOperation, encode, prefix_end, put_op
 from rqdisco.backends.etcd.meta import FORMAT, Meta, encode_meta
-from rqdisco.backends.etcd.stored import Stored
-from rqdisco.backends.etcd.stored import encode as encode_record
 from rqdisco.core.ids import new_id
 from rqdisco.core.records import NO_BOOT, Grant, Node
 
@@ -144,21 +144,21 @@ class DirectStore:
         """Send a request to the leader of etcd."""
         return self._client.ask("POST", path, document)
 
-    def record(self, index: int, discovery_id: str, nodes: int) -> Stored:
+    def record(self, index: int, discovery_id: str, nodes: int) -> EtcdRecord:
         """Return the record of the ID of that index as it is when `nodes` nodes have registered."""
         listed = addresses_of(index, 3)[:nodes]
         nonces = {addr: f"{index:08x}{number:08x}" for number, addr in enumerate(listed)}
         nonce = nonces[listed[-1]] if listed else f"{index:016x}"
-        return Stored(
+        return EtcdRecord(
             id=discovery_id,
             owner=self.store_id,
             version=_VERSION + nodes,
             created_at=_CREATED_AT,
             nodes=tuple(Node(addr=addr) for addr in listed),
             grant=Grant(addr=listed[0], boot=NO_BOOT, at=_VERSION, host="@d661bbb7ed208980") if listed else None,
-            write=nonce,
-            granting=nonces[listed[0]] if listed else "",
-            writes=nonces,
+            last_nonce=nonce,
+            grant_nonce=nonces[listed[0]] if listed else "",
+            node_nonces=nonces,
             epoch=1,
         )
 

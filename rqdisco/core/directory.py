@@ -67,7 +67,7 @@ class Directory(Freezable, Protocol):
         every record that it has written or read.
         """
 
-    def is_owner_of(self, record: View | Record) -> bool:
+    def has_owner(self, record: View | Record) -> bool:
         """Report whether some daemon may grant under the ID (R7)."""
 
     async def create(self) -> Record:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.dns.zone import Zone
 from rqdisco.probes.targets import Network
 from rqdisco.security.certificates import Files

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from twisted.python import usage
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.dns_labels import is_zone_name
 from rqdisco.core.host_ports import is_host_name
 from rqdisco.dns.zone import SERVICES, Zone

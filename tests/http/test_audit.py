@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.http.requests.request_ids import RequestIDs
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import Event

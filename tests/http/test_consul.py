@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from tests.http.conftest import MAX_BODY, Answer, ApiClient
 from tests.support.daemon import Daemon
 from tests.support.in_memory_http import InMemoryClient

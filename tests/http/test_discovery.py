@@ -9,7 +9,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from tests.http.conftest import MAX_BODY, ApiClient
 from tests.support.daemon import transferred
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from tests.support.backends import new_daemon

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.http.api.admin import EXPORT_PATIENCE_SECONDS, EXPORTS_AT_ONCE
 from rqdisco.http.server.site import Site, SiteConfig
 from tests.support.backends import new_daemon

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
+from rqdisco.backends.limits import Limits
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
-from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.records import Record

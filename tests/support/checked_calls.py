@@ -139,7 +139,7 @@ class CheckedCalls(RuleBasedStateMachine):
 
     def _adopted(self, call: Call, imported: bool) -> None:
         self._settled(call)
-        known = call.showed is not None and self.daemon.directory.is_owner_of(call.showed)
+        known = call.showed is not None and self.daemon.directory.has_owner(call.showed)
         assert not (known and imported), "known before"
 
     # Helpers.

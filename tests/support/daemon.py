@@ -14,9 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
+from rqdisco.backends.limits import Limits
 from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.backends.single.directory import SingleDirectory
-from rqdisco.backends.single.limits import Limits
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID
 from rqdisco.core.exports import ImportedNode, TransferredRecord

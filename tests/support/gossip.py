@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.records import Node
 from rqdisco.service.wiring.storage import StoredDirectory, open_storage
 from rqdisco.service.wiring.stored import build_expiry_sweeper, build_leader_monitor

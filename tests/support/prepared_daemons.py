@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.cluster_admin import GossipAdmin
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.apis import Apis
 from rqdisco.http.context import HTTPContext, HTTPLimits

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import ClaimOutcome, Leader, Node, Put, Record
 from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from tests.support.command import RAFT_A, URL, A, B, Service, Shell, lead
 from tests.support.daemon import create_id, register, result
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from tests.support.command import URL, A, B, C, Service, Shell, lead
 from tests.support.daemon import create_id, register, shown
 

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
 from tests.support.command import Service
 from tests.support.daemon import create_id

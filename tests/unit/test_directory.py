@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyIDs
 from rqdisco.core.records import Node
 from rqdisco.storage.compaction import compact

@@ -28,15 +28,15 @@ class Etcd:
 
     def __init__(self) -> None:
         self.reads: list[tuple[Txn, Deferred[TxnResponse]]] = []
-        self.writes: list[tuple[Txn, Deferred[TxnResponse]]] = []
+        self.node_nonces: list[tuple[Txn, Deferred[TxnResponse]]] = []
 
     def read(self, txn: Txn) -> Deferred[TxnResponse]:
         self.reads.append((txn, Deferred()))
         return self.reads[-1][1]
 
     def write(self, txn: Txn) -> Deferred[TxnResponse]:
-        self.writes.append((txn, Deferred()))
-        return self.writes[-1][1]
+        self.node_nonces.append((txn, Deferred()))
+        return self.node_nonces[-1][1]
 
 
 def operations(sent: list[tuple[Txn, Deferred[TxnResponse]]]) -> list[int]:
@@ -100,9 +100,9 @@ def test_what_is_decided_on_records_that_were_read_together_is_written_together(
     for key in (b"1", b"2", b"3"):
         batches.read(Range(key=key)).addCallback(partial(decide, key))
     answer(etcd.reads[0])
-    assert operations(etcd.writes) == []
+    assert operations(etcd.node_nonces) == []
     answer(etcd.reads[1])
-    assert operations(etcd.writes) == [3]
+    assert operations(etcd.node_nonces) == [3]
 
 
 @pytest.mark.parametrize(("seconds", "sent"), [(SLOW_SECONDS / 2, [1]), (SLOW_SECONDS, [1, 2])])
@@ -113,14 +113,14 @@ def test_a_second_batch_is_sent_only_if_the_first_one_is_slow(
     put(batches, b"second")
     clock.advance(seconds)
     put(batches, b"third")
-    assert operations(etcd.writes) == sent
+    assert operations(etcd.node_nonces) == sent
 
 
 def test_a_third_batch_waits_even_if_both_are_slow(etcd: Etcd, batches: Batches, clock: Clock) -> None:
     for number in range(4):
         put(batches, b"%d" % number)
         clock.advance(SLOW_SECONDS)
-    assert operations(etcd.writes) == [1, 1]
+    assert operations(etcd.node_nonces) == [1, 1]
 
 
 def test_reads_that_arrive_together_are_sent_together(etcd: Etcd, clock: Clock) -> None:

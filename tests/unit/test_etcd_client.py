@@ -591,7 +591,7 @@ def test_requests_are_counted_by_outcome_with_their_time(etcd: Played) -> None:
     assert etcd.counts.seconds.total == 0.25
 
 
-# Watches.
+# WatchHub.
 
 
 class Watched:

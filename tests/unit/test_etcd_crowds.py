@@ -20,14 +20,14 @@ class Recorded:
     """Sends everything with a round trip of 10 ms, and keeps the writes."""
 
     def __init__(self, daemon: Backend) -> None:
-        self.writes: list[bytes] = []
+        self.node_nonces: list[bytes] = []
         self.posts = 0
         daemon.transport.plan = self.plan
 
     def plan(self, sent: Sent) -> Fate:
         self.posts += 1
         if is_write(sent):
-            self.writes.append(sent.body)
+            self.node_nonces.append(sent.body)
         return SLOW
 
 

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import AmbiguousName, NoSuchID, StoreUnavailable, TooManyIDs, UnknownCreatedID
 from rqdisco.core.records import Record
 from tests.support.daemon import Daemon, create_id, give_up, inspected, result, transferred

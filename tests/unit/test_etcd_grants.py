@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import Ownerless, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import give_up, result

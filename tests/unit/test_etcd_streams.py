@@ -1,4 +1,4 @@
-"""Watches' streams, in virtual time."""
+"""WatchHub' streams, in virtual time."""
 
 from __future__ import annotations
 

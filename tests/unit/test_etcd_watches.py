@@ -1,4 +1,4 @@
-"""Watches of single IDs through etcd, for event streams."""
+"""WatchHub of single IDs through etcd, for event streams."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def quiet(daemon: Daemon) -> Daemon:
 
 def export_of(daemon: Daemon, name: str) -> bytes:
     record = go(daemon.directory.inspect(name))
-    return ExportEncoder(1).record(record, is_ownerless=not daemon.directory.is_owner_of(record)).strip()
+    return ExportEncoder(1).record(record, is_ownerless=not daemon.directory.has_owner(record)).strip()
 
 
 def imported(line: bytes, clock: Clock) -> Daemon:

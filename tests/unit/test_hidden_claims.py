@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.host_binding import THIS_MACHINE

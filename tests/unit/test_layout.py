@@ -20,7 +20,7 @@ MODULES = {
 }
 # Modules outside `core` that use no Twisted, clock, randomness or disk either.
 PURE = {
-    "backends.etcd.answers",
+    "backends.etcd.response_shape",
     "backends.etcd.attempts",
     "backends.etcd.counts",
     "backends.etcd.endpoints",

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor, reported_leader
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Report, alternating
 from rqdisco.core.records import Leader, Node, Put, Record
 from rqdisco.telemetry.events import Event, Events

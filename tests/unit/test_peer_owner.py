@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import LoopbackConflict, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
@@ -217,7 +217,7 @@ def test_a_leader_recreates_a_lost_id_and_nobody_is_granted_under_it(three: Thre
     settle(clock, 2)
     view = go(a.directory.look_up(CREATED_ELSEWHERE))
     assert view.leader is not None
-    assert not a.directory.is_owner_of(view)
+    assert not a.directory.has_owner(view)
     assert not wait(clock, a.directory.claim(CREATED_ELSEWHERE, put("n2"), "n2"), 2).won
 
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.messages import Outcome, decode_message
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core import ids
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put

@@ -119,7 +119,7 @@ def test_an_id_of_an_unknown_owner_is_shown_as_ownerless_like_nodes_are_answered
     # As after a backup of another daemon was restored over a new one's.
     record = Record(id="orders", owner="f" * 16, version=1, created_at=1)
     a.store.settle([a.store.put(record)])
-    assert not a.directory.is_owner_of(go(a.directory.look_up("orders")))
+    assert not a.directory.has_owner(go(a.directory.look_up("orders")))
     with pytest.raises(Ownerless):
         result(register(a, "orders", "n1:1"))
 
@@ -131,11 +131,11 @@ def test_an_id_has_an_owner_while_that_is_unreachable_and_none_once_it_is_forgot
     b.stop()
     settle(clock, 5)
     record = go(a.directory.look_up(discovery_id))
-    assert a.directory.is_owner_of(record)
+    assert a.directory.has_owner(record)
     member = a.backend.peers.members.get(b.owner)
     assert member is not None
     a.backend.peers.members.put(replace(member, state="forgotten"))
-    assert not a.directory.is_owner_of(record)
+    assert not a.directory.has_owner(record)
 
 
 def test_the_count_of_missing_records_at_a_peer_is_bounded() -> None:

@@ -21,8 +21,8 @@ from rqdisco.backends.etcd.record_store import RecordStore
 from rqdisco.backends.etcd.record_writer import EtcdParts, Observer
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.store_state import StoreState
-from rqdisco.backends.etcd.watches import Watches
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.etcd.watch_hub import WatchHub
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import EtcdUnavailable
 from rqdisco.core.transitions import OWNER_RETRY_WINDOW_MS
 
@@ -96,7 +96,7 @@ class EtcdBackend:
             SharedLeases(client, uptime, ANSWER_LEASE_SECONDS),
             lambda: context.environment.random(8).hex(),
         )
-        self.watches = Watches(client, self.keys, clock, context.jitter)
+        self.watches = WatchHub(client, self.keys, clock, context.jitter)
         self.directory = EtcdDirectory(EtcdParts(
             store=store,
             state=self.state,

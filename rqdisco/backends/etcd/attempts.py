@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, LeaseNotFound, NoSpace, NotApplied, OutcomeUnknown
-from rqdisco.backends.etcd.outcomes import Fate, GatewayRefusal
+from rqdisco.backends.etcd.refusals import GatewayRefusal, RefusalKind
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
-_FINAL: dict[Fate, type[NotApplied]] = {
-    Fate.REFUSED: NotApplied,
-    Fate.FORBIDDEN: AuthFailed,
-    Fate.NO_SPACE: NoSpace,
+_FINAL: dict[RefusalKind, type[NotApplied]] = {
+    RefusalKind.REFUSED: NotApplied,
+    RefusalKind.FORBIDDEN: AuthFailed,
+    RefusalKind.NO_SPACE: NoSpace,
 }
 
 
@@ -40,10 +40,10 @@ class Attempts:
         """Record a copy that etcd refused. Raises the failure if another copy is of no use."""
         self._failed += 1
         self._said = refusal.reason
-        self._lacks_token = refusal.fate is Fate.NO_TOKEN
-        if refusal.fate is Fate.NO_LEASE:
+        self._lacks_token = refusal.fate is RefusalKind.NO_TOKEN
+        if refusal.fate is RefusalKind.NO_LEASE:
             raise LeaseNotFound(refusal.reason)
-        if refusal.fate in (Fate.UNKNOWN, Fate.NO_AUTH):
+        if refusal.fate in (RefusalKind.UNKNOWN, RefusalKind.NO_AUTH):
             self._doubt()
         elif (final := _FINAL.get(refusal.fate)) is not None and not self.is_in_doubt:
             raise final(refusal.reason)

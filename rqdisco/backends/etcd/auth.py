@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
-from rqdisco.backends.etcd.outcomes import Fate, read_refusal
+from rqdisco.backends.etcd.refusals import RefusalKind, read_refusal
 from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
 from rqdisco.core.codec import UNREADABLE
 from rqdisco.coroutines import run_in_background
@@ -114,9 +114,9 @@ class Tokens:
         if reply.status == 200:
             return _read_token(reply.body)
         refusal = read_refusal(reply, credentials.password)
-        if refusal.fate is Fate.NO_AUTH:
+        if refusal.fate is RefusalKind.NO_AUTH:
             return None
-        if refusal.fate in (Fate.FORBIDDEN, Fate.REFUSED):
+        if refusal.fate in (RefusalKind.FORBIDDEN, RefusalKind.REFUSED):
             raise AuthFailed(refusal.reason)
         raise ConnectionBroken(refusal.reason)
 

@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from rqdisco.backends.etcd.answers import fits
 from rqdisco.backends.etcd.attempts import Attempts
 from rqdisco.backends.etcd.auth import Credentials, Tokens
 from rqdisco.backends.etcd.counts import EtcdCounts
@@ -41,7 +40,8 @@ from rqdisco.backends.etcd.messages import (
     WatchResponse,
     encode,
 )
-from rqdisco.backends.etcd.outcomes import MISFIT, Fate, GatewayRefusal, read_refusal
+from rqdisco.backends.etcd.refusals import MISFIT, GatewayRefusal, RefusalKind, read_refusal
+from rqdisco.backends.etcd.response_shape import fits
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.transport import (
     AnswerTooLarge,
@@ -51,7 +51,7 @@ from rqdisco.backends.etcd.transport import (
     PostTransport,
     StreamTransport,
 )
-from rqdisco.backends.etcd.watching import Watch
+from rqdisco.backends.etcd.watch_connection import Watch
 from rqdisco.core.codec import UNREADABLE
 
 SECONDS = 5.0
@@ -65,7 +65,7 @@ _OUTCOMES: dict[type[EtcdFailure], str] = {
     AuthFailed: "auth_failed",
     TooLarge: "too_large",
 }
-_WRONG_ANSWER = GatewayRefusal(Fate.UNKNOWN, MISFIT)
+_WRONG_ANSWER = GatewayRefusal(RefusalKind.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -251,13 +251,13 @@ class EtcdClient:
     def _record(self, attempts: Attempts, endpoint: str, token: str | None, failed: GatewayRefusal | Exception) -> None:
         """Record what became of a copy. Raises the failure if another copy is of no use."""
         if isinstance(failed, GatewayRefusal):
-            if failed.fate is Fate.UNKNOWN:
+            if failed.fate is RefusalKind.UNKNOWN:
                 self._endpoints.failed(endpoint)
-            elif failed.fate is Fate.NO_TOKEN and not self._tokens.refuse(token):
-                failed = GatewayRefusal(Fate.FORBIDDEN, failed.reason)
+            elif failed.fate is RefusalKind.NO_TOKEN and not self._tokens.refuse(token):
+                failed = GatewayRefusal(RefusalKind.FORBIDDEN, failed.reason)
             attempts.was_refused(failed)
         elif isinstance(failed, AuthFailed):
-            attempts.was_refused(GatewayRefusal(Fate.FORBIDDEN, str(failed)))
+            attempts.was_refused(GatewayRefusal(RefusalKind.FORBIDDEN, str(failed)))
         else:
             self._endpoints.failed(endpoint)
             attempts.was_lost(endpoint, str(failed), is_sent=not isinstance(failed, NotSent))

@@ -1,4 +1,4 @@
-"""What a request does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
+"""What a stamp does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
 
 The age of a grant is not known by a clock: its window is open while the key of its window exists
 (E4), or while its answer is known not to have been sent (E3).
@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, grant_moment
 from rqdisco.backends.etcd.meta import Meta
 from rqdisco.backends.etcd.record_store import Snapshot
-from rqdisco.backends.etcd.stored import Stored, grant_moment
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core import transitions
 from rqdisco.core.addresses import same_node
 from rqdisco.core.errors import ImportConflict
@@ -21,7 +21,7 @@ from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record
 
 
 class WriteStamp(msgspec.Struct, frozen=True, gc=False):
-    """The write that a request would make: its nonce, and the wall clock in milliseconds."""
+    """The write that a stamp would make: its nonce, and the wall clock in milliseconds."""
 
     nonce: str
     wall_ms: int
@@ -31,14 +31,16 @@ class WriteStamp(msgspec.Struct, frozen=True, gc=False):
         return max(record.version + 1, self.wall_ms)
 
 
-def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, limits: Limits) -> RegistrationOutcome:
+def register(
+    snapshot: Snapshot, record: EtcdRecord, node: Node, host: str | None, limits: Limits
+) -> RegistrationOutcome:
     """Register a node. Raises as `transitions.register`.
 
     A grant whose answer was certainly not sent is repeated to its node at any time, and passes to
     another node that asks first: its own may never come, and others were sent to it (E3).
     """
-    passes_on = record.unheard and not record.confirmed and not record.ownerless and not _is_granted(record, node)
-    is_open = not passes_on and (snapshot.is_window_open or record.unheard)
+    passes_on = record.unanswered and not record.confirmed and not record.ownerless and not _is_granted(record, node)
+    is_open = not passes_on and (snapshot.is_window_open or record.unanswered)
     outcome = transitions.register(
         record,
         node,
@@ -54,12 +56,12 @@ def register(snapshot: Snapshot, record: Stored, node: Node, host: str | None, l
     return RegistrationOutcome(record=granted, listed=listed, bootstrap="granted")
 
 
-def _is_granted(record: Stored, node: Node) -> bool:
+def _is_granted(record: EtcdRecord, node: Node) -> bool:
     return record.grant is not None and same_node(record.grant.addr, node.addr)
 
 
 def claim(
-    snapshot: Snapshot, record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp
+    snapshot: Snapshot, record: EtcdRecord, put: Put, host: str | None, limits: Limits, stamp: WriteStamp
 ) -> ClaimOutcome:
     """Claim the leader key. Raises as `transitions.claim`."""
     age_ms = 0 if snapshot.is_window_open else transitions.OWNER_RETRY_WINDOW_MS
@@ -67,22 +69,22 @@ def claim(
         record,
         put,
         host=host,
-        version=request.version(record),
+        version=stamp.version(record),
         now=grant_moment(record.grant, age_ms),
         max_nodes=limits.max_nodes,
         is_hidden=not limits.visible_claims,
     )
 
 
-def report(record: Stored, put: Put, host: str | None, limits: Limits, request: WriteStamp) -> Stored | None:
+def report(record: EtcdRecord, put: Put, host: str | None, limits: Limits, stamp: WriteStamp) -> EtcdRecord | None:
     """Report a leader. Return the record itself where the report changes nothing but `modified` of
     the leader (E9), None where the client may not lead. Raises as `transitions.report`.
     """
-    version = request.version(record)
+    version = stamp.version(record)
     after = transitions.report(record, put, host=host, version=version, max_nodes=limits.max_nodes)
     if after is None:
         return None
-    assert isinstance(after, Stored)
+    assert isinstance(after, EtcdRecord)
     if record.leader is not None and after.leader is not None:
         same = replace(after, leader=replace(after.leader, modified=record.leader.modified))
         if same == record:
@@ -91,7 +93,7 @@ def report(record: Stored, put: Put, host: str | None, limits: Limits, request: 
 
 
 def import_record(
-    known: Stored | None,
+    known: EtcdRecord | None,
     transferred: TransferredRecord,
     store: Meta,
     limits: Limits,
@@ -99,7 +101,7 @@ def import_record(
     *,
     as_own: bool,
     is_migration: bool,
-) -> Stored:
+) -> EtcdRecord:
     """Import a record; return `known` where that changes nothing. Raises as `Directory.adopt`."""
     own = store.store_id
     owner = own if as_own or transferred.owner is None else transferred.owner
@@ -115,18 +117,18 @@ def import_record(
     return known
 
 
-def new_record(discovery_id: str, store: Meta, wall_us: int) -> Stored:
+def new_record(discovery_id: str, store: Meta, wall_us: int) -> EtcdRecord:
     """Return an empty record for a new ID, older than any version."""
-    return Stored(id=discovery_id, owner=store.store_id, version=0, created_at=wall_us, epoch=store.epoch)
+    return EtcdRecord(id=discovery_id, owner=store.store_id, version=0, created_at=wall_us, epoch=store.epoch)
 
 
-def as_stored(record: Record, epoch: int) -> Stored:
+def as_stored(record: Record, epoch: int) -> EtcdRecord:
     """Return a record of another daemon as etcd stores it."""
     fields = {name: getattr(record, name) for name in Record.__struct_fields__}
-    return Stored(**fields, epoch=epoch)
+    return EtcdRecord(**fields, epoch=epoch)
 
 
-def with_claimed_grant(record: Stored) -> Stored:
+def with_claimed_grant(record: EtcdRecord) -> EtcdRecord:
     """Return the record with a grant for its unreported claim, which an import may lack, so that
     its window can be opened (R5c).
     """

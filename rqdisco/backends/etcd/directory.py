@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, to_record, with_write
 from rqdisco.backends.etcd.imports import Imports
 from rqdisco.backends.etcd.leader_keys import LeaderKeys
 from rqdisco.backends.etcd.messages import Range, prefix_end
@@ -16,7 +17,6 @@ from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
 from rqdisco.backends.etcd.registrations import Registrations
-from rqdisco.backends.etcd.stored import Stored, plain, written
 from rqdisco.core import host_binding
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import AmbiguousName, NoSuchID
@@ -68,7 +68,7 @@ class EtcdDirectory:
     async def thaw(self) -> None:
         await self._state.thaw()
 
-    def is_owner_of(self, record: View | Record) -> bool:
+    def has_owner(self, record: View | Record) -> bool:
         return record.owner == self._state.meta.store_id and not record.ownerless
 
     def name_host(self, host: str | None) -> str | None:
@@ -89,16 +89,16 @@ class EtcdDirectory:
     async def _try_to_create(self) -> Record | None:
         self._writer.check_room()
         self._state.check_changes()
-        request = self._writer.stamp()
+        stamp = self._writer.stamp()
         discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
         record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
         snapshot = Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare())
         lease = None if self._parts.unused is None else await self._parts.unused.get()
         outcome = await self._store.commit(RecordChange(
             snapshot=snapshot,
-            after=written(record, request.nonce, version=request.version(record)),
-            nonce=request.nonce,
-            is_won=lambda found: found.write == request.nonce,
+            after=with_write(record, stamp.nonce, version=stamp.version(record)),
+            nonce=stamp.nonce,
+            was_applied=lambda found: found.last_nonce == stamp.nonce,
             lease=0 if lease is None else lease.id,
         ))  # fmt: skip
         if isinstance(outcome, Applied):
@@ -115,7 +115,7 @@ class EtcdDirectory:
         return await self.look_up(discovery_id)
 
     async def inspect(self, discovery_id: str) -> Record:
-        return plain(await self._existing(discovery_id))
+        return to_record(await self._existing(discovery_id))
 
     async def count(self) -> int:
         keys = self._store.keys
@@ -167,9 +167,9 @@ class EtcdDirectory:
         while not cursor.is_at_end:
             page = await self._store.read_part(cursor)
             if page.kvs:
-                yield [plain(self._store.decoded(each)) for each in page.kvs]
+                yield [to_record(self._store.decoded(each)) for each in page.kvs]
 
-    async def _existing(self, discovery_id: str) -> Stored:
+    async def _existing(self, discovery_id: str) -> EtcdRecord:
         record = await self._store.record(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)

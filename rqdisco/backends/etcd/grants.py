@@ -18,11 +18,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_write
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
 from rqdisco.backends.etcd.messages import Compare, KeyValue, TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
-from rqdisco.backends.etcd.stored import Stored, written
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.coroutines import HoldableResult, run_in_background
@@ -50,8 +50,8 @@ class GrantAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     snapshot: Snapshot
-    before: Stored
-    after: Stored
+    before: EtcdRecord
+    after: EtcdRecord
     nonce: str
     addr: str
     grants_anew: bool
@@ -166,7 +166,7 @@ class GrantWriter:
             return
         if not answer.called:
             answer.errback(Undecided(why))
-        await self._take_back(attempt, outcome, why)
+        await self._revoke(attempt, outcome, why)
 
     async def _write(self, attempt: GrantAttempt, lease: Lease) -> Outcome:
         window = None if attempt.window is None else await attempt.window.get()
@@ -184,19 +184,19 @@ class GrantWriter:
         if self._answers.age(lease) >= _ANSWER_SECONDS:
             return "etcd took too long"
         # E8: the transaction may have been applied to a restored store.
-        return self._state.stops_grants
+        return self._state.grant_objection
 
     def _change(self, attempt: GrantAttempt, answer: Lease, window: Lease | None) -> RecordChange:
         keys, discovery_id, nonce = self._store.keys, attempt.snapshot.id, attempt.nonce
         more: list[TxnOperation] = [put_op(keys.answer(discovery_id), nonce.encode(), answer.id)]
         if window is not None:
-            more.append(put_op(keys.window(discovery_id), attempt.after.granting.encode(), window.id))
-        granting, addr = attempt.after.granting, attempt.addr
+            more.append(put_op(keys.window(discovery_id), attempt.after.grant_nonce.encode(), window.id))
+        granting, addr = attempt.after.grant_nonce, attempt.addr
         return RecordChange(
             snapshot=attempt.snapshot,
             after=attempt.after,
             nonce=nonce,
-            is_won=lambda record: record.granting == granting and record.writes.get(addr) == nonce,
+            was_applied=lambda record: record.grant_nonce == granting and record.node_nonces.get(addr) == nonce,
             compare=attempt.compare,
             more=tuple(more),
         )
@@ -208,12 +208,12 @@ class GrantWriter:
         self._sent.add(nonce)
         sent.append((now, nonce))
 
-    async def _take_back(self, attempt: GrantAttempt, applied: Applied, why: str) -> None:
+    async def _revoke(self, attempt: GrantAttempt, applied: Applied, why: str) -> None:
         """Revoke a grant that nobody heard of; if others have used its record since, mark it, so
         that it is repeated to its node at any time (E3).
         """
         current = Snapshot(id=attempt.snapshot.id, record=applied.record, revision=applied.revision)
-        while (undoing := self._undoing(attempt, current)) is not None:
+        while (undoing := self._revocation(attempt, current)) is not None:
             try:
                 outcome = await self._store.commit(undoing, is_patient=True)
             except StoreUnavailable as error:
@@ -223,7 +223,7 @@ class GrantWriter:
                 await self._pause()
                 continue
             if isinstance(outcome, Applied):
-                event = "grant kept for its node, {why}" if undoing.after.unheard else "grant revoked, {why}"
+                event = "grant kept for its node, {why}" if undoing.after.unanswered else "grant revoked, {why}"
                 self._log.info(event, why=why, discovery_id=current.id)
                 return
             if outcome.current.revision == current.revision:
@@ -231,27 +231,27 @@ class GrantWriter:
                 await self._pause()
             current = outcome.current
 
-    def _undoing(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:
+    def _revocation(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:
         """Return the change that takes a grant back, None if there is none to take back."""
         record, nonce = current.record, self._new_nonce()
-        if record is None or record.writes.get(attempt.addr) != attempt.nonce:
+        if record is None or record.node_nonces.get(attempt.addr) != attempt.nonce:
             return None
-        if attempt.grants_anew and record.granting == attempt.nonce == record.write:
+        if attempt.grants_anew and record.grant_nonce == attempt.nonce == record.last_nonce:
             restored = records.with_grant_revoked(attempt.before)
-            assert isinstance(restored, Stored)
-            after = written(replace(restored, epoch=record.epoch), nonce, version=record.version + 1)
+            assert isinstance(restored, EtcdRecord)
+            after = with_write(replace(restored, epoch=record.epoch), nonce, version=record.version + 1)
             more: tuple[TxnOperation, ...] = self._store.without_window(current.id)
         elif (
-            record.granting == attempt.after.granting
-            and (attempt.grants_anew or attempt.before.unheard)
-            and not record.unheard
+            record.grant_nonce == attempt.after.grant_nonce
+            and (attempt.grants_anew or attempt.before.unanswered)
+            and not record.unanswered
         ):
-            after = replace(written(record, nonce, version=record.version + 1), unheard=True)
+            after = replace(with_write(record, nonce, version=record.version + 1), unanswered=True)
             more = ()
         else:
             return None
         return RecordChange(
-            snapshot=current, after=after, nonce=nonce, is_won=lambda found: found.write == nonce, more=more
+            snapshot=current, after=after, nonce=nonce, was_applied=lambda found: found.last_nonce == nonce, more=more
         )
 
     def _pause(self) -> Deferred[None]:

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_write
 from rqdisco.backends.etcd.messages import TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, check_size
-from rqdisco.backends.etcd.stored import Stored, granted, written
 from rqdisco.core.exports import TransferredRecord
 
 
@@ -25,8 +25,8 @@ class Imports:
         snapshot = await self._parts.store.snapshot(transferred.id)
         while True:
             self._parts.state.check_changes(during)
-            known, request = snapshot.record, self._writer.stamp()
-            version = request.wall_ms if known is None else request.version(known)
+            known, stamp = snapshot.record, self._writer.stamp()
+            version = stamp.wall_ms if known is None else stamp.version(known)
             after = decisions.import_record(
                 known,
                 transferred,
@@ -40,26 +40,26 @@ class Imports:
                 return False
             if known is None:
                 self._writer.check_room()
-            committed = await self._parts.store.commit(await self._change(snapshot, after, request))
+            committed = await self._parts.store.commit(await self._change(snapshot, after, stamp))
             if isinstance(committed, Applied):
                 return True
             snapshot = committed.current
             await back_off.after_conflict()
 
-    async def _change(self, snapshot: Snapshot, after: Stored, request: WriteStamp) -> RecordChange:
+    async def _change(self, snapshot: Snapshot, after: EtcdRecord, stamp: WriteStamp) -> RecordChange:
         after, more = decisions.with_claimed_grant(after), list[TxnOperation]()
         if after.grant is not None:
-            after = granted(after, request.nonce, request.wall_ms)
+            after = with_grant(after, stamp.nonce, stamp.wall_ms)
             if after.unreported is not None:
                 # When, and where, the winner was answered is not known here (R5c).
                 lease = await self._parts.claim_windows.get()
-                more.append(put_op(self._parts.store.keys.window(after.id), request.nonce.encode(), lease.id))
-        after = replace(after, writes={node.addr: request.nonce for node in after.nodes})
+                more.append(put_op(self._parts.store.keys.window(after.id), stamp.nonce.encode(), lease.id))
+        after = replace(after, node_nonces={node.addr: stamp.nonce for node in after.nodes})
         check_size(snapshot.record, after)
         return RecordChange(
             snapshot=snapshot,
-            after=written(after, request.nonce, version=after.version),
-            nonce=request.nonce,
-            is_won=lambda found: found.write == request.nonce,
+            after=with_write(after, stamp.nonce, version=after.version),
+            nonce=stamp.nonce,
+            was_applied=lambda found: found.last_nonce == stamp.nonce,
             more=tuple(more),
         )

@@ -9,12 +9,12 @@ from twisted.logger import Logger
 
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_write
 from rqdisco.backends.etcd.grants import GrantAttempt
 from rqdisco.backends.etcd.messages import Compare
 from rqdisco.backends.etcd.record_store import Applied, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
 from rqdisco.backends.etcd.registrations import ON_ITS_WAY, REMOVAL_POLL_SECONDS
-from rqdisco.backends.etcd.stored import Stored, granted, written
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.directory import Clearing
 from rqdisco.core.errors import UnknownCreatedID
@@ -42,12 +42,12 @@ class LeaderKeys:
             if snapshot.record is None and is_created_id(discovery_id):
                 raise UnknownCreatedID(discovery_id)
             record = self._writer.new_named(discovery_id) if snapshot.record is None else snapshot.record
-            request = self._writer.stamp()
-            outcome = decisions.claim(snapshot, record, put, host, self._parts.limits, request)
+            stamp = self._writer.stamp()
+            outcome = decisions.claim(snapshot, record, put, host, self._parts.limits, stamp)
             if not outcome.won:
                 return outcome
             self._writer.check_grant(record)
-            committed = await self._parts.grants.commit(self._claim(snapshot, record, outcome, put, request))
+            committed = await self._parts.grants.commit(self._claim(snapshot, record, outcome, put, stamp))
             if isinstance(committed, Applied):
                 self._note_claim(committed.record)
                 return replace(outcome, record=committed.record)
@@ -66,14 +66,14 @@ class LeaderKeys:
             if known is None and is_created_id(discovery_id):
                 # The cluster exists; but the store that created the ID may have granted others (R7).
                 record = replace(record, ownerless=True)
-            request = self._writer.stamp()
-            after = decisions.report(record, put, host, self._parts.limits, request)
+            stamp = self._writer.stamp()
+            after = decisions.report(record, put, host, self._parts.limits, stamp)
             if after is None:
                 return False
             if after is record:
                 self._parts.observer.reported(record, record)
                 return True
-            committed = await self._writer.list_node(snapshot, after, put.node, request)
+            committed = await self._writer.list_node(snapshot, after, put.node, stamp)
             if isinstance(committed, Applied):
                 self._parts.observer.reported(record, committed.record)
                 return True
@@ -90,7 +90,7 @@ class LeaderKeys:
             if record is None or record.leader is None:
                 return Clearing(done=True, removed=removed if is_tried else None)
             if put_at is not None and record.leader.modified != put_at:
-                # E5: this key was put after the request arrived.
+                # E5: this key was put after the stamp arrived.
                 return Clearing(done=True)
             if index is not None and not _is_at(record, index):
                 return Clearing(done=False)
@@ -106,25 +106,25 @@ class LeaderKeys:
             await back_off.after_conflict()
 
     def _claim(
-        self, snapshot: Snapshot, record: Stored, outcome: ClaimOutcome, put: Put, request: WriteStamp
+        self, snapshot: Snapshot, record: EtcdRecord, outcome: ClaimOutcome, put: Put, stamp: WriteStamp
     ) -> GrantAttempt:
         after, window = outcome.record, snapshot.window
-        assert isinstance(after, Stored)
+        assert isinstance(after, EtcdRecord)
         # R5c: the window must be as open, or as closed, as it was when this was decided.
         revision = 0 if window is None else window.mod_revision
-        after = granted(after, request.nonce, request.wall_ms)
+        after = with_grant(after, stamp.nonce, stamp.wall_ms)
         return GrantAttempt(
             snapshot=snapshot,
             before=record,
-            after=written(after, request.nonce, addr=put.node.addr, version=request.version(after)),
-            nonce=request.nonce,
+            after=with_write(after, stamp.nonce, addr=put.node.addr, version=stamp.version(after)),
+            nonce=stamp.nonce,
             addr=put.node.addr,
             grants_anew=not outcome.again,
             window=self._parts.claim_windows,
             compare=(Compare(key=self._parts.store.keys.window(record.id), mod_revision=revision),),
         )
 
-    def _note_claim(self, record: Stored) -> None:
+    def _note_claim(self, record: EtcdRecord) -> None:
         """Track a claim, and log, once, a node that repeats its claim many times."""
         if record.unreported is None or record.leader is None:
             return

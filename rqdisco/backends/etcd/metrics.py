@@ -32,7 +32,7 @@ def etcd_metrics(monitor: EtcdMonitor, state: MonitoredState, counts: EtcdCounts
         yield gauge(
             "rqdisco_etcd_went_back",
             "1 if etcd seems to be restored from a backup, which stops grants until a restart.",
-            state.stops_grants is not None,
+            state.grant_objection is not None,
         )
         labels = ("endpoint",)
         yield gauges(

@@ -1,4 +1,4 @@
-"""Watches etcd for operators: whether it answers, its members, its alarms and its number of IDs.
+"""WatchHub etcd for operators: whether it answers, its members, its alarms and its number of IDs.
 
 What it finds decides nothing about a record, but nothing is changed while etcd has an alarm.
 """
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.messages import KeyValue, Range, RangeResponse, Status, prefix_end
-from rqdisco.backends.etcd.outcomes import DATA_CORRUPT, DATABASE_FULL
+from rqdisco.backends.etcd.refusals import DATA_CORRUPT, DATABASE_FULL
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import EtcdFull, EtcdUnavailable, StoreUnavailable
 
@@ -64,7 +64,7 @@ class MonitoredState(Protocol):
     def frozen(self) -> str | None: ...
 
     @property
-    def stops_grants(self) -> str | None: ...
+    def grant_objection(self) -> str | None: ...
 
     def is_elsewhere(self, read: RangeResponse) -> bool: ...
 
@@ -214,7 +214,7 @@ class EtcdMonitor(Service):
             "corrupt": DATA_CORRUPT if "CORRUPT" in self.alarms else None,
             "foreign": self._foreign,
             "frozen": self._state.frozen,
-            "went back": None if (reason := self._state.stops_grants) is None else f"{reason}: {_WENT_BACK}",
+            "went back": None if (reason := self._state.grant_objection) is None else f"{reason}: {_WENT_BACK}",
         }
         return {kind: reason for kind, reason in kinds.items() if reason}
 

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd import stored
+from rqdisco.backends.etcd import etcd_record
 from rqdisco.backends.etcd.batches import Batches
 from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
+from rqdisco.backends.etcd.etcd_record import EtcdRecord
 from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, TooLarge, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import (
@@ -28,7 +29,6 @@ from rqdisco.backends.etcd.messages import (
 )
 from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.store_state import StoreState
-from rqdisco.backends.etcd.stored import Stored
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import EtcdUnavailable, StoreUnavailable
 
@@ -49,7 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     id: str
-    record: Stored | None
+    record: EtcdRecord | None
     revision: int
     window: KeyValue | None = None
     answer: KeyValue | None = None
@@ -59,21 +59,21 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_window_open(self) -> bool:
         """Report whether the grant is repeated to its node (R5a, E4)."""
         record, window = self.record, self.window
-        return record is not None and window is not None and window.value == record.granting.encode()
+        return record is not None and window is not None and window.value == record.grant_nonce.encode()
 
 
 class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A write of one record, decided on a snapshot.
 
-    `nonce` names it; `is_won` reports whether a record that carries the nonce shows that it was
+    `nonce` names it; `was_applied` reports whether a record that carries the nonce shows that it was
     applied as it was decided. `compare` are further conditions, `more` further operations. With
     `lease` the record expires.
     """
 
     snapshot: Snapshot
-    after: Stored
+    after: EtcdRecord
     nonce: str
-    is_won: Callable[[Stored], bool]
+    was_applied: Callable[[EtcdRecord], bool]
     compare: tuple[Compare, ...] = ()
     more: tuple[TxnOperation, ...] = ()
     lease: int = 0
@@ -82,7 +82,7 @@ class RecordChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record after a write that was applied, and the revision of its last change."""
 
-    record: Stored
+    record: EtcdRecord
     revision: int
 
 
@@ -131,7 +131,7 @@ class RecordStore:
                 cursor.advance(found)
                 return found
 
-    async def record(self, discovery_id: str) -> Stored | None:
+    async def record(self, discovery_id: str) -> EtcdRecord | None:
         """Return the record of an ID, None if there is none."""
         (found,) = await self.read(Range(key=self.keys.id(discovery_id)))
         return self.decoded(found.kvs[0]) if found.kvs else None
@@ -145,7 +145,7 @@ class RecordStore:
         only if the change was not applied and never will be.
         """
         keys, discovery_id = self.keys, change.snapshot.id
-        value = stored.encode(change.after)
+        value = etcd_record.encode(change.after)
         index: tuple[TxnOperation, ...] = ()
         if not change.snapshot.revision:
             index = tuple(put_op(key, b"") for key in keys.index(discovery_id))
@@ -176,14 +176,14 @@ class RecordStore:
         self._state.learn(found[-1].kvs[0] if found[-1].kvs else None)
         current = self._snapshot(discovery_id, found[:-1])
         record = current.record
-        if record is not None and stored.carries(record, change.nonce) and change.is_won(record):
+        if record is not None and etcd_record.shows_write(record, change.nonce) and change.was_applied(record):
             return Applied(record=record, revision=current.revision)
         return Conflict(current=current)
 
-    def decoded(self, found: KeyValue) -> Stored:
+    def decoded(self, found: KeyValue) -> EtcdRecord:
         """Decode a record. One from before the store was restored never grants (E8, R7)."""
         try:
-            record = stored.decode(found.value)
+            record = etcd_record.decode(found.value)
             if record.id != self.keys.id_of(found.key):
                 raise Malformed("it is that of another ID")
         except Malformed as error:

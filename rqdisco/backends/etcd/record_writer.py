@@ -10,16 +10,16 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
+from rqdisco.backends.etcd.back_off import BackOff
 from rqdisco.backends.etcd.batches import MAX_BYTES
-from rqdisco.backends.etcd.conflicts import BackOff
 from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, encode, with_write
 from rqdisco.backends.etcd.grants import GrantWriter
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.record_store import Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
-from rqdisco.backends.etcd.stored import Stored, encode, written
-from rqdisco.backends.etcd.watches import Watches
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.etcd.watch_hub import WatchHub
+from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs, TooManyNodes
 from rqdisco.core.records import Node, Record
 
@@ -53,7 +53,7 @@ class EtcdParts(msgspec.Struct, frozen=True, kw_only=True):
     retry_windows: SharedLeases | None
     claim_windows: SharedLeases
     unused: SharedLeases | None
-    watches: Watches
+    watches: WatchHub
     environment: Environment
     clock: IReactorTime
     jitter: Callable[[], float]
@@ -75,7 +75,7 @@ class RecordWriter:
         return WriteStamp(environment.random(8).hex(), environment.wall_us() // 1000)
 
     def back_off(self) -> BackOff:
-        """Return the pauses of one request."""
+        """Return the pauses of one stamp."""
         return BackOff(self._parts.clock, self._parts.jitter)
 
     def check_room(self) -> None:
@@ -92,7 +92,7 @@ class RecordWriter:
         if record.ownerless or record.owner != self._parts.state.meta.store_id:
             raise Ownerless(record.id)
 
-    def new_named(self, discovery_id: str) -> Stored:
+    def new_named(self, discovery_id: str) -> EtcdRecord:
         """Return a record for an ID that no daemon created. Raises NoSuchID, TooManyIDs,
         Undecided.
         """
@@ -101,32 +101,32 @@ class RecordWriter:
         self.check_room()
         return decisions.new_record(discovery_id, self._parts.state.meta, self._parts.environment.wall_us())
 
-    async def list_node(self, snapshot: Snapshot, after: Record, node: Node, request: WriteStamp) -> Applied | Conflict:
+    async def list_node(self, snapshot: Snapshot, after: Record, node: Node, stamp: WriteStamp) -> Applied | Conflict:
         """Write a record in which a node registered or reported itself."""
-        assert isinstance(after, Stored)
+        assert isinstance(after, EtcdRecord)
         check_size(snapshot.record, after)
         return await self._parts.store.commit(RecordChange(
             snapshot=snapshot,
-            after=written(after, request.nonce, addr=node.addr, version=request.version(after)),
-            nonce=request.nonce,
-            is_won=lambda found: found.writes.get(node.addr) == request.nonce,
+            after=with_write(after, stamp.nonce, addr=node.addr, version=stamp.version(after)),
+            nonce=stamp.nonce,
+            was_applied=lambda found: found.node_nonces.get(node.addr) == stamp.nonce,
         ))  # fmt: skip
 
-    async def take_out(self, snapshot: Snapshot, record: Stored, after: Record) -> Applied | Conflict:
+    async def take_out(self, snapshot: Snapshot, record: EtcdRecord, after: Record) -> Applied | Conflict:
         """Write a record without a node, or without its leader."""
-        assert isinstance(after, Stored)
-        request = self.stamp()
+        assert isinstance(after, EtcdRecord)
+        stamp = self.stamp()
         closes = after.grant is None and record.grant is not None
         return await self._parts.store.commit(RecordChange(
             snapshot=snapshot,
-            after=written(after, request.nonce, version=request.version(record)),
-            nonce=request.nonce,
-            is_won=lambda found: found.write == request.nonce,
+            after=with_write(after, stamp.nonce, version=stamp.version(record)),
+            nonce=stamp.nonce,
+            was_applied=lambda found: found.last_nonce == stamp.nonce,
             more=self._parts.store.without_window(snapshot.id) if closes else (),
         ))  # fmt: skip
 
 
-def check_size(before: Stored | None, after: Stored) -> None:
+def check_size(before: EtcdRecord | None, after: EtcdRecord) -> None:
     """Raise TooManyNodes if a record becomes too large: each change writes all of it, and etcd
     refuses values of some MiB in ways that leave the outcome in doubt.
     """
@@ -135,7 +135,7 @@ def check_size(before: Stored | None, after: Stored) -> None:
         raise TooManyNodes(after.id)
 
 
-def existing(snapshot: Snapshot) -> Stored:
+def existing(snapshot: Snapshot) -> EtcdRecord:
     """Return the record. Raises NoSuchID."""
     if snapshot.record is None:
         raise NoSuchID(snapshot.id)

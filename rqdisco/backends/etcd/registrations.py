@@ -6,11 +6,11 @@ from msgspec.structs import replace
 
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.decisions import WriteStamp
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_write
 from rqdisco.backends.etcd.grants import GrantAttempt
 from rqdisco.backends.etcd.messages import Compare
 from rqdisco.backends.etcd.record_store import Applied, Snapshot
 from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, existing
-from rqdisco.backends.etcd.stored import Stored, granted, written
 from rqdisco.backends.etcd.turns import Turns
 from rqdisco.core import host_binding, transitions
 from rqdisco.core.directory import Removal
@@ -47,15 +47,13 @@ class Registrations:
         while True:
             record = existing(snapshot)
             self._parts.state.check_changes()
-            request = self._writer.stamp()
+            stamp = self._writer.stamp()
             outcome = decisions.register(snapshot, record, node, host, self._parts.limits)
             if outcome.bootstrap is None:
-                committed = await self._writer.list_node(snapshot, outcome.record, node, request)
+                committed = await self._writer.list_node(snapshot, outcome.record, node, stamp)
             else:
                 self._writer.check_grant(record)
-                committed = await self._parts.grants.commit(
-                    self._registration(snapshot, record, outcome, node, request)
-                )
+                committed = await self._parts.grants.commit(self._registration(snapshot, record, outcome, node, stamp))
             if isinstance(committed, Applied):
                 return replace(outcome, record=committed.record)
             snapshot = committed.current
@@ -69,10 +67,10 @@ class Registrations:
             self._parts.state.check_changes()
             after = transitions.remove(record, addr)
             if after is record:
-                # It may have been removed by a copy of this request.
+                # It may have been removed by a copy of this stamp.
                 return Removal(record=view_of(record, is_owner=True), removed=is_tried)
             if listed_write is not None and _write_of(record, addr) != listed_write:
-                # E5: it registered again after the request arrived.
+                # E5: it registered again after the stamp arrived.
                 return Removal(record=view_of(record, is_owner=True), removed=False)
             listed_write = _write_of(record, addr)
             if after.grant is None and record.grant is not None and self._parts.grants.may_be_on_its_way(snapshot):
@@ -86,33 +84,32 @@ class Registrations:
             await back_off.after_conflict()
 
     def _registration(
-        self, snapshot: Snapshot, record: Stored, outcome: RegistrationOutcome, node: Node, request: WriteStamp
+        self, snapshot: Snapshot, record: EtcdRecord, outcome: RegistrationOutcome, node: Node, stamp: WriteStamp
     ) -> GrantAttempt:
         after, is_new = outcome.record, outcome.bootstrap == "granted"
-        assert isinstance(after, Stored)
+        assert isinstance(after, EtcdRecord)
         if is_new:
-            after = granted(after, request.nonce, request.wall_ms)
+            after = with_grant(after, stamp.nonce, stamp.wall_ms)
         compare: tuple[Compare, ...] = ()
-        if not is_new and not record.unheard:
+        if not is_new and not record.unanswered:
             # E4: the window must be open when the transaction is applied.
             assert snapshot.window is not None
             compare = (Compare(key=snapshot.window.key, mod_revision=snapshot.window.mod_revision),)
         return GrantAttempt(
             snapshot=snapshot,
             before=record,
-            after=written(
-                replace(after, unheard=False), request.nonce, addr=node.addr, version=request.version(record)
+            after=with_write(
+                replace(after, unanswered=False), stamp.nonce, addr=node.addr, version=stamp.version(record)
             ),
-            nonce=request.nonce,
+            nonce=stamp.nonce,
             addr=node.addr,
             grants_anew=is_new,
-            window=self._parts.retry_windows if is_new or record.unheard else None,
+            window=self._parts.retry_windows if is_new or record.unanswered else None,
             compare=compare,
         )
 
 
-def _write_of(record: Stored, addr: str) -> str:
+def _write_of(record: EtcdRecord, addr: str) -> str:
     """Return the nonce of the registration that a removal of `addr` removes."""
-    return next(
-        (record.writes.get(each, "") for each in (addr, addr.removeprefix("http://")) if each in record.writes), ""
-    )
+    nonces = record.node_nonces
+    return next((nonces[each] for each in (addr, addr.removeprefix("http://")) if each in nonces), "")

@@ -11,14 +11,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from rqdisco.backends.etcd.assembly import EtcdBackend
+from rqdisco.backends.etcd.last_seen import LastSeen, LastSeenFile
 from rqdisco.backends.etcd.monitor import EtcdMonitor
-from rqdisco.backends.etcd.remembered import Remembered, RememberedFile
 from rqdisco.backends.etcd.transport import PostTransport
 
 SAVE_SECONDS = 10.0
 
 
-class EtcdMemory(Service):
+class LastSeenSaver(Service):
     """Saves `etcd.json` every ten seconds, and when it stops. `current` returns what to save, None
     while nothing is known; `run_in_thread` runs a blocking call.
     """
@@ -27,15 +27,15 @@ class EtcdMemory(Service):
 
     def __init__(
         self,
-        file: RememberedFile,
-        current: Callable[[], Remembered | None],
+        file: LastSeenFile,
+        current: Callable[[], LastSeen | None],
         run_in_thread: Callable[[Callable[[], None]], Deferred[None]],
         clock: IReactorTime,
     ) -> None:
         self._file = file
         self._current = current
         self._run_in_thread = run_in_thread
-        self._saved: Remembered | None = None
+        self._saved: LastSeen | None = None
         self._saving = LoopingCall(self._save)
         self._saving.clock = clock
 
@@ -68,7 +68,7 @@ class EtcdBackendService(Service):
     """
 
     def __init__(
-        self, backend: EtcdBackend, monitor: EtcdMonitor, transport: PostTransport, memory: EtcdMemory | None
+        self, backend: EtcdBackend, monitor: EtcdMonitor, transport: PostTransport, memory: LastSeenSaver | None
     ) -> None:
         self._backend = backend
         self._monitor = monitor

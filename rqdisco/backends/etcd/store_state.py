@@ -60,7 +60,7 @@ class StoreState:
         return None if self._meta is None else self._meta.frozen or None
 
     @property
-    def stops_grants(self) -> str | None:
+    def grant_objection(self) -> str | None:
         """The reason why nothing may be granted because of E8, None if grants are allowed."""
         return self._guard.went_back
 

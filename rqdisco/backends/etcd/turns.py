@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.conflicts import DECISION_SECONDS
+from rqdisco.backends.etcd.back_off import DECISION_SECONDS
 from rqdisco.core.errors import Undecided
 
 

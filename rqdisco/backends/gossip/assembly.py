@@ -23,8 +23,8 @@ from rqdisco.backends.gossip.report import PeerReport
 from rqdisco.backends.gossip.request_handler import PeerRequestHandler
 from rqdisco.backends.gossip.succession import OwnerSuccession
 from rqdisco.backends.gossip.transport.messages import FEATURES, Member
+from rqdisco.backends.limits import Limits
 from rqdisco.backends.single.directory import SingleDirectory
-from rqdisco.backends.single.limits import Limits
 from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks

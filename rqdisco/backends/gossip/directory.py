@@ -93,7 +93,7 @@ class GossipDirectory:
     async def thaw(self) -> None:
         await self._local.thaw()
 
-    def is_owner_of(self, record: View | Record) -> bool:
+    def has_owner(self, record: View | Record) -> bool:
         return not record.ownerless and not self._peers.members.has_lost(record.owner)
 
     def name_host(self, host: str | None) -> str | None:

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rqdisco.backends.environment import Environment
+from rqdisco.backends.limits import Limits
 from rqdisco.backends.single.coordinator import Coordinator
 from rqdisco.backends.single.grants import PendingGrant
-from rqdisco.backends.single.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.takeover import Takeover
@@ -103,7 +103,7 @@ class SingleDirectory:
         """Raise Frozen if the daemon is frozen."""
         self._records.freeze.check()
 
-    def is_owner_of(self, record: View | Record) -> bool:
+    def has_owner(self, record: View | Record) -> bool:
         return record.owner == self._records.owner and not record.ownerless
 
     async def create(self) -> Record:
@@ -336,7 +336,7 @@ class SingleDirectory:
 
     def _check_owner(self, record: Record) -> None:
         """Raise Ownerless where this daemon may not grant (R1, R7)."""
-        if not self.is_owner_of(record):
+        if not self.has_owner(record):
             raise Ownerless(record.id)
 
     async def _past_barrier(self, pending: PendingGrant, decide: Callable[[Record], T]) -> tuple[Record, T]:

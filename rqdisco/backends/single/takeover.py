@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 from twisted.logger import Logger
 
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.core import records, transitions
 from rqdisco.core.errors import ImportConflict, LoopbackConflict, TooManyNodes, Undecided

@@ -103,7 +103,7 @@ class DiscoveryAPI(Api):
 
     async def _explain(self, discovery_id: str, age: float | None) -> Response:
         record = await self._directory.inspect(discovery_id)
-        may_grant, history = self._directory.is_owner_of(record), self._history.of(record.id)
+        may_grant, history = self._directory.has_owner(record), self._history.of(record.id)
         return Response(200, explanation(record, may_grant=may_grant, age=age, history=history))
 
     async def refuse_page(self, request: Request, token: Token | None) -> Response:
@@ -165,7 +165,7 @@ class DiscoveryAPI(Api):
         return Response(200, encode_document(record, down_last(record.nodes, self._node_health)))
 
     def _log_emptied(self, record: View) -> None:
-        if self._directory.is_owner_of(record):
+        if self._directory.has_owner(record):
             self._log.warn("no nodes left, the next to register is told to bootstrap", discovery_id=record.id)
         else:
             self._log.warn(

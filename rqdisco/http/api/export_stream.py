@@ -73,7 +73,7 @@ class ExportStream:
         return None if page is None else b"".join(map(self._encode, page))
 
     def _encode(self, record: Record) -> bytes:
-        return self._encoder.record(record, is_ownerless=not self._directory.is_owner_of(record))
+        return self._encoder.record(record, is_ownerless=not self._directory.has_owner(record))
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False

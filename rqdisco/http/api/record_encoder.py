@@ -41,7 +41,7 @@ class RecordEncoder:
         nodes = down_last(record.nodes, self._node_health)
         return encode_full_document(
             record if nodes is record.nodes else replace(record, nodes=nodes),
-            orphaned=not self._directory.is_owner_of(record),
+            orphaned=not self._directory.has_owner(record),
             seen=self._probed,
             two_leaders=self._two_leaders(record.id),
         )
@@ -50,7 +50,7 @@ class RecordEncoder:
         """Encode the data of an event."""
         return encode_watched(
             record,
-            orphaned=not self._directory.is_owner_of(record),
+            orphaned=not self._directory.has_owner(record),
             heard=self._history.first(record.id, [node.addr for node in record.nodes]),
             seen=self._probed,
             two_leaders=self._two_leaders(record.id),

@@ -181,7 +181,7 @@ class Pages(Api):
 
     def _notes(self, record: View) -> list[str]:
         notes = []
-        if not self._directory.is_owner_of(record):
+        if not self._directory.has_owner(record):
             notes.append(
                 "This ID has no owner: nodes are listed, added and removed, but none is told to bootstrap."
                 " Create a new ID for a new cluster."

@@ -17,12 +17,12 @@ from rqdisco.backends.etcd.auth import Credentials
 from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
 from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.counts import EtcdCounts
+from rqdisco.backends.etcd.last_seen import LastSeenFile, compare, remember
 from rqdisco.backends.etcd.metrics import etcd_metrics
 from rqdisco.backends.etcd.monitor import EtcdMonitor, MonitoredKeys
 from rqdisco.backends.etcd.network import Network
-from rqdisco.backends.etcd.remembered import RememberedFile, compare, remember
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.service import EtcdBackendService, EtcdMemory
+from rqdisco.backends.etcd.service import EtcdBackendService, LastSeenSaver
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
 from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
 from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
@@ -74,7 +74,7 @@ def open_over_transport(
     streams: StreamTransport,
 ) -> OpenedBackend:
     """As `open_etcd_backend`, over given transports."""
-    file = None if config.data_dir is None else RememberedFile(config.data_dir)
+    file = None if config.data_dir is None else LastSeenFile(config.data_dir)
     before = None if file is None else file.load()
     credentials = etcd_credentials(etcd)
     machine = _name_machine(system) if before is None else before.machine
@@ -128,7 +128,7 @@ def open_over_transport(
         memory = None
         if file is not None:
             current = partial(remember, guard, backend.state, machine)
-            memory = EtcdMemory(file, current, threads.add("memory"), system.reactor)
+            memory = LastSeenSaver(file, current, threads.add("memory"), system.reactor)
         return Backend(
             directory=backend.directory,
             names=backend.names,

@@ -43,7 +43,7 @@ class EtcdClients(Clients):
             async def note_first(discovery_id: str) -> Any:
                 store.snapshot = snapshot
                 found = await snapshot(discovery_id)
-                first.append(None if found.record is None else found.record.writes.get(addr))
+                first.append(None if found.record is None else found.record.node_nonces.get(addr))
                 return found
 
             store.snapshot = note_first

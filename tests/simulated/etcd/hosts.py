@@ -17,7 +17,7 @@ from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from rqdisco.core.records import Moment
 from tests.simulated.clients import PendingRequest
 from tests.simulated.timeline import Later, Timeline, ViewOfTime

@@ -77,7 +77,7 @@ class EtcdJudge(Judge):
                 self.violate(f"E3 {what}: told to bootstrap after it was removed")
             return
         if isinstance(outcome, RegistrationOutcome) and outcome.bootstrap == "again":
-            granting = getattr(outcome.record, "granting", "")
+            granting = getattr(outcome.record, "grant_nonce", "")
             if not store.was_open(key, granting, asked) and not self._world.store.was_unheard(key, asked):
                 self.violate(f"E4 {what}: repeated outside of its window")
 
@@ -224,7 +224,7 @@ class EtcdJudge(Judge):
             # Nobody was told to bootstrap it here, and its nodes died.
             return "imported"
         # Others were sent to a node that had not heard of its grant, and never asked again.
-        return "hurried" if key in self.hurried else "unheard" if record.unheard else None
+        return "hurried" if key in self.hurried else "unheard" if record.unanswered else None
 
     def _has_imported_nodes(self, key: str) -> bool:
         """Report whether a node of the cluster that was imported still runs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.etcd import stored
+from rqdisco.backends.etcd import etcd_record
 from rqdisco.backends.etcd.failures import NotApplied, OutcomeUnknown
 from rqdisco.backends.etcd.leases import Lease
 from rqdisco.backends.etcd.messages import Compare, KeyValue
@@ -70,7 +70,7 @@ def _decide_again_in_doubt(backend: Any) -> None:
     commit = backend.directory._store.commit
 
     async def forget(change: Any, **more: Any) -> Any:
-        return await commit(replace(change, is_won=lambda found: False), **more)
+        return await commit(replace(change, was_applied=lambda found: False), **more)
 
     backend.directory._store.commit = forget
 
@@ -89,7 +89,7 @@ def _no_revoking(backend: Any) -> None:
     async def leave(*_: Any) -> None:
         pass
 
-    backend.grants._take_back = leave
+    backend.grants._revoke = leave
 
 
 def _remove_at_once(backend: Any) -> None:
@@ -100,7 +100,7 @@ def _remove_at_once(backend: Any) -> None:
 def _answer_late(backend: Any) -> None:
     """A grant is answered however long etcd took for it."""
     backend.grants._objection = lambda answer, lease: (
-        "its client was gone" if answer.called else backend.state.stops_grants
+        "its client was gone" if answer.called else backend.state.grant_objection
     )
 
 
@@ -116,7 +116,7 @@ def _window_of_the_daemon(backend: Any) -> None:
         if record is None or record.grant is None:
             return snapshot
         age = directory._parts.environment.wall_us() // 1000 - record.grant.at
-        window = KeyValue(key=store.keys.window(discovery_id), value=record.granting.encode())
+        window = KeyValue(key=store.keys.window(discovery_id), value=record.grant_nonce.encode())
         return replace(snapshot, window=window if age < 30_000 else None)
 
     def without_comparison(*args: Any) -> Any:
@@ -141,7 +141,7 @@ def _remove_what_is_there(backend: Any) -> None:
 
 def _no_epoch(backend: Any) -> None:
     """Records from before the store was restored grant as others do."""
-    backend.directory._store.decoded = lambda found: stored.decode(found.value)
+    backend.directory._store.decoded = lambda found: etcd_record.decode(found.value)
 
 
 def _no_revisions(backend: Any) -> None:

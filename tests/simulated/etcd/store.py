@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rqdisco.backends.etcd import stored
+from rqdisco.backends.etcd import etcd_record
+from rqdisco.backends.etcd.etcd_record import EtcdRecord
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.meta import Meta, decode_meta
-from rqdisco.backends.etcd.stored import Stored
 from tests.simulated.timeline import Timeline
 from tests.support.etcd.daemon import PREFIX
 from tests.support.etcd.gateway import Answer, Gateway
@@ -107,11 +107,11 @@ class Store:
         for key, found in changed.items():
             if not key.startswith(self.keys.ids):
                 continue
-            discovery_id, record = self.keys.id_of(key), stored.decode(found.value)
+            discovery_id, record = self.keys.id_of(key), etcd_record.decode(found.value)
             known = {addr for of, addr in self.registrations if of == discovery_id}
             for addr in sorted(known | {node.addr for node in record.nodes}):
                 past = self.registrations.setdefault((discovery_id, addr), [])
-                nonce = record.writes.get(addr)
+                nonce = record.node_nonces.get(addr)
                 if not past or past[-1] != nonce:
                     past.append(nonce)
                     self.registered[discovery_id, addr] = self._world.now
@@ -144,7 +144,7 @@ class Store:
         for key, found in self.model.keyspace.current.items():
             if key.startswith(windows):
                 self._windows[self.keys.id_of(key)] = now, found.value.decode()
-            elif key.startswith(self.keys.ids) and b'"unheard":true' in found.value:
+            elif key.startswith(self.keys.ids) and b'"unanswered":true' in found.value:
                 self._unheard[self.keys.id_of(key)] = now
 
     def was_open(self, key: str, grant: str, since: float) -> bool:
@@ -160,12 +160,12 @@ class Store:
 
     # Truth.
 
-    def record(self, key: str) -> Stored | None:
+    def record(self, key: str) -> EtcdRecord | None:
         """Return the record of an ID."""
         found = self.model.keyspace.current.get(self.keys.id(key))
         if found is None:
             return None
-        record = stored.decode(found.value)
+        record = etcd_record.decode(found.value)
         return msgspec.structs.replace(record, ownerless=True) if record.epoch < self.meta.epoch else record
 
     @property

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from rqdisco.backends.etcd.assembly import EtcdBackend
-from rqdisco.backends.single.limits import Limits
+from rqdisco.backends.limits import Limits
 from tests.simulated.etcd.clients import EtcdClients
 from tests.simulated.etcd.faults import FAULTS, EtcdFaults
 from tests.simulated.etcd.hosts import EtcdHost, Switch

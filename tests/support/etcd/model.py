@@ -73,7 +73,7 @@ class Watcher:
 
 
 class Stream:
-    """Watches over one connection. A gateway renders what it sends."""
+    """WatchHub over one connection. A gateway renders what it sends."""
 
     def __init__(
         self,
@@ -361,7 +361,7 @@ class ModelEtcd:
         # etcd rounds down, and a moment has always passed since the lease was granted.
         return max(0, math.ceil(lease.expires - self._now()) - 1), lease.ttl
 
-    # Watches
+    # WatchHub
 
     def watch(self, stream: Stream, request: WatchCreateRequest, user: str | None) -> Watcher:
         """Add a watch to a stream. Its changes come with `deliver`."""

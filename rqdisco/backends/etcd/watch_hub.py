@@ -1,4 +1,4 @@
-"""Watches of single IDs, for event streams: few streams from etcd, each for many IDs (E7)."""
+"""WatchHub of single IDs, for event streams: few streams from etcd, each for many IDs (E7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse
-from rqdisco.backends.etcd.watching import Watch
+from rqdisco.backends.etcd.watch_connection import Watch
 from rqdisco.coroutines import run_in_background
 
 Changed = Callable[[], None]
@@ -24,7 +24,7 @@ _RETRY_SECONDS = 1.0
 _CHECK_SECONDS = 5.0
 
 
-class Watches:
+class WatchHub:
     """Calls back whenever a watched record may have changed, at any daemon.
 
     `jitter` returns a factor around 1, so that daemons do not come back to etcd all at once.
@@ -142,7 +142,7 @@ class _WatchStream:
 
     _log = Logger()
 
-    def __init__(self, watches: Watches, keys: Iterable[bytes]) -> None:
+    def __init__(self, watches: WatchHub, keys: Iterable[bytes]) -> None:
         self._watches = watches
         self._by_number = dict(enumerate(keys, 1))
         self.keys = dict.fromkeys(self._by_number.values())

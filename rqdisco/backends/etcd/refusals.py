@@ -14,7 +14,7 @@ from rqdisco.backends.etcd.transport import PostReply
 from rqdisco.core.codec import UNREADABLE
 
 
-class Fate(Enum):
+class RefusalKind(Enum):
     """What is known about the copy of a request that was refused."""
 
     # Not applied, and a copy sent later would be refused in the same way.
@@ -38,7 +38,7 @@ class Fate(Enum):
 class GatewayRefusal(msgspec.Struct, frozen=True):
     """An answer other than the one asked for. `reason` is a sentence for operators."""
 
-    fate: Fate
+    fate: RefusalKind
     reason: str
 
 
@@ -98,13 +98,13 @@ def read_refusal(reply: PostReply, secret: str | None = None) -> GatewayRefusal:
         error = _decode(reply.body)
     except UNREADABLE:
         if reply.body.startswith(_COMMON_NAME):
-            return GatewayRefusal(Fate.FORBIDDEN, _NAMED_CERTIFICATE)
+            return GatewayRefusal(RefusalKind.FORBIDDEN, _NAMED_CERTIFICATE)
         reason = GATEWAY_OFF if reply.status == 404 else f"HTTP status {reply.status} without a message of etcd's"
-        return GatewayRefusal(Fate.UNKNOWN, reason)
+        return GatewayRefusal(RefusalKind.UNKNOWN, reason)
     text = _without_secret(error.message or error.error, secret)
     if error.code is None:
         return GatewayRefusal(
-            Fate.UNKNOWN, _sentence(text) if text else f"HTTP status {reply.status} without an error code"
+            RefusalKind.UNKNOWN, _sentence(text) if text else f"HTTP status {reply.status} without an error code"
         )
     return GatewayRefusal(_fate(error.code, text), _sentence(text))
 
@@ -119,27 +119,27 @@ def _without_secret(text: str, secret: str | None) -> str:
 def refusal_of_text(text: str, secret: str | None = None) -> GatewayRefusal:
     """Read a message without a code, with which a watch ends. The secret is never shown."""
     text = _without_secret(text, secret)
-    return GatewayRefusal(_fate(_UNAUTHENTICATED, text) if _names_token(text) else Fate.UNKNOWN, _sentence(text))
+    return GatewayRefusal(_fate(_UNAUTHENTICATED, text) if _names_token(text) else RefusalKind.UNKNOWN, _sentence(text))
 
 
-def _fate(code: int, text: str) -> Fate:
+def _fate(code: int, text: str) -> RefusalKind:
     if code == _UNAUTHENTICATED or (code == _INVALID_ARGUMENT and _names_token(text)):
-        return Fate.NO_TOKEN
+        return RefusalKind.NO_TOKEN
     if code == _NOT_FOUND and "lease not found" in text:
-        return Fate.NO_LEASE
+        return RefusalKind.NO_LEASE
     if code == _EXHAUSTED:
         return _fate_of_exhausted(text)
     if code == _PERMISSION_DENIED or (code == _INVALID_ARGUMENT and "invalid user ID or password" in text):
-        return Fate.FORBIDDEN
+        return RefusalKind.FORBIDDEN
     if code == _PRECONDITION and "authentication is not enabled" in text:
-        return Fate.NO_AUTH
-    return Fate.REFUSED if code == _INVALID_ARGUMENT else Fate.UNKNOWN
+        return RefusalKind.NO_AUTH
+    return RefusalKind.REFUSED if code == _INVALID_ARGUMENT else RefusalKind.UNKNOWN
 
 
-def _fate_of_exhausted(text: str) -> Fate:
+def _fate_of_exhausted(text: str) -> RefusalKind:
     if "database space exceeded" in text or "no space" in text:
-        return Fate.NO_SPACE
-    return Fate.BUSY if text.startswith(_ETCD_PREFIXES) else Fate.UNKNOWN
+        return RefusalKind.NO_SPACE
+    return RefusalKind.BUSY if text.startswith(_ETCD_PREFIXES) else RefusalKind.UNKNOWN
 
 
 def _names_token(text: str) -> bool:

@@ -17,32 +17,32 @@ from rqdisco.core.records import NO_BOOT, STORED_NAMES, Grant, Moment, Record
 _encode = msgspec.json.Encoder().encode
 
 
-class Stored(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=STORED_NAMES):
-    """A record in etcd.
+class EtcdRecord(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=STORED_NAMES):
+    """A record in etcd, with the nonces of its writes.
 
-    `write` is the nonce of the last write, `granting` that of the write that granted. `writes` maps
-    the address of each node to the nonce of its last registration. `unheard`: the answer to the
-    grant was certainly not sent, so it is repeated without a window (E3). `epoch` is that of the
-    store when the ID was created (E8).
+    `last_nonce` is that of the last write, `grant_nonce` that of the write that granted.
+    `node_nonces` maps the address of each node to that of its last registration. `unanswered`: the
+    answer to the grant was certainly not sent, so it is repeated without a window, or passes to
+    another node (E3). `epoch` is that of the store when the ID was created (E8).
     """
 
-    write: str = ""
-    granting: str = ""
-    writes: Mapping[str, str] = {}
-    unheard: bool = False
+    last_nonce: str = ""
+    grant_nonce: str = ""
+    node_nonces: Mapping[str, str] = {}
+    unanswered: bool = False
     epoch: int = 0
 
 
-_decoder = msgspec.json.Decoder(Stored)
+_decoder = msgspec.json.Decoder(EtcdRecord)
 _FIELDS = Record.__struct_fields__
 
 
-def encode(record: Stored) -> bytes:
+def encode(record: EtcdRecord) -> bytes:
     """Encode a record."""
     return _encode(record)
 
 
-def decode(value: bytes) -> Stored:
+def decode(value: bytes) -> EtcdRecord:
     """Decode a record. Raises Malformed."""
     try:
         return _decoder.decode(value)
@@ -50,31 +50,31 @@ def decode(value: bytes) -> Stored:
         raise Malformed(str(error)) from None
 
 
-def plain(record: Record) -> Record:
+def to_record(record: Record) -> Record:
     """Return the record without what only this backend stores."""
     return Record(**{name: getattr(record, name) for name in _FIELDS})
 
 
-def written(after: Stored, nonce: str, *, addr: str | None = None, version: int) -> Stored:
+def with_write(after: EtcdRecord, nonce: str, *, addr: str | None = None, version: int) -> EtcdRecord:
     """Return the record as the write `nonce` leaves it; `addr` is the node that it registers.
 
     A node that is not listed any more has no nonce, and without a grant there is nothing to repeat.
     """
-    writes = {node.addr: after.writes.get(node.addr, "") for node in after.nodes}
+    writes = {node.addr: after.node_nonces.get(node.addr, "") for node in after.nodes}
     if addr is not None and addr in writes:
         writes[addr] = nonce
     if after.grant is None:
-        return replace(after, write=nonce, writes=writes, version=version, granting="", unheard=False)
-    return replace(after, write=nonce, writes=writes, version=version)
+        return replace(after, last_nonce=nonce, node_nonces=writes, version=version, grant_nonce="", unanswered=False)
+    return replace(after, last_nonce=nonce, node_nonces=writes, version=version)
 
 
-def granted(after: Stored, nonce: str, wall_ms: int) -> Stored:
+def with_grant(after: EtcdRecord, nonce: str, wall_ms: int) -> EtcdRecord:
     """Return a record with its grant named by `nonce`."""
     assert after.grant is not None
     # Leases tell the age of a grant: no moment of a machine means anything to all daemons. The time
     # is for people (P6).
     grant = replace(after.grant, boot=NO_BOOT, at=wall_ms)
-    return replace(after, grant=grant, granting=nonce, unheard=False)
+    return replace(after, grant=grant, grant_nonce=nonce, unanswered=False)
 
 
 def grant_moment(grant: Grant | None, age_ms: int) -> Moment:
@@ -86,6 +86,6 @@ def grant_moment(grant: Grant | None, age_ms: int) -> Moment:
     return Moment(NO_BOOT, age_ms if grant is None else grant.at + age_ms)
 
 
-def carries(record: Stored, nonce: str) -> bool:
+def shows_write(record: EtcdRecord, nonce: str) -> bool:
     """Report whether a record shows that the write `nonce` was applied."""
-    return nonce in (record.write, record.granting) or nonce in record.writes.values()
+    return nonce in (record.last_nonce, record.grant_nonce) or nonce in record.node_nonces.values()

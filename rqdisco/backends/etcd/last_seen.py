@@ -18,7 +18,7 @@ from rqdisco.security.atomic_file import replacing
 NAME = "etcd.json"
 
 
-class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+class LastSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The cluster and the highest revision that were seen, the store and its epoch, and the name of
     this daemon's machine in records. `went_back` is why nothing is granted in this epoch.
     """
@@ -31,12 +31,12 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     went_back: str | None = None
 
 
-def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembered | None:
+def remember(guard: RevisionGuard, state: StoreState, machine: str) -> LastSeen | None:
     """Return what to remember, None if nothing is known yet."""
     if not state.is_known:
         return None
     seen, meta = guard.seen, state.meta
-    return Remembered(
+    return LastSeen(
         cluster_id=seen.cluster_id,
         revision=seen.revision,
         store_id=meta.store_id,
@@ -46,7 +46,7 @@ def remember(guard: RevisionGuard, state: StoreState, machine: str) -> Remembere
     )
 
 
-def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:
+def compare(before: LastSeen, meta: Meta, guard: RevisionGuard) -> None:
     """Stop grants if etcd went back since `before`. A higher epoch says that an operator restored
     it, and then nothing is compared.
     """
@@ -62,7 +62,7 @@ def compare(before: Remembered, meta: Meta, guard: RevisionGuard) -> None:
         _compare_revisions(before, guard)
 
 
-def _compare_revisions(before: Remembered, guard: RevisionGuard) -> None:
+def _compare_revisions(before: LastSeen, guard: RevisionGuard) -> None:
     seen = guard.seen
     if seen.cluster_id != before.cluster_id:
         guard.notice(f"etcd is another cluster ({seen.cluster_id:x}, before {before.cluster_id:x})")
@@ -70,13 +70,13 @@ def _compare_revisions(before: Remembered, guard: RevisionGuard) -> None:
         guard.notice(f"etcd went back from revision {before.revision} to {seen.revision}")
 
 
-class RememberedFile:
+class LastSeenFile:
     """The file in the state directory, which is created if needed."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
 
-    def load(self) -> Remembered | None:
+    def load(self) -> LastSeen | None:
         """Return what was saved, None before the first time. Raises DamagedState, StateUnusable."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,13 +86,13 @@ class RememberedFile:
         except OSError as error:
             raise StateUnusable(f"{error.filename}: {error.strerror}") from None
         try:
-            return msgspec.json.decode(content, type=Remembered)
+            return msgspec.json.decode(content, type=LastSeen)
         except UNREADABLE as error:
             raise DamagedState(
                 f"{self._path}: {error}; delete it if etcd was not restored from a backup since"
             ) from None
 
-    def save(self, remembered: Remembered) -> None:
+    def save(self, remembered: LastSeen) -> None:
         """Replace the file. Raises OSError."""
         with replacing(self._path) as file:
             file.write(msgspec.json.encode(remembered) + b"\n")

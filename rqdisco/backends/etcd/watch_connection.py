@@ -1,4 +1,4 @@
-"""Watches of keys and ranges over one connection, until it ends."""
+"""WatchHub of keys and ranges over one connection, until it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rqdisco.backends.etcd.auth import Tokens
 from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
-from rqdisco.backends.etcd.outcomes import GATEWAY_OFF, MISFIT, Fate, read_refusal, refusal_of_text
+from rqdisco.backends.etcd.refusals import GATEWAY_OFF, MISFIT, RefusalKind, read_refusal, refusal_of_text
 from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
 from rqdisco.core.codec import UNREADABLE
 
@@ -122,10 +122,10 @@ class Watch:
             refusal = refusal_of_text(error.message, self._token)
         else:
             refusal = read_refusal(PostReply(200, line), self._token)
-        if refusal.fate is Fate.NO_TOKEN:
+        if refusal.fate is RefusalKind.NO_TOKEN:
             is_renewed = self._tokens.refuse(self._token)
             return NotApplied(refusal.reason) if is_renewed else AuthFailed(refusal.reason)
-        return AuthFailed(refusal.reason) if refusal.fate is Fate.FORBIDDEN else NotApplied(refusal.reason)
+        return AuthFailed(refusal.reason) if refusal.fate is RefusalKind.FORBIDDEN else NotApplied(refusal.reason)
 
     def _fail(self, failure: EtcdFailure) -> None:
         self._failure = failure
