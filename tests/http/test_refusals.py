@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from rqdisco.core.errors import Undecided
 from rqdisco.http.requests.request_ids import RequestIDs
+from rqdisco.http.requests.responses import refusal_of
 from rqdisco.telemetry.events import Event
 from tests.support.guarded import HOST, A, Guarded
 
@@ -148,3 +150,16 @@ def test_refusals_displace_no_change_from_the_operators_page_and_are_no_changes(
         guarded.daemon.clock.advance(1)
     assert [each.event.kind for each in guarded.daemon.recent.changes] == ["create"]
     assert guarded.daemon.counts.outcomes.by_kind == outcomes
+
+
+@pytest.mark.parametrize(
+    ("reason", "phrase"),
+    [
+        ("moving\r\nX: y\r\n\r\n<html>", "moving  X: y    <html>"),
+        ("umgezogen für immer", "umgezogen für immer"),
+        ("x" * 100_000, "x" * 500),
+    ],
+)
+def test_a_reason_that_others_wrote_stays_on_the_status_line(reason: str, phrase: str) -> None:
+    for response in (refusal_of(Undecided(reason)).as_json(), refusal_of(Undecided(reason)).as_text()):
+        assert response.reason.decode() == phrase

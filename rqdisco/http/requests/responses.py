@@ -50,6 +50,7 @@ _log = Logger()
 Headers = tuple[tuple[bytes, bytes], ...]
 
 TEXT_PLAIN = b"text/plain; charset=utf-8"
+_MAX_PHRASE = 500
 
 
 class BadRequest(Exception):
@@ -124,11 +125,18 @@ class Refusal(msgspec.Struct, frozen=True):
     def as_json(self) -> Response:
         """Format for clients of the discovery API."""
         document = ErrorDocument(self.text, UNSET if self.detail is None else self.detail)
-        return Response(self.status, encode_object(document), self.reason.encode(), self.headers)
+        return Response(self.status, encode_object(document), _phrase(self.reason), self.headers)
 
     def as_text(self) -> Response:
         """Format for clients of Consul's API: one line, which rqlited logs in parentheses."""
-        return Response(self.status, self.text.encode(), self.reason.encode(), self.headers, TEXT_PLAIN)
+        return Response(self.status, self.text.encode(), _phrase(self.reason), self.headers, TEXT_PLAIN)
+
+
+def _phrase(reason: str) -> bytes:
+    """Return a reason phrase, which is part of a line; other programs may have written the text."""
+    if len(reason) > _MAX_PHRASE or not reason.isprintable():
+        reason = "".join(each if each.isprintable() else " " for each in reason[:_MAX_PHRASE])
+    return reason.encode()
 
 
 class _ErrorKind(msgspec.Struct, frozen=True):
