@@ -301,3 +301,17 @@ def test_a_frozen_store_refuses_every_change_at_every_daemon_with_the_reason(dae
         assert listed(daemon, daemons.id) == [A]
     go(daemons.first.state.thaw())
     assert not is_alone(register(daemons.third, daemons.id, B))
+
+
+def test_a_grant_is_not_answered_by_a_machine_that_was_suspended_meanwhile() -> None:
+    cluster = Cluster()
+    daemon = opened(cluster, seed=1)
+    discovery_id = create(daemon)
+    daemon.transport.plan = writes(Fate(answered=0.5))
+    asking = register(daemon, discovery_id, A)
+    # Its timers do not notice.
+    daemon.suspended = 60.0
+    cluster.clock.advance(0.5)
+    with pytest.raises(StoreUnavailable, match="etcd took too long"):
+        result(asking)
+    assert listed(daemon, discovery_id) == []

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from rqdisco.backends.etcd import batches
 from rqdisco.backends.etcd.meta import encode_meta
 from rqdisco.backends.etcd.transport import AnswerTooLarge, PostReply
-from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, Undecided
+from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, TooManyNodes, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import give_up, result, transferred
 from tests.support.etcd.asking import A, B, create, go, is_alone, listed, put_by, register, remove
 from tests.support.etcd.daemon import PREFIX, Backend, Cluster, opened
 from tests.support.etcd.faults import writes
-from tests.support.etcd.memory import HANG, Fate
+from tests.support.etcd.memory import DELIVER, HANG, Fate
 
 DEEP = b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
 STRANGE = [
@@ -250,3 +251,47 @@ def test_a_freeze_waits_for_an_answer_of_another_daemon_behind_many_of_its_own(d
     assert go(other.directory.claim("zoo", put_by(A), None)).won
     with pytest.raises(StoreUnavailable, match="grants are still being answered"):
         answered(daemon, Deferred.fromCoroutine(daemon.directory.freeze("moving")))
+
+
+def test_turns_that_end_at_once_are_passed_on_however_many_wait(
+    daemon: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discovery_id = create(daemon)
+    daemon.transport.plan = lambda sent: Fate(answered=0.05)
+    asked = [register(daemon, discovery_id, f"10.1.{number // 250}.{number % 250}:4001") for number in range(2000)]
+    monkeypatch.setattr(batches, "MAX_WAITING", 0)
+    wait(daemon, 1)
+    monkeypatch.undo()
+    outcomes: list[object] = []
+    for asking in asked:
+        asking.addBoth(outcomes.append)
+    assert len(outcomes) == 2000
+    daemon.transport.plan = lambda sent: DELIVER
+    assert answered(daemon, register(daemon, discovery_id, A), 1).record
+
+
+def test_a_record_has_a_largest_size_and_can_shrink(daemon: Backend) -> None:
+    quotes = '"' * 255
+    nodes = [Node(addr=f"{number:03}{quotes}:1") for number in range(1000)]
+    with pytest.raises(TooManyNodes):
+        go(daemon.directory.adopt(transferred("orders", *nodes), as_own=True))
+    go(daemon.directory.adopt(transferred("orders", *nodes[:450]), as_own=True))
+    asked = [register(daemon, "orders", node.addr) for node in nodes[450:600]]
+    with pytest.raises(TooManyNodes):
+        result(asked[-1])
+    assert 450 < len(listed(daemon, "orders")) < 600
+    for asking in asked[:-1]:
+        asking.addErrback(lambda failure: failure.trap(TooManyNodes))
+    assert result(register(daemon, "orders", nodes[1].addr)).bootstrap is None, "one that is listed is welcome"
+    assert result(remove(daemon, "orders", nodes[0].addr)).removed
+
+
+def test_names_that_dns_asked_for_once_take_no_memory_for_long() -> None:
+    daemon = opened(Cluster(), stale_seconds=5.0)
+    ids = [create(daemon) for _ in range(50)]
+    for discovery_id in ids:
+        go(daemon.names.look_up(discovery_id))
+    assert len(daemon.names._ids._kept) == 50
+    daemon.cluster.clock.advance(6.1)
+    go(daemon.names.look_up(ids[0]))
+    assert len(daemon.names._ids._kept) == 1

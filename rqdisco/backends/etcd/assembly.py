@@ -51,13 +51,14 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
     """What the backend needs of the daemon. `count` returns the number of IDs when they were last
     counted, None before; `write_objection` the error of all writes while etcd has an alarm;
-    `jitter` a factor around 1. `soon` calls a function after everything that has arrived is
-    handled.
+    `jitter` a factor around 1; `uptime` seconds, with those in which the machine was suspended.
+    `soon` calls a function after everything that has arrived is handled.
     """
 
     client: EtcdClient
     guard: RevisionGuard
     clock: IReactorTime
+    uptime: Callable[[], float]
     environment: Environment
     jitter: Callable[[], float]
     count: Callable[[], int | None]
@@ -70,7 +71,7 @@ class EtcdBackend:
     """The directory and its parts. `names` answers DNS."""
 
     def __init__(self, config: BackendConfig, context: BackendContext) -> None:
-        client, clock = context.client, context.clock
+        client, clock, uptime = context.client, context.clock, context.uptime
         self._random = context.environment.random
         self.keys = EtcdKeys(config.prefix)
         self.state = StoreState(self.keys, context.guard, client, context.write_objection)
@@ -87,12 +88,12 @@ class EtcdBackend:
         unused = None
         if config.unused_seconds is not None:
             reuse = min(config.unused_seconds / _UNUSED_STEPS, _UNUSED_REUSE_SECONDS)
-            unused = SharedLeases(client, clock, int(config.unused_seconds), reuse)
+            unused = SharedLeases(client, uptime, int(config.unused_seconds), reuse)
         self.grants = GrantWriter(
             store,
             self.state,
             clock,
-            SharedLeases(client, clock, ANSWER_LEASE_SECONDS),
+            SharedLeases(client, uptime, ANSWER_LEASE_SECONDS),
             lambda: context.environment.random(8).hex(),
         )
         self.watches = WatchHub(client, self.keys, clock, context.jitter)
@@ -100,9 +101,9 @@ class EtcdBackend:
             store=store,
             state=self.state,
             grants=self.grants,
-            retry_windows=SharedLeases(client, clock, retry_seconds) if retry_seconds else None,
+            retry_windows=SharedLeases(client, uptime, retry_seconds) if retry_seconds else None,
             # At least as long as the window, although a lease may be a second old already (R5c).
-            claim_windows=SharedLeases(client, clock, OWNER_RETRY_WINDOW_MS // 1000 + 1),
+            claim_windows=SharedLeases(client, uptime, OWNER_RETRY_WINDOW_MS // 1000 + 1),
             unused=unused,
             watches=self.watches,
             environment=context.environment,

@@ -181,7 +181,7 @@ class GrantWriter:
         """Return why a grant must not be answered, None if it may."""
         if answer.called:
             return "its request had ended"
-        if self._clock.seconds() - lease.requested_at >= _ANSWER_SECONDS:
+        if self._answers.age(lease) >= _ANSWER_SECONDS:
             return "etcd took too long"
         # E8: the transaction may have been applied to a restored store.
         return self._state.grant_objection

@@ -9,7 +9,7 @@ from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_write
 from rqdisco.backends.etcd.messages import TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import Applied, RecordChange, Snapshot
-from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
+from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter, check_size
 from rqdisco.core.exports import TransferredRecord
 
 
@@ -54,10 +54,11 @@ class Imports:
                 # When, and where, the winner was answered is not known here (R5c).
                 lease = await self._parts.claim_windows.get()
                 more.append(put_op(self._parts.store.keys.window(after.id), stamp.nonce.encode(), lease.id))
-        writes = {node.addr: stamp.nonce for node in after.nodes}
+        after = replace(after, node_nonces={node.addr: stamp.nonce for node in after.nodes})
+        check_size(snapshot.record, after)
         return RecordChange(
             snapshot=snapshot,
-            after=with_write(replace(after, node_nonces=writes), stamp.nonce, version=after.version),
+            after=with_write(after, stamp.nonce, version=after.version),
             nonce=stamp.nonce,
             was_applied=lambda found: found.last_nonce == stamp.nonce,
             more=tuple(more),

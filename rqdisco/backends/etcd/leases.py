@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.failures import EtcdFailure, NotApplied, unavailable
@@ -19,12 +20,14 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
 
 class SharedLeases:
-    """Leases of `ttl` seconds. One is used for new keys for `reuse` seconds."""
+    """Leases of `ttl` seconds. One is used for new keys for `reuse` seconds. `now` returns seconds of
+    a clock that goes on while the machine is suspended, as etcd's does.
+    """
 
-    def __init__(self, client: EtcdClient, clock: IReactorTime, ttl: int, reuse: float = 1.0) -> None:
+    def __init__(self, client: EtcdClient, now: Callable[[], float], ttl: int, reuse: float = 1.0) -> None:
         self.ttl = ttl
         self._client = client
-        self._clock = clock
+        self._now = now
         self._reuse = reuse
         self._current: Lease | None = None
         self._waiting: list[Deferred[Lease]] = []
@@ -34,7 +37,7 @@ class SharedLeases:
         StoreUnavailable.
         """
         current = self._current
-        if current is not None and self._clock.seconds() - current.requested_at < self._reuse:
+        if current is not None and self._now() - current.requested_at < self._reuse:
             return current
         waiting: Deferred[Lease] = Deferred()
         self._waiting.append(waiting)
@@ -43,13 +46,17 @@ class SharedLeases:
             run_in_background(self._request())
         return await waiting
 
+    def age(self, lease: Lease) -> float:
+        """Return how many seconds ago a lease was requested."""
+        return self._now() - lease.requested_at
+
     def discard(self, lease: Lease | None) -> None:
         """Use a lease no more, which etcd does not know."""
         if lease is not None and self._current is lease:
             self._current = None
 
     async def _request(self) -> None:
-        requested_at = self._clock.seconds()
+        requested_at = self._now()
         try:
             granted = await self._client.grant_lease(self.ttl)
         except Exception as error:

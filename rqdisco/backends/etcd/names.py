@@ -99,7 +99,9 @@ class CachedAnswers(Generic[T]):
         self._failed_at = None
         self._kept[key] = kept
         self._kept.move_to_end(key)
-        if len(self._kept) > MAX_NAMES:
+        # In the order of asking. A view may be large, so none stays that is of no more use.
+        too_old = kept.at - KEEP_SECONDS - self._stale_seconds
+        while len(self._kept) > MAX_NAMES or next(iter(self._kept.values())).at <= too_old:
             self._kept.popitem(last=False)
 
 

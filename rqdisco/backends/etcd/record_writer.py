@@ -11,16 +11,20 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.back_off import BackOff
+from rqdisco.backends.etcd.batches import MAX_BYTES
 from rqdisco.backends.etcd.decisions import WriteStamp
-from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_write
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, encode, with_write
 from rqdisco.backends.etcd.grants import GrantWriter
 from rqdisco.backends.etcd.leases import SharedLeases
 from rqdisco.backends.etcd.record_store import Applied, Conflict, RecordChange, RecordStore, Snapshot
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.backends.etcd.watch_hub import WatchHub
 from rqdisco.backends.limits import Limits
-from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs
+from rqdisco.core.errors import NoSuchID, Ownerless, TooManyIDs, TooManyNodes
 from rqdisco.core.records import Node, Record
+
+# So many nodes fit into MAX_BYTES, whatever their texts.
+_FITTING_NODES = 100
 
 
 class Observer(Protocol):
@@ -100,6 +104,7 @@ class RecordWriter:
     async def list_node(self, snapshot: Snapshot, after: Record, node: Node, stamp: WriteStamp) -> Applied | Conflict:
         """Write a record in which a node registered or reported itself."""
         assert isinstance(after, EtcdRecord)
+        check_size(snapshot.record, after)
         return await self._parts.store.commit(RecordChange(
             snapshot=snapshot,
             after=with_write(after, stamp.nonce, addr=node.addr, version=stamp.version(after)),
@@ -119,6 +124,15 @@ class RecordWriter:
             was_applied=lambda found: found.last_nonce == stamp.nonce,
             more=self._parts.store.without_window(snapshot.id) if closes else (),
         ))  # fmt: skip
+
+
+def check_size(before: EtcdRecord | None, after: EtcdRecord) -> None:
+    """Raise TooManyNodes if a record becomes too large: each change writes all of it, and etcd
+    refuses values of some MiB in ways that leave the outcome in doubt.
+    """
+    count = len(after.nodes)
+    if count > _FITTING_NODES and (before is None or count > len(before.nodes)) and len(encode(after)) > MAX_BYTES:
+        raise TooManyNodes(after.id)
 
 
 def existing(snapshot: Snapshot) -> EtcdRecord:

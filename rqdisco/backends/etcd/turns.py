@@ -21,6 +21,8 @@ class Turns:
         self._clock = clock
         # By ID that somebody has the turn of, those who wait for it.
         self._waiting: dict[str, deque[Deferred[None]]] = {}
+        # By ID whose turn is just being passed on, whether it has ended in that very call.
+        self._ended: dict[str, bool] = {}
 
     def take(self, discovery_id: str) -> Deferred[None] | None:
         """Take the turn now and return None, or return what fires when the turn has come; it fails
@@ -39,11 +41,18 @@ class Turns:
 
     def end(self, discovery_id: str) -> None:
         """Pass the turn on."""
+        if discovery_id in self._ended:
+            # The loop below goes on: recursing here would exhaust the stack.
+            self._ended[discovery_id] = True
+            return
         waiting = self._waiting[discovery_id]
         while waiting:
             turn = waiting.popleft()
-            if not turn.called:
-                turn.callback(None)
+            if turn.called:
+                continue
+            self._ended[discovery_id] = False
+            turn.callback(None)
+            if not self._ended.pop(discovery_id):
                 return
         del self._waiting[discovery_id]
 

@@ -105,6 +105,7 @@ def open_over_transport(
                 client=client,
                 guard=guard,
                 clock=system.reactor,
+                uptime=system.uptime,
                 environment=Environment(now=_no_moment, wall_us=system.wall_us, random=system.random),
                 jitter=system.jitter,
                 count=lambda: monitor.ids,

@@ -110,6 +110,7 @@ class EtcdBoot:
                 client=client,
                 guard=self.guard,
                 clock=self.clock,
+                uptime=self.clock.seconds,
                 environment=Environment(
                     now=lambda: Moment(0, int(world.now * 1000)),
                     wall_us=lambda: WALL_US + int((world.now + host.skew) * 1_000_000),

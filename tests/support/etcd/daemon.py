@@ -80,6 +80,8 @@ class Backend(EtcdBackend):
     ) -> None:
         self.cluster = cluster
         self.random = Random(seed)
+        # For how many seconds the machine was suspended.
+        self.suspended = 0.0
         self.set_by = 0.0
         self.count: int | None = None
         self.objection: EtcdUnavailable | None = None
@@ -105,6 +107,7 @@ class Backend(EtcdBackend):
                 client=self.client,
                 guard=self.guard,
                 clock=clock,
+                uptime=lambda: clock.seconds() + self.suspended,
                 environment=environment,
                 jitter=lambda: 1.0,
                 count=lambda: self.count,
