@@ -17,7 +17,6 @@ from twisted.web.iweb import IPolicyForHTTPS
 
 from rqdisco.backends.etcd.auth import Credentials
 from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
-from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, LeaseNotFound, NotApplied
 from rqdisco.backends.etcd.messages import (
@@ -31,9 +30,10 @@ from rqdisco.backends.etcd.messages import (
     put_op,
     range_op,
 )
-from rqdisco.backends.etcd.network import Network
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
+from rqdisco.backends.etcd.transport.connections import PooledTransport
+from rqdisco.backends.etcd.transport.network import Network
+from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
 from rqdisco.security.certificates import Certificates, Files
 from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority

@@ -9,9 +9,9 @@ from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.connections import PooledTransport
-from rqdisco.backends.etcd.pool import IDLE_SECONDS, MAX_CONNECTIONS
-from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport.connections import PooledTransport
+from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport.pool import IDLE_SECONDS, MAX_CONNECTIONS
 from tests.support.etcd_wire import PlayedNetwork
 
 E1, E2 = "http://e1:2379", "http://e2:2379"

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from rqdisco.backends.etcd import batches
 from rqdisco.backends.etcd.meta import encode_meta
-from rqdisco.backends.etcd.transport import AnswerTooLarge, PostReply
+from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, PostReply
 from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, TooManyNodes, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import give_up, result, transferred

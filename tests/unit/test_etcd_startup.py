@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.backends.etcd.transport.interfaces import PostReply
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import (
     CannotStart,

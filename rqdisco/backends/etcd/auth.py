@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
 from rqdisco.backends.etcd.refusals import RefusalKind, read_refusal
-from rqdisco.backends.etcd.transport import ConnectionBroken, PostReply
+from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, PostReply
 from rqdisco.core.codec import UNREADABLE
 from rqdisco.coroutines import run_in_background
 

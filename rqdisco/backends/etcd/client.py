@@ -43,7 +43,7 @@ from rqdisco.backends.etcd.messages import (
 from rqdisco.backends.etcd.refusals import MISFIT, GatewayRefusal, RefusalKind, read_refusal
 from rqdisco.backends.etcd.response_shape import fits
 from rqdisco.backends.etcd.revisions import RevisionGuard
-from rqdisco.backends.etcd.transport import (
+from rqdisco.backends.etcd.transport.interfaces import (
     AnswerTooLarge,
     ConnectionBroken,
     NotSent,

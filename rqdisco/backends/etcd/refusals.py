@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 import msgspec
 
-from rqdisco.backends.etcd.transport import PostReply
+from rqdisco.backends.etcd.transport.interfaces import PostReply
 from rqdisco.core.codec import UNREADABLE
 
 

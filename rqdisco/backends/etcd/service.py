@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from rqdisco.backends.etcd.assembly import EtcdBackend
 from rqdisco.backends.etcd.last_seen import LastSeen, LastSeenFile
 from rqdisco.backends.etcd.monitor import EtcdMonitor
-from rqdisco.backends.etcd.transport import PostTransport
+from rqdisco.backends.etcd.transport.interfaces import PostTransport
 
 SAVE_SECONDS = 10.0
 

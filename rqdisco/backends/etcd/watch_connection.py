@@ -13,7 +13,7 @@ from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
 from rqdisco.backends.etcd.refusals import GATEWAY_OFF, MISFIT, RefusalKind, read_refusal, refusal_of_text
-from rqdisco.backends.etcd.transport import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
+from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
 from rqdisco.core.codec import UNREADABLE
 
 PATH = "/v3/watch"

@@ -15,17 +15,17 @@ from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd.assembly import BackendConfig, BackendContext, EtcdBackend
 from rqdisco.backends.etcd.auth import Credentials
 from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
-from rqdisco.backends.etcd.connections import PooledTransport
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.last_seen import LastSeenFile, compare, remember
 from rqdisco.backends.etcd.metrics import etcd_metrics
 from rqdisco.backends.etcd.monitor import EtcdMonitor, MonitoredKeys
-from rqdisco.backends.etcd.network import Network
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.service import EtcdBackendService, LastSeenSaver
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
-from rqdisco.backends.etcd.streams import AgentStreams, stream_agent
-from rqdisco.backends.etcd.transport import PostTransport, StreamTransport
+from rqdisco.backends.etcd.transport.connections import PooledTransport
+from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
+from rqdisco.backends.etcd.transport.network import Network
+from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID

@@ -224,7 +224,7 @@ class EtcdJudge(Judge):
             # Nobody was told to bootstrap it here, and its nodes died.
             return "imported"
         # Others were sent to a node that had not heard of its grant, and never asked again.
-        return "hurried" if key in self.hurried else "unheard" if record.unanswered else None
+        return "hurried" if key in self.hurried else "unanswered" if record.unanswered else None
 
     def _has_imported_nodes(self, key: str) -> bool:
         """Report whether a node of the cluster that was imported still runs."""

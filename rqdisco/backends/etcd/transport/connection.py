@@ -13,9 +13,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rqdisco.backends.etcd.network import describe
-from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.transport import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport.network import describe
+from rqdisco.backends.etcd.transport.pending_post import PendingPost
 from rqdisco.twisted_compat import write_at_once
 
 

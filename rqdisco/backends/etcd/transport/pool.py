@@ -9,10 +9,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReac
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.connection import EtcdConnection
-from rqdisco.backends.etcd.network import CONNECT_SECONDS, describe
-from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.transport import ConnectionBroken, NotSent
+from rqdisco.backends.etcd.transport.connection import EtcdConnection
+from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent
+from rqdisco.backends.etcd.transport.network import CONNECT_SECONDS, describe
+from rqdisco.backends.etcd.transport.pending_post import PendingPost
 
 MAX_CONNECTIONS = 32
 # Firewalls forget connections that are idle for minutes, and say nothing.

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.web.client import URI
 
 from rqdisco.backends.etcd.deadlines import RequestDeadlines
-from rqdisco.backends.etcd.pending_post import PendingPost
-from rqdisco.backends.etcd.pool import CLOSED, EndpointPool
-from rqdisco.backends.etcd.transport import NotSent, PostReply
+from rqdisco.backends.etcd.transport.interfaces import NotSent, PostReply
+from rqdisco.backends.etcd.transport.pending_post import PendingPost
+from rqdisco.backends.etcd.transport.pool import CLOSED, EndpointPool
 
 MAX_ANSWER = 16 << 20
 # A head is cached for each token; there are few at a time.

@@ -1,0 +1,1 @@
+"""Connections to etcd: single requests over pooled ones, and streams."""
