@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.python.failure import Failure
 
 from rqdisco.core.errors import Undecided
 from rqdisco.http.requests.request_ids import RequestIDs
@@ -161,5 +162,8 @@ def test_refusals_displace_no_change_from_the_operators_page_and_are_no_changes(
     ],
 )
 def test_a_reason_that_others_wrote_stays_on_the_status_line(reason: str, phrase: str) -> None:
-    for response in (refusal_of(Undecided(reason)).as_json(), refusal_of(Undecided(reason)).as_text()):
+    for response in (
+        refusal_of(Failure(Undecided(reason))).as_json(),
+        refusal_of(Failure(Undecided(reason))).as_text(),
+    ):
         assert response.reason.decode() == phrase
