@@ -100,7 +100,9 @@ class Place:
         try:
             self._learn(await retry(self._app, request, _PATIENCE_SECONDS))
         except Refused as error:
-            raise CommandFailed(f"{self.name} cannot be frozen now: {error}") from None
+            raise CommandFailed(
+                f"{self.name} cannot be frozen now: {error}; IDs only move to an empty service"
+            ) from None
 
     async def thaw(self) -> None:
         """Thaw the daemon. Raises CommandFailed."""
@@ -267,7 +269,8 @@ async def migrate(app: App, places: Places) -> int:
         app.output.message(f"moved {format_ids(len(chosen))} to {target.name}")
     app.output.message(
         "point DNS names and load balancers to the new service, then stop the old daemons; they stay frozen. Thaw them"
-        " (rqdisco thaw) only if the new service was never used, or migrate back"
+        " (rqdisco thaw) only if the new service was never used. To move back, migrate to an"
+        " empty service"
     )
     return DONE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.etcd import batches
+from rqdisco.backends.etcd import batch_queue
 from rqdisco.core.errors import StoreUnavailable
 from tests.support.daemon import give_up, result
 from tests.support.etcd.asking import A, B, C, create, go, is_alone, listed, register, remove
@@ -117,7 +117,7 @@ def test_a_request_that_was_given_up_before_it_was_sent_is_not_sent(daemon: Back
 def test_more_requests_than_can_be_served_in_time_are_refused_at_once(
     daemon: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MAX_WAITING", 50)
+    monkeypatch.setattr(batch_queue, "MAX_WAITING", 50)
     discovery_id = create(daemon)
     daemon.transport.plan = lambda sent: HANG
     asking = [Deferred.fromCoroutine(daemon.directory.look_up(discovery_id)) for _ in range(60)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from rqdisco.backends.etcd import batches
+from rqdisco.backends.etcd import batch_queue
 from rqdisco.backends.etcd.meta import encode_meta
 from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, PostReply
 from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, TooManyNodes, Undecided
@@ -259,7 +259,7 @@ def test_turns_that_end_at_once_are_passed_on_however_many_wait(
     discovery_id = create(daemon)
     daemon.transport.plan = lambda sent: Fate(answered=0.05)
     asked = [register(daemon, discovery_id, f"10.1.{number // 250}.{number % 250}:4001") for number in range(2000)]
-    monkeypatch.setattr(batches, "MAX_WAITING", 0)
+    monkeypatch.setattr(batch_queue, "MAX_WAITING", 0)
     wait(daemon, 1)
     monkeypatch.undo()
     outcomes: list[object] = []

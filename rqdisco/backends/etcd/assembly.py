@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.environment import Environment
-from rqdisco.backends.etcd.batches import Batches, Soon, at_once
+from rqdisco.backends.etcd.batch_queue import Soon
+from rqdisco.backends.etcd.batches import Batches, at_once
 from rqdisco.backends.etcd.client import EtcdClient
 from rqdisco.backends.etcd.directory import EtcdDirectory
 from rqdisco.backends.etcd.grants import ANSWER_LEASE_SECONDS, GrantWriter

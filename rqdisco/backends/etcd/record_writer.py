@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.back_off import BackOff
-from rqdisco.backends.etcd.batches import MAX_BYTES
+from rqdisco.backends.etcd.batch_queue import MAX_BYTES
 from rqdisco.backends.etcd.decisions import WriteStamp
 from rqdisco.backends.etcd.etcd_record import EtcdRecord, encode, with_write
 from rqdisco.backends.etcd.grants import GrantWriter
