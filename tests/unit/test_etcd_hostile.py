@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -295,3 +296,17 @@ def test_names_that_dns_asked_for_once_take_no_memory_for_long() -> None:
     daemon.cluster.clock.advance(6.1)
     go(daemon.names.look_up(ids[0]))
     assert len(daemon.names._ids._kept) == 1
+
+
+def test_watchers_that_come_one_by_one_share_few_streams_and_miss_nothing(daemon: Backend) -> None:
+    ids = [create(daemon) for _ in range(100)]
+    seen: list[str] = []
+    for discovery_id in ids:
+        daemon.watches.add(discovery_id, partial(seen.append, discovery_id))
+        daemon.cluster.clock.advance(0.03)
+    assert daemon.watches.streams <= 7
+    for discovery_id in ids:
+        seen.clear()
+        register(daemon, discovery_id, A)
+        assert seen == [discovery_id]
+    daemon.watches.stop()

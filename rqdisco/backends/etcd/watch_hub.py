@@ -100,12 +100,27 @@ class WatchHub:
         self._timer = None
         keys = [key for key in dict.fromkeys(self._new) if key in self._watchers]
         self._new = []
+        if keys:
+            keys += self._take_over(len(keys))
         for start in range(0, len(keys), _IDS_PER_STREAM):
             stream = _WatchStream(self, keys[start : start + _IDS_PER_STREAM])
             self._streams.append(stream)
             stream.open(self._client)
         if self._streams and self._check_timer is None and not self._is_stopped:
             self._check_timer = self._clock.callLater(_CHECK_SECONDS * self._jitter(), self._check)
+
+    def _take_over(self, count: int) -> list[bytes]:
+        """End streams that are no larger than a new one with `count` IDs, and return their IDs: few
+        streams are left, although watchers may come one by one.
+        """
+        taken: list[bytes] = []
+        for stream in sorted(self._streams, key=lambda stream: len(stream.keys)):
+            if len(stream.keys) > count + len(taken) or len(stream.keys) + count + len(taken) > _IDS_PER_STREAM:
+                break
+            taken += stream.keys
+            stream.keys.clear()
+            stream.close()
+        return taken
 
     def _check(self) -> None:
         self._check_timer = None
