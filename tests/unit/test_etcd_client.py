@@ -15,7 +15,7 @@ from rqdisco.backends.etcd.auth import PATH as AUTHENTICATE
 from rqdisco.backends.etcd.auth import Credentials
 from rqdisco.backends.etcd.client import ClientConfig, EtcdClient
 from rqdisco.backends.etcd.counts import EtcdCounts
-from rqdisco.backends.etcd.failures import AuthFailed, LeaseNotFound, NoSpace, NotApplied, OutcomeUnknown
+from rqdisco.backends.etcd.failures import AuthFailed, LeaseNotFound, NoSpace, NotApplied, OutcomeUnknown, TooLarge
 from rqdisco.backends.etcd.messages import (
     Compare,
     Range,
@@ -29,7 +29,7 @@ from rqdisco.backends.etcd.messages import (
     range_op,
 )
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from tests.support.logs import observed_by
 
 E1, E2, E3 = "https://e1:2379", "https://e2:2379", "https://e3:2379"
@@ -680,3 +680,13 @@ def fail_until_over(etcd: Played, asked: Asked, reasons: dict[str, Exception]) -
         etcd.last.fail(reasons.get(etcd.last.endpoint, NotSent("connection refused")))
         while not asked.outcomes and etcd.last.answered.called:
             etcd.clock.advance(0.01)
+
+
+def test_after_an_answer_that_is_too_large_another_endpoint_is_asked(etcd: Played) -> None:
+    reading = Asked(etcd.client.read(Txn(success=(range_op(READ),))))
+    etcd.last.answered.errback(AnswerTooLarge("the answer is larger than 16 bytes"))
+    assert reading.failure == (TooLarge, "the answer is larger than 16 bytes")
+    ranging = Asked(etcd.client.range(READ))
+    etcd.last.answered.errback(AnswerTooLarge("the answer is larger than 16 bytes"))
+    assert etcd.asked == [E1, E2, E3]
+    ranging.deferred.cancel()

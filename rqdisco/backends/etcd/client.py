@@ -240,8 +240,12 @@ class EtcdClient:
                     return answer
                 failed: GatewayRefusal | Exception = answer
             except AnswerTooLarge as error:
-                # Every copy would be answered so.
-                raise TooLarge(str(error)) from None
+                # Perhaps it is not etcd that answers so. If it is, every copy is, but smaller
+                # requests are not.
+                self._endpoints.failed(endpoint)
+                if kind in (_READ, _TXN):
+                    raise TooLarge(str(error)) from None
+                failed = error
             except (NotSent, ConnectionBroken, AuthFailed) as error:
                 failed = error
             attempts = attempts or Attempts(len(self._endpoints), is_read=kind.is_read)
