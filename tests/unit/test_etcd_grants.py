@@ -20,10 +20,10 @@ WINDOW = Limits().retry_window_ms / 1000
 class Daemons:
     """Three daemons over one etcd, and an ID."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.cluster = Cluster()
         self.clock = self.cluster.clock
-        self.first, self.second, self.third = (opened(self.cluster, seed=seed) for seed in (1, 2, 3))
+        self.first, self.second, self.third = (opened(self.cluster, seed=seed, limits=limits) for seed in (1, 2, 3))
         self.id = create(self.first)
 
     def wait(self, seconds: float) -> None:
@@ -135,6 +135,18 @@ def test_a_grant_that_its_node_never_heard_of_passes_to_the_next_node_that_asks(
     assert is_alone(register(daemons.second, daemons.id, B)), "within the window, as after any grant"
     daemons.wait(WINDOW + 2)
     assert not is_alone(register(daemons.second, daemons.id, B))
+
+
+def test_a_grant_passes_on_although_its_node_was_sent_to_the_list_meanwhile() -> None:
+    daemons = Daemons(Limits(retry_window_ms=0))
+    daemons.first.transport.plan = writes(Fate(answered=0.5))
+    asking = register(daemons.first, daemons.id, A)
+    assert not is_alone(register(daemons.second, daemons.id, B))
+    assert not is_alone(register(daemons.second, daemons.id, A)), "without a window it is told once"
+    give_up(asking)
+    daemons.wait(1)
+    assert is_alone(register(daemons.third, daemons.id, B))
+    assert not is_alone(register(daemons.third, daemons.id, A))
 
 
 def test_a_node_is_told_again_within_the_window_by_any_daemon(daemons: Daemons) -> None:

@@ -20,14 +20,16 @@ _encode = msgspec.json.Encoder().encode
 class EtcdRecord(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=STORED_NAMES):
     """A record in etcd, with the nonces of its writes.
 
-    `last_nonce` is that of the last write, `grant_nonce` that of the write that granted.
-    `node_nonces` maps the address of each node to that of its last registration. `unanswered`: the
-    answer to the grant was certainly not sent, so it is repeated without a window, or passes to
-    another node (E3). `epoch` is that of the store when the ID was created (E8).
+    `last_nonce` is that of the last write, `grant_nonce` that of the write that granted, and
+    `repeat_nonce` that of the last one that repeats the grant, if any. `node_nonces` maps the
+    address of each node to that of its last registration. `unanswered`: the answer to the grant was
+    certainly not sent, so it is repeated without a window, or passes to another node (E3). `epoch`
+    is that of the store when the ID was created (E8).
     """
 
     last_nonce: str = ""
     grant_nonce: str = ""
+    repeat_nonce: str = ""
     node_nonces: Mapping[str, str] = {}
     unanswered: bool = False
     epoch: int = 0
@@ -60,12 +62,11 @@ def with_write(after: EtcdRecord, nonce: str, *, addr: str | None = None, versio
 
     A node that is not listed any more has no nonce, and without a grant there is nothing to repeat.
     """
-    writes = {node.addr: after.node_nonces.get(node.addr, "") for node in after.nodes}
-    if addr is not None and addr in writes:
-        writes[addr] = nonce
-    if after.grant is None:
-        return replace(after, last_nonce=nonce, node_nonces=writes, version=version, grant_nonce="", unanswered=False)
-    return replace(after, last_nonce=nonce, node_nonces=writes, version=version)
+    nonces = {node.addr: after.node_nonces.get(node.addr, "") for node in after.nodes}
+    if addr is not None and addr in nonces:
+        nonces[addr] = nonce
+    after = replace(after, last_nonce=nonce, node_nonces=nonces, version=version)
+    return after if after.grant is not None else replace(after, grant_nonce="", repeat_nonce="", unanswered=False)
 
 
 def with_grant(after: EtcdRecord, nonce: str, wall_ms: int) -> EtcdRecord:
@@ -74,7 +75,21 @@ def with_grant(after: EtcdRecord, nonce: str, wall_ms: int) -> EtcdRecord:
     # Leases tell the age of a grant: no moment of a machine means anything to all daemons. The time
     # is for people (P6).
     grant = replace(after.grant, boot=NO_BOOT, at=wall_ms)
-    return replace(after, grant=grant, grant_nonce=nonce, unanswered=False)
+    return replace(after, grant=grant, grant_nonce=nonce, repeat_nonce="", unanswered=False)
+
+
+def with_repeat(after: EtcdRecord, nonce: str) -> EtcdRecord:
+    """Return a record whose grant the write `nonce` repeats to its node."""
+    return replace(after, repeat_nonce=nonce, unanswered=False)
+
+
+def is_last_answer(record: EtcdRecord, answered: EtcdRecord) -> bool:
+    """Report whether the grant of a record stands, and the write that left `answered` was the last
+    to answer it: the one that granted, or the last one that repeats it.
+    """
+    if record.grant is None or answered.grant is None or record.grant.addr != answered.grant.addr:
+        return False
+    return (record.grant_nonce, record.repeat_nonce) == (answered.grant_nonce, answered.repeat_nonce)
 
 
 def grant_moment(grant: Grant | None, age_ms: int) -> Moment:
@@ -88,4 +103,4 @@ def grant_moment(grant: Grant | None, age_ms: int) -> Moment:
 
 def shows_write(record: EtcdRecord, nonce: str) -> bool:
     """Report whether a record shows that the write `nonce` was applied."""
-    return nonce in (record.last_nonce, record.grant_nonce) or nonce in record.node_nonces.values()
+    return nonce in (record.last_nonce, record.grant_nonce, record.repeat_nonce) or nonce in record.node_nonces.values()

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_write
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, is_last_answer, with_write
 from rqdisco.backends.etcd.leases import Lease, SharedLeases
 from rqdisco.backends.etcd.messages import Compare, KeyValue, TxnOperation, put_op
 from rqdisco.backends.etcd.record_store import PATIENCE_SECONDS, Applied, Conflict, RecordChange, RecordStore, Snapshot
@@ -53,7 +53,6 @@ class GrantAttempt(msgspec.Struct, frozen=True, kw_only=True):
     before: EtcdRecord
     after: EtcdRecord
     nonce: str
-    addr: str
     grants_anew: bool
     window: SharedLeases | None
     compare: tuple[Compare, ...] = ()
@@ -191,12 +190,11 @@ class GrantWriter:
         more: list[TxnOperation] = [put_op(keys.answer(discovery_id), nonce.encode(), answer.id)]
         if window is not None:
             more.append(put_op(keys.window(discovery_id), attempt.after.grant_nonce.encode(), window.id))
-        granting, addr = attempt.after.grant_nonce, attempt.addr
         return RecordChange(
             snapshot=attempt.snapshot,
             after=attempt.after,
             nonce=nonce,
-            was_applied=lambda record: record.grant_nonce == granting and record.node_nonces.get(addr) == nonce,
+            was_applied=lambda record: is_last_answer(record, attempt.after),
             compare=attempt.compare,
             more=tuple(more),
         )
@@ -234,18 +232,14 @@ class GrantWriter:
     def _revocation(self, attempt: GrantAttempt, current: Snapshot) -> RecordChange | None:
         """Return the change that takes a grant back, None if there is none to take back."""
         record, nonce = current.record, self._new_nonce()
-        if record is None or record.node_nonces.get(attempt.addr) != attempt.nonce:
+        if record is None or not is_last_answer(record, attempt.after):
             return None
         if attempt.grants_anew and record.grant_nonce == attempt.nonce == record.last_nonce:
             restored = records.with_grant_revoked(attempt.before)
             assert isinstance(restored, EtcdRecord)
             after = with_write(replace(restored, epoch=record.epoch), nonce, version=record.version + 1)
             more: tuple[TxnOperation, ...] = self._store.without_window(current.id)
-        elif (
-            record.grant_nonce == attempt.after.grant_nonce
-            and (attempt.grants_anew or attempt.before.unanswered)
-            and not record.unanswered
-        ):
+        elif (attempt.grants_anew or attempt.before.unanswered) and not record.unanswered:
             after = replace(with_write(record, nonce, version=record.version + 1), unanswered=True)
             more = ()
         else:

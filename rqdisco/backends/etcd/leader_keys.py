@@ -118,7 +118,6 @@ class LeaderKeys:
             before=record,
             after=with_write(after, stamp.nonce, addr=put.node.addr, version=stamp.version(after)),
             nonce=stamp.nonce,
-            addr=put.node.addr,
             grants_anew=not outcome.again,
             window=self._parts.claim_windows,
             compare=(Compare(key=self._parts.store.keys.window(record.id), mod_revision=revision),),

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.decisions import WriteStamp
-from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_write
+from rqdisco.backends.etcd.etcd_record import EtcdRecord, with_grant, with_repeat, with_write
 from rqdisco.backends.etcd.grants import GrantAttempt
 from rqdisco.backends.etcd.messages import Compare
 from rqdisco.backends.etcd.record_store import Applied, Snapshot
@@ -88,8 +88,7 @@ class Registrations:
     ) -> GrantAttempt:
         after, is_new = outcome.record, outcome.bootstrap == "granted"
         assert isinstance(after, EtcdRecord)
-        if is_new:
-            after = with_grant(after, stamp.nonce, stamp.wall_ms)
+        after = with_grant(after, stamp.nonce, stamp.wall_ms) if is_new else with_repeat(after, stamp.nonce)
         compare: tuple[Compare, ...] = ()
         if not is_new and not record.unanswered:
             # E4: the window must be open when the transaction is applied.
@@ -98,11 +97,8 @@ class Registrations:
         return GrantAttempt(
             snapshot=snapshot,
             before=record,
-            after=with_write(
-                replace(after, unanswered=False), stamp.nonce, addr=node.addr, version=stamp.version(record)
-            ),
+            after=with_write(after, stamp.nonce, addr=node.addr, version=stamp.version(record)),
             nonce=stamp.nonce,
-            addr=node.addr,
             grants_anew=is_new,
             window=self._parts.retry_windows if is_new or record.unanswered else None,
             compare=compare,

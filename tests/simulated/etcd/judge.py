@@ -223,6 +223,9 @@ class EtcdJudge(Judge):
         if key in self.imported and record.grant is None and not self._has_imported_nodes(key):
             # Nobody was told to bootstrap it here, and its nodes died.
             return "imported"
+        if record.leader is not None and record.unreported is None and not record.confirmed:
+            # A claim that all see is won once, so one whose answer was lost is never reported.
+            return "visible"
         # Others were sent to a node that had not heard of its grant, and never asked again.
         return "hurried" if key in self.hurried else "unanswered" if record.unanswered else None
 
