@@ -33,7 +33,7 @@ class Operator(Connection):
     def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         """Return the status and the body of the answer."""
         self.protocol.dataReceived(request(method, path, document))
-        while self.clock.getDelayedCalls():
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
         top, _, content = self.take().partition(b"\r\n\r\n")
         if b"Transfer-Encoding: chunked" in top:
