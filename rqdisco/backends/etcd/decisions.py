@@ -1,4 +1,4 @@
-"""What a stamp does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
+"""What a request does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
 
 The age of a grant is not known by a clock: its window is open while the key of its window exists
 (E4), or while its answer is known not to have been sent (E3).
@@ -21,7 +21,7 @@ from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record
 
 
 class WriteStamp(msgspec.Struct, frozen=True, gc=False):
-    """The write that a stamp would make: its nonce, and the wall clock in milliseconds."""
+    """The write that a request would make: its nonce, and the wall clock in milliseconds."""
 
     nonce: str
     wall_ms: int

@@ -90,7 +90,7 @@ class LeaderKeys:
             if record is None or record.leader is None:
                 return Clearing(done=True, removed=removed if is_tried else None)
             if put_at is not None and record.leader.modified != put_at:
-                # E5: this key was put after the stamp arrived.
+                # E5: this key was put after the request arrived.
                 return Clearing(done=True)
             if index is not None and not _is_at(record, index):
                 return Clearing(done=False)

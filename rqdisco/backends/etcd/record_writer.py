@@ -75,7 +75,7 @@ class RecordWriter:
         return WriteStamp(environment.random(8).hex(), environment.wall_us() // 1000)
 
     def back_off(self) -> BackOff:
-        """Return the pauses of one stamp."""
+        """Return the pauses of one request."""
         return BackOff(self._parts.clock, self._parts.jitter)
 
     def check_room(self) -> None:

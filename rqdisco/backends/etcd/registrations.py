@@ -67,10 +67,10 @@ class Registrations:
             self._parts.state.check_changes()
             after = transitions.remove(record, addr)
             if after is record:
-                # It may have been removed by a copy of this stamp.
+                # It may have been removed by a copy of this request.
                 return Removal(record=view_of(record, is_owner=True), removed=is_tried)
             if listed_write is not None and _write_of(record, addr) != listed_write:
-                # E5: it registered again after the stamp arrived.
+                # E5: it registered again after the request arrived.
                 return Removal(record=view_of(record, is_owner=True), removed=False)
             listed_write = _write_of(record, addr)
             if after.grant is None and record.grant is not None and self._parts.grants.may_be_on_its_way(snapshot):
