@@ -118,6 +118,7 @@ def test_a_slow_host_name_is_waited_for_a_second_and_a_half(names: Names) -> Non
     names.resolver.hold = True
     names.resolver.known = {"slow": ["10.0.0.1"]}
     names.add("id", "slow:4001", "10.0.0.2:4001")
+    others = set(names.reactor.getDelayedCalls())
     query = question(f"id.{ZONE}")
     assert names.exchange(query) == []
     names.reactor.advance(1.4)
@@ -128,7 +129,7 @@ def test_a_slow_host_name_is_waited_for_a_second_and_a_half(names: Names) -> Non
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.2"], "and not waited for again"
     names.resolver.release()
     assert answers(names.ask(f"id.{ZONE}")) == ["10.0.0.1", "10.0.0.2"], "but used when it arrives"
-    assert names.reactor.getDelayedCalls() == []
+    assert set(names.reactor.getDelayedCalls()) <= others
 
 
 def test_a_later_query_waits_no_longer_than_the_first(ask: Asker) -> None:

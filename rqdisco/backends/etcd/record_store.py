@@ -102,7 +102,7 @@ class RecordStore:
         self._state = state
         self._clock = clock
         # Versions are milliseconds of the wall clock, so this is about the newest one in etcd.
-        self._newest = max(1, wall_ms)
+        self._newest = max(1, wall_ms - 1)
         self._deadlines = RequestDeadlines(clock)
 
     @property

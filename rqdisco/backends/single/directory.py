@@ -157,7 +157,8 @@ class SingleDirectory:
         host = host_binding.name_host(host, self._records.machine)
         if discovery_id in self.grants.pending:
             await self.grants.finished(discovery_id)
-        self.check_frozen()
+        if self._records.freeze.reason is not None:
+            self.check_frozen()
         record = self._records.newest(discovery_id)
         if record is None:
             raise self.missing_error(discovery_id)
