@@ -48,21 +48,25 @@ def export(output: Path | None) -> Command:
 
 
 @click.command(cls=LeafCommand, name="import")
-@click.argument("path", type=FilePath(exists=True, dir_okay=True, allow_dash=True), metavar="FILE|DIR|-")
+@click.argument(
+    "path", type=FilePath(exists=True, dir_okay=True, allow_dash=True), metavar="FILE|DIR|-", required=False
+)
 @click.option("--adopt", is_flag=True, help="Become the owner of another daemon's IDs; that daemon must be gone.")
 @click.option("--dry-run", is_flag=True, help="Check the source without sending anything.")
-def import_records(path: Path, adopt: bool, dry_run: bool) -> Command:
+def import_records(path: Path | None, adopt: bool, dry_run: bool) -> Command:
     """Import IDs.
 
     Needs the operator socket: --url unix:/run/rqdisco/operator.sock. The source is an rqdisco
     export or snapshot, documents of the original service ("created_at", "disco_id", "nodes"), or a
-    directory of rqlite-disco-express. Without --adopt, another daemon's IDs keep their owner: they
-    are served, but no node is told to bootstrap under them.
+    directory of rqlite-disco-express; by default it is what is piped in. Without --adopt, another
+    daemon's IDs keep their owner: they are served, but no node is told to bootstrap under them.
     """
     from rqdisco.cli import transfer
 
+    if path is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError("Missing argument 'FILE|DIR|-'.")
     stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
-    return partial(transfer.import_, path=path, stdin=stdin, adopt=adopt, dry_run=dry_run)
+    return partial(transfer.import_, path=path or Path("-"), stdin=stdin, adopt=adopt, dry_run=dry_run)
 
 
 @click.command(cls=LeafCommand)
@@ -119,7 +123,8 @@ def _etcd_option(name: str, metavar: str, help_text: str) -> Callable[[F], F]:
                         help=help_text)  # fmt: skip
 
 
-@etcd.command()
+# Without --url, since it sends nothing to a daemon.
+@etcd.command(cls=click.Command)
 @click.option("--etcd", "urls", multiple=True, type=TEXT, metavar="URL", envvar="RQDISCO_ETCD", help="Member of etcd.")
 @_etcd_option("etcd-prefix", "PREFIX", "Prefix of the keys, as for the daemons.  [default: /rqdisco/]")
 @_etcd_option("etcd-user", "NAME", "User name at etcd.")

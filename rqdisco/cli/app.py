@@ -112,9 +112,9 @@ async def sleep(app: App, seconds: float) -> None:
     await deferLater(cast("Clock", app.clock), seconds)
 
 
-async def retry(app: App, request: Callable[[], Awaitable[T]], patience: float) -> T:
+async def retry(app: App, request: Callable[[], Awaitable[T]], patience: float, name: str | None = None) -> T:
     """Return the result of `request`, repeated for `patience` seconds while the service is
-    unreachable or unavailable.
+    unreachable or unavailable. `name` is the service's, if it is not that of `app`.
 
     Pauses are random, up to a bound that doubles from 0.25 to 8 seconds, so that nodes that start
     together do not retry together. The Retry-After of the service is added.
@@ -129,7 +129,7 @@ async def retry(app: App, request: Callable[[], Awaitable[T]], patience: float) 
             if left <= 0:
                 raise
             if bound == _FIRST_PAUSE:
-                app.output.message(f"{app.url}: {error}; retrying for {left:.0f} s")
+                app.output.message(f"{name or app.url}: {error}; retrying for {left:.0f} s")
             retry_after = error.retry_after if isinstance(error, Unavailable) else None
         await sleep(app, min(left, (retry_after or 0.0) + app.jitter() * bound))
         bound = min(_LONGEST_PAUSE, 2 * bound)

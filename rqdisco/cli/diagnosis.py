@@ -8,7 +8,7 @@ no findings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from rqdisco.cli.claims import describe_claim, is_overdue, overdue_remedy
@@ -33,28 +33,38 @@ class Finding(NamedTuple):
     is_problem: bool = False
 
 
-def diagnose(document: Document, now: float) -> list[Finding]:
-    """Return all findings; `now` is in seconds since 1970."""
-    return [finding for check in _CHECKS for finding in check(document, now)]
+def diagnose(document: Document, now: float, objections: Sequence[str] = ()) -> list[Finding]:
+    """Return all findings; `now` is in seconds since 1970, `objections` are the reasons why the daemon
+    grants nothing.
+    """
+    findings = [*_check_overdue_claim_or_empty(document, now, objections)]
+    return findings + [finding for check in _CHECKS for finding in check(document, now)]
 
 
-def describe_empty(document: Document) -> str:
+def may_be_granted(document: Document) -> bool:
+    """Report whether the next node to register is told to bootstrap, if the daemon may do that."""
+    return not (document.nodes or document.ownerless or document.claim is not None)
+
+
+def describe_empty(document: Document, objections: Sequence[str] = ()) -> str:
     """Return a clause about what happens next under an ID without nodes."""
     if document.ownerless:
         return "and the ID has no owner: no node is told to bootstrap any more, create a new ID"
     if document.claim is not None:
         return "and a node that claimed to lead has not reported yet"
+    if objections:
+        return f"and this daemon tells no node to bootstrap now: {'; '.join(objections)}"
     return "the next node to register is told to bootstrap"
 
 
-def _check_overdue_claim_or_empty(document: Document, now: float) -> Iterator[Finding]:
+def _check_overdue_claim_or_empty(document: Document, now: float, objections: Sequence[str]) -> Iterator[Finding]:
     """Find an overdue claim, or else a lack of nodes. Every new cluster is empty for a moment,
     since a node that claimed to lead is hidden until it reports.
     """
     if document.claim is not None and is_overdue(document.claim, now):
         yield Finding(f"{describe_claim(document.claim)}; {overdue_remedy(document.disco_id)}", is_problem=True)
     elif not document.nodes:
-        yield Finding(f"no nodes are registered, {describe_empty(document)}", is_problem=True)
+        yield Finding(f"no nodes are registered, {describe_empty(document, objections)}", is_problem=True)
 
 
 def _check_ownerless(document: Document, _: float) -> Iterator[Finding]:
@@ -170,7 +180,6 @@ def _is_misleading(addr: str, client_ip: str) -> bool:
 
 # To add a check, write a function like these and list it here.
 _CHECKS: tuple[Callable[[Document, float], Iterator[Finding]], ...] = (
-    _check_overdue_claim_or_empty,
     _check_unreported_leader,
     _check_leaderless,
     _check_two_leaders,

@@ -98,7 +98,7 @@ class Place:
             return await self.ask(lambda client: client.freeze(reason))
 
         try:
-            self._learn(await retry(self._app, request, _PATIENCE_SECONDS))
+            self._learn(await retry(self._app, request, _PATIENCE_SECONDS, self.name))
         except Refused as error:
             raise CommandFailed(
                 f"{self.name} cannot be frozen now: {error}; IDs only move to an empty service"

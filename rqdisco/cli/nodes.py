@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, retry
-from rqdisco.cli.diagnosis import describe_empty
+from rqdisco.cli.diagnosis import describe_empty, may_be_granted
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
 from rqdisco.client import Document, NodeRegistration
@@ -68,7 +68,8 @@ async def show(app: App, discovery_id: str) -> int:
     title = f"{document.disco_id}, created at {document.created_at} UTC"
     app.output.table(title, columns, rows)
     if not document.nodes:
-        app.output.message(f"no nodes are registered, {describe_empty(document)}")
+        objections = await app.client.grant_objections() if may_be_granted(document) else ()
+        app.output.message(f"no nodes are registered, {describe_empty(document, objections)}")
     return DONE
 
 

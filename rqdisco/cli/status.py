@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rqdisco.cli.app import DONE, FAILED, App, retry
 from rqdisco.cli.claims import summarize_claim
-from rqdisco.cli.diagnosis import diagnose
+from rqdisco.cli.diagnosis import diagnose, may_be_granted
 from rqdisco.cli.nodes import describe_health
 from rqdisco.cli.output import format_ids
 from rqdisco.client import NodeRegistration
@@ -28,7 +28,8 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         app.output.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
     elif document.claim is not None:
         app.output.line(f"claim {summarize_claim(document.claim)}")
-    findings = diagnose(document, app.wall())
+    objections = await app.client.grant_objections() if may_be_granted(document) else ()
+    findings = diagnose(document, app.wall(), objections)
     app.output.lines([finding.text for finding in findings if not finding.is_problem])
     problems = [finding.text for finding in findings if finding.is_problem]
     for problem in problems:

@@ -69,6 +69,17 @@ class DiscoveryClient:
             raise Unreachable(f"not a response from rqdisco: the service is {info.name!r}")
         return info
 
+    async def grant_objections(self) -> tuple[str, ...]:
+        """Return why the daemon tells no node to bootstrap now; nothing if it may, or cannot say."""
+        response = await self._transport.request("GET", "/readyz?grant=1")
+        if response.status != 503:
+            return ()
+        try:
+            readiness = _decode(response.body, _Readiness)
+        except Unreachable:
+            return ()
+        return () if readiness.ready else readiness.wrong or ("it tells only admins the reason",)
+
     async def create(self) -> Document:
         """Create a discovery ID."""
         return await self._json("POST", "/", Document)
@@ -232,6 +243,11 @@ class DiscoveryClient:
 class _KVValue(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
     value: str
     index: int
+
+
+class _Readiness(msgspec.Struct):
+    ready: bool
+    wrong: tuple[str, ...] = ()
 
 
 class _ErrorBody(msgspec.Struct):

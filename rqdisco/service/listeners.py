@@ -226,7 +226,8 @@ def owner_only_socket(reactor: IReactorUNIX, path: Path) -> tuple[str, IStreamSe
 
 
 def _remove_stale_socket(path: Path) -> None:
-    """Remove a socket without a listener, and nothing else. Raises _Occupied.
+    """Remove a socket without a listener, and nothing else. Raises _Occupied, also if there is no
+    directory for one.
 
     Two daemons that start on one path in the same instant could each remove the other's socket;
     those of one state directory cannot, since it is locked by now.
@@ -238,6 +239,8 @@ def _remove_stale_socket(path: Path) -> None:
             if not _is_stale(path):
                 raise _Occupied("another process listens there")
             path.unlink(missing_ok=True)
+        elif not path.parent.exists():
+            raise _Occupied("its directory does not exist")
     except OSError as error:
         raise _Occupied(error.strerror or str(error)) from error
 

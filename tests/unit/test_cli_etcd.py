@@ -98,3 +98,10 @@ def test_the_command_asks_for_members_and_for_confirmation(
 ) -> None:
     assert shell("etcd", "restored", *arguments) == 2
     assert text in capsys.readouterr().err + shell.err.text
+
+
+def test_the_command_takes_no_url_of_a_daemon(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell("etcd", "restored", "--help") == 0
+    help_text = capsys.readouterr().out
+    assert "--etcd-prefix" in help_text
+    assert "--url" not in help_text

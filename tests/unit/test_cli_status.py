@@ -53,6 +53,18 @@ def test_an_id_without_nodes_is_not_healthy(service: Service, shell: Shell) -> N
     assert "no nodes are registered" in shell.messages
 
 
+@pytest.mark.parametrize("command", ["status", "show"])
+def test_no_grant_is_promised_while_the_daemon_may_not_grant(command: str) -> None:
+    shell = Shell(Service(operator=True))
+    discovery_id = create_id(shell.service.daemon)
+    shell(command, discovery_id)
+    assert "no nodes are registered, the next node to register is told to bootstrap" in shell.messages
+    assert shell("freeze", "the disk is replaced") == 0
+    shell(command, discovery_id)
+    assert "no nodes are registered, and this daemon tells no node to bootstrap now: " in shell.messages
+    assert "the disk is replaced" in shell.messages
+
+
 def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     shell = Shell(Service(limits=Limits(visible_claims=True)))
     assert lead(shell, "kv", "--cas", "0") == 0

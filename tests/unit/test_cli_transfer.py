@@ -22,7 +22,7 @@ from rqdisco.core import codec
 from rqdisco.core.exports import ExportEncoder
 from rqdisco.core.records import Grant, Node, Record
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
-from tests.support.command import Service, Shell, lead
+from tests.support.command import Service, Shell, Stream, lead
 from tests.support.daemon import create_id, register, shown
 from tests.support.foreign_services import LeafResource
 
@@ -202,13 +202,18 @@ def test_an_interrupted_import_reports_that_it_can_be_repeated(shell: Shell, tmp
     assert other.lines[:2] == ["imported 100", "unchanged 500"]
 
 
-def test_an_export_can_be_piped_into_an_import(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_can_be_piped_into_an_import(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     discovery_id = create_id(shell.service.daemon)
     shell("export")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shell.out.text.encode())))
     other = other_daemon()
-    assert other("import", "-") == 0
+    assert other("import") == 0
     assert shown(other.service.daemon, discovery_id) == []
+    monkeypatch.setattr(sys, "stdin", Stream(terminal=True))
+    assert other("import") == 2
+    assert "Missing argument 'FILE|DIR|-'" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"what?")))
     assert other("import", "-") == 1
     assert other.messages.startswith("rqdisco: nothing imported: -: ")

@@ -320,7 +320,8 @@ def test_one_copy_in_doubt_leaves_a_transaction_unknown_whatever_becomes_of_the_
         (
             NO_USER,
             AuthFailed,
-            "etcd requires a user and a password; its JSON gateway does not take a client certificate for a user",
+            "etcd requires a user and a password: set --etcd-user and --etcd-password-file; a client certificate"
+            " does not replace them",
         ),
         (INVALID_TOKEN, AuthFailed, "etcd does not accept the token"),
     ],
@@ -476,6 +477,19 @@ def test_a_token_that_etcd_does_not_take_any_more_is_replaced_and_the_request_re
     guarded.last.answer(**WRITTEN)
     assert asked.result.succeeded
     assert guarded.counts.renewals == 2
+
+
+def test_a_user_given_before_authentication_was_switched_on_logs_in_afterwards(guarded: Played) -> None:
+    Asked(guarded.client.range(READ))
+    guarded.last.refuse(NO_AUTH)
+    assert guarded.last.token is None
+    guarded.last.answer()
+    asked = Asked(guarded.client.txn(WRITE))
+    # As etcd answers over https, where its gateway has a certificate.
+    guarded.last.refuse(DENIED)
+    grant(guarded, "abc.1")
+    guarded.last.answer(**WRITTEN)
+    assert asked.result.succeeded
 
 
 def test_a_late_refusal_of_an_older_token_fetches_no_other_one(guarded: Played) -> None:

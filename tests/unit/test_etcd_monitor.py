@@ -242,13 +242,23 @@ def test_a_member_of_an_unusable_version_that_joins_later_is_a_note() -> None:
 def test_ids_are_counted_about_once_a_minute() -> None:
     cluster = Cluster()
     wired = started(cluster)
-    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (0, 0)
+    create(wired)
+    wired = started(cluster)
+    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (1, 1)
     create(wired)
     pass_time(wired, 30)
-    assert wired.backend.count_ids() == 0
+    assert wired.backend.count_ids() == 1
     pass_time(wired, 35)
+    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (2, 2)
+    assert result(Deferred.fromCoroutine(wired.backend.directory.count())) == 2
+
+
+def test_the_first_id_of_a_store_is_counted_within_seconds() -> None:
+    wired = started(Cluster())
+    assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (0, 0)
+    create(wired)
+    pass_time(wired, 7)
     assert (wired.backend.count_ids(), wired.metric("rqdisco_ids")) == (1, 1)
-    assert result(Deferred.fromCoroutine(wired.backend.directory.count())) == 1
 
 
 def test_requests_are_counted_by_kind_and_outcome() -> None:

@@ -294,7 +294,7 @@ def test_etcd_that_wants_a_user_says_so() -> None:
     cluster.model.accounts.enabled = True
     kind, text = refused(cluster)
     assert kind is EtcdAccessDenied
-    assert text.startswith("etcd requires a user and a password; its JSON gateway does not take a client certificate")
+    assert text.startswith("etcd requires a user and a password: set --etcd-user and --etcd-password-file")
 
 
 def test_a_wrong_password_is_refused_and_the_right_one_is_read_from_the_file(tmp_path: Path) -> None:

@@ -157,6 +157,14 @@ async def test_a_socket_with_a_listener_is_not_removed_even_if_it_accepts_nobody
         assert server.getsockname() == str(path)
 
 
+@ensureDeferred
+async def test_a_missing_directory_of_a_socket_is_named_as_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "http.sock"
+    with pytest.raises(CannotListen) as refused:
+        await api(f"unix:{path}").open()
+    assert str(refused.value) == f"cannot listen on unix:{path}: its directory does not exist"
+
+
 @pytest.mark.parametrize("kind", ["file", "link", "directory"])
 @ensureDeferred
 async def test_only_a_socket_is_ever_removed(tmp_path: Path, kind: str) -> None:

@@ -39,6 +39,7 @@ class World:
     def __init__(self, source: str, target: str) -> None:
         self.clock = Clock()
         self.networks: list[DirectNetwork] = []
+        self.clusters: list[Cluster] = []
         self.daemons: dict[str, Any] = {}
         self._https: dict[str, InMemoryClient] = {}
         self.sources = self._service(source, "old", 0)
@@ -58,6 +59,7 @@ class World:
         if kind == "etcd":
             # Two daemons over one store; the command is told of one of them.
             cluster = Cluster(self.clock)
+            self.clusters.append(cluster)
             for number, each in enumerate((name, f"{name}2")):
                 self.daemons[each] = backend = opened(cluster, seed=10 * seed + number)
                 self._https[each] = InMemoryClient(over_etcd(backend).router)
@@ -371,3 +373,11 @@ def test_freeze_and_thaw_are_commands_too() -> None:
     assert "two clusters" in world.err.text
     assert world.command("thaw", "--yes", *url) == 0
     assert world.directory("old").frozen is None
+
+
+def test_a_retry_names_the_service_that_is_asked_again() -> None:
+    world = World("single", "etcd")
+    world.clusters[0].model.alarms["NOSPACE"] = 1
+    assert world.migrate() == 1
+    assert "http://new:4000: store unavailable: etcd's database is full" in world.err.text
+    assert "; retrying for 30 s" in world.err.text

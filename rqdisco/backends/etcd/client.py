@@ -257,8 +257,9 @@ class EtcdClient:
         if isinstance(failed, GatewayRefusal):
             if failed.fate is RefusalKind.UNKNOWN:
                 self._endpoints.failed(endpoint)
-            elif failed.fate is RefusalKind.NO_TOKEN and not self._tokens.refuse(token):
-                failed = GatewayRefusal(RefusalKind.FORBIDDEN, failed.reason)
+            elif _may_need_token(failed, token):
+                is_renewable = self._tokens.refuse(token)
+                failed = GatewayRefusal(RefusalKind.NO_TOKEN if is_renewable else RefusalKind.FORBIDDEN, failed.reason)
             attempts.was_refused(failed)
         elif isinstance(failed, AuthFailed):
             attempts.was_refused(GatewayRefusal(RefusalKind.FORBIDDEN, str(failed)))
@@ -285,6 +286,13 @@ class EtcdClient:
         except ConnectionBroken as error:
             # It is not the request that may have been received.
             raise NotSent(str(error)) from None
+
+
+def _may_need_token(refusal: GatewayRefusal, token: str | None) -> bool:
+    """Report whether another token may help. Over https etcd takes a request without one for that of
+    a user who is named like its own certificate, and may deny that user the keys.
+    """
+    return refusal.fate is RefusalKind.NO_TOKEN or (refusal.fate is RefusalKind.FORBIDDEN and token is None)
 
 
 def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None, token: str | None) -> A | GatewayRefusal:

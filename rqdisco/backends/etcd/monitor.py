@@ -19,6 +19,7 @@ from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import EtcdFailure
 from rqdisco.backends.etcd.messages import KeyValue, Range, RangeResponse, Status, prefix_end
 from rqdisco.backends.etcd.refusals import DATA_CORRUPT, DATABASE_FULL
+from rqdisco.backends.etcd.store_state import WENT_BACK
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import EtcdFull, EtcdUnavailable, StoreUnavailable
 
@@ -31,10 +32,6 @@ _COUNTED_IDS = 100_000
 # An election takes a second or two, and is not reported.
 _PATIENCE_SECONDS = 3.0
 _NOT_CHECKED = "etcd has not been checked yet"
-_WENT_BACK = (
-    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
-    " and restarted this daemon"
-)
 
 # By the kind of a problem, the events when it begins and ends. What went back is logged where it is
 # noticed.
@@ -214,7 +211,7 @@ class EtcdMonitor(Service):
             "corrupt": DATA_CORRUPT if "CORRUPT" in self.alarms else None,
             "foreign": self._foreign,
             "frozen": self._state.frozen,
-            "went back": None if (reason := self._state.grant_objection) is None else f"{reason}: {_WENT_BACK}",
+            "went back": None if (reason := self._state.grant_objection) is None else f"{reason}: {WENT_BACK}",
         }
         return {kind: reason for kind, reason in kinds.items() if reason}
 
@@ -241,7 +238,9 @@ class EtcdMonitor(Service):
             await self._read_members()
         if now >= self._next_count and self.failure is None:
             await self._count()
-            self._next_count = now + COUNT_SECONDS * self._jitter() * max(1.0, (self.ids or 0) / _COUNTED_IDS)
+            # A new store soon has its first IDs, and to count none costs nothing.
+            seconds = COUNT_SECONDS * max(1.0, self.ids / _COUNTED_IDS) if self.ids else MEMBERS_SECONDS
+            self._next_count = now + seconds * self._jitter()
         self._log_changes()
 
     async def _read_state(self) -> None:

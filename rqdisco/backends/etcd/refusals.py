@@ -68,7 +68,8 @@ _SENTENCES = (
     ("permission denied", "etcd's user lacks the permission for these keys; its role must cover the whole prefix"),
     (
         "user name is empty",
-        "etcd requires a user and a password; its JSON gateway does not take a client certificate for a user",
+        "etcd requires a user and a password: set --etcd-user and --etcd-password-file; a client certificate does not"
+        " replace them",
     ),
     ("invalid auth token", "etcd does not accept the token"),
     ("auth store is old", "etcd's users or roles changed, and the token is older"),

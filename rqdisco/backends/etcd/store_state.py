@@ -16,6 +16,10 @@ from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import AlreadyFrozen, EtcdUnavailable, Frozen, Undecided, UnknownFormat
 from rqdisco.core.ids import RandomBytes
 
+WENT_BACK = (
+    "etcd seems to be restored from a backup, so nothing is granted until an operator has run `rqdisco etcd restored`"
+    " and restarted this daemon"
+)
 _NOT_READ = "etcd has not answered since this daemon started"
 
 
@@ -87,10 +91,7 @@ class StoreState:
         """Raise Undecided where nothing may be granted."""
         self.check_changes()
         if self._guard.went_back is not None:
-            raise Undecided(
-                f"{self._guard.went_back}: etcd seems to be restored from a backup, and nothing is granted until an"
-                " operator has run `rqdisco etcd restored` and restarted this daemon"
-            )
+            raise Undecided(f"{self._guard.went_back}: {WENT_BACK}")
 
     def is_elsewhere(self, read: RangeResponse) -> bool:
         """Report whether a read of `v1/meta` shows another store than this one."""
