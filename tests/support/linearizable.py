@@ -81,6 +81,18 @@ class _Step(NamedTuple):
     low: Stamp
 
 
+def _meets_removal(registration: Operation, operations: Iterable[Operation]) -> bool:
+    """Report whether a removal of the same address went on at the same time."""
+    until = registration.returned
+    return any(
+        each.kind == "remove"
+        and same_node(each.addr, registration.addr)
+        and (until is None or each.invoked < until)
+        and (each.returned is None or registration.invoked < each.returned)
+        for each in operations
+    )
+
+
 class _Search:
     """A depth-first search of the orders that remembers where it was."""
 
@@ -89,7 +101,8 @@ class _Search:
         part += [
             replace(each, kind="hint", returned=None, answer=None, local=False)
             for each in part
-            if each.kind == "register" and each.is_open and (rules.late or each.local)
+            if each.kind == "register"
+            and ((each.is_open and (rules.late or each.local)) or (rules.repeats and _meets_removal(each, part)))
         ]
         self._rules = rules
         self._limit = limit

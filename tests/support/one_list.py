@@ -41,6 +41,9 @@ class Rules:
 
     `passes_on` means that a grant whose answer was not sent may pass to the next node that asks
     (E3).
+
+    `repeats` means that a registration may be made twice if a removal came between: the answer to
+    its first write was lost, and its node is not listed when it is decided again (E2).
     """
 
     window: float = WINDOW
@@ -50,6 +53,7 @@ class Rules:
     renews: bool = False
     lists_after_removal: bool = True
     passes_on: bool = False
+    repeats: bool = False
 
 
 class Grant(NamedTuple):

@@ -240,7 +240,9 @@ class EtcdJudge(Judge):
             return
         # Windows are as long as etcd's clock says, begin again at elections, and are no limit for
         # grants that certainly were not heard.
-        rules = Rules(window=1e6, ages_known=False, renews=True, lists_after_removal=False, passes_on=True)
+        rules = Rules(
+            window=1e6, ages_known=False, renews=True, lists_after_removal=False, passes_on=True, repeats=True
+        )
         try:
             verdict = check(past.operations, rules, limit=_MOST_STATES)
         except Undecided:
