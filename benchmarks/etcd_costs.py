@@ -1,5 +1,5 @@
-"""What stateless daemons cost apart from load: changes seen by the watchers of another daemon, writes
-to etcd of formed clusters, requests of an idle daemon, and a million IDs.
+"""Measure stateless daemons apart from load: the delay of events at another daemon, the writes to
+etcd of formed clusters, the requests of an idle daemon, and a million IDs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Delay(NamedTuple):
 
 
 class Healthy(NamedTuple):
-    """What happened while formed clusters were healthy: per cluster and hour what etcd wrote; the
-    requests and the CPU time of an idle daemon per second.
+    """The costs of healthy clusters: the writes of etcd per cluster and hour, and the requests and
+    CPU time per second of an idle daemon.
     """
 
     revisions: float
@@ -56,7 +56,7 @@ class Healthy(NamedTuple):
 
 
 class Formed(NamedTuple):
-    """What etcd writes for one cluster of three nodes until its windows are closed."""
+    """The writes of etcd for one cluster of three nodes, from its first node until its windows close."""
 
     revisions: float
     entries: float

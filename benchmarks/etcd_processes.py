@@ -81,8 +81,8 @@ class EtcdMembers(EtcdSet):
 
 
 class Written(NamedTuple):
-    """What a cluster of etcd has written: revisions of keys, entries of its Raft log, the bytes of
-    that log at one member, and of the database in use.
+    """The writes of an etcd cluster so far: revisions of keys, entries of the Raft log, bytes of the
+    log at one member, and bytes of the database in use.
     """
 
     revisions: int

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_daemons_on_a_restored_etcd_grant_nothing_until_an_operator_says_so(
 
     etcd.restore(tmp_path / "backup")
     for each in (daemon, other):
-        assert "restored from a backup" in at_last(lambda each=each: went_back(each, before[0]))  # type: ignore[misc]
+        assert "restored from a backup" in at_last(partial(went_back, each, before[0]))
         assert each.request("GET", f"/{before[0]}").status == 200
         assert each.request("GET", "/readyz").status == 200
         assert each.request("GET", "/readyz?grant=1").status == 503

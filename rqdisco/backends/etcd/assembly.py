@@ -38,8 +38,9 @@ _UNUSED_REUSE_SECONDS = 3600.0
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How records are kept: the prefix of all keys, which ends with a slash; the limits; after how
-    many seconds an ID without a node expires; how long DNS serves stale answers.
+    """The configuration of the backend. `prefix` begins all keys and ends with a slash; `machine`
+    names the daemon's machine in records. An ID without a node expires after `unused_seconds`; DNS
+    serves answers that are stale by up to `stale_seconds`.
     """
 
     prefix: str
@@ -50,7 +51,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the backend needs of the daemon. `count` returns the number of IDs when they were last
+    """The parts of the daemon that the backend uses. `count` returns the number of IDs when they were last
     counted, None before; `write_objection` the error of all writes while etcd has an alarm;
     `jitter` a factor around 1; `uptime` seconds, with those in which the machine was suspended.
     `soon` calls a function after everything that has arrived is handled.

@@ -14,7 +14,7 @@ _FINAL: dict[RefusalKind, type[NotApplied]] = {
 
 
 class Attempts:
-    """What became of the copies of one request. `endpoints` is the number of endpoints to try.
+    """Track the copies of one request. `endpoints` is the number of endpoints to try.
 
     A read changes nothing, so it is never in doubt.
     """

@@ -14,7 +14,7 @@ _LATE_SECONDS = 0.05
 
 
 class Timed(Protocol):
-    """What has a deadline. `expire` must not be called once it is over."""
+    """An operation with a deadline. `expire` must not be called once it is over."""
 
     @property
     def is_over(self) -> bool: ...
