@@ -1,4 +1,4 @@
-"""The state of the cluster for operators."""
+"""What operators ask: the state of the cluster, and the removal of daemons from it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from rqdisco.backends.gossip.membership.peer import Peer
-from rqdisco.backends.gossip.peer_set import PeerSet
-from rqdisco.backends.gossip.replication.hints import HintStore
-from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.backends.gossip.core import decide, queries
+from rqdisco.backends.gossip.core.inputs import Drain, Forget
+from rqdisco.backends.gossip.core.messages import Member
+from rqdisco.backends.gossip.core.state import Peer, State
+from rqdisco.backends.gossip.driver import Driver
 
 # Counting more would delay other requests.
 MAX_LAG = 10_000
@@ -42,137 +43,131 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerReport:
-    """The state of all peers, and what is wrong with it. `frozen` returns why this daemon is frozen,
-    None if it is not.
-    """
+    """The state of all peers, and what is wrong with it. `seconds` is the clock of the state."""
 
-    def __init__(self, peers: PeerSet, hint_store: HintStore, frozen: Callable[[], str | None]) -> None:
-        self._peers = peers
-        self._hint_store = hint_store
-        self._frozen = frozen
+    def __init__(self, state: State, seconds: Callable[[], float]) -> None:
+        self._state = state
+        self._seconds = seconds
 
     def as_object(self) -> dict[str, object]:
         """Return the document that `rqdisco peers` shows."""
-        peers, own = self._peers, self._peers.members.own
+        state, own = self._state, self._state.members.own
         return {
             "name": own.name,
             "incarnation": own.incarnation,
             "url": own.url,
             "state": self._own_state(),
-            "agreed": peers.convergence.members_agree(),
-            "hints": self._hint_store.count,
-            "unwitnessed": peers.change_pusher.unreplicated,
-            "frozen": self._frozen(),
+            "agreed": queries.members_agree(state),
+            "hints": state.hints.count,
+            "unwitnessed": state.unreplicated,
+            "frozen": state.frozen,
             "peers": [
-                self._peer_object(member) for member in peers.members.all if member.incarnation != own.incarnation
+                self._peer_object(member) for member in state.members.all if member.incarnation != own.incarnation
             ]
             + [
                 {"url": url, "state": "never met", "why": each.last_error}
-                for url, each in sorted(peers.unidentified.items())
+                for url, each in sorted(state.unidentified.items())
             ],
             "notes": self.notes(),
         }
 
     def status(self) -> ClusterStatus:
         """Return the numbers for metrics, active members only."""
-        peers = self._peers
+        state = self._state
         return ClusterStatus(
-            agree=peers.convergence.members_agree(),
-            ready=peers.guard.is_ready,
-            fenced=peers.guard.fenced is not None,
-            never_met=len(peers.unidentified),
-            hints=self._hint_store.count,
-            unreplicated=peers.change_pusher.unreplicated,
-            unreplicated_grants=peers.change_pusher.unreplicated_grants,
-            peers=tuple(self._peer_status(member) for member in peers.members.others),
+            agree=queries.members_agree(state),
+            ready=decide.is_ready(state),
+            fenced=state.fenced is not None,
+            never_met=len(state.unidentified),
+            hints=state.hints.count,
+            unreplicated=state.unreplicated,
+            unreplicated_grants=state.unreplicated_grants,
+            peers=tuple(self._peer_status(member) for member in state.members.others),
         )
 
     def is_ownerless(self, owner: str) -> bool:
         """Report whether the IDs of an owner are list-only (R7)."""
-        return self._peers.members.has_lost(owner)
+        return self._state.members.has_lost(owner)
 
     def notes(self) -> list[str]:
         """Warnings for the operator."""
-        frozen = self._frozen()
+        frozen = self._state.frozen
         return [*([] if frozen is None else [f"no changes here: {frozen}"]), *self._undecided(), *self._others()]
 
     def against_lists(self) -> list[str]:
         """Reasons why this daemon cannot serve lists: a removed member receives no updates, a new
         one has not received all records yet.
         """
-        own = self._peers.members.own
+        own = self._state.members.own
         if own.state in ("forgotten", "drained"):
             return [f"this daemon was {own.state}"]
-        return [f"the records of {who} are not here yet" for who in self._peers.awaited_sources]
+        return [f"the records of {who} are not here yet" for who in queries.awaited_sources(self._state)]
 
     def against_grants(self) -> list[str]:
         """Reasons why this daemon cannot grant a bootstrap."""
-        peers = self._peers
-        if peers.change_pusher.is_required and not any(peer.is_up for peer in peers.active_peers()):
+        if self._state.config.ack_required and not any(peer.is_up for peer in queries.active_peers(self._state)):
             return [*self._undecided(), "no peer is up to replicate a grant, and --grant-ack is required"]
         return self._undecided()
 
     def news(self) -> list[str]:
         """All other warnings, and pending hints."""
-        count = self._hint_store.count
+        count = self._state.hints.count
         hints = [f"{count} registrations wait for their owners"] if count else []
         return [*self._others(), *hints]
 
     def _undecided(self) -> list[str]:
-        guard = self._peers.guard
-        if guard.objection is not None:
-            return [f"no decisions here: {guard.objection}"]
-        if guard.is_ready:
+        if (objection := decide.objection(self._state)) is not None:
+            return [f"no decisions here: {objection}"]
+        if decide.is_ready(self._state):
             return []
-        names = ", ".join(each.name for each in guard.unconfirmed)
+        names = ", ".join(each.name for each in decide.unconfirmed(self._state))
         return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
 
     def _others(self) -> list[str]:
-        peers, notes = self._peers, []
-        for member in peers.members.others:
-            peer = peers.peers.get(member.incarnation)
+        state, notes = self._state, []
+        for member in state.members.others:
+            peer = state.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
                 notes.append(f"{member.name} does not answer")
             elif peer.stopped is not None:
                 notes.append(f"{member.name} decides nothing: {peer.stopped}")
-            elif peer.fingerprint != peers.members.fingerprint:
+            elif peer.fingerprint != state.members.fingerprint:
                 how = f": {', '.join(peer.differences)}" if peer.differences else ""
                 notes.append(f"{member.name} lists other members{how}")
-        return [*notes, *(f"{url} was never met" for url in sorted(peers.unidentified))]
+        return [*notes, *(f"{url} was never met" for url in sorted(state.unidentified))]
 
     def _own_state(self) -> str:
-        guard = self._peers.guard
-        if guard.fenced is not None:
+        if self._state.fenced is not None:
             return "fenced"
-        if self._peers.members.own.state != "member":
-            return self._peers.members.own.state
-        return "established" if guard.is_ready else "starting"
+        if self._state.members.own.state != "member":
+            return self._state.members.own.state
+        return "established" if decide.is_ready(self._state) else "starting"
 
     def _peer_status(self, member: Member) -> PeerStatus:
-        peer = self._peers.peers.get(member.incarnation)
-        lag = self._peers.replication.lag(0 if peer is None else peer.acked, MAX_LAG)
+        peer = self._state.peers.get(member.incarnation)
+        lag = self._state.cursors.lag(0 if peer is None else peer.acked, MAX_LAG)
         return PeerStatus(
             name=member.name,
             incarnation=member.incarnation,
             is_up=peer is not None and peer.is_up,
             lag=MAX_LAG if lag is None else lag,
-            contact=self._peers.contact(member.incarnation),
+            contact=queries.contact(self._state, member.incarnation, self._seconds()),
             offset=None if peer is None or peer.clock_offset_ms is None else peer.clock_offset_ms / 1000,
         )
 
     def _peer_object(self, member: Member) -> dict[str, object]:
-        peers = self._peers
-        peer = peers.peers.get(member.incarnation)
+        state = self._state
+        peer = state.peers.get(member.incarnation)
         shown: dict[str, object] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
         if member.state in ("forgotten", "drained") or peer is None:
-            successor = peers.members.get(peers.members.current_owner(member.incarnation))
+            successor = state.members.get(state.members.current_owner(member.incarnation))
             return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
-        contact = peers.contact(member.incarnation)
+        contact = queries.contact(state, member.incarnation, self._seconds())
         shown["state"] = _state(peer) if member.state == "member" else member.state
         shown["last_contact"] = None if contact is None else round(contact, 1)
-        shown["lag"] = peers.replication.lag(peer.acked)
+        shown["lag"] = state.cursors.lag(peer.acked)
         shown["clock_offset_ms"] = peer.clock_offset_ms
-        shown["agrees"] = peer.fingerprint == peers.members.fingerprint
+        shown["agrees"] = peer.fingerprint == state.members.fingerprint
         shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
         return shown
 
@@ -181,3 +176,31 @@ def _state(peer: Peer) -> str:
     if not peer.is_up:
         return "silent"
     return "up" if peer.stopped is None else "fenced"
+
+
+class GossipAdmin:
+    """Show peers, forget lost ones, drain this daemon."""
+
+    def __init__(self, report: PeerReport, driver: Driver) -> None:
+        self._report = report
+        self._driver = driver
+
+    def show(self) -> dict[str, object]:
+        """Return all peers and their state."""
+        return self._report.as_object()
+
+    async def forget(self, name: str) -> int:
+        """Make this daemon the owner of a lost one's IDs; return their number.
+
+        Raises NoSuccessor, StoreUnavailable.
+        """
+        count: int = await self._driver.request(Forget(name))
+        return count
+
+    async def drain(self, to: str | None) -> str:
+        """Hand all IDs of this daemon over to a peer, `to` if given; return its name.
+
+        Raises NoSuccessor, StoreUnavailable.
+        """
+        name: str = await self._driver.request(Drain(to))
+        return name
