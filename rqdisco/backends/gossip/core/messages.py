@@ -215,6 +215,19 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     held: int
 
 
+# The types of the request and the answer of each verb.
+VERBS: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
+    "hello": (Hello, Hello),
+    "digest": (Digest, Digest),
+    "push": (Page, Held),
+    "pull": (Pull, Page),
+    "hints": (Hints, Added),
+    "barrier": (Barrier, Hints),
+    "call": (Call, Outcome),
+    "agree": (SuccessionProposal, Agreed),
+    "succeed": (SuccessionProposal, Agreed),
+}
+
 _encoder = msgspec.json.Encoder()
 
 
