@@ -47,7 +47,7 @@ def begin_round(state: State, peer: Peer, go_on: Then, *, is_hinting: bool = Tru
     `is_hinting` it delivers no hints.
     """
     peer.next_round.append(go_on)
-    peer.is_hinting = peer.is_hinting and is_hinting
+    peer.is_next_hinting = peer.is_next_hinting and is_hinting
     if peer.step is None:
         _begin(state, peer)
 
@@ -55,7 +55,8 @@ def begin_round(state: State, peer: Peer, go_on: Then, *, is_hinting: bool = Tru
 def _begin(state: State, peer: Peer) -> None:
     peer.due_at, peer.step = None, 0
     peer.this_round, peer.next_round = peer.next_round, []
-    peer.done_owners = set()
+    peer.is_hinting, peer.is_next_hinting = peer.is_next_hinting, True
+    peer.done_owners.clear()
     is_same = peer.fingerprint == state.members.fingerprint and peer.incarnation is not None
     if is_same and not peer.this_round and _may_skip(state, peer):
         _advance(state, peer)
@@ -105,14 +106,16 @@ def _digest_answered(state: State, outcome: Digest | PeerError, key: int, receiv
     elif peer.digests_received != received and attempt < _MAX_ATTEMPTS:
         # The peer sent a digest meanwhile, and which one is older is unknown.
         _send_digest(state, peer, attempt + 1)
-    elif not peer.is_dropped:
-        process_digest(state, peer, outcome)
+    else:
+        if not peer.is_dropped:
+            process_digest(state, peer, outcome)
         _advance(state, peer)
 
 
 def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     """Store what a peer's digest reports: about the peer, the members, and this daemon."""
-    contacts.learn(state, state.members.learn(theirs.members))
+    if theirs.members:
+        contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
     peer.stopped = theirs.stopped
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
@@ -132,10 +135,9 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
 
 def _advance(state: State, peer: Peer) -> None:
     """Go through the steps from the present one on, until one has to wait."""
-    while peer.step is not None and peer.step < len(_STEPS):
-        if peer.is_dropped:
-            break
-        if not _STEPS[peer.step](state, peer, then(step_done, peer.key)):
+    go_on = then(step_done, peer.key)
+    while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
+        if not _STEPS[peer.step](state, peer, go_on):
             return
         peer.step += 1
     end(state, peer, None)
@@ -154,7 +156,7 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
     """End a round, and plan the next one."""
     if peer.step is None:
         return
-    peer.step, peer.is_hinting = None, True
+    peer.step = None
     if isinstance(error, Rejected):
         _handle_rejection(state, str(error))
     elif error is None and not peer.is_dropped:

@@ -126,6 +126,7 @@ class Peer:
     waits_since: float = 0.0
     is_triggered: bool = False
     is_hinting: bool = True
+    is_next_hinting: bool = True
     done_owners: set[str] = field(default_factory=set)
     this_round: list[Then] = field(default_factory=list)
     next_round: list[Then] = field(default_factory=list)
