@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from twisted.python.failure import Failure
 
 from rqdisco.backends.gossip.transport.messages import NAMED_IDS
 from rqdisco.backends.limits import Limits
-from rqdisco.core.errors import IDExists, NoSuchID, TooManyIDs, Undecided
-from rqdisco.core.records import Node, Put
+from rqdisco.core.errors import IDExists, NoSuchID, StoreUnavailable, TooManyIDs, Undecided
+from rqdisco.core.records import Node, Put, Record
 from tests.support.daemon import result
 from tests.support.gossip import (
     DirectLink,
@@ -188,22 +189,55 @@ def test_the_limit_of_the_owner_counts_whichever_daemon_is_asked(clock: Clock) -
         daemon.stop()
 
 
-def test_a_name_asked_for_before_a_new_member_joined_is_not_created_by_its_former_owner(
-    three: Three, clock: Clock
-) -> None:
-    network, (a, b, c) = three
-    before = {name: a.backend.peers.members.owner_of_name(name) for name in NAMES}
-    d = GossipDaemon(network, "d", ["a"])
+class SlowLink(DirectLink):
+    """A link on which forwarded requests stay until they are released."""
+
+    _network: SlowNetwork
+
+    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+        if verb != "call":
+            return super().request(verb, body, seconds)
+        held: Deferred[bytes] = Deferred()
+        deliver = super().request
+        self._network.held.append(lambda: deliver(verb, body, seconds).chainDeferred(held))
+        return held
+
+
+class SlowNetwork(DirectNetwork):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.held: list[Callable[[], None]] = []
+
+    def link(self, sender: str) -> Callable[[str], DirectLink]:
+        return lambda url: SlowLink(self, sender, url)
+
+
+def test_a_name_asked_for_before_a_new_member_joined_is_not_created_by_its_former_owner(clock: Clock) -> None:
+    network = SlowNetwork(clock)
+    a, b = GossipDaemon(network, "a"), GossipDaemon(network, "b", ["a"])
     settle(clock, 5)
-    name = next(name for name in NAMES if a.backend.peers.members.owner_of_name(name) == d.owner != before[name])
-    owner = next(daemon for daemon in (a, b, c) if daemon.owner == before[name])
-    sender = next(daemon for daemon in (a, b) if daemon is not owner)
-    late = sender.directory._forward(owner.owner, 4.5, "create", name)
-    with pytest.raises(Undecided):
-        wait(clock, late, 5)
-    with pytest.raises(NoSuchID):
-        listed(owner, name)
-    assert create(sender, name) == d.owner
+    names = [name for name in NAMES if a.backend.peers.members.owner_of_name(name) == b.owner]
+    asking = {name: Deferred.fromCoroutine(a.directory.create_named(name)) for name in names}
+    c = GossipDaemon(network, "c", ["a"])
+    settle(clock, 3)
+    taken = [name for name in names if c.backend.peers.members.owner_of_name(name) == c.owner]
+    assert taken, "c is the owner of some of these names now"
+    # b has not received what c creates when the requests arrive there.
+    network.dropped = {("c", "push")}
+    creating = [Deferred.fromCoroutine(c.directory.create_named(name)) for name in taken]
+    for release in network.held:
+        release()
+    for name in names:
+        if name in taken:
+            with pytest.raises(Undecided):
+                result(asking[name])
+        else:
+            assert result(asking[name]).owner == b.owner
+    settle(clock, 2)
+    assert {result(each).owner for each in creating} == {c.owner}
+    for daemon in (a, b, c):
+        assert {go(daemon.directory.inspect(name)).owner for name in taken} == {c.owner}
+        daemon.stop()
 
 
 def test_a_name_without_nodes_stays_where_unused_ids_expire(clock: Clock) -> None:
@@ -231,3 +265,47 @@ def test_a_name_survives_the_restart_of_all_daemons(three: Three, clock: Clock) 
         with pytest.raises(IDExists):
             result(Deferred.fromCoroutine(daemon.directory.create_named("orders")))
     assert register(daemons[1], "orders", "n1:1") == ["n1:1"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_name_is_never_created_twice_whatever_is_lost_while_daemons_ask_and_restart(clock: Clock, seed: int) -> None:
+    random = Random(seed)
+    network, daemons = trio(clock, seed=seed)
+    created: dict[str, int] = dict.fromkeys(NAMES, 0)
+
+    def count(record: Record) -> None:
+        created[record.id] += 1
+
+    for _ in range(60):
+        fault = random.randrange(8)
+        if fault == 0:
+            network.split(random.choice("abc"))
+        elif fault == 1:
+            network.dropped = {(random.choice("abc"), random.choice(["push", "call", "digest"]))}
+        elif fault == 2:
+            network.swallowed = {(random.choice("abc"), random.choice(["push", "call", "digest"]))}
+        elif fault == 3:
+            daemons[random.randrange(3)].threads.hold = True
+        elif fault == 4:
+            at = random.randrange(3)
+            daemons[at] = daemons[at].restart()
+        else:
+            network.heal()
+            network.dropped, network.swallowed = set(), set()
+        for daemon in random.sample(daemons, 2):
+            asking = Deferred.fromCoroutine(daemon.directory.create_named(random.choice(NAMES)))
+            asking.addCallbacks(count, lambda failure: failure.trap(IDExists, StoreUnavailable))
+        settle(clock, random.choice([0.1, 0.5, 2]))
+        for daemon in daemons:
+            daemon.threads.hold = False
+            daemon.threads.release_all()
+    network.heal()
+    network.dropped, network.swallowed = set(), set()
+    settle(clock, 20)
+    records = [{name: daemon.store.settled(name) for name in NAMES} for daemon in daemons]
+    assert records[0] == records[1] == records[2]
+    assert set(created.values()) <= {0, 1}
+    assert any(created.values())
+    assert all(records[0][name] is not None for name, times in created.items() if times)
+    for daemon in daemons:
+        daemon.stop()
