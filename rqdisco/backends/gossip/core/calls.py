@@ -11,6 +11,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Claim,
     ClearLeader,
     Command,
+    CreateNamed,
     Inspect,
     LookUp,
     Register,
@@ -35,9 +36,11 @@ def _wire_name(kind: type[RequestRefused]) -> str:
 
 
 _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
-    _wire_name(kind): kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Ownerless)
+    _wire_name(kind): kind
+    for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.IDExists, errors.TooManyNodes, errors.Ownerless)
 }
 _OPS: dict[type, Op] = {
+    CreateNamed: "create",
     Register: "register",
     Remove: "remove",
     Claim: "claim",
@@ -45,6 +48,17 @@ _OPS: dict[type, Op] = {
     ClearLeader: "clear_leader",
     LookUp: "look_up",
     Inspect: "look_up",
+}
+# The request of each operation, and the field of the message that it needs besides the ID.
+_COMMANDS: dict[Op, tuple[Any, str | None]] = {
+    "create": (CreateNamed, None),
+    "register": (Register, "node"),
+    "remove": (Remove, "addr"),
+    "claim": (Claim, "put"),
+    "report": (Report, "put"),
+    "clear_leader": (ClearLeader, None),
+    # A lookup that was forwarded is one at the owner.
+    "look_up": (LookUp, None),
 }
 
 
@@ -63,19 +77,11 @@ def call_of(command: Any, owner: str, **how: Any) -> Call:
 
 def command_of(call: Call) -> Command:
     """Return the request in a message. Raises BadMessage."""
-    if call.op == "register" and call.node is not None:
-        return Register(call.id, call.node, call.host)
-    if call.op == "remove" and call.addr is not None:
-        return Remove(call.id, call.addr)
-    if call.op == "claim" and call.put is not None:
-        return Claim(call.id, call.put, call.host)
-    if call.op == "report" and call.put is not None:
-        return Report(call.id, call.put, call.host, call.index)
-    if call.op == "clear_leader":
-        return ClearLeader(call.id, call.index)
-    if call.op == "look_up":
-        return LookUp(call.id, at_owner=True)
-    raise BadMessage("call lacks its arguments")
+    kind, needed = _COMMANDS[call.op]
+    if needed is not None and getattr(call, needed) is None:
+        raise BadMessage("call lacks its arguments")
+    command: Command = kind(*(getattr(call, name, True) for name in kind.__struct_fields__))
+    return command
 
 
 def outcome_of(result: Any) -> Outcome:
@@ -88,6 +94,8 @@ def outcome_of(result: Any) -> Outcome:
         return Outcome(record=result.record, yes=result.won, again=result.again)
     if isinstance(result, Clearing):
         return Outcome(yes=result.done, removed=result.removed)
+    if isinstance(result, Record):
+        return Outcome(record=result)
     return result if isinstance(result, Outcome) else Outcome(yes=bool(result))
 
 
@@ -118,7 +126,7 @@ def result_of(command: Any, outcome: Outcome) -> Any:
         return RegistrationOutcome(record=record, listed=outcome.listed, bootstrap=outcome.bootstrap)
     if isinstance(command, Claim):
         return ClaimOutcome(record=record, won=outcome.yes, again=outcome.again)
-    if isinstance(command, Inspect):
+    if isinstance(command, (CreateNamed, Inspect)):
         return record
     view: View = view_of(record, is_owner=True, hinted=outcome.listed)
     return Removal(record=view, removed=outcome.yes) if isinstance(command, Remove) else view

@@ -21,6 +21,18 @@ def wait(state: State, go_on: Then) -> None:
         state.convergence_waits[number] = go_on
 
 
+def objection(state: State) -> str:
+    """Return why members are not converged, in words that continue a sentence."""
+    if state.unidentified:
+        return "not all peers were contacted"
+    silent = [each.name for each in state.members.others if not queries.is_up(state, each.incarnation)]
+    if silent:
+        return f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+    return (
+        "changes of peers are missing here" if queries.members_agree(state) else "peers do not agree on who is a member"
+    )
+
+
 def update(state: State) -> None:
     """Go on if the members are converged; call after each digest and cursor change."""
     if state.convergence_waits and queries.is_converged(state):

@@ -38,6 +38,10 @@ class Create(msgspec.Struct, frozen=True):
     random: bytes
 
 
+class CreateNamed(msgspec.Struct, frozen=True):
+    id: str
+
+
 class LookUp(msgspec.Struct, frozen=True):
     """`at_owner` asks the owner even if there is a copy here."""
 
@@ -112,6 +116,7 @@ class RevokeStuck(msgspec.Struct, frozen=True):
 
 Command = (
     Create
+    | CreateNamed
     | LookUp
     | Inspect
     | Register

@@ -14,6 +14,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Claim,
     ClearLeader,
     Create,
+    CreateNamed,
     Freeze,
     LookUp,
     Register,
@@ -28,6 +29,7 @@ from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing
 from rqdisco.core.errors import (
     AlreadyFrozen,
+    IDExists,
     ImportConflict,
     RequestRefused,
     StoreUnavailable,
@@ -74,6 +76,22 @@ def create(state: State, request: Request, command: Create) -> None:
     version = state.next_version()
     record = own_records.create(state, discovery_id, version)
     own_records.save(state, None, record, then(_saved, request.number, None), version)
+
+
+def _create_named(state: State, request: Request, command: CreateNamed) -> None:
+    if _known(state, command.id) is not None:
+        # The disk may still refuse it.
+        own_records.flush(state, command.id, then(_exists, request.number))
+        return
+    decide.check_ready(state)
+    version = state.next_version()
+    record = own_records.create(state, command.id, version)
+    own_records.save(state, None, record, then(_saved, request.number, None), version)
+
+
+def _exists(state: State, outcome: Exception | None, number: int) -> None:
+    if (request := state.requests.get(number)) is not None:
+        replies.fail(state, request, outcome or IDExists(replies.id_of(request)))
 
 
 def _saved(state: State, outcome: Record | Exception, number: int, result: Any) -> None:
@@ -328,6 +346,7 @@ def _adopt(state: State, request: Request, command: Adopt) -> None:
 
 
 _HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
+    CreateNamed: _create_named,
     Register: _register,
     Remove: _remove,
     Claim: _claim,

@@ -17,11 +17,21 @@ from rqdisco.backends.gossip.core import (
     requests,
 )
 from rqdisco.backends.gossip.core.calls import call_of, result_of
-from rqdisco.backends.gossip.core.inputs import Adopt, Claim, ClearLeader, Inspect, LookUp, Register, Report
-from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.inputs import (
+    Adopt,
+    Claim,
+    ClearLeader,
+    CreateNamed,
+    Inspect,
+    LookUp,
+    Register,
+    Report,
+)
+from rqdisco.backends.gossip.core.messages import NAMED_IDS, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import Request, State, then
 from rqdisco.core.errors import (
+    IDExists,
     NoSuchID,
     NotReady,
     OwnerUnreachable,
@@ -52,6 +62,8 @@ def route(state: State, request: Request) -> None:
     if isinstance(command, Adopt):
         _route_import(state, request, command)
         return
+    if isinstance(command, CreateNamed) and queries.shown(state, command.id) is not None:
+        raise IDExists(command.id)
     if not isinstance(command, (LookUp, Inspect)):
         decide.check_frozen(state)
     elif not (isinstance(command, LookUp) and command.at_owner):
@@ -113,7 +125,7 @@ def _ask_next(state: State, request: Request) -> None:
 
 def _route_new(state: State, request: Request) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
-    if not isinstance(request.command, (Claim, Report, ClearLeader)):
+    if not isinstance(request.command, (Claim, Report, ClearLeader, CreateNamed)):
         raise NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
@@ -125,14 +137,20 @@ def _converged(state: State, outcome: bool, number: int) -> None:
     command: Any = request.command
     try:
         if not outcome:
-            raise Undecided(decide.DISAGREE)
+            is_creation = isinstance(command, CreateNamed)
+            why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
+            raise Undecided(why)
         known = state.store.newest(replies.id_of(request))
         if isinstance(command, Adopt):
             _import(state, request, known is None or queries.owner(state, known) == state.own)
         elif known is not None:
             _execute_at(state, request, queries.owner(state, known))
         else:
-            _execute_at(state, request, state.members.owner_of_name(command.id))
+            owner = state.members.get(state.members.owner_of_name(command.id))
+            assert owner is not None
+            if isinstance(command, CreateNamed) and NAMED_IDS not in owner.features:
+                raise Undecided(f"{owner.name} must be upgraded first")
+            _execute_at(state, request, owner.incarnation)
     except (RequestRefused, StoreUnavailable) as error:
         replies.fail(state, request, error)
 

@@ -35,6 +35,7 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, No
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import Request, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.ids import is_created_id
 
 _MAX_UNPROVED = 256
 
@@ -177,7 +178,10 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
         return
     known = queries.newest(state, message.id)
-    if known is not None and state.members.current_owner(known.owner) != message.owner:
+    # A name that nobody has yet may have got another owner, as a member joined.
+    is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
+    owner = message.owner if known is None else state.members.current_owner(known.owner)
+    if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
         raise Misdirected
     request = Request(-call, calls.command_of(message), call, state.now.seconds)
     state.requests[request.number] = request
