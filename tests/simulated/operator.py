@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rqdisco.backends.gossip.transport.messages import Member
 from twisted.internet.defer import CancelledError, Deferred
 
-from rqdisco.backends.gossip.transport.messages import Member
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode

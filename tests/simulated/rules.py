@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
+from rqdisco.backends.gossip.transport.messages import Call
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipContext
 from rqdisco.backends.gossip.transport.links import Misdirected
-from rqdisco.backends.gossip.transport.messages import Call
 from rqdisco.core import records, transitions
 from rqdisco.core.directory import Removal
 from rqdisco.core.errors import StoreUnavailable, Undecided

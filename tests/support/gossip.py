@@ -186,7 +186,7 @@ class GossipDaemon:
                 ),
             )
         )
-        self.directory, self.report = self.backend.directory, self.report
+        self.directory, self.report = self.backend.directory, self.backend.report
         self.state, self.members = self.backend.state, self.backend.state.members
         self.unused_days = unused_days
         self.events: list[Event] = []

@@ -209,7 +209,8 @@ def test_an_isolated_daemon_logs_that_and_logs_the_end(three: Three, clock: Cloc
     network, (_, _, c) = three
 
     def logged() -> list[str]:
-        return [event["log_format"] for event in log if event.get("log_source") is c.backend.driver]
+        of_c = [event["log_format"] for event in log if event.get("log_source") is c.backend.driver]
+        return [text for text in of_c if text.startswith("peers ")]
 
     network.split("c")
     settle(clock, 3)

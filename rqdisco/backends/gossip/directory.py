@@ -67,6 +67,10 @@ class GossipDirectory:
         record: Record = await self._driver.request(inputs.Create(self._random(ID_BYTES)))
         return record
 
+    async def create_named(self, discovery_id: str) -> Record:
+        record: Record = await self._driver.request(inputs.CreateNamed(discovery_id))
+        return record
+
     async def look_up(self, discovery_id: str) -> View:
         record = queries.shown(self._state, discovery_id)
         if record is not None:
