@@ -15,7 +15,8 @@ Level = Literal["debug", "info", "warn", "error"]
 class Send(msgspec.Struct, frozen=True):
     """Send a message to the daemon at a URL, in the session with it; `hello` begins one.
 
-    `Answered` or `Failed` follows within `seconds`.
+    Two peers may have one URL, a lost daemon and its successor there; each `peer` has its own
+    session. `Answered` or `Failed` follows within `seconds`.
     """
 
     send: int
@@ -23,6 +24,7 @@ class Send(msgspec.Struct, frozen=True):
     verb: str
     message: msgspec.Struct
     seconds: float
+    peer: int = 0
 
 
 class Abandon(msgspec.Struct, frozen=True):
