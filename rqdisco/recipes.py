@@ -13,7 +13,7 @@ import msgspec
 
 from rqdisco.core.addresses import is_local, split_zone
 from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
-from rqdisco.core.ids import is_valid_name
+from rqdisco.core.ids import is_uuid, is_valid_name
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]
@@ -49,6 +49,8 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
     port: int | None = None
     # Whether the flags are for a read replica, a non-voter.
     replica: bool = False
+    # Whether the ID is known to exist.
+    exists: bool = False
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,7 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
             *_suffrage(request),
         ),
         notes=(
+            *_name_note(request),
             *_loopback_note(request.url),
             f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT",
             "rqlited exits if the service is down when it starts: run `rqdisco status --service --wait 120` before it",
@@ -151,6 +154,7 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
             *_suffrage(request),
         ),
         notes=(
+            *_name_note(request),
             *_loopback_note(request.url),
             "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr, -raft-addr",
             *(_tls_notes(version) if url.scheme == "https" else ()),
@@ -205,7 +209,7 @@ def _dns(request: FlagsRequest, version: _Version) -> Flags:
             *_suffrage(request),
             *_expect(request),
         ),
-        notes=tuple(_dns_notes(request, version, by_raft)),
+        notes=(*_name_note(request), *_dns_notes(request, version, by_raft)),
     )
 
 
@@ -219,6 +223,19 @@ def _expect(request: FlagsRequest) -> tuple[str, ...]:
     if expect < 1:
         raise Unsupported("expect at least one node")
     return (f"-bootstrap-expect={expect}",)
+
+
+def _name_note(request: FlagsRequest) -> tuple[str, ...]:
+    """Tell how an ID that somebody named comes into being: a daemon already made up any other."""
+    if request.exists or is_uuid(request.discovery_id):
+        return ()
+    create = f"`rqdisco create --name {request.discovery_id}`"
+    if request.mode != "consul-kv":
+        return (f"create the ID first: {create}",)
+    return (
+        f"if several daemons replicate to each other, create the ID first: {create}; nodes create a new one only"
+        " while all daemons are up",
+    )
 
 
 def _suffrage(request: FlagsRequest) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
 
-_NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it; `rqdisco create` creates another ID"
+_NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it, or `rqdisco create --name {id}`"
 _SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
 # The error text of a daemon without peers.
 _NO_PEERS = "this daemon has no peers"
@@ -92,7 +92,8 @@ async def run_with_traceback(app: App, command: Command) -> int:
 def _remedy(error: Exception) -> str:
     """Return how to fix an error, where that is known."""
     if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
-        return "; `rqdisco create` creates an ID" if is_uuid(str(error).split()[0]) else _NO_SUCH_NAME
+        name = str(error).split()[0]
+        return "; `rqdisco create` creates an ID" if is_uuid(name) else _NO_SUCH_NAME.format(id=name)
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
         return ": set RQDISCO_TOKEN to a token of the service"
     return ""

@@ -18,6 +18,7 @@ from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
     DURATION,
+    NEW_NAME,
     ROOT_URL_OPTION,
     TEXT,
     CommandGroup,
@@ -97,12 +98,17 @@ for _command in (drain, etcd, export, freeze, import_records, migrate, peers, th
 
 
 @cli.command()
+@click.option("--name", type=NEW_NAME, metavar="NAME", help="Create the ID NAME, such as orders.")
 @wait_option
-def create(wait: float) -> Command:
-    """Create a discovery ID and print it."""
+def create(name: str | None, wait: float) -> Command:
+    """Create a discovery ID and print it.
+
+    Without --name it is a UUID that nobody can guess. A name that exists already is refused. With
+    several daemons, all must be up to create a name; any number may be down later.
+    """
     from rqdisco.cli import nodes
 
-    return partial(nodes.create, patience=wait)
+    return partial(nodes.create, patience=wait, name=name)
 
 
 @cli.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty, may_be_granted
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
-from rqdisco.client import Document, NodeRegistration
+from rqdisco.client import Document, NodeRegistration, Refused
 
 RESET_WARNING = (
     "reset {id} removes its leader key, an unreported claim, and all its nodes: the next node that"
@@ -15,9 +17,16 @@ RESET_WARNING = (
 )
 
 
-async def create(app: App, patience: float) -> int:
-    """Print a new ID."""
-    document = await retry(app, app.client.create, patience)
+async def create(app: App, patience: float, name: str | None) -> int:
+    """Print a new ID, of this name if there is one."""
+    try:
+        document = await retry(
+            app, app.client.create if name is None else partial(app.client.create_named, name), patience
+        )
+    except Refused as error:
+        if name is not None and error.status in (404, 405):
+            raise CommandFailed("this service cannot create IDs of a given name: it is too old") from None
+        raise
     app.output.line(document.disco_id)
     return DONE
 

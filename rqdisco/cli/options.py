@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from rqdisco.cli.durations import parse_duration
-from rqdisco.core.ids import is_id
+from rqdisco.core.ids import is_id, name_objection
 
 DEFAULT_URL = "http://127.0.0.1:4000"
 # The key of the URL in click's metadata of an invocation.
@@ -32,6 +32,17 @@ class _DiscoveryID(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not is_id(str(value)):
             self.fail(f"{value!r} is not a discovery ID: up to 64 letters, digits, dots, '-' and '_'", param, ctx)
+        return str(value)
+
+
+class _NewName(click.ParamType[str]):
+    """The name of a discovery ID to be created."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if (objection := name_objection(str(value))) is not None:
+            self.fail(f"{value!r} cannot be the name of an ID: {objection}", param, ctx)
         return str(value)
 
 
@@ -148,6 +159,7 @@ def service_token(name: str, whose: str) -> str | None:
 
 
 DISCOVERY_ID = _DiscoveryID()
+NEW_NAME = _NewName()
 TEXT = _Text()
 SERVICE = _Service()
 DURATION = _Duration()

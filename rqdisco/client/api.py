@@ -52,8 +52,8 @@ class DiscoveryClient:
     one; it may also be the password of the URL.
 
     Every method raises Unreachable, Refused (or its subclass Unavailable), and ValueError if the ID
-    is not a discovery ID. No request is sent twice. All requests but `create` and those with `cas`
-    are safe to repeat.
+    is not a discovery ID. No request is sent twice. All requests but `create`, `create_named` and
+    those with `cas` are safe to repeat.
     """
 
     def __init__(
@@ -83,6 +83,12 @@ class DiscoveryClient:
     async def create(self) -> Document:
         """Create a discovery ID."""
         return await self._json("POST", "/", Document)
+
+    async def create_named(self, name: str) -> Document:
+        """Create a discovery ID of this name. Raises Refused with status 409 if it exists already,
+        possibly by an earlier request without a response.
+        """
+        return await self._json("PUT", _path(name), Document, success=201)
 
     async def get(self, discovery_id: str) -> Document:
         """Look up an ID. Raises Refused with status 404 if it does not exist."""
@@ -227,10 +233,10 @@ class DiscoveryClient:
         """
         return await self._json("POST", "/operator/drain", Drained, {} if to is None else {"to": to})
 
-    async def _json(self, method: str, path: str, kind: type[T], body: object = None) -> T:
+    async def _json(self, method: str, path: str, kind: type[T], body: object = None, *, success: int = 200) -> T:
         content = None if body is None else msgspec.json.encode(body)
         response = await self._transport.request(method, path, content)
-        if response.status != 200:
+        if response.status != success:
             raise _to_client_error(response, _json_error(response))
         return _decode(response.body, kind)
 

@@ -73,6 +73,13 @@ class Directory(Freezable, Protocol):
     async def create(self) -> Record:
         """Create an ID. Raises TooManyIDs, StoreUnavailable."""
 
+    async def create_named(self, discovery_id: str) -> Record:
+        """Create an ID of this name, to which `name_objection` has none.
+
+        Raises IDExists, TooManyIDs, StoreUnavailable; Undecided where it is not known whether the
+        ID exists elsewhere.
+        """
+
     async def look_up(self, discovery_id: str) -> View:
         """Return the view of an ID. Raises NoSuchID."""
 

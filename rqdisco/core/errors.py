@@ -83,6 +83,13 @@ class ImportConflict(RequestRefused):
         super().__init__(f"{discovery_id} already exists with other content")
 
 
+class IDExists(RequestRefused):
+    """An ID of this name cannot be created, since there is one already."""
+
+    def __init__(self, discovery_id: str) -> None:
+        super().__init__(f"{discovery_id[:64]} exists already")
+
+
 class TooManyNodes(RequestRefused):
     """The ID already has as many nodes as one may have."""
 

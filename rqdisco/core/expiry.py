@@ -1,4 +1,4 @@
-"""Expiry watermarks, by which an owner deletes its unused IDs: those that never had a node.
+"""Expiry watermarks, by which an owner deletes its unused IDs: created ones that never had a node.
 
 A watermark is a version: all unused IDs of the owner up to it are deleted. It is stored as
 metadata, one line for any number of IDs, and only rises. Peers that have it need no message per ID.
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from rqdisco.core import codec
 from rqdisco.core.codec import Metadata
+from rqdisco.core.ids import is_created_id
 from rqdisco.core.records import Record, is_unused
 
 _EXPIRED = "!expired/"
@@ -52,8 +53,10 @@ class ExpiryWatermarks:
         return dict(self._versions)
 
     def covers(self, record: Record) -> bool:
-        """Report whether the watermark of its owner deletes the record."""
-        return record.version <= self.of(record.owner) and is_unused(record)
+        """Report whether the watermark of its owner deletes the record. Somebody chose the name of a
+        named ID, so it is kept.
+        """
+        return record.version <= self.of(record.owner) and is_unused(record) and is_created_id(record.id)
 
     def covers_line(self, key: bytes, rest: bytes) -> bool:
         """As `covers`, for a split record. A record with fields unknown to this release counts as

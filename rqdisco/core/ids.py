@@ -27,6 +27,18 @@ def is_valid_name(text: str) -> bool:
     return is_id(text) and text.lower() not in RESERVED_IDS
 
 
+def name_objection(text: str) -> str | None:
+    """Return why no ID with this name may be created on request, None if one may.
+
+    A name never has the form of the IDs that daemons make up, or one could be taken for the other.
+    """
+    if not is_id(text):
+        return "use up to 64 letters, digits, dots, '-' and '_'"
+    if not is_valid_name(text):
+        return "reserved for the service's own paths"
+    return "it has the form of the IDs that daemons make up" if is_uuid(text) else None
+
+
 def owner_tag(incarnation_or_id: str) -> str:
     """Return the first 16 bits in hex, which an incarnation and every ID created by it share
     (R1).

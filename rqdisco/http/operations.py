@@ -72,7 +72,8 @@ class Operation(msgspec.Struct, frozen=True):
     in lookups. `page` renders HTML for clients that prefer it. With `runs_to_end` there is no
     deadline, and the operation is not cancelled when the client goes. `body` limits the size of
     the body, `body_type` is its type. `responses` maps a status to a ResponseSpec, or to the
-    description of an error. Operations without `summary` are not documented.
+    description of an error. `is_creation` means that the variable of the path names what the
+    operation creates, so only the handler checks it. Operations without `summary` are not documented.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Operation(msgspec.Struct, frozen=True):
     page: Callable[..., Handler] | None = None
     runs_to_end: bool = False
     is_streamed: bool = False
+    is_creation: bool = False
     cost: float = 1.0
     body: BodyLimit = "none"
     # Any: the type of the body, which msgspec describes.

@@ -255,13 +255,14 @@ class _NotFoundEndpoint:
 class _BoundOperation:
     """An operation of the table, bound to the APIs of a listener."""
 
-    __slots__ = ("body", "cost", "handle", "page", "right", "runs_to_end")
+    __slots__ = ("body", "cost", "handle", "is_creation", "page", "right", "runs_to_end")
 
     def __init__(self, operation: Operation, api: Api, pages: Api) -> None:
         self.handle = MethodType(operation.handler, api)
         self.page = None if operation.page is None else MethodType(operation.page, pages)
         self.right = operation.right if api.requires_token and not operation.token_optional else None
         self.runs_to_end = operation.runs_to_end
+        self.is_creation = operation.is_creation
         self.body = operation.body
         self.cost = operation.cost
 
@@ -327,7 +328,8 @@ class _BoundEndpoint:
         """Check in this order: token, path, method; the handler checks the rest."""
         right = self._right if operation is None else operation.right
         token = None if right is None else self._api.admit(request, right, *variable)
-        self._api.check(*variable)
+        if operation is None or not operation.is_creation:
+            self._api.check(*variable)
         if operation is None:
             return await self._api.refuse_method(request, self._allow, *variable)
         response: Response = await operation.handle(request, *variable, token)

@@ -89,6 +89,9 @@ _IGNORED = tuple(
     Parameter(name, "Ignored.") for name in ("dc", "ns", "partition", "index", "wait", "stale", "consistent")
 )
 
+_TOO_FAST = ResponseSpec(
+    "A client on another machine creates IDs faster than `--create-rate` allows.", ErrorDocument, [RETRY_AFTER]
+)
 _UNKNOWN_ID = "The ID does not exist."
 _OWNERLESS = "The ID is ownerless, and would have to seed a cluster: create a new one."
 _FULL = "The ID has as many nodes as `--max-nodes` allows."
@@ -136,11 +139,7 @@ _DISCOVERY = (
             right="mint",
             responses={
                 200: ResponseSpec("The new ID, without nodes.", LegacyDocument),
-                429: ResponseSpec(
-                    "A client on another machine creates IDs faster than `--create-rate` allows.",
-                    ErrorDocument,
-                    [RETRY_AFTER],
-                ),
+                429: _TOO_FAST,
                 503: "The disk cannot be written, or there are as many IDs as `--max-ids` allows.",
             },
             links={"show": "Show the nodes.", "register": "Register a node.", "remove": "Remove a node."},
@@ -185,6 +184,24 @@ _DISCOVERY = (
                 409: f"{_FULL} Or a loopback address is listed or would be, and the nodes are not all on one machine.",
                 410: _OWNERLESS,
                 503: _UNDECIDED,
+            },
+        ),
+        _put(
+            DiscoveryAPI.create_named,
+            "createNamed",
+            "Create a discovery ID of this name.",
+            description=(
+                "A body is ignored. The name is not reserved, and does not have the form of a UUID. With peers, all of"
+                " them must agree that there is no such ID. A named ID never expires."
+            ),
+            right="mint",
+            is_creation=True,
+            responses={
+                201: ResponseSpec("The new ID, without nodes.", LegacyDocument),
+                400: "No ID can have this name; the text says why.",
+                409: "The ID exists already.",
+                429: _TOO_FAST,
+                503: "The disk cannot be written, or there are too many IDs, or peers do not agree; the text says why.",
             },
         ),
         _delete(

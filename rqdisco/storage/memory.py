@@ -176,6 +176,10 @@ class Store:
         """Report whether the newest record is not on the disk yet."""
         return discovery_id.encode() in self._pending
 
+    def is_pending_key(self, key: bytes) -> bool:
+        """As `is_pending`, for an encoded ID."""
+        return key in self._pending
+
     @property
     def name_index(self) -> NameIndex:
         """The IDs as DNS names; built at the first use."""

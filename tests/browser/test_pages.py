@@ -58,6 +58,21 @@ def test_the_button_creates_an_id_and_shows_its_page(daemon: DaemonProcess, visi
     assert daemon.nodes(discovery_id) == []
 
 
+def test_a_name_is_created_and_one_that_exists_is_refused_with_the_reason(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    visit = visitor(daemon)
+    page = visit.open()
+    page.get_by_label("Name (optional)").fill(" orders ")
+    page.get_by_role("button", name="Create a discovery ID").click()
+    page.wait_for_url("**/orders")
+    expect(page.get_by_role("heading", level=1)).to_have_text("orders")
+    page = visit.open()
+    page.get_by_label("Name (optional)").fill("orders")
+    page.get_by_role("button", name="Create a discovery ID").click()
+    expect(page.get_by_role("alert")).to_have_text("orders exists already")
+
+
 def test_the_field_opens_an_id_by_name_or_by_the_address_of_its_page(daemon: DaemonProcess, visitor: Visitor) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     for typed in (discovery_id, f" {visit.base}/{discovery_id}"):

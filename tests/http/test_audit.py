@@ -69,6 +69,16 @@ def test_each_change_of_the_discovery_api_is_an_event_with_its_outcome(audited: 
     ]
 
 
+def test_a_name_that_is_created_is_an_event_and_so_is_one_that_exists(audited: Audited) -> None:
+    for _ in range(2):
+        audited.ask("PUT", "/orders")
+    assert {event.id for event in audited.events} == {"orders"}
+    assert audited.reported() == [
+        ("create", "created", None, None),
+        ("create", "refused", None, "orders exists already"),
+    ]
+
+
 def test_a_grant_that_a_full_store_refuses_is_an_event_with_the_reason(audited: Audited) -> None:
     discovery_id = create_id(audited.daemon)
     why = audited.daemon.fill()

@@ -108,8 +108,9 @@ def test_a_client_that_creates_too_many_ids_gets_a_retry_time_and_is_served_afte
 @pytest.mark.usefixtures("each_backend")
 def test_an_operator_creates_ids_without_limit_and_without_a_limit_in_the_document() -> None:
     assert hurried("operator").ask("POST", "/").status == 200
-    described = {audience: "429" in build(audience)["paths"]["/"]["post"]["responses"] for audience in AUDIENCES}
-    assert described == {"open": True, "guarded": True, "operator": False}
+    for path, method in (("/", "post"), ("/{id}", "put")):
+        described = {audience: "429" in build(audience)["paths"][path][method]["responses"] for audience in AUDIENCES}
+        assert described == {"open": True, "guarded": True, "operator": False}
 
 
 @pytest.mark.usefixtures("each_backend")

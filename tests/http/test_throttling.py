@@ -296,6 +296,7 @@ def test_a_client_that_creates_too_many_ids_gets_429_and_may_do_all_else() -> No
     assert head.startswith(b"HTTP/1.1 429 too many requests\r\n")
     assert b"Retry-After: 1" in head
     assert json.loads(body) == {"error": "too many requests"}
+    assert connection.send(b"PUT /orders HTTP/1.1\r\nHost: h\r\n\r\n").startswith(b"HTTP/1.1 429 ")
     assert connection.send(post(server.discovery_id, "a:1")).startswith(b"HTTP/1.1 200 OK")
     assert server.connect(OTHER).send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
     for _ in range(30):

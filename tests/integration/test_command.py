@@ -102,8 +102,8 @@ def test_a_refusal_of_the_service_is_status_1(ask: Ask, url: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
-        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it; `rqdisco create`"
-        " creates another ID\n",
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it, or `rqdisco"
+        " create --name unknown`\n",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.process import Environment
-from tests.support.trio import KEY, Trio
+from tests.support.trio import KEY, Trio, incarnation_of
 
 pytestmark = pytest.mark.process
 
@@ -74,6 +74,29 @@ def test_the_consul_key_of_an_unknown_id_has_one_winner_at_whichever_daemon(trio
         return trio.daemons[name].request("PUT", "/v1/kv/my-cluster/leader?cas=0", value).body
 
     assert sorted(claim(name, number) for number, name in enumerate("abcabc")) == [b"false"] * 5 + [b"true"]
+
+
+def test_the_nodes_of_a_name_that_was_created_start_while_a_daemon_is_down(trio: Trio, installed: Environment) -> None:
+    def claim(name: str, key: str) -> tuple[int, bytes]:
+        value = {"id": "1", "api_addr": "http://n1:4001", "addr": "n1:4002"}
+        reply = trio.daemons[name].request("PUT", f"/v1/kv/{key}/leader?cas=0", value)
+        return reply.status, reply.body
+
+    keys = [f"orders-{number}" for number in range(8)]
+    for number, key in enumerate(keys):
+        created = command(installed, trio, "abc"[number % 3], "create", "--name", key)
+        assert (created.returncode, created.stdout) == (0, f"{key}\n"), created.stderr
+    refused = command(installed, trio, "b", "create", "--name", keys[0])
+    assert (refused.returncode, refused.stderr) == (1, f"rqdisco: {keys[0]} exists already\n")
+    trio.daemons["c"].kill()
+    for name in "ab":
+        trio.daemons[name].wait_for("peer does not answer", url=trio.url("c"))
+    refused = command(installed, trio, "a", "create", "--name", "invoices")
+    assert refused.stderr == "rqdisco: cannot create a name while c does not answer\n"
+    assert claim("a", "invoices")[0] == 503
+    owned = [key for key in keys if trio.explain("a", key)["home"] != incarnation_of(trio.state("c"))]
+    assert owned
+    assert [claim("ab"[number % 2], key) for number, key in enumerate(owned)] == [(200, b"true")] * len(owned)
 
 
 def test_an_operator_sees_peers_and_forgets_a_lost_one(trio: Trio, installed: Environment) -> None:

@@ -54,7 +54,7 @@ AUDIENCES: tuple[Audience, ...] = ("open", "guarded", "operator")
 
 class Exchange(msgspec.Struct, frozen=True):
     """A request for an operation, and the status of its answer by the daemon that `prepare`
-    returns.
+    returns. It is about the daemon's own ID unless `id` is given.
     """
 
     method: str
@@ -64,6 +64,7 @@ class Exchange(msgspec.Struct, frozen=True):
     body: object = None
     query: str = ""
     token: str | None = "admin"
+    id: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
@@ -78,6 +79,7 @@ class Exchange(msgspec.Struct, frozen=True):
         """Return the answer; to another method, if one is given."""
         headers = dict(self.headers)
         prepare = self.prepare(audience)
+        prepare.id = self.id or prepare.id
         if "If_None_Match" in headers:
             headers["If_None_Match"] = prepare.ask("GET", self.path).headers["etag"]
         return prepare.ask(method or self.method, self.path + self.query, self.body, self.token, **headers)
@@ -129,6 +131,14 @@ EXCHANGES = [
     Exchange("POST", "/{id}", 500, broken, NODE),
     Exchange("POST", "/{id}", 503, full, {"addr": "10.0.0.3:4001"}),
     Exchange("POST", "/{id}", 503, claimed, {"addr": "10.0.0.3:4001"}),
+    Exchange("PUT", "/{id}", 201, named),
+    Exchange("PUT", "/{id}", 400),
+    Exchange("PUT", "/{id}", 409, claimed),
+    Exchange("PUT", "/{id}", 429, hurried, id="orders"),
+    Exchange("PUT", "/{id}", 500, broken, id="orders"),
+    Exchange("PUT", "/{id}", 503, full, id="orders"),
+    Exchange("PUT", "/{id}", 503, with_all_ids, id="orders"),
+    Exchange("PUT", "/{id}", 503, lost, id="orders"),
     Exchange("DELETE", "/{id}", 200, body=OTHER),
     Exchange("DELETE", "/{id}", 400, body={}),
     Exchange("DELETE", "/{id}", 404, unknown, OTHER),
@@ -244,7 +254,7 @@ def examples() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for audience in ("operator", "guarded"):
         for exchange in exchanges(audience):
-            if exchange.path in ("/openapi.json", "/metrics") or exchange.status != 200:
+            if exchange.path in ("/openapi.json", "/metrics") or exchange.status not in (200, 201):
                 continue
             reply = exchange.play(audience)
             key = f"{exchange.operation} {exchange.status} {reply.kind}"

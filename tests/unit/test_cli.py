@@ -24,6 +24,30 @@ def test_create_prints_an_id_and_nothing_else(service: Service, shell: Shell) ->
     assert shell.messages == ""
 
 
+def test_create_prints_the_name_that_it_was_given_and_refuses_one_that_exists(service: Service, shell: Shell) -> None:
+    assert shell("create", "--name", "orders") == 0
+    assert (shell.lines, shell.messages) == (["orders"], "")
+    assert shown(service.daemon, "orders") == []
+    assert shell("create", "--name", "orders") == 1
+    assert (shell.lines, shell.messages) == ([], "rqdisco: orders exists already\n")
+
+
+def test_create_waits_for_a_daemon_that_cannot_create_a_name_yet(service: Service, shell: Shell) -> None:
+    service.daemon.fill()
+    waiting = shell.start("create", "--name", "orders", "--wait", "60")
+    assert waiting.status is None
+    service.daemon.empty()
+    service.advance(10)
+    assert (waiting.status, shell.lines) == (0, ["orders"])
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_create_says_that_an_earlier_release_cannot_create_names(service: Service, shell: Shell, status: int) -> None:
+    service.answers["/orders"] = status, b'{"error": "orders does not exist"}'
+    assert shell("create", "--name", "orders") == 1
+    assert shell.messages == "rqdisco: this service cannot create IDs of a given name: it is too old\n"
+
+
 def test_register_prints_the_list_that_the_node_must_act_on(service: Service, shell: Shell) -> None:
     discovery_id = create_id(service.daemon)
     assert shell("register", discovery_id, A) == 0

@@ -62,6 +62,12 @@ ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
         ("leader set ID --id 1 --api-addr '' --addr h:2", "Invalid value for '--api-addr': must not be empty"),
         ("leader set ID --id 1 --api-addr http://h:1 --addr ''", "Invalid value for '--addr': must not be empty"),
         ("leader clear ID --yes --cas ''", "'' is not a valid int"),
+        ("create --name ''", "'' cannot be the name of an ID: use up to 64 letters, digits, dots, '-' and '_'"),
+        ("create --name Status", "'Status' cannot be the name of an ID: reserved for the service's own paths"),
+        (
+            "create --name 9af5306d-5842-851c-a00f-72fe57b0eb16",
+            "cannot be the name of an ID: it has the form of the IDs that daemons make up",
+        ),
         ("status ''", "'' is not a discovery ID"),
         ("flags ID --mode dns --rqlite ''", "not a version of rqlite"),
         ("flags ID --mode dns --rqlite 8 --dns-zone ''", "Invalid value for '--dns-zone': must not be empty"),

@@ -142,8 +142,8 @@ def test_waiting_lasts_as_long_as_an_unavailable_service_requests(service: Servi
 def test_a_refusal_is_not_retried(shell: Shell) -> None:
     assert shell("register", "unknown", A, "--wait", "60") == 1
     assert shell.messages == (
-        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it;"
-        " `rqdisco create` creates another ID\n"
+        "rqdisco: unknown does not exist yet: the first node in consul-kv mode creates it,"
+        " or `rqdisco create --name unknown`\n"
     )
 
 
@@ -153,7 +153,7 @@ def test_a_created_id_that_is_gone_differs_from_a_name_that_a_node_will_create(s
     assert shell.messages == f"rqdisco: {unknown} does not exist; `rqdisco create` creates an ID\n"
     assert shell("status", "orders") == 1
     assert shell.messages.startswith(
-        "rqdisco: orders does not exist yet: the first node in consul-kv mode creates it; "
+        "rqdisco: orders does not exist yet: the first node in consul-kv mode creates it, "
     )
 
 

@@ -41,6 +41,16 @@ def test_a_client_creates_an_id_registers_and_removes_nodes_and_lists_them() -> 
 
 
 @pytest.mark.usefixtures("each_backend")
+def test_a_client_creates_an_id_of_a_name_and_is_told_that_it_exists() -> None:
+    service = Service()
+    client = service.client()
+    created = service.get(client.create_named("orders"))
+    assert (created.disco_id, created.nodes) == ("orders", ())
+    refusal = refused(service, client.create_named("orders"))
+    assert (refusal.status, refusal.reason, str(refusal)) == (409, "exists already", "orders exists already")
+
+
+@pytest.mark.usefixtures("each_backend")
 def test_the_service_describes_itself() -> None:
     service = Service()
     create_id(service.daemon)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.limits import Limits
-from rqdisco.core.errors import AmbiguousName, NoSuchID, StoreUnavailable, TooManyIDs, UnknownCreatedID
+from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, StoreUnavailable, TooManyIDs, UnknownCreatedID
 from rqdisco.core.records import Record
 from tests.support.daemon import Daemon, create_id, give_up, inspected, result, transferred
 from tests.support.daemon import register as register_at
@@ -143,6 +143,44 @@ def test_an_id_is_created_once_although_the_answer_was_lost(daemon: Backend) -> 
     creating = Deferred.fromCoroutine(daemon.directory.create())
     wait(daemon.cluster, 1)
     assert [record.id for record in all_records(daemon)] == [result(creating).id]
+
+
+def test_a_name_is_created_once_although_the_answer_was_lost(daemon: Backend) -> None:
+    daemon.transport.plan = writes(LOSE_ANSWER, LOSE_ANSWER)
+    creating = Deferred.fromCoroutine(daemon.directory.create_named("orders"))
+    wait(daemon.cluster, 1)
+    assert result(creating).id == "orders"
+    with pytest.raises(IDExists):
+        go(opened(daemon.cluster, seed=2).directory.create_named("orders"))
+
+
+def test_of_two_daemons_that_create_a_name_at_once_one_succeeds_and_the_other_learns_why(cluster: Cluster) -> None:
+    first, second = opened(cluster, seed=1), opened(cluster, seed=2)
+    first.transport.plan = writes(Fate(arrives=(0.5,)))
+    late = Deferred.fromCoroutine(first.directory.create_named("orders"))
+    owner = go(second.directory.create_named("orders")).owner
+    wait(cluster, 1)
+    with pytest.raises(IDExists, match="orders exists already"):
+        result(late)
+    assert go(first.directory.inspect("orders")).owner == owner
+
+
+def test_a_name_is_created_at_once_and_nothing_is_left_of_it_if_etcd_never_received_it(daemon: Backend) -> None:
+    daemon.transport.plan = writes(then=LOSE_REQUEST)
+    creating = Deferred.fromCoroutine(daemon.directory.create_named("orders"))
+    wait(daemon.cluster, 7)
+    with pytest.raises(StoreUnavailable):
+        result(creating)
+    assert all_records(daemon) == []
+
+
+def test_a_name_without_nodes_stays_where_unused_ids_expire_and_dns_finds_it(cluster: Cluster) -> None:
+    daemon = opened(cluster, unused_seconds=DAY)
+    go(daemon.directory.create_named("Orders.EU"))
+    cluster.clock.advance(3 * DAY)
+    assert listed(daemon, "Orders.EU") == []
+    assert go(daemon.directory.look_up_name("orders.eu")).id == "Orders.EU"
+    assert go(daemon.directory.has_subdomains("eu"))
 
 
 def test_all_records_are_read_page_by_page_while_some_are_created(daemon: Backend) -> None:

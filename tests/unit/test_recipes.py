@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rqdisco.core.dns_labels import from_escaped_labels, to_dns_labels
 from rqdisco.core.ids import is_id
@@ -196,6 +197,18 @@ def test_notes_mention_what_flags_cannot_do() -> None:
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
     assert "cannot use IPv6" in notes("dns", "7.5", zone="z")
     assert "4001" in notes("dns", "7.5", zone="z")
+
+
+def test_notes_say_how_a_named_id_is_created_unless_it_exists() -> None:
+    named = FlagsRequest(discovery_id="orders", version="8", mode="consul-kv", url=URL)
+    (note,) = [each for each in make_flags(named).notes if "create" in each]
+    assert note.startswith(
+        "if several daemons replicate to each other, create the ID first: `rqdisco create --name orders`"
+    )
+    assert not [each for each in make_flags(replace(named, exists=True)).notes if "create" in each]
+    legacy = replace(named, version="6", mode="legacy")
+    assert "create the ID first: `rqdisco create --name orders`" in make_flags(legacy).notes
+    assert "rqdisco create" not in notes("consul-kv", "8")
 
 
 def test_notes_explain_how_a_private_authority_is_trusted() -> None:

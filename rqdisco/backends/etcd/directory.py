@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from msgspec.structs import replace
+
 from rqdisco.backends.etcd import decisions
 from rqdisco.backends.etcd.etcd_record import EtcdRecord, to_record, with_write
 from rqdisco.backends.etcd.imports import Imports
@@ -19,7 +21,7 @@ from rqdisco.backends.etcd.record_writer import EtcdParts, RecordWriter
 from rqdisco.backends.etcd.registrations import Registrations
 from rqdisco.core import host_binding
 from rqdisco.core.directory import Clearing, Removal
-from rqdisco.core.errors import AmbiguousName, NoSuchID
+from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import new_id
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
@@ -89,24 +91,40 @@ class EtcdDirectory:
     async def _try_to_create(self) -> Record | None:
         self._writer.check_room()
         self._state.check_changes()
-        stamp = self._writer.stamp()
-        discovery_id = new_id(self._state.meta.store_id, self._parts.environment.random)
-        record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
-        snapshot = Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare())
+        # It compares the state as it was checked, whatever is learned while a lease is requested.
+        change = self._creation(new_id(self._state.meta.store_id, self._parts.environment.random))
         lease = None if self._parts.unused is None else await self._parts.unused.get()
-        outcome = await self._store.commit(RecordChange(
-            snapshot=snapshot,
-            after=with_write(record, stamp.nonce, version=stamp.version(record)),
-            nonce=stamp.nonce,
-            was_applied=lambda found: found.last_nonce == stamp.nonce,
-            lease=0 if lease is None else lease.id,
-        ))  # fmt: skip
+        outcome = await self._store.commit(change if lease is None else replace(change, lease=lease.id))
         if isinstance(outcome, Applied):
             return outcome.record
         # The ID is random, so the state of the store has changed, or the lease has expired.
         if self._parts.unused is not None:
             self._parts.unused.discard(lease)
         return None
+
+    async def create_named(self, discovery_id: str) -> Record:
+        back_off = self._writer.back_off()
+        while True:
+            self._writer.check_room()
+            self._state.check_changes()
+            # Without a lease, which would leave the index of the name behind (E6).
+            outcome = await self._store.commit(self._creation(discovery_id))
+            if isinstance(outcome, Applied):
+                return outcome.record
+            if outcome.current.record is not None:
+                raise IDExists(discovery_id)
+            await back_off.after_conflict()
+
+    def _creation(self, discovery_id: str) -> RecordChange:
+        """Return the write that creates an ID, if it does not exist."""
+        stamp = self._writer.stamp()
+        record = decisions.new_record(discovery_id, self._state.meta, self._parts.environment.wall_us())
+        return RecordChange(
+            snapshot=Snapshot(id=discovery_id, record=None, revision=0, state=self._state.compare()),
+            after=with_write(record, stamp.nonce, version=stamp.version(record)),
+            nonce=stamp.nonce,
+            was_applied=lambda found: found.last_nonce == stamp.nonce,
+        )
 
     async def look_up(self, discovery_id: str) -> View:
         return view_of(await self._existing(discovery_id), is_owner=True)

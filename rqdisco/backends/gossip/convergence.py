@@ -58,6 +58,24 @@ class ConvergenceMonitor:
             cursor(peer.incarnation or "") >= peer.newest_issued for peer in self._peers()
         )
 
+    def objection(self) -> str | None:
+        """Return why members are not converged, in words that continue a sentence; None if they
+        are.
+        """
+        if not self._all_peers_identified():
+            return "not all peers were contacted"
+        known = {peer.incarnation: peer for peer in self._peers()}
+        silent = [
+            each.name
+            for each in self._members.others
+            if (peer := known.get(each.incarnation)) is None or not peer.is_up
+        ]
+        if silent:
+            return f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+        if not self.members_agree():
+            return "peers do not agree on who is a member"
+        return None if self.is_converged() else "changes of peers are missing here"
+
     async def wait(self) -> bool:
         """Report whether the members are converged now or within a second."""
         if self.is_converged():

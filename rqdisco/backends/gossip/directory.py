@@ -14,12 +14,13 @@ from rqdisco.backends.gossip.membership.grant_ages import GrantAges
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.hints import HintStore
 from rqdisco.backends.gossip.transport.links import PeerError
-from rqdisco.backends.gossip.transport.messages import Call, Op, Outcome
+from rqdisco.backends.gossip.transport.messages import NAMED_IDS, Call, Op, Outcome
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core import records
 from rqdisco.core.addresses import is_local, same_node
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import (
+    IDExists,
     NoSuchID,
     NotReady,
     Ownerless,
@@ -103,6 +104,24 @@ class GossipDirectory:
         if (objection := self._peers.guard.objection) is not None:
             raise Undecided(objection)
         return await self._local.create()
+
+    async def create_named(self, discovery_id: str) -> Record:
+        """Create an ID at the daemon that all members agree to be the owner of its name, while they
+        do agree.
+        """
+        self._local.check_frozen()
+        if self._local.grants.shown(discovery_id) is not None:
+            raise IDExists(discovery_id)
+        if not await self._peers.convergence.wait():
+            raise Undecided(f"cannot create a name while {self._peers.convergence.objection() or 'peers disagree'}")
+        known, members = self._store.newest(discovery_id), self._peers.members
+        owner = members.owner_of_name(discovery_id) if known is None else self._owner(known)
+        if owner == self._own:
+            return await self._local.create_named(discovery_id)
+        member = members.get(owner)
+        if member is not None and NAMED_IDS not in member.features:
+            raise Undecided(f"{member.name} must be upgraded first")
+        return record_of(await self._forward(owner, FORWARD_SECONDS, "create", discovery_id), discovery_id)
 
     async def look_up(self, discovery_id: str) -> View:
         record = self._local.grants.shown(discovery_id)

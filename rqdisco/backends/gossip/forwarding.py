@@ -21,14 +21,16 @@ def _wire_name(kind: type[RequestRefused]) -> str:
 
 
 _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
-    _wire_name(kind): kind for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.TooManyNodes, errors.Ownerless)
+    _wire_name(kind): kind
+    for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.IDExists, errors.TooManyNodes, errors.Ownerless)
 }
 
 
 class ForwardedRequests:
     """Executes at the owner the requests that other daemons forward.
 
-    `current_owner` maps an incarnation to the owner of its IDs; `check` raises Undecided where a
+    `current_owner` maps an incarnation to the owner of its IDs, `owner_of_name` a name to the owner
+    of an ID that does not exist yet; `check` raises Undecided where a
     record may be outdated (R8); `hinted` returns the nodes that this owner listed before it was
     ready.
     """
@@ -37,11 +39,13 @@ class ForwardedRequests:
         self,
         local: SingleDirectory,
         current_owner: Callable[[str], str],
+        owner_of_name: Callable[[str], str],
         check: Callable[[Record], None],
         hinted: Callable[[str], Sequence[Node]],
     ) -> None:
         self._local = local
         self._current_owner = current_owner
+        self._owner_of_name = owner_of_name
         self._check = check
         self._hinted = hinted
 
@@ -52,6 +56,14 @@ class ForwardedRequests:
         known = self._local.grants.newest(call.id)
         if known is not None and self._current_owner(known.owner) != call.owner:
             raise Misdirected
+        if call.op == "create":
+            if known is None and self._owner_of_name(call.id) != call.owner:
+                # A member joined while the request was on its way, and may create the ID itself.
+                raise Misdirected
+            return Outcome(record=await self._local.create_named(call.id))
+        return await self._execute_for_id(call)
+
+    async def _execute_for_id(self, call: Call) -> Outcome:
         if call.op == "register" and call.node is not None:
             return await self._register(call.id, call.node, call.host)
         if call.op == "remove" and call.addr is not None:

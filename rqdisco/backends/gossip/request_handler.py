@@ -60,7 +60,9 @@ class PeerRequestHandler:
     ) -> None:
         self._clock = environment.clock
         self._peers = peers
-        self._forwarded = ForwardedRequests(local, peers.members.current_owner, peers.check, peers.hinted)
+        self._forwarded = ForwardedRequests(
+            local, peers.members.current_owner, peers.members.owner_of_name, peers.check, peers.hinted
+        )
         self._local = local
         self._journal = journal
         self._hint_store = hint_store

@@ -20,7 +20,7 @@ from rqdisco.core import host_binding, transitions
 from rqdisco.core.addresses import same_node
 from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing, Removal
-from rqdisco.core.errors import AmbiguousName, NoSuchID, Ownerless, Undecided, UnknownCreatedID
+from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
@@ -108,6 +108,17 @@ class SingleDirectory:
 
     async def create(self) -> Record:
         discovery_id, version = new_id(self._records.owner, self._random), self.versions.next()
+        record = self._records.new_record(discovery_id, version=version, max_ids=self._limits.max_ids)
+        return await self._records.save(None, record, version)
+
+    async def create_named(self, discovery_id: str) -> Record:
+        if await self._records.after_pending_grant(discovery_id) is not None:
+            # The disk may still refuse it.
+            await self._records.flush(discovery_id)
+            raise IDExists(discovery_id)
+        if self._coordinator is not None:
+            self._coordinator.check_unknown()
+        version = self.versions.next()
         record = self._records.new_record(discovery_id, version=version, max_ids=self._limits.max_ids)
         return await self._records.save(None, record, version)
 

@@ -1,5 +1,5 @@
 """The discovery API that rqlite 3.12-6.10 speak: `POST /` creates an ID, `GET|POST|DELETE /ID`
-show, register, remove.
+show, register, remove. `PUT /ID`, which rqlite does not send, creates an ID of that name.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from twisted.logger import Logger
 
 from rqdisco.core.addresses import check_text
-from rqdisco.core.errors import NoSuchID
-from rqdisco.core.ids import RESERVED_IDS, is_id
+from rqdisco.core.errors import InvalidValue, NoSuchID
+from rqdisco.core.ids import RESERVED_IDS, is_id, name_objection
 from rqdisco.core.records import Node
 from rqdisco.core.views import View
 from rqdisco.http.api.explain import explanation
@@ -33,7 +33,7 @@ from rqdisco.telemetry.events import ON_BEHALF
 
 # The Age header of a copy whose age is not known; also the highest that is sent.
 _MAX_AGE = 2**31
-_KINDS = {b"POST": "registration", b"DELETE": "removal"}
+_KINDS = {b"POST": "registration", b"DELETE": "removal", b"PUT": "create"}
 _decode_node = msgspec.json.Decoder(Node).decode
 
 
@@ -117,6 +117,16 @@ class DiscoveryAPI(Api):
             record = await self._directory.create()
             attempt.discovery_id, attempt.result = record.id, "created"
         return Response(200, encode_document(record, ()))
+
+    async def create_named(self, request: Request, discovery_id: str, token: Token | None) -> Response:
+        """Create an ID of a given name."""
+        if (objection := name_objection(discovery_id)) is not None:
+            raise InvalidValue("name", objection)
+        self._creation_limit.check_create(request)
+        with Attempt(self._runner, "create", request, discovery_id, token) as attempt:
+            record = await self._directory.create_named(discovery_id)
+            attempt.result = "created"
+        return Response(201, encode_document(record, ()), b"Created")
 
     async def describe(self, request: Request, token: Token | None) -> Response:
         """Describe the service."""

@@ -27,8 +27,8 @@ from rqdisco.http.requests.responses import ErrorDocument
 from rqdisco.http.routes import CONSUL_HEADERS, ENDPOINTS, RETRY_AFTER
 
 _ABOUT = (
-    "A discovery service for rqlite. Success is 200, except for OPTIONS (204), revalidation (304) and the form of the"
-    " home page (303). Every request is answered within 8 seconds, except import, forget and drain."
+    "A discovery service for rqlite. Success is 200, except for named IDs (201), OPTIONS (204), revalidation (304) and"
+    " the form of the home page (303). Every request is answered within 8 seconds, except import, forget and drain."
     " Doubled and trailing slashes, unknown parameters and the Content-Type of a request are ignored."
     " Clients that prefer HTML to JSON get pages for people. OPTIONS of a path is 204, with its methods in Allow."
     " Any other method of a path is 405; of `/{id}`, 404 if the ID does not exist."

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, object] = {
         "nodes": ["10.0.0.1:4001", "10.0.0.2:4001"],
     },
     "POST /{id} body": {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1"},
+    "PUT /{id} 201 application/json": {"created_at": "2026-11-18 11:06:43.000000", "disco_id": "orders", "nodes": []},
     "DELETE /{id} 200 application/json": {
         "created_at": "2026-11-18 11:06:40.000000",
         "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",

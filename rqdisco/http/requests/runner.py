@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 
 from rqdisco.core.addresses import check_reachable
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
-from rqdisco.http.requests.request import Request, method_of
+from rqdisco.http.requests.request import Request, method_of, path_of
 from rqdisco.http.requests.responses import (
     BadBatch,
     BadRequest,
@@ -221,8 +222,10 @@ def _outcome_of(error: BaseException) -> tuple[str, str | None]:
 
 
 def unsupported_method(request: Request, allow: str) -> MethodNotAllowed:
-    """The error for a method that is not in `allow`."""
-    return MethodNotAllowed(f'unsupported method "{method_of(request)}"', allow)
+    """The error for a method that is not in `allow`. PUT creates IDs, so it says why not this one."""
+    name = path_of(request).strip("/")
+    why = f": {name} is reserved, choose another name" if request.method == b"PUT" and name in RESERVED_IDS else ""
+    return MethodNotAllowed(f'unsupported method "{method_of(request)}"{why}', allow)
 
 
 def respond(response: Response, request: Request) -> None:

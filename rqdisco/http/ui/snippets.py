@@ -63,6 +63,7 @@ def _snippets(discovery_id: str, url: str, zone: str | None, requires_token: boo
             mode=mode,
             url=url.replace("://", "://x:TOKEN@", 1) if needs_token and not by_name else url,
             zone=zone if by_name else None,
+            exists=True,
         )
         try:
             flags = make_flags(request)

@@ -11,7 +11,8 @@ export function start(main) {
     button.disabled = true;
     message.hidden = true;
     try {
-      const created = await change("POST", "/");
+      const name = form.querySelector("#name").value.trim();
+      const created = await (name ? change("PUT", `/${encodeURIComponent(name)}`) : change("POST", "/"));
       location.assign(`/${encodeURIComponent(created.disco_id)}`);
     } catch (error) {
       message.textContent = error.message;

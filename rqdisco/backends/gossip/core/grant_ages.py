@@ -5,7 +5,6 @@ nothing on this one (R4).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 from rqdisco.core.records import Record
 
@@ -13,35 +12,34 @@ MAX_GRANTS = 50_000
 
 
 class GrantAges:
-    """Remembers grants for `window` seconds; `now` returns monotonic seconds.
+    """Remembers grants for `window` seconds; times are monotonic seconds, `now` the start.
 
     Beyond `max_grants` the oldest are dropped, and count as young as the youngest dropped one: a
     doubtful grant is young, and refused.
     """
 
-    def __init__(self, now: Callable[[], float], window: float, max_grants: int = MAX_GRANTS) -> None:
-        self._now = now
+    def __init__(self, now: float, window: float, max_grants: int = MAX_GRANTS) -> None:
         self._window = window
         self._max_grants = max_grants
         self._observed: OrderedDict[str, tuple[str, float]] = OrderedDict()
         # Grants found at start may have been made just before it.
-        self._assumed_at = now()
+        self._assumed_at = now
 
-    def observe(self, record: Record) -> None:
+    def observe(self, record: Record, now: float) -> None:
         """Record a grant replicated from another owner."""
         if record.grant is None or record.confirmed:
             return
-        grant, now = _grant_key(record), self._now()
+        grant = _grant_key(record)
         known = self._observed.get(record.id)
         if known is None or known[0] != grant:
             self._observed[record.id] = grant, now
             self._observed.move_to_end(record.id)
         self._expire(now)
 
-    def is_young(self, record: Record) -> bool:
+    def is_young(self, record: Record, now: float) -> bool:
         """Report whether a record's grant may be younger than the window."""
         grant, at = self._observed.get(record.id, ("", 0.0))
-        return self._now() - (at if grant == _grant_key(record) else self._assumed_at) <= self._window
+        return now - (at if grant == _grant_key(record) else self._assumed_at) <= self._window
 
     def _expire(self, now: float) -> None:
         while self._observed:

@@ -22,13 +22,15 @@ class IDOrder:
         self._era = era
         self._keys = store.keys_after(0)
         self._seen = len(self._keys)
-        store.on_dropped.append(self._dropped)
 
     def append_new(self) -> None:
-        """Append the IDs added to the store."""
+        """Append the IDs added to the store, and forget those deleted once they are many."""
         new = self._store.keys_after(self._seen)
         self._seen += len(new)
         self._keys += new
+        if len(self._keys) - len(self._store) > max(_MIN_DROPPED, len(self._store)):
+            self._keys = self._store.keys_after(0)
+            self._era += 1
 
     def part(self, position: int, limit: int) -> tuple[list[bytes], int]:
         """Return up to `limit` IDs from a position on, and the index of the first."""
@@ -39,9 +41,3 @@ class IDOrder:
         """Return the position after `count` IDs from index `begin` on; 0 if those were the last."""
         end = begin + count
         return self._era << _BITS | end if end < len(self._keys) else 0
-
-    def _dropped(self, keys: object) -> None:
-        """Rebuild the order once many IDs are gone; until then scans skip them."""
-        if len(self._keys) - len(self._store) > max(_MIN_DROPPED, len(self._store)):
-            self._keys = self._store.keys_after(0)
-            self._era += 1

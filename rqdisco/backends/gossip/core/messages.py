@@ -21,12 +21,14 @@ _DIGEST_NAMES = {"newest_beyond_gap": "beyond", "fingerprint": "agreed"}
 PROTOCOL = (1, 1)
 # Supports hidden claims and client hosts (R5c, R5d).
 HIDDEN_CLAIMS = "hidden claims"
-FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS)
+# Creates IDs of a given name, on behalf of another daemon too.
+NAMED_IDS = "named IDs"
+FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS)
 
 # A "leaving" member still counts: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]
 # The client requests that can be forwarded to an owner.
-Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up"]
+Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up", "create"]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"declared_lost": "given_up"}):
@@ -214,6 +216,19 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     successor: str
     held: int
 
+
+# The types of the request and the answer of each verb.
+VERBS: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
+    "hello": (Hello, Hello),
+    "digest": (Digest, Digest),
+    "push": (Page, Held),
+    "pull": (Pull, Page),
+    "hints": (Hints, Added),
+    "barrier": (Barrier, Hints),
+    "call": (Call, Outcome),
+    "agree": (SuccessionProposal, Agreed),
+    "succeed": (SuccessionProposal, Agreed),
+}
 
 _encoder = msgspec.json.Encoder()
 

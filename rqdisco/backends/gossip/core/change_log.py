@@ -1,6 +1,6 @@
 """The bounded log of one owner's changes, which answers which keys changed after a version.
 
-`Replication` makes the deltas for peers from it.
+`Cursors` makes the deltas for peers from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from rqdisco.backends.gossip.replication.packed import PackedKeys
+from rqdisco.backends.gossip.core.packed import PackedKeys
 
 MAX_CHANGES = 65_536
 # Changes are packed, and finally dropped, in parts of 1/256 of the whole.

@@ -9,14 +9,14 @@ gap is filled. An owner's own cursor is the last version on its own disk.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.replication.change_log import ChangeLog
-from rqdisco.backends.gossip.replication.id_order import IDOrder
-from rqdisco.backends.gossip.transport.messages import Delta, Page, Pull
+from rqdisco.backends.gossip.core.change_log import ChangeLog
+from rqdisco.backends.gossip.core.id_order import IDOrder
+from rqdisco.backends.gossip.core.messages import Delta, Page, Pull
 from rqdisco.core import codec, records
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -37,15 +37,16 @@ _GRANT = b'"grant":'
 
 
 class AppliedDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """The effect of a delta on the store: changes to write, and IDs with conflicting records (two
-    owners, or two contents of one version).
+    """The effect of a delta on the store: changes to write, the cursor once they are durable, and
+    IDs with conflicting records (two owners, or two contents of one version).
     """
 
-    changes: tuple[Change, ...]
-    conflicts: tuple[str, ...] = ()
+    changes: list[Change]
+    reached: int
+    conflicts: list[str]
 
 
-class Replication:
+class Cursors:
     """The cursors of one daemon, whose own incarnation is `own`.
 
     Own records are sent as soon as they are handed to the disk: `published` is how far,
@@ -86,14 +87,8 @@ class Replication:
         self._in_flight: dict[bytes, Change] = {}
         self._refused: dict[bytes, bytes] = {}
         self._correcting: set[bytes] = set()
-        # Called with durable records of other owners that hold a grant.
-        self.on_foreign_grant: list[Callable[[Record], None]] = []
-        # Called when the cursor of another owner moves.
-        self.on_cursor_moved: list[Callable[[], None]] = []
-        # Called when there are own changes to push.
-        self.on_own_changes: list[Callable[[], None]] = []
-        store.on_settled.append(self._settled)
-        store.on_discarded.append(self._discarded)
+        # The highest own version that is to be published once it is durable, and all later ones after it.
+        self._withheld = 0
 
     @property
     def held(self) -> dict[str, int]:
@@ -182,19 +177,15 @@ class Replication:
                 precedence = "newer" if known is None or _is_preferred(known, record) else "older"
             if precedence == "newer":
                 changes.append(self._store.put_line(line, record.version))
-        if delta.owner != self._own and (reached := self._extend_cursor(delta)) > self._expected_cursor(delta.owner):
-            self._expected[delta.owner] = reached
+        reached = 0
+        if delta.owner != self._own and (cursor := self._extend_cursor(delta)) > self._expected_cursor(delta.owner):
+            self._expected[delta.owner] = reached = cursor
             changes.append(metadata_change(Metadata(id=_CURSOR + delta.owner, owner=delta.owner, number=reached)))
-        return AppliedDelta(changes=tuple(changes), conflicts=tuple(conflicts))
+        return AppliedDelta(changes=changes, reached=reached, conflicts=conflicts)
 
-    def commit(self, delta: Delta, applied: AppliedDelta) -> None:
-        """Move cursors after the disk has written an applied delta."""
-        for change in applied.changes:
-            if codec.is_metadata(change.key):
-                cursor = codec.decode_metadata(change.line).number
-                self._held[delta.owner] = max(self._held.get(delta.owner, 0), cursor)
-                for notify in self.on_cursor_moved:
-                    notify()
+    def commit(self, owner: str, reached: int) -> None:
+        """Move the cursor of an owner after the disk has written an applied delta."""
+        self._held[owner] = max(self._held.get(owner, 0), reached)
 
     def rollback(self) -> None:
         """Forget expected cursors after a failed write, which discards all that was built on it."""
@@ -280,8 +271,8 @@ class Replication:
         ]
 
     def before_write(self, changes: Sequence[Change], *, may_send: bool, may_correct: bool) -> Sequence[Change]:
-        """Publish own changes that are being handed to the disk, unless it refused the last batch;
-        return further changes to write with them.
+        """Publish own changes that go to the disk, unless it refused the last ones; return further
+        changes to write with them.
 
         A version that a peer has must never be issued again, even if the disk loses it. So some are
         reserved on the disk in advance, and changes beyond them are published once durable. Changes
@@ -292,17 +283,18 @@ class Replication:
         if not own:
             return ()
         newest = max(each.version for each in own)
-        if may_send and newest <= self._reserved:
+        if may_send and newest <= self._reserved and self._withheld <= self.own_cursor:
             for change in own:
                 self._publish(change)
                 self._in_flight[change.key] = change
-            for notify in self.on_own_changes:
-                notify()
+        else:
+            self._withheld = newest
         extra: list[Change] = []
-        if may_correct and self._refused:
+        if may_correct and self._refused and not self._correcting:
             self._correcting = set(self._refused)
             left = self._correcting - {each.key for each in own}
             extra += self.put_corrections(sorted(left), self._store.last_version + 1)
+            self._withheld = max([self._withheld, *(each.version for each in extra)])
         if newest > self._reserved - _RESERVED // 2:
             self._reserving = newest + _RESERVED
             extra.append(metadata_change(Metadata(id=_RESERVE, owner=self._own, number=self._reserving)))
@@ -323,14 +315,18 @@ class Replication:
     def _expected_cursor(self, owner: str) -> int:
         return max(self._expected.get(owner, 0), self._held.get(owner, 0))
 
-    def _settled(self, changes: Sequence[Change]) -> None:
+    def settled(self, changes: Sequence[Change]) -> list[Record]:
+        """Follow changes that the disk has; return the records of other owners that hold a grant."""
         before = self.published
         self._reserved = self._reserving
         if self.own_changes(changes):
-            self._in_flight.clear()
+            self._in_flight = {
+                key: change for key, change in self._in_flight.items() if self._store.is_pending_key(key)
+            }
             self.confirm_corrections(self._correcting)
             self._correcting = set()
         self._order.append_new()
+        granted = []
         for change in changes:
             owner = codec.peek_owner(change.rest)
             if owner == self._own:
@@ -340,21 +336,18 @@ class Replication:
                 continue
             self._log(owner).add(change.version, change.key)
             self._newest[owner] = max(self._newest.get(owner, 0), change.version)
-            if self.on_foreign_grant and _GRANT in change.rest:
-                record = codec.decode_record(change.line)
-                for notify in self.on_foreign_grant:
-                    notify(record)
-        if self.published != before:
-            for push in self.on_own_changes:
-                push()
+            if _GRANT in change.rest:
+                granted.append(codec.decode_record(change.line))
+        return granted
 
     def _publish(self, change: Change) -> None:
         self._log(self._own).add(change.version, change.key)
         self.published = max(self.published, change.version)
 
-    def _discarded(self, changes: Sequence[Change]) -> None:
+    def discarded(self) -> None:
+        """Follow the loss of all pending changes, which the disk refused."""
         self._reserving = self._reserved
-        self._correcting = set()
+        self._correcting, self._withheld = set(), 0
         self._refused |= {key: change.rest for key, change in self._in_flight.items()}
         self._in_flight.clear()
 

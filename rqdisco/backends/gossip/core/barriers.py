@@ -1,0 +1,109 @@
+"""The barrier that an owner passes before it grants a bootstrap again (R5): every member stores the
+record, and returns the hints that it has for the owner, until there are none left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rqdisco.backends.gossip.core import contacts, hints, queries
+from rqdisco.backends.gossip.core.messages import Barrier, Hints
+from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.core import codec
+from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.records import Record
+
+BARRIER_SECONDS = 3.0
+_MAX_ROUNDS = 20
+
+
+@dataclass(slots=True)
+class PendingBarrier:
+    """A barrier under way: the members that were asked, and the message under way to each of those
+    that are not done.
+    """
+
+    record: Record
+    members: frozenset[str]
+    go_on: Then
+    sent: dict[str, int] = field(default_factory=dict)
+
+
+def run(state: State, record: Record, go_on: Then) -> None:
+    """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
+    others = state.members.others
+    unreachable = [each.name for each in others if not queries.is_up(state, each.incarnation)]
+    if unreachable:
+        state.go_on(go_on, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
+        return
+    if not others:
+        state.go_on(go_on, None)
+        return
+    barrier = PendingBarrier(record, frozenset(each.incarnation for each in others), go_on)
+    state.barriers[record.id] = barrier
+    for each in others:
+        _ask(state, barrier, each.incarnation, "", 0, 1)
+
+
+def abandon(state: State, discovery_id: str) -> None:
+    """Give a barrier up; nothing goes on."""
+    barrier: PendingBarrier | None = state.barriers.pop(discovery_id, None)
+    if barrier is not None:
+        for number in barrier.sent.values():
+            contacts.abandon(state, number)
+
+
+def _ask(state: State, barrier: PendingBarrier, incarnation: str, of: str, added: int, attempt: int) -> None:
+    record = barrier.record
+    peer = state.peers.get(incarnation)
+    if attempt > _MAX_ROUNDS or peer is None:
+        _fail(state, record.id, "a peer has too many hints")
+        return
+    line = msgspec.Raw(codec.encode_record(record))
+    message = Barrier(owner=record.owner, record=line, of=of, added=added)
+    go_on = then(_answered, record.id, incarnation, attempt)
+    barrier.sent[incarnation] = contacts.send(state, peer, "barrier", message, BARRIER_SECONDS, go_on)
+
+
+def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incarnation: str, attempt: int) -> None:
+    barrier: PendingBarrier | None = state.barriers.get(discovery_id)
+    if barrier is None or incarnation not in barrier.sent:
+        return
+    if isinstance(outcome, PeerError):
+        _fail(state, discovery_id, "cannot grant a bootstrap: a peer does not answer")
+    elif outcome.hints:
+        go_on = then(_added, discovery_id, incarnation, outcome.of, attempt)
+        try:
+            hints.add(state, incarnation, outcome.of, outcome.hints, go_on)
+        except StoreUnavailable as error:
+            _fail(state, discovery_id, error.reason)
+    else:
+        del barrier.sent[incarnation]
+        if not barrier.sent:
+            _finish(state, barrier)
+
+
+def _added(state: State, outcome: int | Exception, discovery_id: str, incarnation: str, of: str, attempt: int) -> None:
+    barrier: PendingBarrier | None = state.barriers.get(discovery_id)
+    if barrier is None:
+        return
+    if isinstance(outcome, Exception):
+        _fail(state, discovery_id, "the disk does not take what peers answered")
+    else:
+        _ask(state, barrier, incarnation, of, outcome, attempt + 1)
+
+
+def _finish(state: State, barrier: PendingBarrier) -> None:
+    del state.barriers[barrier.record.id]
+    # A member that joined meanwhile was not asked.
+    is_same = {each.incarnation for each in state.members.others} == barrier.members
+    state.go_on(barrier.go_on, None if is_same else Undecided("the members changed during the barrier"))
+
+
+def _fail(state: State, discovery_id: str, why: str) -> None:
+    barrier: PendingBarrier = state.barriers[discovery_id]
+    abandon(state, discovery_id)
+    state.go_on(barrier.go_on, Undecided(why))

@@ -1,0 +1,288 @@
+"""Contact with peers: greetings, messages within a session, and who is up."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rqdisco.backends.gossip.core import members as membership
+from rqdisco.backends.gossip.core.effects import Abandon, Fence, Send
+from rqdisco.backends.gossip.core.messages import FEATURES, PROTOCOL, Digest, Hello, Member
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
+from rqdisco.core.codec import Malformed, Metadata
+from rqdisco.core.records import Moment
+from rqdisco.storage.memory import metadata_change
+
+GREET_SECONDS = 2.0
+# Rounds of exchanges are at least this far apart, however often one is triggered.
+MIN_SECONDS = 0.1
+# Exchanges in a row that a peer's own requests may replace.
+MAX_SKIPPED = 4
+
+
+def hello(state: State) -> Hello:
+    """Describe this daemon."""
+    own = state.members.own
+    return Hello(
+        name=own.name,
+        incarnation=own.incarnation,
+        run_id=state.config.run_id,
+        url=own.url,
+        features=FEATURES,
+        members=state.members.all,
+        wall_ms=state.now.wall_us // 1000,
+    )
+
+
+def check_hello(state: State, greeting: Hello) -> None:
+    """Raise Rejected for a daemon that must not take part, BadMessage. Changes nothing, since
+    somebody may replay an old hello of any daemon, this one included.
+    """
+    if greeting.protocol[0] > PROTOCOL[1] or greeting.protocol[1] < PROTOCOL[0]:
+        raise Rejected(f"speaks protocol {greeting.protocol[0]} to {greeting.protocol[1]}, not one of {PROTOCOL}")
+    try:
+        membership.check_member(_member_of(greeting))
+    except Malformed as error:
+        raise BadMessage(str(error)) from None
+    if greeting.incarnation == state.own and greeting.run_id == state.config.run_id:
+        raise Rejected("this is the daemon itself")
+    known = state.members.get(greeting.incarnation)
+    if known is not None and known.state in ("forgotten", "drained"):
+        raise Rejected(f"{known.state}: the IDs of {greeting.incarnation} have another owner")
+
+
+def accept_hello(state: State, greeting: Hello) -> None:
+    """Process the hello of a daemon proved alive. Raises Rejected where it must not take part,
+    BadMessage.
+    """
+    check_hello(state, greeting)
+    if greeting.incarnation == state.own:
+        fence(state, f"two daemons run as incarnation {state.own}")
+        raise Rejected(f"two daemons run as incarnation {state.own}")
+    learn(state, state.members.learn(greeting.members))
+    learn(state, state.members.learn([_member_of(greeting)], first_hand=greeting.incarnation))
+    update_peers(state)
+
+
+def learn(state: State, changed: list[Metadata]) -> None:
+    """Write what was learned about members; a failed write raises nothing."""
+    if changed:
+        state.persist([metadata_change(each) for each in changed], then(ignore))
+
+
+def fence(state: State, why: str) -> None:
+    """Stop all decisions until a restart."""
+    if state.fenced is None:
+        state.log("error", "daemon fenced", why=why)
+        state.effects.append(Fence(why))
+    state.fenced = why
+
+
+def update_peers(state: State) -> None:
+    """Keep one peer per member, and fence this daemon if others have forgotten it."""
+    members = state.members
+    if members.own.state == "forgotten" and state.fenced is None:
+        fence(state, f"forgotten: the IDs of {state.own} have another owner")
+    for member in members.others:
+        peer = state.peers.get(member.incarnation)
+        if peer is None or peer.url != member.url:
+            add_peer(state, member.url, member.incarnation)
+    if state.unidentified:
+        urls = {each.url for each in members.all}
+        for url in [url for url in state.unidentified if url in urls]:
+            drop(state.unidentified.pop(url))
+    if len(state.peers) != len(members.others):
+        others = {each.incarnation for each in members.others}
+        for incarnation in [each for each in state.peers if each not in others]:
+            drop(state.peers.pop(incarnation))
+
+
+def add_peer(state: State, url: str, incarnation: str | None = None) -> None:
+    """Begin the contact with the daemon at a URL."""
+    if url == state.members.own.url:
+        return
+    peer = Peer(key=state.number(), url=url, incarnation=incarnation, due_at=state.now.seconds)
+    state.contacts[peer.key] = peer
+    if incarnation is None:
+        state.unidentified[url] = peer
+        return
+    if (before := state.peers.get(incarnation)) is not None:
+        drop(before)
+    state.peers[incarnation] = peer
+
+
+def drop(peer: Peer) -> None:
+    """End the contact with a peer. What waits for an answer of it still gets that."""
+    peer.is_dropped, peer.due_at = True, None
+
+
+def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
+    """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
+    number.
+    """
+    number = state.number()
+    outgoing = Outgoing(number, peer.key, verb, message, seconds, go_on)
+    state.outgoing[number] = outgoing
+    if peer.session:
+        _transmit(state, peer, outgoing)
+    else:
+        peer.waiting.append(number)
+        greet(state, peer)
+    return number
+
+
+def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
+    outgoing.session = peer.session
+    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds)
+    state.effects.append(effect)
+
+
+def abandon(state: State, number: int) -> None:
+    """Wait no longer for the answer to a message."""
+    if state.outgoing.pop(number, None) is not None:
+        state.effects.append(Abandon(number))
+
+
+def greet(state: State, peer: Peer) -> None:
+    """Begin a session, unless that is under way; then send what waits for it."""
+    if peer.is_greeting:
+        return
+    peer.is_greeting, peer.session = True, 0
+    outgoing = Outgoing(state.number(), peer.key, "hello", hello(state), GREET_SECONDS, then(_greeted, peer.key))
+    state.outgoing[outgoing.number] = outgoing
+    _transmit(state, peer, outgoing)
+
+
+def _greeted(state: State, outcome: Hello | PeerError, key: int) -> None:
+    peer = state.contacts[key]
+    peer.is_greeting = False
+    try:
+        if isinstance(outcome, PeerError):
+            raise outcome
+        _identify(state, peer, outcome)
+    except PeerError as error:
+        _mark_down(state, peer, error)
+        waiting, peer.waiting = peer.waiting, []
+        for number in waiting:
+            if (outgoing := state.outgoing.pop(number, None)) is not None:
+                state.go_on(outgoing.then, error)
+        return
+    peer.session = state.number()
+    _mark_up(state, peer)
+    waiting, peer.waiting = peer.waiting, []
+    for number in waiting:
+        if (outgoing := state.outgoing.get(number)) is not None:
+            _transmit(state, peer, outgoing)
+
+
+def _identify(state: State, peer: Peer, answer: Hello) -> None:
+    """Process the hello of the daemon at a URL. Raises PeerError if it must not take part, or is not
+    the one that it was (R7).
+    """
+    own = state.config
+    if answer.incarnation == own.incarnation and answer.run_id != own.run_id:
+        # A message proves to it that both are alive, which a hello alone does not.
+        proof = Outgoing(
+            state.number(), peer.key, "digest", Digest(held={}, fingerprint=""), GREET_SECONDS, then(ignore)
+        )
+        state.outgoing[proof.number] = proof
+        _transmit(state, peer, proof)
+    try:
+        accept_hello(state, answer)
+    except Rejected as rejection:
+        is_itself = answer.incarnation == own.incarnation and answer.run_id == own.run_id
+        if is_itself and state.unidentified.pop(peer.url, None) is not None:
+            # A seed may be this daemon itself.
+            drop(peer)
+        raise PeerError(str(rejection)) from None
+    if state.unidentified.get(peer.url) is peer:
+        del state.unidentified[peer.url]
+        known = state.peers.setdefault(answer.incarnation, peer)
+        peer.incarnation = answer.incarnation
+        if known is not peer:
+            drop(peer)
+    if peer.incarnation is None:
+        peer.incarnation = answer.incarnation
+    if peer.incarnation != answer.incarnation:
+        raise Misdirected(f"another incarnation answers there: {answer.incarnation}")
+
+
+def answered(state: State, number: int, answer: msgspec.Struct) -> None:
+    """Go on with the answer to a message."""
+    outgoing = state.outgoing.pop(number, None)
+    if outgoing is None:
+        return
+    peer = state.contacts[outgoing.peer]
+    if outgoing.verb != "hello":
+        _mark_up(state, peer)
+        if isinstance(answer, Digest) and answer.at is not None:
+            peer.remote_clock = answer.at, state.now.seconds
+    state.go_on(outgoing.then, answer)
+
+
+def failed(state: State, number: int, error: PeerError) -> None:
+    """Go on after a failed message; one that was not processed for lack of a session is repeated."""
+    outgoing = state.outgoing.get(number)
+    if outgoing is None:
+        return
+    peer = state.contacts[outgoing.peer]
+    if outgoing.verb != "hello":
+        if isinstance(error, NotGreeted) and not outgoing.is_repeated:
+            outgoing.is_repeated = True
+            if peer.session not in (0, outgoing.session):
+                _transmit(state, peer, outgoing)
+            else:
+                # One of both restarted, or the session expired.
+                peer.waiting.append(number)
+                greet(state, peer)
+            return
+        if isinstance(error, (BadMessage, Misdirected, NotGreeted)):
+            peer.last_error = _error_text(error)
+        else:
+            _mark_down(state, peer, error)
+    del state.outgoing[number]
+    state.go_on(outgoing.then, error)
+
+
+def _mark_up(state: State, peer: Peer) -> None:
+    if not peer.is_up:
+        state.log("info", "peer answers", url=peer.url, incarnation=peer.incarnation)
+    peer.is_up, peer.last_error, peer.was_attempted = True, None, True
+    peer.contacted_at = state.now.seconds
+
+
+def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
+    peer.last_error = _error_text(error)
+    if peer.is_up or not peer.was_attempted:
+        state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
+    peer.is_up, peer.was_attempted = False, True
+
+
+def exchange_soon(state: State, peer: Peer) -> None:
+    """Exchange digests soon: the peer lacks records that only it can pull."""
+    peer.skipped = MAX_SKIPPED
+    trigger(state, peer)
+
+
+def trigger(state: State, peer: Peer) -> None:
+    """Begin the next exchange early."""
+    if peer.step is not None or peer.due_at is None:
+        peer.is_triggered = True
+    else:
+        peer.due_at = min(peer.due_at, max(state.now.seconds, peer.waits_since + MIN_SECONDS))
+
+
+def remote_time_in(state: State, peer: Peer, seconds: float) -> Moment | None:
+    """Return a lower bound of the peer's own clock in `seconds`, None if it never sent its time."""
+    if peer.remote_clock is None:
+        return None
+    remote, received = peer.remote_clock
+    return Moment(remote.boot, remote.ms + int((state.now.seconds - received + seconds) * 1000))
+
+
+def _member_of(greeting: Hello) -> Member:
+    return Member(incarnation=greeting.incarnation, name=greeting.name, url=greeting.url, features=greeting.features)
+
+
+def _error_text(error: PeerError) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,84 @@
+"""Apply what peers hold of their records, and pull what is missing, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from rqdisco.backends.gossip.core import contacts, convergence, writes
+from rqdisco.backends.gossip.core.messages import Delta, Page, Pull
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
+from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.core import codec
+from rqdisco.core.codec import Malformed
+
+PAGE_SECONDS = 5.0
+Apply = Callable[[State, Delta, Then], None]
+
+
+def apply(state: State, delta: Delta, go_on: Then) -> None:
+    """Apply a delta of another owner. The outcome is None once it is durable; BadMessage,
+    StoreUnavailable.
+    """
+    try:
+        applied = state.cursors.apply(delta)
+    except Malformed as error:
+        state.cursors.rollback()
+        state.go_on(go_on, BadMessage(str(error)))
+        return
+    for discovery_id in applied.conflicts:
+        state.log("error", "conflicting records of one ID", discovery_id=discovery_id)
+    if applied.changes:
+        state.persist(applied.changes, then(_applied, delta.owner, applied.reached, go_on))
+    else:
+        # Its records may be known, and not durable yet.
+        writes.flush(state, go_on)
+
+
+def _applied(state: State, outcome: Exception | None, owner: str, reached: int, go_on: Then) -> None:
+    if outcome is not None:
+        state.cursors.rollback()
+    elif reached:
+        state.cursors.commit(owner, reached)
+        convergence.update(state)
+    state.go_on(go_on, outcome)
+
+
+class Pulling(msgspec.Struct, frozen=True):
+    """A pull from the peer `key`: `apply` is what happens to each page, `upto` the cursor to reach;
+    None also pulls what lies beyond a gap at the peer. The outcome of `go_on` is None, a PeerError or
+    StoreUnavailable.
+    """
+
+    key: int
+    go_on: Then
+    apply: Apply = apply
+    upto: int | None = None
+
+
+def pull(state: State, pulling: Pulling, message: Pull) -> None:
+    """Pull what follows `message.after`, page by page."""
+    contacts.send(state, state.contacts[pulling.key], "pull", message, PAGE_SECONDS, then(_received, message, pulling))
+
+
+def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: Pulling) -> None:
+    if isinstance(outcome, PeerError):
+        state.go_on(pulling.go_on, outcome)
+    else:
+        pulling.apply(state, outcome.delta, then(_page_applied, sent, outcome, pulling))
+
+
+def _page_applied(state: State, outcome: Any, sent: Pull, page: Page, pulling: Pulling) -> None:
+    delta, upto = page.delta, pulling.upto
+    if outcome is not None:
+        state.go_on(pulling.go_on, outcome)
+    elif page.page:
+        pull(state, pulling, Pull(owner=sent.owner, after=sent.after, page=page.page, upto=delta.upto))
+    else:
+        last = max([delta.upto, *(codec.peek_version(codec.split_record(bytes(line))[1]) for line in delta.records)])
+        if last <= sent.after or (upto is not None and delta.upto >= upto):
+            state.go_on(pulling.go_on, None)
+        else:
+            pull(state, pulling, Pull(owner=sent.owner, after=last))

@@ -1,0 +1,314 @@
+"""The periodic anti-entropy exchange with each peer: swap digests, recover own records after a
+restart (R8), pull missed records, deliver hints.
+
+A round goes through `_STEPS`. A step reports whether it is done; if it is not, something of it is
+under way, after which `step_done` calls the same step again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rqdisco.backends.gossip.core import (
+    contacts,
+    convergence,
+    decide,
+    hints,
+    pushes,
+    queries,
+    recovery,
+    takeover,
+    writes,
+)
+from rqdisco.backends.gossip.core.deltas import Pulling, pull
+from rqdisco.backends.gossip.core.messages import Added, Digest, Hints, Pull
+from rqdisco.backends.gossip.core.peer_errors import PeerError, Rejected
+from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+from rqdisco.core.codec import Metadata
+from rqdisco.core.expiry import expiry_watermark
+
+INTERVAL = 1.0
+REQUEST_SECONDS = 2.0
+_MAX_ATTEMPTS = 3
+_LASTING_ROUNDS = 3
+
+
+def begin_due(state: State) -> None:
+    """Begin the rounds whose time has come."""
+    now = state.now.seconds
+    for peer in list(state.contacts.values()):
+        if peer.due_at is not None and peer.due_at <= now:
+            _begin(state, peer)
+
+
+def begin_round(state: State, peer: Peer, go_on: Then, *, is_hinting: bool = True) -> None:
+    """Begin a round now, or after the present one. The outcome is None, or why it failed. Without
+    `is_hinting` it delivers no hints.
+    """
+    peer.next_round.append(go_on)
+    peer.is_next_hinting = peer.is_next_hinting and is_hinting
+    if peer.step is None:
+        _begin(state, peer)
+
+
+def _begin(state: State, peer: Peer) -> None:
+    peer.due_at, peer.step = None, 0
+    peer.this_round, peer.next_round = peer.next_round, []
+    peer.is_hinting, peer.is_next_hinting = peer.is_next_hinting, True
+    peer.done_owners.clear()
+    is_same = peer.fingerprint == state.members.fingerprint and peer.incarnation is not None
+    if is_same and not peer.this_round and _may_skip(state, peer):
+        _advance(state, peer)
+    else:
+        _send_digest(state, peer, 1)
+
+
+def _may_skip(state: State, peer: Peer) -> bool:
+    """Report whether the peer's own request exchanged digests within the interval. Return False after
+    a few True in a row, to test that the peer still answers.
+    """
+    received, now = peer.digest_received_at, state.now.seconds
+    is_recent = received is not None and now - received <= INTERVAL
+    if not is_recent or not peer.is_up or peer.skipped >= contacts.MAX_SKIPPED:
+        peer.skipped = 0
+        return False
+    peer.skipped += 1
+    return True
+
+
+def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
+    """Return a digest for a peer that last sent `fingerprint`; `answer` are the fields that only an
+    answer has.
+    """
+    cursors, members = state.cursors, state.members
+    return Digest(
+        held=cursors.held,
+        newest_beyond_gap=cursors.newest_beyond_gap,
+        issued=cursors.newest_pending,
+        expired=state.watermarks.all,
+        fingerprint=members.fingerprint,
+        members=() if fingerprint == members.fingerprint else members.all,
+        stopped=state.fenced,
+        **answer,
+    )
+
+
+def _send_digest(state: State, peer: Peer, attempt: int) -> None:
+    go_on = then(_digest_answered, peer.key, peer.digests_received, attempt)
+    contacts.send(state, peer, "digest", digest(state, peer.fingerprint), REQUEST_SECONDS, go_on)
+
+
+def _digest_answered(state: State, outcome: Digest | PeerError, key: int, received: int, attempt: int) -> None:
+    peer = state.contacts[key]
+    if isinstance(outcome, PeerError):
+        end(state, peer, outcome)
+    elif peer.digests_received != received and attempt < _MAX_ATTEMPTS:
+        # The peer sent a digest meanwhile, and which one is older is unknown.
+        _send_digest(state, peer, attempt + 1)
+    else:
+        if not peer.is_dropped:
+            process_digest(state, peer, outcome)
+        _advance(state, peer)
+
+
+def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
+    """Store what a peer's digest reports: about the peer, the members, and this daemon."""
+    if theirs.members:
+        contacts.learn(state, state.members.learn(theirs.members))
+    peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
+    peer.stopped = theirs.stopped
+    peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
+    if theirs.fingerprint == state.members.fingerprint:
+        peer.differences = ()
+    elif theirs.members:
+        peer.differences = state.members.differences(theirs.members)
+    peer.acked = theirs.held.get(state.own, 0)
+    peer.newest_of_ours = max(peer.acked, theirs.newest_beyond_gap.get(state.own, 0))
+    if theirs.wall_ms:
+        peer.clock_offset_ms = theirs.wall_ms - state.now.wall_us // 1000
+    if theirs.fenced is not None and state.fenced is None:
+        contacts.fence(state, theirs.fenced)
+    recovery.check_digest(state, peer)
+    convergence.update(state)
+
+
+def _advance(state: State, peer: Peer) -> None:
+    """Go through the steps from the present one on, until one has to wait."""
+    go_on = then(step_done, peer.key)
+    while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
+        if not _STEPS[peer.step](state, peer, go_on):
+            return
+        peer.step += 1
+    end(state, peer, None)
+
+
+def step_done(state: State, outcome: Exception | None, key: int) -> None:
+    """Go on with the round of a peer after what a step waited for."""
+    peer = state.contacts[key]
+    if outcome is not None:
+        end(state, peer, outcome)
+    elif peer.step is not None:
+        _advance(state, peer)
+
+
+def end(state: State, peer: Peer, error: Exception | None) -> None:
+    """End a round, and plan the next one."""
+    if peer.step is None:
+        return
+    peer.step = None
+    if isinstance(error, Rejected):
+        _handle_rejection(state, str(error))
+    elif error is None and not peer.is_dropped:
+        pushes.push(state)
+        contacts.update_peers(state)
+        _log_differences(state, peer)
+        if decide.is_ready(state):
+            takeover.resume(state)
+    # Failed rounds may also be the last that this daemon needed to become ready.
+    hints.retry_deletions(state)
+    if decide.is_ready(state):
+        hints.merge_all(state)
+    _log_agreement(state)
+    if not peer.is_dropped:
+        is_early = peer.is_triggered or bool(peer.next_round)
+        peer.waits_since, peer.is_triggered = state.now.seconds, False
+        peer.due_at = state.now.seconds + (contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter())
+    done, peer.this_round = peer.this_round, []
+    if peer.is_dropped:
+        done, peer.next_round = [*done, *peer.next_round], []
+        error = error or PeerError("the peer is gone")
+    for go_on in done:
+        state.go_on(go_on, error)
+
+
+def _correct_refused(state: State, peer: Peer, go_on: Then) -> bool:
+    """Send peers the true state of records they received and this disk then refused."""
+    keys = state.cursors.refused
+    if not keys or state.is_correcting or not decide.is_ready(state):
+        # This disk may be older than what peers received (R8).
+        return True
+    changes = state.cursors.put_corrections(keys, state.next_version())
+    if not changes:
+        state.cursors.confirm_corrections(keys)
+        return True
+    state.is_correcting = True
+    writes.write(state, changes, then(_corrected, peer.key, tuple(keys)))
+    return False
+
+
+def _corrected(state: State, outcome: Exception | None, key: int, keys: tuple[bytes, ...]) -> None:
+    state.is_correcting = False
+    peer = state.contacts[key]
+    if outcome is None:
+        state.cursors.confirm_corrections(keys)
+    elif peer.step is not None:
+        # A disk that still refuses writes must not stop what follows.
+        peer.step += 1
+    step_done(state, None, key)
+
+
+def _learn_watermarks(state: State, peer: Peer, go_on: Then) -> bool:
+    """Learn expiry watermarks of other owners; own ones are recovered like own records."""
+    if peer.expired == state.watermarks.all:
+        return True
+    of = state.watermarks.of
+    new = [
+        expiry_watermark(owner, version)
+        for owner, version in peer.expired.items()
+        if owner != state.own and version > of(owner)
+    ]
+    if new:
+        writes.write_metadata(state, new, then(_watermarks_written, tuple(new), go_on))
+    return not new
+
+
+def _watermarks_written(state: State, outcome: Exception | None, new: tuple[Metadata, ...], go_on: Then) -> None:
+    if outcome is None:
+        for watermark in new:
+            state.watermarks.learn(watermark)
+    state.go_on(go_on, outcome)
+
+
+def _pull(state: State, peer: Peer, go_on: Then) -> bool:
+    """Pull all records of others that a peer has and this daemon lacks."""
+    behind = state.cursors.behind(peer.held)
+    for owner in behind:
+        # Records already coming from another peer need not come twice.
+        if owner != state.own and owner not in state.pulling and owner not in peer.done_owners:
+            state.pulling.add(owner)
+            peer.done_owners.add(owner)
+            pulling = Pulling(peer.key, then(_pulled, owner, go_on), upto=peer.held[owner])
+            pull(state, pulling, Pull(owner=owner, after=state.cursors.cursor(owner)))
+            return False
+    peer.is_caught_up = peer.is_caught_up or not behind
+    return True
+
+
+def _pulled(state: State, outcome: Exception | None, owner: str, go_on: Then) -> None:
+    state.pulling.discard(owner)
+    state.go_on(go_on, outcome)
+
+
+def _deliver_hints(state: State, peer: Peer, go_on: Then) -> bool:
+    """Deliver the hints stored for the IDs that a peer owns."""
+    incarnation = peer.incarnation
+    if not state.hints.count or not peer.is_hinting or incarnation is None or f"!{incarnation}" in peer.done_owners:
+        return True
+    of, batch = state.hints.next_batch(incarnation)
+    if not batch:
+        return True
+    message = Hints(owner=incarnation, of=of, hints=tuple(batch))
+    contacts.send(state, peer, "hints", message, REQUEST_SECONDS, then(_delivered, peer.key, of, batch[0].number))
+    return False
+
+
+def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, first: int) -> None:
+    peer = state.contacts[key]
+    if isinstance(outcome, PeerError):
+        end(state, peer, outcome)
+    elif outcome.upto < first:
+        peer.done_owners.add(f"!{peer.incarnation}")
+        step_done(state, None, key)
+    else:
+        hints.delete_upto(state, of, outcome.upto, then(step_done, key))
+
+
+_STEPS: tuple[Callable[[State, Peer, Then], bool], ...] = (
+    _correct_refused,
+    recovery.recover,
+    recovery.finish,
+    _learn_watermarks,
+    _pull,
+    _deliver_hints,
+)
+
+
+def _log_differences(state: State, peer: Peer) -> None:
+    """Log member lists that differ for longer than changes take to spread, and when they match
+    again.
+    """
+    before = peer.differing_exchanges
+    peer.differing_exchanges = before + 1 if peer.fingerprint != state.members.fingerprint else 0
+    if peer.differing_exchanges == _LASTING_ROUNDS:
+        state.log("warn", "lists of members differ", url=peer.url, how=", ".join(peer.differences))
+    elif before >= _LASTING_ROUNDS and not peer.differing_exchanges:
+        state.log("info", "lists of members are the same again", url=peer.url)
+
+
+def _log_agreement(state: State) -> None:
+    agreed = state.members.fingerprint if queries.members_agree(state) and decide.is_ready(state) else ""
+    if agreed and agreed != state.agreed_on:
+        state.log("info", "peers agree", count=len(state.members.active))
+    elif state.agreed_on and not agreed:
+        state.log("warn", "peers do not agree, or one is unreachable")
+    state.agreed_on = agreed
+
+
+def _handle_rejection(state: State, why: str) -> None:
+    if state.own not in why or state.members.own.state == "drained":
+        return
+    if why.startswith(("forgotten", "drained")):
+        # A rolled-back disk lacks this. Peers accept nothing from this daemon any more.
+        state.is_excluded = True
+    contacts.fence(state, why)

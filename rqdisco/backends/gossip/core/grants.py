@@ -1,0 +1,131 @@
+"""A grant between its decision and its answer (R3, R6). Until it is answered or revoked, nothing
+else is decided about its ID, and the record is shown without it.
+
+A grant is written as pending, and acknowledged by a peer; then the client is answered, and the
+record is written as answered. Nobody waits for that.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import pushes, replies, writes
+from rqdisco.backends.gossip.core.effects import Notify
+from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, Then, ignore, then
+from rqdisco.core import records
+from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
+
+
+def begin(state: State, discovery_id: str, request: Request) -> PendingGrant:
+    """Block other decisions about the ID until `end`."""
+    state.pending[discovery_id] = pending = PendingGrant(discovery_id, request.number)
+    return pending
+
+
+def end(state: State, pending: PendingGrant) -> None:
+    """Allow other decisions: the grant is answered or given up."""
+    del state.pending[pending.id]
+    state.effects.append(Notify(pending.id))
+    for go_on in pending.waiting:
+        state.go_on(go_on, None)
+
+
+def commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+    """Make a grant durable, here and at a peer; then answer it."""
+    granted = outcome.record
+    assert granted.grant is not None
+    pending.before, pending.outcome = before, outcome
+    stored = replace(granted, grant=replace(granted.grant, pending=True))
+    writes.write(state, [state.store.put(stored)], then(_written, pending.id))
+
+
+def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
+    pending = state.pending[discovery_id]
+    if outcome is None:
+        version = pending.outcome.record.version
+        pushes.await_replication(state, version, then(_replicated, discovery_id), is_grant=True)
+        return
+    end(state, pending)
+    if (request := state.requests.get(pending.request)) is not None:
+        replies.fail(state, request, outcome)
+
+
+def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
+    pending = state.pending[discovery_id]
+    request = state.requests.get(pending.request)
+    if request is None:
+        _give_up(state, pending, "its client was gone")
+    elif not outcome:
+        _give_up(state, pending, "no peer had it in time")
+        replies.fail(state, request, Undecided(pending.reason))
+    elif replies.answer_grant(state, request, pending.outcome):
+        _answered(state, pending)
+
+
+def delivered(state: State, number: int, was_delivered: bool) -> None:
+    """Go on after the answer to a client of this daemon was sent, or certainly was not."""
+    request = state.requests.pop(number, None)
+    pending = None if request is None else state.pending.get(replies.id_of(request))
+    if pending is None or pending.request != number:
+        return
+    if was_delivered:
+        _answered(state, pending)
+    else:
+        _give_up(state, pending, "its client was gone")
+
+
+def _answered(state: State, pending: PendingGrant) -> None:
+    """Let peers list the node from now on."""
+    granted = replace(pending.outcome.record, version=state.next_version())
+    writes.write(state, [state.store.put(granted)], then(ignore))
+    end(state, pending)
+
+
+def _give_up(state: State, pending: PendingGrant, reason: str) -> None:
+    pending.reason = reason
+    revoke(state, pending)
+
+
+def revoke(state: State, pending: PendingGrant) -> None:
+    """Restore the record before a grant that was not answered (R6).
+
+    If the disk refuses, the waiting requests fail, and the next request tries again.
+    """
+    pending.is_stuck = False
+    assert pending.before is not None
+    restored = replace(records.with_grant_revoked(pending.before), version=state.next_version())
+    writes.write(state, [state.store.put(restored)], then(_revoked, pending.id))
+
+
+def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
+    pending = state.pending[discovery_id]
+    if outcome is None:
+        state.log("info", "grant revoked, {why}", why=pending.reason, discovery_id=discovery_id)
+        end(state, pending)
+        return
+    state.log("warn", "grant not revoked yet: {reason}", reason=outcome.reason, discovery_id=discovery_id)
+    pending.is_stuck = True
+    waiting, pending.waiting = pending.waiting, []
+    for go_on in waiting:
+        state.go_on(go_on, outcome)
+
+
+def wait(state: State, discovery_id: str, go_on: Then) -> bool:
+    """Go on when the pending grant of an ID has ended, None, or is stuck, StoreUnavailable; report
+    whether there is one.
+    """
+    pending = state.pending.get(discovery_id)
+    if pending is None:
+        return False
+    pending.waiting.append(go_on)
+    if pending.is_stuck:
+        revoke(state, pending)
+    return True
+
+
+def revoke_stuck(state: State) -> None:
+    """Try once more to revoke the grants that are stuck."""
+    for pending in list(state.pending.values()):
+        if pending.is_stuck:
+            revoke(state, pending)

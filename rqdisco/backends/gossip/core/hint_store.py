@@ -1,0 +1,170 @@
+"""The hints that this daemon stores, and how far it added those of others, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import Hint, decode_message, encode_message
+from rqdisco.core.codec import Metadata
+from rqdisco.core.records import Node
+from rqdisco.storage.memory import Change, metadata_change
+
+_HINT = "!hint/"
+_LAST = "!hinted"
+_ADDED = "!added/"
+# Hints per message.
+BATCH_SIZE = 200
+
+
+class StoredHint(msgspec.Struct, frozen=True):
+    """A hint for an owner and its progress: `is_durable` once written, `is_answered` once its node
+    was answered, `was_handed_over` once sent to the owner, `is_merging` while it is being added
+    here.
+    """
+
+    owner: str
+    hint: Hint
+    is_durable: bool = False
+    is_answered: bool = False
+    was_handed_over: bool = False
+    is_merging: bool = False
+
+
+class HintStore:
+    """The hints stored for other owners, and for this daemon itself until it is ready (R8).
+
+    `added` holds the numbers up to which the hints of others were added; `undeleted` are those
+    whose deletion the disk has refused.
+    """
+
+    def __init__(self, members: Members, metadata: Iterable[Metadata] = ()) -> None:
+        self._members = members
+        self._hints: dict[int, StoredHint] = {}
+        self._numbers: dict[str, list[int]] = {}
+        self.undeleted: list[StoredHint] = []
+        self.added: dict[str, int] = {}
+        self._last = 0
+        for each in sorted(metadata, key=lambda each: each.number):
+            if each.id.startswith(_ADDED):
+                self.added[each.id] = each.number
+            elif each.id.startswith(_HINT) and not each.is_empty:
+                hint = decode_message(each.content.encode(), Hint)
+                # Whether its node was answered is unknown after a restart.
+                self.put(StoredHint(each.owner, hint, is_durable=True, is_answered=True, was_handed_over=True))
+            if each.id == _LAST or each.id.startswith(_HINT):
+                self._last = max(self._last, each.number)
+
+    @property
+    def count(self) -> int:
+        """The number of hints."""
+        return len(self._hints)
+
+    @property
+    def owners(self) -> list[str]:
+        """The current owners for which there are hints."""
+        return sorted({self._members.current_owner(each.owner) for each in self._hints.values()})
+
+    def get(self, number: int) -> StoredHint | None:
+        """Return a hint by its number."""
+        return self._hints.get(number)
+
+    def nodes(self, discovery_id: str) -> list[Node]:
+        """Return the nodes answered here for an ID, which its owner may lack."""
+        if not self._numbers:
+            return []
+        return [each.hint.node for each in self.of_id(discovery_id) if each.is_answered]
+
+    def unmerged(self, discovery_id: str, own: str) -> list[StoredHint]:
+        """Return the hints for an own ID that are not being merged."""
+        current = self._members.current_owner
+        return [
+            each
+            for each in self.of_id(discovery_id)
+            if each.is_answered and not each.is_merging and current(each.owner) == own
+        ]
+
+    def ids(self, owner: str) -> list[str]:
+        """Return the IDs with hints for an owner."""
+        return list(dict.fromkeys(each.hint.id for each in self.for_owner(owner)))
+
+    def next_batch(self, owner: str) -> tuple[str, Sequence[Hint]]:
+        """Return the answered hints to deliver next, ordered by number, and the owner they were
+        stored for.
+        """
+        stored = [each for each in self.for_owner(owner) if each.is_answered]
+        if not stored:
+            return "", ()
+        of = stored[0].owner
+        oldest = [each for each in stored if each.owner == of][:BATCH_SIZE]
+        for each in oldest:
+            self.put(replace(each, was_handed_over=True))
+        return of, [each.hint for each in oldest]
+
+    def all_durable(self, owner: str) -> bool:
+        """Report whether no hint is still being written."""
+        return all(each.is_durable for each in self.for_owner(owner))
+
+    def reusable(self, discovery_id: str, node: Node, host: str | None) -> int | None:
+        """Return the number of a hint that serves once more. A delivered one may have been added, and
+        its node removed since, which needs a new one.
+        """
+        for each in self.of_id(discovery_id):
+            is_new = each.is_answered and not (each.was_handed_over or each.is_merging)
+            if is_new and (each.hint.node, each.hint.host) == (node, host):
+                return each.hint.number
+        return None
+
+    def create(
+        self, owner: str, discovery_id: str, node: Node, host: str | None, wall_ms: int
+    ) -> tuple[int, list[Change]]:
+        """Return the number of a new hint, and the changes that store it. Numbers rise across
+        restarts, even on an older disk or when the clock is set back.
+        """
+        self._last = number = max(self._last + 1, wall_ms)
+        hint = Hint(number=number, id=discovery_id, node=node, host=host)
+        self.put(StoredHint(owner, hint))
+        stored = Metadata(id=f"{_HINT}{number:016d}", owner=owner, number=number, content=encode_message(hint).decode())
+        return number, [metadata_change(stored), metadata_change(Metadata(id=_LAST, owner=owner, number=number))]
+
+    def for_owner(self, owner: str) -> list[StoredHint]:
+        """Return the hints for an owner and those it succeeded."""
+        return [each for each in self._hints.values() if self._members.current_owner(each.owner) == owner]
+
+    def stored_for(self, of: str, upto: int) -> list[StoredHint]:
+        """Return the answered hints stored for an owner up to a number."""
+        hints = self._hints.values()
+        return [each for each in hints if each.owner == of and each.hint.number <= upto and each.is_answered]
+
+    def of_id(self, discovery_id: str) -> list[StoredHint]:
+        """Return the hints for an ID."""
+        return [self._hints[number] for number in self._numbers.get(discovery_id, ())]
+
+    def put(self, stored: StoredHint) -> None:
+        """Add or replace a hint."""
+        number = stored.hint.number
+        if number not in self._hints:
+            self._numbers.setdefault(stored.hint.id, []).append(number)
+        self._hints[number] = stored
+
+    def remove(self, number: int) -> None:
+        """Remove a hint, if it is there."""
+        stored = self._hints.pop(number, None)
+        if stored is not None:
+            numbers = self._numbers[stored.hint.id]
+            numbers.remove(number)
+            if not numbers:
+                del self._numbers[stored.hint.id]
+
+
+def deletion(stored: StoredHint) -> Change:
+    """Return the change that deletes a hint."""
+    return metadata_change(Metadata(id=f"{_HINT}{stored.hint.number:016d}", owner=stored.owner))
+
+
+def added_key(sender: str, of: str) -> str:
+    """Return the key of the number up to which the hints that `sender` stored for `of` were added."""
+    return f"{_ADDED}{sender}/{of}"

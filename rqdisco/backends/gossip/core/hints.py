@@ -1,0 +1,153 @@
+"""Hints: registrations answered on the owner's behalf, stored durably here and added once there
+(R4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import decide, own_records, writes
+from rqdisco.backends.gossip.core.hint_store import BATCH_SIZE, StoredHint, added_key, deletion
+from rqdisco.backends.gossip.core.messages import Hint
+from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.core.codec import Metadata
+from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.records import Node
+from rqdisco.storage.memory import metadata_change
+
+
+def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, go_on: Then) -> None:
+    """Store a hint for an owner. The outcome is its number, or StoreUnavailable; whoever goes on
+    marks it answered or withdraws it.
+    """
+    if (number := state.hints.reusable(discovery_id, node, host)) is not None:
+        state.go_on(go_on, number)
+        return
+    wall_ms = state.now.wall_us // 1000
+    number, changes = state.hints.create(owner, discovery_id, node, host, wall_ms)
+    state.persist(changes, then(_stored, number, go_on))
+
+
+def _stored(state: State, outcome: Exception | None, number: int, go_on: Then) -> None:
+    if outcome is not None:
+        state.hints.remove(number)
+    elif (stored := state.hints.get(number)) is not None:
+        state.hints.put(replace(stored, is_durable=True))
+    state.go_on(go_on, number if outcome is None else outcome)
+
+
+def mark_answered(state: State, number: int) -> None:
+    """Mark a hint whose node is being answered, so that the owner must add it; delete delivered
+    hints that it replaces.
+    """
+    stored = state.hints.get(number)
+    if stored is None:
+        return
+    state.hints.put(replace(stored, is_answered=True))
+    delete(
+        state,
+        [
+            each
+            for each in state.hints.of_id(stored.hint.id)
+            if each.was_handed_over
+            and not each.is_merging
+            and each.hint.node == stored.hint.node
+            and each.hint.number != number
+        ],
+    )
+
+
+def withdraw(state: State, number: int) -> None:
+    """Delete a hint whose node was refused after all; it must not cause a listing."""
+    stored = state.hints.get(number)
+    if stored is not None and not stored.is_answered:
+        delete(state, [stored])
+
+
+def delete(state: State, done: Iterable[StoredHint]) -> None:
+    """Delete hints without waiting for the disk; after a crash they count as delivered.
+
+    Refused deletions are retried, or a start long after a node's removal would list it again.
+    """
+    for each in list(done):
+        state.hints.remove(each.hint.number)
+        state.persist([deletion(each)], then(_deleted, each))
+
+
+def _deleted(state: State, outcome: Exception | None, stored: StoredHint) -> None:
+    if outcome is not None:
+        state.hints.undeleted.append(stored)
+
+
+def delete_upto(state: State, of: str, upto: int, go_on: Then) -> None:
+    """Delete the hints stored for an owner up to a number, which it has added."""
+    done = state.hints.stored_for(of, upto)
+    if done:
+        state.persist([deletion(each) for each in done], then(_delivered, tuple(done), go_on))
+    else:
+        state.go_on(go_on, None)
+
+
+def _delivered(state: State, outcome: Exception | None, done: Sequence[StoredHint], go_on: Then) -> None:
+    if outcome is None:
+        for each in done:
+            state.hints.remove(each.hint.number)
+    state.go_on(go_on, outcome)
+
+
+def merge_all(state: State, _: object = None) -> None:
+    """Add all registrations answered here before this daemon was ready, in parts."""
+    if not state.hints.count:
+        return
+    ids = [each for each in state.hints.ids(state.own) if state.hints.unmerged(each, state.own)]
+    for discovery_id in ids[:BATCH_SIZE]:
+        with suppress(Undecided):
+            own_records.merge_hints(state, discovery_id)
+    if len(ids) > BATCH_SIZE:
+        state.call_at(state.now.seconds, then(merge_all))
+
+
+def retry_deletions(state: State) -> None:
+    """Retry the deletions that the disk refused."""
+    undeleted, state.hints.undeleted = state.hints.undeleted, []
+    delete(state, undeleted)
+
+
+def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) -> None:
+    """Add the hints that `sender` stored for owner `of`, each once, even if repeated. The outcome is
+    the number up to which all are durably added; Undecided, StoreUnavailable.
+    """
+    key = added_key(sender, of)
+    before = state.hints.added.get(key, 0)
+    new = [hint for hint in hints if hint.number > before]
+    if not new:
+        writes.flush(state, then(_added, before, go_on))
+        return
+    changes = []
+    for hint in new:
+        decide.check_no_grant(state, hint.id)
+        if own_records.newest(state, hint.id) is None:
+            # On an older disk the ID may have to be recovered first (R8).
+            decide.check_ready(state)
+    for hint in new:
+        changes += own_records.add_node(state, own_records.newest(state, hint.id), hint.node, hint.host)
+    upto = new[-1].number
+    # Atomic with the changes: a hint added twice could restore a node that was removed.
+    changes.append(metadata_change(Metadata(id=key, owner=of, number=upto)))
+    state.hints.added[key] = upto
+    writes.write(state, changes, then(_added_new, key, before, upto, go_on))
+    state.log("info", "registrations from elsewhere added", sender=sender, count=len(new))
+
+
+def _added(state: State, outcome: Exception | None, upto: int, go_on: Then) -> None:
+    state.go_on(go_on, upto if outcome is None else outcome)
+
+
+def _added_new(state: State, outcome: Exception | None, key: str, before: int, upto: int, go_on: Then) -> None:
+    if isinstance(outcome, StoreUnavailable):
+        # The failed write discards all that was built on it.
+        state.hints.added[key] = min(state.hints.added.get(key, 0), before)
+    state.go_on(go_on, upto if outcome is None else outcome)

@@ -1,0 +1,250 @@
+"""What happens to the machine: requests of clients, messages of peers, results of the disk, time.
+
+Numbers identify what is under way. The driver numbers `Requested` and `Received`, the machine
+numbers its writes and sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rqdisco.backends.gossip.core.messages import Hello
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
+from rqdisco.core.exports import TransferredRecord
+from rqdisco.core.records import Moment, Node, Put
+from rqdisco.storage.memory import Change
+
+
+class Now(msgspec.Struct, frozen=True, gc=False):
+    """The time of an input: `seconds` of a monotonic clock, `moment` as records store it, and the
+    wall clock in microseconds, from which only versions are made.
+    """
+
+    seconds: float
+    moment: Moment
+    wall_us: int
+
+
+# Requests of this daemon's own API. They are the methods of `core.directory.Directory` of the same
+# names, and raise the same errors.
+
+
+class Create(msgspec.Struct, frozen=True):
+    """`random` are the bytes of the new ID."""
+
+    random: bytes
+
+
+class CreateNamed(msgspec.Struct, frozen=True):
+    id: str
+
+
+class LookUp(msgspec.Struct, frozen=True):
+    """`at_owner` asks the owner even if there is a copy here."""
+
+    id: str
+    at_owner: bool = False
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    id: str
+
+
+class Register(msgspec.Struct, frozen=True):
+    id: str
+    node: Node
+    host: str | None
+
+
+class Remove(msgspec.Struct, frozen=True):
+    id: str
+    addr: str
+
+
+class Claim(msgspec.Struct, frozen=True):
+    id: str
+    put: Put
+    host: str | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    id: str
+    put: Put
+    host: str | None
+    index: int | None = None
+
+
+class ClearLeader(msgspec.Struct, frozen=True):
+    id: str
+    index: int | None = None
+
+
+class Adopt(msgspec.Struct, frozen=True):
+    transferred: TransferredRecord
+    as_own: bool
+    during: str | None = None
+
+
+class Freeze(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class Thaw(msgspec.Struct, frozen=True):
+    pass
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Make this daemon the owner of a lost one's IDs, given by name or incarnation; the reply is
+    their number.
+    """
+
+    name: str
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """Hand all IDs of this daemon over to a peer, `to` if given; the reply is its name."""
+
+    to: str | None = None
+
+
+class RevokeStuck(msgspec.Struct, frozen=True):
+    """Revoke the grants whose revocation the disk refused, before the daemon ends."""
+
+
+Command = (
+    Create
+    | CreateNamed
+    | LookUp
+    | Inspect
+    | Register
+    | Remove
+    | Claim
+    | Report
+    | ClearLeader
+    | Adopt
+    | Freeze
+    | Thaw
+    | Forget
+    | Drain
+    | RevokeStuck
+)
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The daemon runs: contact the peers from now on."""
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """The daemon stops: send nothing more."""
+
+
+class Requested(msgspec.Struct, frozen=True):
+    """A client of this daemon requests something; a `Reply` of the same number follows."""
+
+    request: int
+    command: Command
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The client of a request is gone, or its time is over."""
+
+    request: int
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """A `Reply` that asked for confirmation was sent to the client, or certainly was not."""
+
+    request: int
+    was_delivered: bool
+
+
+class Greeted(msgspec.Struct, frozen=True):
+    """A daemon begins the session of this name with a hello, to which a `Respond` is the answer."""
+
+    call: int
+    session: str
+    hello: Hello
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message within a session; a `Respond` of the same number follows. What cannot be decoded is
+    a BadMessage: that it came proves its sender alive all the same.
+    """
+
+    call: int
+    session: str
+    verb: str
+    message: msgspec.Struct | BadMessage
+
+
+class HungUp(msgspec.Struct, frozen=True):
+    """The sender of a message does not wait for the answer any more."""
+
+    call: int
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The answer to a `Send`."""
+
+    send: int
+    message: Any
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A `Send` failed, or nobody answered in time."""
+
+    send: int
+    error: PeerError
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The disk has these changes, and so has the store."""
+
+    changes: Sequence[Change]
+
+
+class Discarded(msgspec.Struct, frozen=True):
+    """The disk refused a batch; the store has discarded these pending changes. It comes before the
+    `Refused` of each write.
+    """
+
+    changes: Sequence[Change]
+
+
+class Persisted(msgspec.Struct, frozen=True):
+    """The disk has everything of a `Persist`, and everything before it."""
+
+    write: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The disk refused a `Persist`, for this reason."""
+
+    write: int
+    reason: str
+
+
+class Ticked(msgspec.Struct, frozen=True):
+    """The time of the last `Wake` has come."""
+
+
+Input = (
+    Started
+    | Stopped
+    | Requested
+    | Cancelled
+    | Delivered
+    | Greeted
+    | Received
+    | HungUp
+    | Answered
+    | Failed
+    | Settled
+    | Discarded
+    | Persisted
+    | Refused
+    | Ticked
+)

@@ -1,0 +1,247 @@
+"""The daemon as one of several peers: a deterministic state machine without I/O.
+
+`receive` takes what happened, and returns what to do. The driver performs it, and the simulator
+plays the rest of the world. What a function cannot finish now goes on later with a `Then`, which the
+state keeps as plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heappop
+from typing import Any
+
+from rqdisco.backends.gossip.core import (
+    contacts,
+    exchange,
+    grants,
+    pushes,
+    recovery,
+    replies,
+    requests,
+    routing,
+    serving,
+    succession,
+)
+from rqdisco.backends.gossip.core.cursors import Cursors
+from rqdisco.backends.gossip.core.effects import Effect, Wake
+from rqdisco.backends.gossip.core.grant_ages import GrantAges
+from rqdisco.backends.gossip.core.hint_store import HintStore
+from rqdisco.backends.gossip.core.inputs import (
+    Answered,
+    Cancelled,
+    Create,
+    Delivered,
+    Discarded,
+    Drain,
+    Failed,
+    Forget,
+    Freeze,
+    Greeted,
+    HungUp,
+    Input,
+    Now,
+    Persisted,
+    Received,
+    Refused,
+    Requested,
+    RevokeStuck,
+    Settled,
+    Started,
+    Stopped,
+    Thaw,
+    Ticked,
+)
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import FEATURES, Member
+from rqdisco.backends.gossip.core.state import MachineConfig, Request, State
+from rqdisco.core.codec import Metadata
+from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.storage.memory import Store
+
+
+class Machine:
+    """The state machine over a `store` and the `metadata` stored beside it; `now` is the start."""
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        store: Store,
+        metadata: Sequence[Metadata],
+        watermarks: ExpiryWatermarks,
+        now: Now,
+    ) -> None:
+        self.state = _initial_state(config, store, metadata, watermarks, now)
+
+    def receive(self, given: Input, now: Now) -> list[Effect]:
+        """Process an input, and return the effects of it."""
+        state = self.state
+        state.now = now
+        _HANDLERS[type(given)](state, given)
+        if state.is_running:
+            _plan_wake(state)
+        effects, state.effects = state.effects, []
+        return effects
+
+
+def _initial_state(
+    config: MachineConfig, store: Store, metadata: Sequence[Metadata], watermarks: ExpiryWatermarks, now: Now
+) -> State:
+    own = config.incarnation
+    members = Members(Member(incarnation=own, name=config.name, url=config.url, features=FEATURES), metadata)
+    cursors = Cursors(own, store, metadata, watermarks=watermarks, era=int(config.run_id[:7], 16) + 1)
+    state = State(
+        config=config,
+        store=store,
+        members=members,
+        cursors=cursors,
+        hints=HintStore(members, metadata),
+        watermarks=watermarks,
+        grant_ages=GrantAges(now.seconds, config.limits.retry_window_ms / 1000),
+        now=now,
+        started_at=now.seconds,
+        began_ms=now.moment.ms,
+        began_with_records=cursors.own_cursor > 0,
+        began_with_others=bool(members.others),
+        frozen=requests.frozen_reason(metadata, own),
+        jitter=int(config.run_id[:7], 16),
+    )
+    if members.own.state != "member":
+        state.successor = members.current_owner(own)
+    recovery.load(state, metadata)
+    return state
+
+
+def _plan_wake(state: State) -> None:
+    at = state.timers[0][0] if state.timers else None
+    for peer in state.contacts.values():
+        if peer.due_at is not None and (at is None or peer.due_at < at):
+            at = peer.due_at
+    if at is not None and at != state.woken_at:
+        state.woken_at = at
+        state.effects.append(Wake(at))
+
+
+def _start(state: State, _: Started) -> None:
+    state.is_running = True
+    for url in state.config.seeds:
+        contacts.add_peer(state, url)
+    contacts.update_peers(state)
+    exchange.begin_due(state)
+
+
+def _stop(state: State, _: Stopped) -> None:
+    state.is_running = False
+    for number in list(state.outgoing):
+        contacts.abandon(state, number)
+
+
+def _tick(state: State, _: Ticked) -> None:
+    state.woken_at = None
+    now = state.now.seconds
+    while state.timers and state.timers[0][0] <= now:
+        _at, number, go_on = heappop(state.timers)
+        state.go_on(go_on, number)
+    exchange.begin_due(state)
+
+
+def _request(state: State, requested: Requested) -> None:
+    command = requested.command
+    request = Request(requested.request, command, began_at=state.now.seconds)
+    state.requests[request.number] = request
+    handler = _COMMANDS.get(type(command))
+    try:
+        if handler is None:
+            routing.route(state, request)
+        else:
+            handler(state, request, command)
+    except (RequestRefused, StoreUnavailable) as error:
+        replies.fail(state, request, error)
+
+
+def _revoke_stuck(state: State, request: Request, _: RevokeStuck) -> None:
+    grants.revoke_stuck(state)
+    replies.reply(state, request, None)
+
+
+def _cancel(state: State, cancelled: Cancelled) -> None:
+    _client_is_gone(state, cancelled.request)
+
+
+def _hang_up(state: State, hung_up: HungUp) -> None:
+    _client_is_gone(state, -hung_up.call)
+
+
+def _client_is_gone(state: State, number: int) -> None:
+    request = state.requests.pop(number, None)
+    if request is not None:
+        requests.abandoned(state, request)
+        if request.send:
+            contacts.abandon(state, request.send)
+
+
+def _confirm(state: State, given: Delivered) -> None:
+    grants.delivered(state, given.request, given.was_delivered)
+
+
+def _settled(state: State, settled: Settled) -> None:
+    before = state.cursors.published
+    for record in state.cursors.settled(settled.changes):
+        state.grant_ages.observe(record, state.now.seconds)
+    state.disk_refuses = None
+    if state.cursors.published != before:
+        pushes.push(state)
+
+
+def _discarded(state: State, _: Discarded) -> None:
+    state.cursors.discarded()
+
+
+def _persisted(state: State, persisted: Persisted) -> None:
+    go_on = state.writes.pop(persisted.write, None)
+    if go_on is not None:
+        state.go_on(go_on, None)
+
+
+def _refused(state: State, refused: Refused) -> None:
+    state.disk_refuses = refused.reason
+    go_on = state.writes.pop(refused.write, None)
+    if go_on is not None:
+        state.go_on(go_on, StoreUnavailable(refused.reason))
+
+
+def _answered(state: State, given: Answered) -> None:
+    contacts.answered(state, given.send, given.message)
+
+
+def _failed(state: State, given: Failed) -> None:
+    contacts.failed(state, given.send, given.error)
+
+
+_COMMANDS: dict[type, Callable[[State, Request, Any], None]] = {
+    Create: requests.create,
+    Freeze: requests.freeze,
+    Thaw: requests.thaw,
+    Forget: succession.forget,
+    Drain: succession.drain,
+    RevokeStuck: _revoke_stuck,
+}
+
+_HANDLERS: dict[type, Callable[[State, Any], None]] = {
+    Started: _start,
+    Stopped: _stop,
+    Ticked: _tick,
+    Requested: _request,
+    Cancelled: _cancel,
+    Delivered: _confirm,
+    Greeted: serving.greet,
+    Received: serving.serve,
+    HungUp: _hang_up,
+    Answered: _answered,
+    Failed: _failed,
+    Settled: _settled,
+    Discarded: _discarded,
+    Persisted: _persisted,
+    Refused: _refused,
+}

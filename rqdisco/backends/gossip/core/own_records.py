@@ -1,0 +1,184 @@
+"""Read and change the records that this daemon decides about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import decide, pushes, queries, writes
+from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
+from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.core import records, transitions
+from rqdisco.core.errors import LoopbackConflict, NoSuchID, NotReady, TooManyNodes, Undecided
+from rqdisco.core.ids import is_created_id, owner_tag
+from rqdisco.core.records import Grant, Node, Record
+from rqdisco.storage.memory import Change
+
+
+def newest(state: State, discovery_id: str, *, as_stored: bool = False) -> Record | None:
+    """Return the newest record as this daemon's own, None if there is none; it lists what this
+    daemon answered under the ID before it was ready. `as_stored` omits normalization, so that the
+    record equals the one stored under its version, here and at peers.
+
+    Raises NotReady if the daemon may not decide about the ID now.
+    """
+    record = state.store.newest(discovery_id)
+    if record is None:
+        return None
+    decide.check(state, discovery_id)
+    if merge_hints(state, discovery_id):
+        record = state.store.newest(discovery_id) or record
+    record = record if record.owner == state.own else taken_over(state, record)
+    return record if as_stored else queries.normalized(state, record)
+
+
+def merge_hints(state: State, discovery_id: str) -> bool:
+    """Add what this daemon answered for an own ID before it was ready; report whether there was
+    something. The record is changed on return, so that later decisions build on it.
+
+    Raises Undecided.
+    """
+    merging = state.hints.unmerged(discovery_id, state.own) if state.hints.count else []
+    if not merging:
+        return False
+    decide.check_no_grant(state, discovery_id)
+    changes = []
+    for each in merging:
+        # A disk of an earlier release may retain a hint that was added already.
+        if each.hint.number > state.hints.added.get(added_key(state.own, each.owner), 0):
+            record = state.store.newest(discovery_id)
+            if record is not None:
+                record = record if record.owner == state.own else taken_over(state, record)
+                record = queries.normalized(state, record)
+            changes += add_node(state, record, each.hint.node, each.hint.host)
+    for each in merging:
+        state.hints.put(replace(each, is_merging=True))
+    writes.write(state, [*changes, *map(deletion, merging)], then(_merged, tuple(merging)))
+    state.log("info", "own hints added", discovery_id=discovery_id, count=len(merging))
+    return True
+
+
+def _merged(state: State, outcome: Exception | None, merging: Sequence[StoredHint]) -> None:
+    for each in merging:
+        if outcome is None:
+            state.hints.remove(each.hint.number)
+        elif (stored := state.hints.get(each.hint.number)) is not None:
+            # A failed write undoes all that was built on it; the merge is retried later.
+            state.hints.put(replace(stored, is_merging=False))
+
+
+def taken_over(state: State, record: Record) -> Record:
+    """Return another owner's record as this daemon's. It never grants if that owner was lost (R7)."""
+    former = state.members.get(record.owner)
+    is_lost = former is None or former.state != "drained"
+    return records.with_new_owner(record, state.own, version=record.version, lost=is_lost)
+
+
+def inherited(state: State, record: Record, *, lost: bool) -> Record:
+    """Return the record as this daemon's own, after its owner handed it over or was lost (R7)."""
+    version = state.next_version()
+    return reset_claim_window(state, records.with_new_owner(record, state.own, version=version, lost=lost))
+
+
+def reset_claim_window(state: State, record: Record) -> Record:
+    """Restart the window in which only the winner of an unreported claim may repeat it: when, and
+    for an import where, the winner was answered is not known here (R5c).
+    """
+    if record.ownerless or record.unreported is None or record.leader is None:
+        return record
+    now = state.now.moment
+    grant = record.grant or Grant(addr=record.leader.addr, boot=now.boot, at=now.ms)
+    return replace(record, grant=replace(grant, boot=now.boot, at=now.ms))
+
+
+def create(state: State, discovery_id: str, version: int) -> Record:
+    """Return an empty record for a new ID. Raises TooManyIDs, Undecided, Frozen."""
+    decide.check_creation(state)
+    if not state.is_ready:
+        # What is created now is exempt from the wait for members.
+        state.created.add(discovery_id)
+    return Record(id=discovery_id, owner=state.own, version=version, created_at=state.now.wall_us)
+
+
+def create_named(state: State, discovery_id: str) -> Record:
+    """Return a record for an ID that no daemon created, older than any version. Raises NoSuchID,
+    TooManyIDs, Undecided, Frozen.
+    """
+    if not state.config.limits.create_named:
+        raise NoSuchID(discovery_id)
+    decide.check_ready(state)
+    return create(state, discovery_id, 0)
+
+
+def missing_error(state: State, discovery_id: str) -> NoSuchID | Undecided:
+    """Return the error for an ID without a record. It is Undecided if this daemon may have created
+    the ID, and only a peer still has it (R8).
+    """
+    if is_created_id(discovery_id) and owner_tag(discovery_id) == owner_tag(state.own):
+        try:
+            decide.check_ready(state)
+        except NotReady as doubt:
+            return doubt
+    return NoSuchID(discovery_id)
+
+
+def save(state: State, before: Record | None, after: Record, go_on: Then, version: int | None = None) -> None:
+    """Write `after` under a new version, or `version`, unless it is `before`. The outcome is the
+    record, once the disk has it, and a peer where one is up; or StoreUnavailable.
+    """
+    if after is before:
+        flush(state, after.id, then(_flushed, after, go_on))
+        return
+    after = replace(after, version=state.next_version() if version is None else version)
+    writes.write(state, [state.store.put(after)], then(_saved, after, go_on))
+
+
+def flush(state: State, discovery_id: str, go_on: Then) -> None:
+    """Go on once the newest record, which an answer depends on, is durable (R6)."""
+    if state.store.is_pending(discovery_id):
+        writes.flush(state, go_on)
+    else:
+        state.go_on(go_on, None)
+
+
+def _flushed(state: State, outcome: Any, record: Record, go_on: Then) -> None:
+    state.go_on(go_on, outcome if outcome is not None else record)
+
+
+def _saved(state: State, outcome: Any, record: Record, go_on: Then) -> None:
+    if outcome is not None:
+        state.go_on(go_on, outcome)
+    else:
+        pushes.await_replication(state, record.version, then(_replicated, record, go_on), is_grant=False)
+
+
+def _replicated(state: State, outcome: bool, record: Record, go_on: Then) -> None:
+    state.go_on(go_on, record)
+
+
+def add_node(state: State, record: Record | None, node: Node, host: str | None) -> list[Change]:
+    """List a node that was answered on the owner's behalf (R4); return the change to write, if any.
+
+    Leaves out a node for which there is no room, no record or no permission (R5d).
+    """
+    if record is None:
+        return []
+    try:
+        after = transitions.add(record, node, host=host, max_nodes=state.config.limits.max_nodes)
+    except (TooManyNodes, LoopbackConflict) as refusal:
+        text = "node registered at another daemon not added: {why}"
+        state.log("warn", text, why=str(refusal), addr=node.addr, discovery_id=record.id)
+        return []
+    if after is record:
+        return []
+    if record.was_emptied and not record.nodes:
+        state.log(
+            "warn",
+            "node registered at another daemon listed, though the list was emptied: if more follow and no cluster"
+            " forms, stop all nodes of the ID and reset it",
+            addr=node.addr,
+            discovery_id=record.id,
+        )
+    return [state.store.put(replace(after, version=state.next_version()))]

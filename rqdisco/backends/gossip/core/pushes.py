@@ -1,0 +1,91 @@
+"""Push own changes to members at once, and wait for the first durable acknowledgement (R6)."""
+
+from __future__ import annotations
+
+from rqdisco.backends.gossip.core import contacts, queries
+from rqdisco.backends.gossip.core.messages import Held, Page
+from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+
+PUSH_SECONDS = 2.0
+# Pushes in flight per peer; changes made meanwhile go into the next one.
+MAX_IN_FLIGHT = 2
+ACK_SECONDS = 1.0
+
+
+def await_replication(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
+    """Wait, for a second, until a member durably has an own change. The outcome is whether one has
+    it, or none is up that could; at once if no member is up.
+
+    Where an acknowledgement is required, no grant goes without.
+    """
+    peers = queries.active_peers(state)
+    if any(peer.acked >= version for peer in peers):
+        state.go_on(go_on, True)
+    elif not any(peer.is_up for peer in peers):
+        is_required = state.config.ack_required
+        state.unreplicated_grants += is_grant and not is_required
+        state.go_on(go_on, not (is_grant and is_required))
+    else:
+        number = state.call_at(state.now.seconds + ACK_SECONDS, then(_too_late))
+        state.replication_waits[number] = version, go_on
+
+
+def _too_late(state: State, number: int) -> None:
+    waiting = state.replication_waits.pop(number, None)
+    if waiting is not None:
+        state.unreplicated += 1
+        state.go_on(waiting[1], False)
+
+
+def push(state: State) -> None:
+    """Send new changes to all peers that are up, within the limit of pushes in flight."""
+    peers = queries.active_peers(state)
+    if state.replication_waits and peers:
+        # Digests may acknowledge more than the answers to pushes did.
+        _acknowledge(state, 0, max(peer.acked for peer in peers))
+    for peer in peers:
+        if peer.is_up and state.is_running:
+            _push_to(state, peer)
+
+
+def _push_to(state: State, peer: Peer) -> None:
+    if not peer.pushes_in_flight:
+        peer.pushed_upto = peer.acked
+    while peer.pushes_in_flight < MAX_IN_FLIGHT and peer.pushed_upto < state.cursors.published:
+        delta = state.cursors.delta(state.own, peer.pushed_upto)
+        if delta is None:
+            # Older than the change log: the peer pulls pages of everything once it has our digest.
+            contacts.exchange_soon(state, peer)
+            return
+        peer.pushed_upto = delta.upto
+        peer.pushes_in_flight += 1
+        go_on = then(_pushed, peer.key, delta.after, delta.upto)
+        contacts.send(state, peer, "push", Page(delta=delta), PUSH_SECONDS, go_on)
+
+
+def _pushed(state: State, outcome: Held | PeerError, key: int, after: int, upto: int) -> None:
+    peer = state.contacts.get(key)
+    if peer is None:
+        return
+    peer.pushes_in_flight -= 1
+    if isinstance(outcome, PeerError):
+        # The periodic digest exchange finds what is missing.
+        return
+    peer.held[state.own] = outcome.held
+    if outcome.held < after:
+        # It lacks earlier changes, but has those of this push.
+        peer.acked = max(peer.acked, outcome.held)
+        _acknowledge(state, after, upto)
+    else:
+        peer.acked = max(peer.acked, outcome.held, upto)
+        _acknowledge(state, 0, peer.acked)
+    if not peer.is_dropped and state.is_running:
+        _push_to(state, peer)
+
+
+def _acknowledge(state: State, above: int, upto: int) -> None:
+    done = [number for number, (version, _) in state.replication_waits.items() if above < version <= upto]
+    for number in done:
+        _, go_on = state.replication_waits.pop(number)
+        state.go_on(go_on, True)

@@ -1,0 +1,157 @@
+"""Recovery of a restarted daemon's own records from its peers, before it decides about them (R8).
+
+The disk may be rolled back, and the last peer contacted may have the newest version, so recovered
+records keep their versions until all peers were contacted. Then every record since the start gets a
+new version, since others may have passed over any version issued meanwhile. A marker on the disk
+records above which version, in case this daemon stops in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rqdisco.backends.gossip.core import decide, writes
+from rqdisco.backends.gossip.core.deltas import Pulling, pull
+from rqdisco.backends.gossip.core.messages import Delta, Pull
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
+from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+from rqdisco.core.codec import Malformed, Metadata, decode_record
+from rqdisco.core.expiry import expiry_watermark
+from rqdisco.core.records import Record
+
+
+def load(state: State, metadata: Iterable[Metadata]) -> None:
+    """Learn from the disk whether an earlier start recovered records and did not finish."""
+    # The version on disk at start: later records prove nothing about earlier ones.
+    state.trusted_upto = state.cursors.own_cursor
+    state.expired_upto = state.watermarks.of(state.own)
+    for each in metadata:
+        if each.id == writes.BEHIND + state.own and not each.is_empty:
+            state.trusted_upto = min(state.trusted_upto, each.number)
+            state.must_reissue = state.may_have_marker = True
+
+
+def check_digest(state: State, peer: Peer) -> None:
+    """Compare a peer's version of own records with the last one issued; a newer one retracts the
+    peer's confirmation.
+    """
+    if peer.newest_of_ours > max(state.cursors.published, state.issued):
+        assert peer.incarnation is not None
+        decide.retract(state, peer.incarnation)
+        state.trusted_upto = min(state.trusted_upto, state.cursors.own_cursor)
+
+
+def recover(state: State, peer: Peer, go_on: Then) -> bool:
+    """Recover what a peer has, unless done already: a step of the exchange."""
+    assert peer.incarnation is not None
+    if peer.incarnation in state.confirmed:
+        return True
+    newest, expired = peer.newest_of_ours, peer.expired.get(state.own, 0)
+    if newest <= state.trusted_upto and expired <= state.expired_upto:
+        state.confirmed.add(peer.incarnation)
+        return True
+    state.must_reissue = state.may_have_marker = True
+    writes.write_metadata(state, [writes.behind_marker(state)], then(_marker_written, peer.key, newest, expired, go_on))
+    return False
+
+
+def _marker_written(state: State, outcome: Exception | None, key: int, newest: int, expired: int, go_on: Then) -> None:
+    if outcome is not None:
+        state.go_on(go_on, outcome)
+        return
+    # An unused ID created since the start is not an expired one, and must not look like one.
+    state.expired_upto = max(expired, state.expired_upto)
+    state.cursors.skip_versions(max(newest, expired))
+    pulling = Pulling(key, then(_recovered, key, newest, go_on), apply)
+    pull(state, pulling, Pull(owner=state.own, after=state.trusted_upto))
+
+
+def _recovered(state: State, outcome: Exception | None, key: int, newest: int, go_on: Then) -> None:
+    peer = state.contacts[key]
+    if outcome is None and not peer.is_dropped and peer.incarnation is not None:
+        state.cursors.advance_own_cursor(newest)
+        state.confirmed.add(peer.incarnation)
+    state.go_on(go_on, outcome)
+
+
+def apply(state: State, delta: Delta, go_on: Then) -> None:
+    """Restore own records that this daemon lost and a peer retained."""
+    try:
+        changes = state.cursors.recover(delta)
+    except Malformed as error:
+        state.go_on(go_on, BadMessage(str(error)))
+        return
+    if not changes:
+        state.go_on(go_on, None)
+        return
+    state.log("warn", "newer records recovered from a peer", count=len(changes))
+    for change in changes:
+        _note_grant(state, decode_record(change.line))
+    writes.write(state, changes, go_on)
+
+
+def _note_grant(state: State, record: Record) -> None:
+    """A grant that seems to be made since this daemon started, but was not made by it, is from before
+    the whole machine was set back. Its age is unknown, so its retry window is closed.
+    """
+    grant = record.grant
+    if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.began_ms:
+        state.recovered_grants[record.id] = grant.at
+
+
+def finish(state: State, peer: Peer, go_on: Then) -> bool:
+    """Once all peers were contacted, reissue the records since the start: a step of the exchange."""
+    if not decide.is_ready(state) or state.is_reissuing:
+        return True
+    if not state.was_ready:
+        state.was_ready = True
+        if not state.must_reissue:
+            state.trusted_upto = state.cursors.own_cursor
+    if state.must_reissue:
+        state.is_reissuing = True
+        _reissue(state, None, 0, go_on)
+        return False
+    if state.expired_upto > state.watermarks.of(state.own):
+        watermark = expiry_watermark(state.own, state.expired_upto)
+        writes.write_metadata(state, [watermark], then(_watermark_written, watermark, go_on))
+        return False
+    if state.may_have_marker:
+        empty = Metadata(id=writes.BEHIND + state.own, owner=state.own)
+        writes.write_metadata(state, [empty], then(_marker_deleted, go_on))
+        return False
+    return True
+
+
+def _reissue(state: State, outcome: Exception | None, position: int, go_on: Then) -> None:
+    """Give all own records above the trusted version new ones, in parts."""
+    if outcome is not None:
+        state.is_reissuing = False
+        state.go_on(go_on, outcome)
+        return
+    keys, after = state.cursors.keys_of_owner(state.own, position, above=state.trusted_upto)
+    changes = state.cursors.reissue([each.decode() for each in keys], state.next_version())
+    next_part = then(_reissue, after, go_on) if after else then(_reissued, go_on)
+    if changes:
+        writes.write(state, changes, next_part)
+    else:
+        state.go_on_soon(next_part)
+
+
+def _reissued(state: State, outcome: Exception | None, go_on: Then) -> None:
+    state.is_reissuing = False
+    if outcome is None and decide.is_ready(state):
+        state.must_reissue = False
+        state.trusted_upto = state.cursors.own_cursor
+    state.go_on(go_on, outcome)
+
+
+def _watermark_written(state: State, outcome: Exception | None, watermark: Metadata, go_on: Then) -> None:
+    if outcome is None:
+        state.watermarks.learn(watermark)
+    state.go_on(go_on, outcome)
+
+
+def _marker_deleted(state: State, outcome: Exception | None, go_on: Then) -> None:
+    if outcome is None:
+        state.may_have_marker = False
+    state.go_on(go_on, outcome)

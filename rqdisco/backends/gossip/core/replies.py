@@ -1,0 +1,65 @@
+"""Answer requests: those of this daemon's clients, and those that peers forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqdisco.backends.gossip.core import queries
+from rqdisco.backends.gossip.core.calls import Removed, outcome_of, outcome_of_refusal
+from rqdisco.backends.gossip.core.effects import Reply, Respond
+from rqdisco.backends.gossip.core.inputs import Adopt, Register
+from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.state import Request, State
+from rqdisco.core.directory import Removal
+from rqdisco.core.errors import NotReady
+
+
+def id_of(request: Request) -> str:
+    """Return the ID that a request is about."""
+    command: Any = request.command
+    return str(command.transferred.id if isinstance(command, Adopt) else command.id)
+
+
+def reply(state: State, request: Request, result: Any) -> None:
+    """Answer a request, unless its client is gone."""
+    if state.requests.pop(request.number, None) is None:
+        return
+    if request.call is not None:
+        state.effects.append(Respond(request.call, outcome_of(result)))
+        return
+    if isinstance(result, Removed):
+        result = Removal(record=queries.view(state, result.record), removed=result.removed)
+    state.effects.append(Reply(request.number, result))
+
+
+def answer_grant(state: State, request: Request, result: Any) -> bool:
+    """Answer a request with a grant. Report whether that counts as delivered: a client of this daemon
+    may be gone, which `Delivered` tells.
+    """
+    if request.call is not None:
+        reply(state, request, result)
+        return True
+    state.effects.append(Reply(request.number, result, confirm=True))
+    return False
+
+
+def fail(state: State, request: Request, error: Exception) -> None:
+    """Refuse a request. While the owner is not ready, its nodes may be listed all the same (R8)."""
+    if request.number not in state.requests:
+        return
+    if isinstance(error, NotReady) and request.fallback is not None:
+        state.go_on(request.fallback, error.reason)
+        return
+    del state.requests[request.number]
+    if request.call is None:
+        state.effects.append(Reply(request.number, error))
+    elif isinstance(error, PeerError):
+        state.effects.append(Respond(request.call, error))
+    elif isinstance(error, NotReady) and isinstance(request.command, Register):
+        # The sender may list on this owner's behalf, and needs what this owner holds.
+        shown, listed = queries.shown(state, request.command.id), tuple(state.hints.nodes(request.command.id))
+        outcome = Outcome(refusal=NotReady.__name__, reason=error.reason, record=shown, listed=listed)
+        state.effects.append(Respond(request.call, outcome))
+    else:
+        state.effects.append(Respond(request.call, outcome_of_refusal(error)))

@@ -1,0 +1,407 @@
+"""Execute clients' requests at the owner of their ID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import barriers, decide, grants, own_records, queries, replies, writes
+from rqdisco.backends.gossip.core.calls import Removed
+from rqdisco.backends.gossip.core.inputs import (
+    Adopt,
+    Claim,
+    ClearLeader,
+    Create,
+    CreateNamed,
+    Freeze,
+    LookUp,
+    Register,
+    Remove,
+    Report,
+    Thaw,
+)
+from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, then
+from rqdisco.core import transitions
+from rqdisco.core.codec import Metadata
+from rqdisco.core.directory import Clearing
+from rqdisco.core.errors import (
+    AlreadyFrozen,
+    IDExists,
+    ImportConflict,
+    RequestRefused,
+    StoreUnavailable,
+    Undecided,
+    UnknownCreatedID,
+)
+from rqdisco.core.exports import adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.ids import is_created_id, new_id
+from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
+
+# A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
+_MANY_CLAIMS = 3
+_FROZEN = "!frozen"
+
+
+def run(state: State, request: Request) -> None:
+    """Execute a request about an ID of this daemon, after any pending grant of it."""
+    _run(state, None, request.number)
+
+
+def _run(state: State, outcome: Exception | None, number: int) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    if outcome is not None:
+        replies.fail(state, request, outcome)
+        return
+    discovery_id = replies.id_of(request)
+    if request.arrival is None:
+        # The disk may still refuse what was decided, and then what is shown is listed again.
+        known = (queries.newest(state, discovery_id), queries.shown(state, discovery_id))
+        request.arrival = tuple(each for each in known if each is not None)
+    if grants.wait(state, discovery_id, then(_run, number)):
+        return
+    try:
+        _HANDLERS[type(request.command)](state, request, request.command)
+    except (RequestRefused, StoreUnavailable) as error:
+        replies.fail(state, request, error)
+
+
+def create(state: State, request: Request, command: Create) -> None:
+    """Create an ID. Raises TooManyIDs, Undecided, Frozen."""
+    discovery_id = new_id(state.own, lambda _: command.random)
+    version = state.next_version()
+    record = own_records.create(state, discovery_id, version)
+    own_records.save(state, None, record, then(_saved, request.number, None), version)
+
+
+def _create_named(state: State, request: Request, command: CreateNamed) -> None:
+    if _known(state, command.id) is not None:
+        # The disk may still refuse it.
+        own_records.flush(state, command.id, then(_exists, request.number))
+        return
+    decide.check_ready(state)
+    version = state.next_version()
+    record = own_records.create(state, command.id, version)
+    own_records.save(state, None, record, then(_saved, request.number, None), version)
+
+
+def _exists(state: State, outcome: Exception | None, number: int) -> None:
+    if (request := state.requests.get(number)) is not None:
+        replies.fail(state, request, outcome or IDExists(replies.id_of(request)))
+
+
+def _saved(state: State, outcome: Record | Exception, number: int, result: Any) -> None:
+    """Answer with a result that contains the saved record, the record itself for None."""
+    request = state.requests.get(number)
+    if request is None:
+        return
+    if isinstance(outcome, Exception):
+        replies.fail(state, request, outcome)
+    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, Removed)):
+        replies.reply(state, request, replace(result, record=outcome))
+    else:
+        replies.reply(state, request, outcome if result is None else result)
+
+
+def _flushed(state: State, outcome: Exception | None, number: int, result: Any) -> None:
+    request = state.requests.get(number)
+    if request is not None:
+        if outcome is None:
+            replies.reply(state, request, result)
+        else:
+            replies.fail(state, request, outcome)
+
+
+def _answer_unchanged(state: State, request: Request, discovery_id: str, result: Any) -> None:
+    own_records.flush(state, discovery_id, then(_flushed, request.number, result))
+
+
+def _known(state: State, discovery_id: str) -> Record | None:
+    decide.check_frozen(state)
+    return own_records.newest(state, discovery_id)
+
+
+def _register(state: State, request: Request, command: Register) -> None:
+    record = _known(state, command.id)
+    if record is None:
+        raise own_records.missing_error(state, command.id)
+    outcome = decide.register(state, record, command.node, command.host)
+    if outcome.bootstrap != "granted":
+        own_records.save(state, record, outcome.record, then(_saved, request.number, outcome))
+        return
+    pending = grants.begin(state, record.id, request)
+    if record.was_emptied or record.nodes:
+        _begin_barrier(state, pending)
+    else:
+        _commit(state, pending, record, outcome)
+
+
+def _commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+    if isinstance(outcome, RegistrationOutcome):
+        outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
+    grants.commit(state, pending, before, outcome)
+
+
+def _begin_barrier(state: State, pending: PendingGrant) -> None:
+    """Bring all members up to date, then decide about the newest record (R5)."""
+    own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
+
+
+def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str, number: int) -> None:
+    pending = _pending_of(state, discovery_id, number)
+    if pending is None:
+        return
+    try:
+        if outcome is not None:
+            raise outcome
+        stored = own_records.newest(state, discovery_id, as_stored=True)
+        assert stored is not None
+    except (RequestRefused, StoreUnavailable) as error:
+        _give_up(state, pending, error)
+        return
+    barriers.run(state, stored, then(_barrier_passed, discovery_id, number))
+
+
+def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, number: int) -> None:
+    pending = _pending_of(state, discovery_id, number)
+    if pending is None:
+        return
+    request = state.requests[number]
+    command: Any = request.command
+    try:
+        if outcome is not None:
+            raise outcome
+        record = _known(state, discovery_id)
+        assert record is not None
+        if isinstance(command, Register):
+            _decide_again(state, request, pending, record, decide.register(state, record, command.node, command.host))
+        else:
+            _claim_again(state, request, pending, record, decide.claim(state, record, command.put, command.host))
+    except (RequestRefused, StoreUnavailable) as error:
+        _give_up(state, pending, error)
+
+
+def _decide_again(
+    state: State, request: Request, pending: PendingGrant, record: Record, outcome: RegistrationOutcome
+) -> None:
+    if outcome.bootstrap == "granted":
+        _commit(state, pending, record, outcome)
+        return
+    # The change is put before others may decide.
+    own_records.save(state, record, outcome.record, then(_saved, request.number, outcome))
+    grants.end(state, pending)
+
+
+def _claim_again(state: State, request: Request, pending: PendingGrant, record: Record, outcome: ClaimOutcome) -> None:
+    if outcome.won:
+        _commit(state, pending, record, outcome)
+        return
+    grants.end(state, pending)
+    _answer_unchanged(state, request, record.id, outcome)
+
+
+def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | None:
+    """Return the pending grant of a request, None if its client is gone; then others may decide."""
+    pending = state.pending.get(discovery_id)
+    if pending is None or pending.request != number:
+        return None
+    if number in state.requests:
+        return pending
+    grants.end(state, pending)
+    return None
+
+
+def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
+    grants.end(state, pending)
+    replies.fail(state, state.requests[pending.request], error)
+
+
+def abandoned(state: State, request: Request) -> None:
+    """The client of a request is gone: pass no barrier for it."""
+    discovery_id = getattr(request.command, "id", "")
+    pending = state.pending.get(discovery_id)
+    if pending is not None and pending.request == request.number and discovery_id in state.barriers:
+        barriers.abandon(state, discovery_id)
+        grants.end(state, pending)
+
+
+def _remove(state: State, request: Request, command: Remove) -> None:
+    record = _known(state, command.id)
+    if record is None:
+        raise own_records.missing_error(state, command.id)
+    # R9: remove what was listed on arrival, not what registered while this request waited.
+    arrival, addr, after = request.arrival or (), command.addr, record
+    was_listed = any(transitions.remove(known, addr) is not known for known in arrival)
+    if was_listed and not all(transitions.is_newer(record, known, addr) for known in arrival):
+        after = transitions.remove(record, addr)
+    result = Removed(record=after, removed=after is not record)
+    own_records.save(state, record, after, then(_saved, request.number, result))
+
+
+def _claim(state: State, request: Request, command: Claim) -> None:
+    known = _known(state, command.id)
+    if known is None and is_created_id(command.id):
+        error = own_records.missing_error(state, command.id)
+        raise error if isinstance(error, Undecided) else UnknownCreatedID(command.id)
+    record = own_records.create_named(state, command.id) if known is None else known
+    outcome = decide.claim(state, record, command.put, command.host)
+    if not outcome.won:
+        _answer_unchanged(state, request, record.id, outcome)
+    elif outcome.again:
+        # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
+        own_records.save(state, record, outcome.record, then(_saved, request.number, outcome), outcome.record.version)
+        _warn_of_claims(state, record)
+    else:
+        pending = grants.begin(state, record.id, request)
+        if record.was_emptied:
+            _begin_barrier(state, pending)
+        else:
+            _commit(state, pending, record, outcome)
+
+
+def _warn_of_claims(state: State, record: Record) -> None:
+    """Log, once, a node that repeats its claim many times."""
+    if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
+        state.log(
+            "warn",
+            "{addr} won the claim {times} times and never reported itself: restart that rqlited",
+            addr=record.leader.addr,
+            times=record.unreported.times,
+            discovery_id=record.id,
+        )
+
+
+def _report(state: State, request: Request, command: Report) -> None:
+    known, index, put = _known(state, command.id), command.index, command.put
+    if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
+        _answer_unchanged(state, request, command.id, False)
+        return
+    version = state.next_version()
+    record = own_records.create_named(state, command.id) if known is None else known
+    if known is None and is_created_id(command.id):
+        # The cluster exists; but the daemon that created the ID may have granted others (R7).
+        record = replace(record, ownerless=True)
+    most = state.config.limits.max_nodes
+    after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
+    if after is None:
+        _answer_unchanged(state, request, command.id, False)
+    else:
+        own_records.save(state, record, after, then(_saved, request.number, True), version)
+
+
+def _clear_leader(state: State, request: Request, command: ClearLeader) -> None:
+    record = _known(state, command.id)
+    leader = None if record is None else record.leader
+    if record is None or leader is None or (command.index is not None and not _is_at(record, command.index)):
+        _answer_unchanged(state, request, command.id, Clearing(done=leader is None))
+    elif not any(_is_at(known, leader.modified) for known in request.arrival or ()):
+        # R9: the caller does not mean a leader that was put while this request waited.
+        _answer_unchanged(state, request, command.id, Clearing(done=True))
+    else:
+        result = Clearing(done=True, removed="leader" if record.unreported is None else "claim")
+        own_records.save(state, record, transitions.clear_leader(record), then(_saved, request.number, result))
+
+
+def _is_at(record: Record | None, index: int) -> bool:
+    return record is not None and record.leader is not None and record.leader.modified == index
+
+
+def _look_up(state: State, request: Request, command: LookUp) -> None:
+    """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
+    if queries.inspect(state, command.id) is None:
+        raise own_records.missing_error(state, command.id)
+    # This may add registrations answered before this owner was ready.
+    own_records.newest(state, command.id)
+    record = queries.inspect(state, command.id)
+    assert record is not None
+    if request.call is None:
+        replies.reply(state, request, queries.view(state, record))
+    else:
+        replies.reply(state, request, Outcome(record=record, listed=tuple(state.hints.nodes(command.id))))
+
+
+def _adopt(state: State, request: Request, command: Adopt) -> None:
+    decide.check_frozen(state, command.during)
+    transferred, as_own = command.transferred, command.as_own
+    known = own_records.newest(state, transferred.id)
+    version = state.next_version()
+    owner = state.own if as_own or transferred.owner is None else transferred.owner
+    record = to_record(transferred, owner, version=version, max_nodes=state.config.limits.max_nodes)
+    record = record if owner == state.own else own_records.taken_over(state, record)
+    record = own_records.reset_claim_window(state, record)
+    if known is None:
+        decide.check_room(state)
+        own_records.save(state, None, record, then(_saved, request.number, True), version)
+        return
+    if not is_equivalent(known, record):
+        raise ImportConflict(transferred.id)
+    after = known
+    if as_own and may_adopt(known, record, is_migration=command.during is not None):
+        after = own_records.reset_claim_window(state, adopted(known, record))
+    own_records.save(state, known, after, then(_saved, request.number, after is not known), version)
+
+
+_HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
+    CreateNamed: _create_named,
+    Register: _register,
+    Remove: _remove,
+    Claim: _claim,
+    Report: _report,
+    ClearLeader: _clear_leader,
+    LookUp: _look_up,
+    Adopt: _adopt,
+}
+
+
+def freeze(state: State, request: Request, command: Freeze) -> None:
+    """See `Freezable.freeze`."""
+    before, reason = state.frozen, command.reason
+    if before not in (None, reason):
+        raise AlreadyFrozen(str(before))
+    state.frozen = reason
+    # From here on nothing is decided, so what was decided before is written before this.
+    writes.write_metadata(state, [_frozen(state, reason)], then(_freeze_written, request.number, before, reason))
+
+
+def _freeze_written(state: State, outcome: Exception | None, number: int, before: str | None, reason: str) -> None:
+    if outcome is not None:
+        state.frozen = before
+        _flushed(state, outcome, number, None)
+        return
+    # A thaw that was written before this may have ended meanwhile.
+    state.frozen = reason
+    _await_grants(state, None, number, sorted(state.pending))
+
+
+def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
+    if outcome is not None:
+        _flushed(state, outcome, number, None)
+    elif not left:
+        writes.flush(state, then(_flushed, number, None))
+    elif not grants.wait(state, left[0], then(_await_grants, number, left)):
+        _await_grants(state, None, number, left[1:])
+
+
+def thaw(state: State, request: Request, command: Thaw) -> None:
+    """See `Freezable.thaw`."""
+    writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
+
+
+def _thawed(state: State, outcome: Exception | None, number: int) -> None:
+    if outcome is None:
+        state.frozen = None
+    _flushed(state, outcome, number, None)
+
+
+def _frozen(state: State, reason: str) -> Metadata:
+    return Metadata(id=_FROZEN, owner=state.own, content=reason)
+
+
+def frozen_reason(metadata: Sequence[Metadata], own: str) -> str | None:
+    """Return the reason for which this daemon was frozen, None if it is not."""
+    stored = [each.content for each in metadata if each.id == _FROZEN and each.owner == own]
+    return next(filter(None, stored), None)

@@ -1,0 +1,261 @@
+"""Route each request of a client to the owner of its ID, in one hop (R2); or answer on the owner's
+behalf where that is safe (R4).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rqdisco.backends.gossip.core import (
+    contacts,
+    convergence,
+    decide,
+    hints,
+    own_records,
+    queries,
+    replies,
+    requests,
+)
+from rqdisco.backends.gossip.core.calls import call_of, result_of
+from rqdisco.backends.gossip.core.inputs import (
+    Adopt,
+    Claim,
+    ClearLeader,
+    CreateNamed,
+    Inspect,
+    LookUp,
+    Register,
+    Report,
+)
+from rqdisco.backends.gossip.core.messages import NAMED_IDS, Outcome
+from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.core.errors import (
+    IDExists,
+    NoSuchID,
+    NotReady,
+    OwnerUnreachable,
+    RequestRefused,
+    StoreUnavailable,
+    Undecided,
+    UnknownCreatedID,
+)
+from rqdisco.core.ids import is_created_id, owner_tag
+from rqdisco.core.records import RegistrationOutcome
+from rqdisco.core.views import view_of
+
+# Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
+FORWARD_SECONDS = 4.5
+LOOK_UP_SECONDS = 2.0
+_MARGIN_SECONDS = 0.5
+_RECENT_SECONDS = 1.5
+_UNREACHABLE = "the owner of this ID does not answer"
+
+
+def route(state: State, request: Request) -> None:
+    """Execute a client's request here, or at the owner. Raises RequestRefused's kinds,
+    StoreUnavailable.
+    """
+    command: Any = request.command
+    if isinstance(command, Register):
+        request.fallback = then(_on_behalf, request.number, Outcome())
+    if isinstance(command, Adopt):
+        _route_import(state, request, command)
+        return
+    if isinstance(command, CreateNamed) and queries.shown(state, command.id) is not None:
+        raise IDExists(command.id)
+    if not isinstance(command, (LookUp, Inspect)):
+        decide.check_frozen(state)
+    elif not (isinstance(command, LookUp) and command.at_owner):
+        record = queries.inspect(state, command.id)
+        if record is not None:
+            replies.reply(state, request, record if isinstance(command, Inspect) else queries.view(state, record))
+            return
+    known = state.store.newest(command.id)
+    if known is not None:
+        _execute_at(state, request, queries.owner(state, known))
+    elif is_created_id(command.id):
+        request.candidates = _creators(state, command.id)
+        _ask_next(state, request)
+    else:
+        _route_new(state, request)
+
+
+def _execute_at(state: State, request: Request, owner: str) -> None:
+    if owner == state.own:
+        requests.run(state, request)
+    else:
+        forward(state, request, owner)
+
+
+def _creators(state: State, discovery_id: str) -> list[str]:
+    """Return the owners of IDs with the tag of this one: it may not be replicated here yet (R1)."""
+    tagged = state.members.tagged(owner_tag(discovery_id))
+    return list(dict.fromkeys(state.members.current_owner(each.incarnation) for each in tagged))
+
+
+def _ask_next(state: State, request: Request) -> None:
+    """Execute a request for an ID that is unknown here at the next daemon that may have created it."""
+    command: Any = request.command
+    while request.candidates:
+        owner = request.candidates.pop(0)
+        if owner == state.own:
+            error = own_records.missing_error(state, command.id)
+            if isinstance(error, StoreUnavailable):
+                request.doubt = error
+            continue
+        try:
+            forward(state, request, owner)
+        except OwnerUnreachable as error:
+            request.doubt = error
+            continue
+        return
+    if request.doubt is None and state.unidentified:
+        # A peer that was never contacted may be the creator.
+        request.doubt = Undecided("not all peers were contacted yet")
+    if request.doubt is not None:
+        replies.fail(state, request, request.doubt)
+    elif isinstance(command, (Report, ClearLeader)):
+        _route_new(state, request)
+    else:
+        # A created ID must not come into being twice.
+        kind = UnknownCreatedID if isinstance(command, Claim) else NoSuchID
+        replies.fail(state, request, kind(command.id))
+
+
+def _route_new(state: State, request: Request) -> None:
+    """Execute a request for an ID that no daemon is known to have at its owner to be."""
+    if not isinstance(request.command, (Claim, Report, ClearLeader, CreateNamed)):
+        raise NoSuchID(replies.id_of(request))
+    convergence.wait(state, then(_converged, request.number))
+
+
+def _converged(state: State, outcome: bool, number: int) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    command: Any = request.command
+    try:
+        if not outcome:
+            is_creation = isinstance(command, CreateNamed)
+            why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
+            raise Undecided(why)
+        known = state.store.newest(replies.id_of(request))
+        if isinstance(command, Adopt):
+            _import(state, request, known is None or queries.owner(state, known) == state.own)
+        elif known is not None:
+            _execute_at(state, request, queries.owner(state, known))
+        else:
+            owner = state.members.get(state.members.owner_of_name(command.id))
+            assert owner is not None
+            if isinstance(command, CreateNamed) and NAMED_IDS not in owner.features:
+                raise Undecided(f"{owner.name} must be upgraded first")
+            _execute_at(state, request, owner.incarnation)
+    except (RequestRefused, StoreUnavailable) as error:
+        replies.fail(state, request, error)
+
+
+def _route_import(state: State, request: Request, command: Adopt) -> None:
+    known = state.store.newest(command.transferred.id)
+    if known is None:
+        convergence.wait(state, then(_converged, request.number))
+    else:
+        _import(state, request, queries.owner(state, known) == state.own)
+
+
+def _import(state: State, request: Request, is_own: bool) -> None:
+    if not is_own:
+        raise Undecided("another daemon owns this ID: import it there")
+    requests.run(state, request)
+
+
+def forward(state: State, request: Request, owner: str) -> None:
+    """Forward a request once (R2). Raises OwnerUnreachable if the owner is not up."""
+    peer, command = state.peers.get(owner), request.command
+    now = state.now.seconds
+    # Contact after the last failure justifies an attempt.
+    is_recent = peer is not None and peer.contacted_at is not None and now - peer.contacted_at < _RECENT_SECONDS
+    if peer is None or not (peer.is_up or is_recent):
+        if request.fallback is not None and not request.candidates and request.doubt is None:
+            state.go_on(request.fallback, _UNREACHABLE)
+            return
+        raise OwnerUnreachable(_UNREACHABLE)
+    is_look_up = isinstance(command, (LookUp, Inspect))
+    seconds = LOOK_UP_SECONDS if is_look_up else FORWARD_SECONDS
+    seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
+    left = seconds - _MARGIN_SECONDS
+    name = f"{state.config.run_id}-{request.number}"
+    call = call_of(command, owner, request=name, ms=int(left * 1000), until=contacts.remote_time_in(state, peer, left))
+    request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
+
+
+def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    if isinstance(outcome, PeerError):
+        why = str(outcome) or type(outcome).__name__
+        state.log("warn", "request not forwarded: {why}", why=why, owner=owner)
+        _not_executed(state, request, OwnerUnreachable(_UNREACHABLE))
+        return
+    if outcome.refusal == NotReady.__name__ and isinstance(request.command, Register):
+        _on_behalf(state, outcome.reason, number, outcome)
+        return
+    try:
+        replies.reply(state, request, result_of(request.command, outcome))
+    except NoSuchID:
+        _ask_next(state, request)
+    except (RequestRefused, StoreUnavailable) as error:
+        # A refusal by the owner is final: this copy may lack what the owner has.
+        replies.fail(state, request, error)
+
+
+def _not_executed(state: State, request: Request, error: OwnerUnreachable) -> None:
+    if request.candidates:
+        request.doubt = error
+        _ask_next(state, request)
+    elif request.fallback is not None:
+        state.go_on(request.fallback, error.reason)
+    else:
+        replies.fail(state, request, error)
+
+
+def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
+    """Answer a registration from the copy, and store it as a hint for the owner (R4). `reply` is what
+    the owner holds, if it answered.
+    """
+    request = state.requests[number]
+    command: Any = request.command
+    try:
+        copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
+    except (RequestRefused, StoreUnavailable) as error:
+        request.fallback = None
+        replies.fail(state, request, error)
+        return
+    go_on = then(_hint_stored, number, why, reply)
+    hints.store(state, queries.owner(state, copy), command.id, command.node, command.host, go_on)
+
+
+def _hint_stored(state: State, outcome: int | Exception, number: int, why: str, reply: Outcome) -> None:
+    request = state.requests.get(number)
+    if isinstance(outcome, Exception):
+        if request is not None:
+            request.fallback = None
+            replies.fail(state, request, outcome)
+        return
+    if request is None:
+        hints.withdraw(state, outcome)
+        return
+    command: Any = request.command
+    try:
+        # The record may have changed while the hint was written, so check and answer with it now.
+        copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
+    except (RequestRefused, StoreUnavailable) as error:
+        hints.withdraw(state, outcome)
+        request.fallback = None
+        replies.fail(state, request, error)
+        return
+    hints.mark_answered(state, outcome)
+    hinted = [*reply.listed, *state.hints.nodes(command.id), command.node]
+    listed = view_of(copy, is_owner=False, hinted=hinted).nodes
+    replies.reply(state, request, RegistrationOutcome(record=copy, listed=listed, on_behalf=True))

@@ -1,0 +1,235 @@
+"""Answer peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rqdisco.backends.gossip.core import (
+    calls,
+    contacts,
+    deltas,
+    exchange,
+    hints,
+    queries,
+    replies,
+    requests,
+    succession,
+    writes,
+)
+from rqdisco.backends.gossip.core.effects import Respond
+from rqdisco.backends.gossip.core.inputs import Greeted, Received
+from rqdisco.backends.gossip.core.messages import (
+    Added,
+    Barrier,
+    Call,
+    Delta,
+    Digest,
+    Held,
+    Hints,
+    Page,
+    Pull,
+    SuccessionProposal,
+)
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.core.sessions import Session
+from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.ids import is_created_id
+
+_MAX_UNPROVED = 256
+
+
+def greet(state: State, greeting: Greeted) -> None:
+    """Begin a session."""
+    hello = greeting.hello
+    try:
+        contacts.check_hello(state, hello)
+    except PeerError as error:
+        state.effects.append(Respond(greeting.call, error))
+        return
+    state.sessions.begin(greeting.session, Session(hello.incarnation, hello.run_id, hello.name))
+    state.unproved[greeting.session] = hello
+    while len(state.unproved) > _MAX_UNPROVED:
+        state.unproved.popitem(last=False)
+    state.effects.append(Respond(greeting.call, contacts.hello(state)))
+
+
+def serve(state: State, received: Received) -> None:
+    """Answer a message, now or later."""
+    try:
+        sender = _authorize(state, received.session)
+        if isinstance(received.message, BadMessage):
+            raise received.message
+        handler = _HANDLERS.get(received.verb)
+        if handler is None:
+            raise BadMessage("no such verb")
+        handler(state, received.call, sender, received.message)
+    except PeerError as error:
+        state.effects.append(Respond(received.call, error))
+    except StoreUnavailable as error:
+        state.effects.append(Respond(received.call, BadMessage(error.reason)))
+
+
+def _authorize(state: State, name: str) -> Session:
+    """Return the session of a sender that may take part, and record contact with it. Raises
+    NotGreeted, Rejected.
+    """
+    sender = state.sessions.touch(name)
+    if sender is None:
+        raise NotGreeted
+    hello = state.unproved.pop(name, None)
+    if hello is not None:
+        # The first message in a session proves that its hello was no replay.
+        contacts.accept_hello(state, hello)
+    if sender.incarnation == state.own:
+        raise Rejected(f"two daemons run as incarnation {state.own}")
+    member = state.members.get(sender.incarnation)
+    if member is None:
+        raise NotGreeted
+    if member.state not in ("member", "leaving"):
+        raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
+    duplicate = state.sessions.record_activity(sender)
+    if duplicate is not None:
+        state.log("error", "duplicate peer identity", why=duplicate)
+    peer = state.peers.get(sender.incarnation)
+    if peer is not None:
+        peer.contacted_at = state.now.seconds
+    return sender
+
+
+def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
+    peer = state.peers.get(sender.incarnation)
+    if peer is not None:
+        peer.digests_received += 1
+        peer.digest_received_at = state.now.seconds
+        exchange.process_digest(state, peer, digest)
+        if state.cursors.behind(peer.held):
+            contacts.trigger(state, peer)
+        contacts.update_peers(state)
+    fenced = state.sessions.duplicate_reason(sender)
+    wall_ms = state.now.wall_us // 1000
+    answer = exchange.digest(state, digest.fingerprint, fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
+    state.effects.append(Respond(call, answer))
+
+
+def _push(state: State, call: int, sender: Session, page: Page) -> None:
+    if page.delta.owner != sender.incarnation:
+        raise BadMessage("pushed records are not the sender's own")
+    deltas.apply(state, page.delta, then(_pushed, call, page.delta.owner))
+
+
+def _pushed(state: State, outcome: Exception | None, call: int, owner: str) -> None:
+    if outcome is None:
+        state.effects.append(Respond(call, Held(held=state.cursors.cursor(owner))))
+    else:
+        _respond_error(state, call, outcome)
+
+
+def _pull(state: State, call: int, sender: Session, pull: Pull) -> None:
+    state.effects.append(Respond(call, state.cursors.page(pull)))
+
+
+def _hints(state: State, call: int, sender: Session, message: Hints) -> None:
+    if message.owner != state.own:
+        raise Misdirected
+    hints.add(state, sender.incarnation, message.of, message.hints, then(_hints_added, call))
+
+
+def _hints_added(state: State, outcome: int | Exception, call: int) -> None:
+    if isinstance(outcome, Exception):
+        _respond_error(state, call, outcome)
+    else:
+        state.effects.append(Respond(call, Added(upto=outcome)))
+
+
+def _barrier(state: State, call: int, sender: Session, barrier: Barrier) -> None:
+    """Store the owner's current record, so that all later answers are based on it; return hints."""
+    if barrier.owner != sender.incarnation:
+        raise BadMessage("a barrier by a daemon that is not the owner")
+    delta = Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
+    deltas.apply(state, delta, then(_barrier_applied, call, barrier))
+
+
+def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier: Barrier) -> None:
+    if outcome is None:
+        hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
+    else:
+        _respond_error(state, call, outcome)
+
+
+def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: Barrier) -> None:
+    if outcome is not None:
+        _respond_error(state, call, outcome)
+    elif not state.hints.all_durable(barrier.owner):
+        # Hints still being written count; later ones are checked against the record just stored.
+        writes.flush(state, then(_barrier_hints, call, barrier))
+    else:
+        of, batch = state.hints.next_batch(barrier.owner)
+        state.effects.append(Respond(call, Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
+
+
+def _call(state: State, call: int, sender: Session, message: Call) -> None:
+    """Execute a client's request that the sender received (R2)."""
+    if message.owner != state.own:
+        raise Misdirected
+    left = _remaining_ms(state, message)
+    if left <= 0:
+        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
+        return
+    known = queries.newest(state, message.id)
+    # A name that nobody has yet may have got another owner, as a member joined.
+    is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
+    owner = message.owner if known is None else state.members.current_owner(known.owner)
+    if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
+        raise Misdirected
+    request = Request(-call, calls.command_of(message), call, state.now.seconds)
+    state.requests[request.number] = request
+    state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
+    try:
+        requests.run(state, request)
+    except (RequestRefused, StoreUnavailable) as error:
+        replies.fail(state, request, error)
+
+
+def _remaining_ms(state: State, call: Call) -> int:
+    """Return for how many milliseconds the sender still waits, at least."""
+    if call.until is None:
+        return call.ms
+    now = state.now.moment
+    return min(call.ms, call.until.ms - now.ms) if call.until.boot == now.boot else 0
+
+
+def _call_too_late(state: State, _: int, number: int) -> None:
+    request = state.requests.get(number)
+    if request is not None:
+        replies.fail(state, request, StoreUnavailable("not decided in time"))
+        requests.abandoned(state, request)
+
+
+def _agree(state: State, call: int, sender: Session, proposal: SuccessionProposal) -> None:
+    succession.agree(state, call, proposal)
+
+
+def _succeed(state: State, call: int, sender: Session, proposal: SuccessionProposal) -> None:
+    if proposal.incarnation != sender.incarnation:
+        raise BadMessage("handed-over IDs are not the sender's own")
+    succession.succeed(state, call, proposal)
+
+
+def _respond_error(state: State, call: int, error: Exception) -> None:
+    if not isinstance(error, PeerError):
+        error = BadMessage(error.reason if isinstance(error, StoreUnavailable) else str(error))
+    state.effects.append(Respond(call, error))
+
+
+_HANDLERS: dict[str, Callable[[State, int, Session, Any], None]] = {
+    "digest": _digest,
+    "push": _push,
+    "pull": _pull,
+    "hints": _hints,
+    "barrier": _barrier,
+    "call": _call,
+    "agree": _agree,
+    "succeed": _succeed,
+}

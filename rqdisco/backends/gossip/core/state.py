@@ -1,0 +1,288 @@
+"""Everything that the machine knows, as plain data."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappush
+from typing import Any, Concatenate, ParamSpec
+
+import msgspec
+
+from rqdisco.backends.gossip.core.cursors import Cursors
+from rqdisco.backends.gossip.core.effects import Effect, Level, Log, Persist
+from rqdisco.backends.gossip.core.grant_ages import GrantAges
+from rqdisco.backends.gossip.core.hint_store import HintStore
+from rqdisco.backends.gossip.core.inputs import Command, Now
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import Hello
+from rqdisco.backends.gossip.core.sessions import Sessions
+from rqdisco.backends.limits import Limits
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.core.records import Moment, Record
+from rqdisco.storage.memory import Change, Store
+
+P = ParamSpec("P")
+
+
+class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this daemon is: its incarnation, a `run_id` that is new at each start, its name and URL;
+    and the operator's settings.
+
+    It finds others at `seeds`. With `ack_required` a bootstrap is granted only once a peer has it.
+    `host` names the machine of this daemon in records.
+    """
+
+    incarnation: str
+    run_id: str
+    name: str
+    url: str
+    host: str
+    seeds: tuple[str, ...] = ()
+    ack_required: bool = False
+    limits: Limits = Limits()
+
+
+class Then(msgspec.Struct, frozen=True):
+    """How to go on: call `function` with the state, the outcome and `args`. The outcome of a write
+    is None, that of a send the answer; an exception if it failed.
+    """
+
+    function: Callable[..., None]
+    args: tuple[Any, ...]
+
+
+def then(function: Callable[Concatenate[State, Any, P], None], *args: P.args, **_: P.kwargs) -> Then:
+    """Go on with a function of a module, so that the state stays plain data."""
+    return Then(function, args)
+
+
+def ignore(state: State, outcome: object) -> None:
+    """Go on with nothing."""
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A message that waits for its answer, or for a session."""
+
+    number: int
+    peer: int
+    verb: str
+    message: msgspec.Struct
+    seconds: float
+    then: Then
+    session: int = 0
+    is_repeated: bool = False
+
+
+@dataclass(slots=True)
+class Peer:
+    """A daemon at a URL, as this one sees it. `key` is unique in a run; `incarnation` is known once
+    it was greeted.
+    """
+
+    key: int
+    url: str
+    incarnation: str | None = None
+    # Whether it answered the last request, and whether one was attempted.
+    is_up: bool = False
+    was_attempted: bool = False
+    last_error: str | None = None
+    # The time of the last answer or message from it.
+    contacted_at: float | None = None
+    # The version up to which it durably holds this daemon's records, and the newest it holds.
+    acked: int = 0
+    newest_of_ours: int = 0
+    # The newest version of its own records that it has issued.
+    newest_issued: int = 0
+    # All its cursors and expiry watermarks, by owner.
+    held: dict[str, int] = field(default_factory=dict)
+    expired: dict[str, int] = field(default_factory=dict)
+    # Whether all it had was pulled once.
+    is_caught_up: bool = False
+    # Its member list: the fingerprint, how it differs from ours, for how many exchanges in a row.
+    fingerprint: str = ""
+    differences: tuple[str, ...] = ()
+    differing_exchanges: int = 0
+    clock_offset_ms: int | None = None
+    # Why it decides nothing, if it reported so.
+    stopped: str | None = None
+    # Digests that it sent; the answers to ours do not count.
+    digests_received: int = 0
+    digest_received_at: float | None = None
+    skipped: int = 0
+    # The number of the present session with it, 0 for none.
+    session: int = 0
+    is_greeting: bool = False
+    # Messages that wait for a session.
+    waiting: list[int] = field(default_factory=list)
+    # Its own time, and when that arrived here.
+    remote_clock: tuple[Moment, float] | None = None
+    # The exchange: see `exchange`.
+    step: int | None = None
+    due_at: float | None = None
+    waits_since: float = 0.0
+    is_triggered: bool = False
+    is_hinting: bool = True
+    is_next_hinting: bool = True
+    done_owners: set[str] = field(default_factory=set)
+    this_round: list[Then] = field(default_factory=list)
+    next_round: list[Then] = field(default_factory=list)
+    # Pushes: see `pushes`.
+    pushed_upto: int = 0
+    pushes_in_flight: int = 0
+    is_dropped: bool = False
+
+
+@dataclass(slots=True)
+class Request:
+    """A request of a client here, or of one at a peer: then `call` is the peer's message, and the
+    number is negative.
+    """
+
+    number: int
+    command: Command
+    call: int | None = None
+    began_at: float = 0.0
+    # The states of its record when it arrived (R9).
+    arrival: tuple[Record, ...] | None = None
+    # The owners left to ask, for an ID that is unknown here, and why one did not answer.
+    candidates: list[str] = field(default_factory=list)
+    doubt: StoreUnavailable | None = None
+    # The message to the owner, and what to do instead while the owner may not decide (R4, R8).
+    send: int = 0
+    fallback: Then | None = None
+
+
+@dataclass(slots=True)
+class PendingGrant:
+    """A grant that is not answered yet, and the requests that wait for it.
+
+    `before` is the record before the grant, None while peers are asked and nothing is decided yet.
+    The grant is stuck if it must be revoked, for `reason`, and the disk refused that.
+    """
+
+    id: str
+    request: int
+    before: Record | None = None
+    granted: Record | None = None
+    outcome: Any = None
+    is_stuck: bool = False
+    reason: str = ""
+    waiting: list[Then] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class State:
+    """The state of the machine; `now` is the time of the present input, `effects` what it caused."""
+
+    config: MachineConfig
+    store: Store
+    members: Members
+    cursors: Cursors
+    hints: HintStore
+    watermarks: ExpiryWatermarks
+    grant_ages: GrantAges
+    now: Now
+    started_at: float
+    began_ms: int
+    effects: list[Effect] = field(default_factory=list)
+    last_number: int = 0
+    issued: int = 0
+    is_running: bool = False
+    # Peers by incarnation, those not identified yet by URL, and all of them by key.
+    peers: dict[str, Peer] = field(default_factory=dict)
+    unidentified: dict[str, Peer] = field(default_factory=dict)
+    contacts: dict[int, Peer] = field(default_factory=dict)
+    sessions: Sessions = field(default_factory=Sessions)
+    # Hellos of sessions in which no message has come yet.
+    unproved: OrderedDict[str, Hello] = field(default_factory=OrderedDict)
+    # What is under way, by number.
+    outgoing: dict[int, Outgoing] = field(default_factory=dict)
+    writes: dict[int, Then] = field(default_factory=dict)
+    requests: dict[int, Request] = field(default_factory=dict)
+    pending: dict[str, PendingGrant] = field(default_factory=dict)
+    timers: list[tuple[float, int, Then]] = field(default_factory=list)
+    woken_at: float | None = None
+    # The right to decide: see `decide`.
+    confirmed: set[str] = field(default_factory=set)
+    created: set[str] = field(default_factory=set)
+    is_ready: bool = False
+    fenced: str | None = None
+    successor: str | None = None
+    frozen: str | None = None
+    is_excluded: bool = False
+    began_with_records: bool = False
+    began_with_others: bool = False
+    # The reason why the disk refuses writes, if it does.
+    disk_refuses: str | None = None
+    # Recovery of own records: see `recovery`.
+    trusted_upto: int = 0
+    expired_upto: int = 0
+    must_reissue: bool = False
+    may_have_marker: bool = False
+    was_ready: bool = False
+    recovered_grants: dict[str, int] = field(default_factory=dict)
+    # Owners whose records are being pulled from some peer.
+    pulling: set[str] = field(default_factory=set)
+    # Waits for replication and for convergence, by the number of their timer.
+    replication_waits: dict[int, tuple[int, Then]] = field(default_factory=dict)
+    convergence_waits: dict[int, Then] = field(default_factory=dict)
+    unreplicated: int = 0
+    unreplicated_grants: int = 0
+    barriers: dict[str, Any] = field(default_factory=dict)
+    is_correcting: bool = False
+    is_reissuing: bool = False
+    taken_over: set[str] = field(default_factory=set)
+    agreed_on: str = ""
+    jitter: int = 0
+
+    @property
+    def own(self) -> str:
+        """This daemon's incarnation."""
+        return self.config.incarnation
+
+    def number(self) -> int:
+        """Return a new number for a write, a send or a timer."""
+        self.last_number += 1
+        return self.last_number
+
+    def log(self, level: Level, text: str, **fields: Any) -> None:
+        self.effects.append(Log(level, text, fields))
+
+    def persist(self, changes: Sequence[Change], go_on: Then) -> None:
+        """Write changes; `writes.write` is the way to it."""
+        number = self.number()
+        self.writes[number] = go_on
+        self.effects.append(Persist(number, tuple(changes)))
+
+    def go_on(self, go_on: Then, outcome: Any) -> None:
+        go_on.function(self, outcome, *go_on.args)
+
+    def go_on_soon(self, go_on: Then) -> None:
+        """Go on with None in a later turn, so that others get theirs."""
+        self.call_at(self.now.seconds, then(_go_on_with_nothing, go_on))
+
+    def call_at(self, at: float, go_on: Then) -> int:
+        """Go on at a time, with the number that this returns."""
+        number = self.number()
+        heappush(self.timers, (at, number, go_on))
+        return number
+
+    def next_jitter(self) -> float:
+        """Return a factor around 1, so that daemons started together do not stay in step."""
+        self.jitter = (self.jitter * 1_103_515_245 + 12_345) % (1 << 31)
+        return 0.9 + 0.2 * self.jitter / (1 << 31)
+
+    def next_version(self) -> int:
+        """Return a version for one more change: milliseconds of the wall clock, but always above
+        every known version (R8).
+        """
+        self.issued = max(self.store.last_version + 1, self.now.wall_us // 1000)
+        return self.issued
+
+
+def _go_on_with_nothing(state: State, number: int, go_on: Then) -> None:
+    state.go_on(go_on, None)
