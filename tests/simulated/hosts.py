@@ -128,7 +128,7 @@ class Boot:
         # Set for a daemon of a rule's proof that accepts a repeated message.
         self.is_credulous = False
         self.settled_count = 0
-        self._links: dict[str, Link] = {}
+        self._links: dict[int, Link] = {}
         self.sends: dict[int, Exchange] = {}
         self.calls: dict[int, Exchange] = {}
         self._windows: dict[str, ReplayWindow] = {}
@@ -305,9 +305,9 @@ class Boot:
     # Messages.
 
     def _send(self, effect: effects.Send) -> None:
-        link = self._links.get(effect.url)
+        link = self._links.get(effect.link)
         if link is None:
-            link = self._links[effect.url] = Link(effect.url.removeprefix("http://"))
+            link = self._links[effect.link] = Link(effect.url.removeprefix("http://"))
         if effect.verb not in _IDLE_VERBS:
             self._world.acts()
         if link.session is None and effect.verb != "hello":
