@@ -24,6 +24,10 @@ class Rates:
     def __init__(self) -> None:
         self.loss = self.slow = self.late = self.repeats = self.answers = 0.0
 
+    @property
+    def disturb_messages(self) -> bool:
+        return bool(self.loss or self.slow or self.late or self.repeats)
+
 
 class Draws:
     """The draws of one actor, in order: taken from a record as long as that lasts."""
@@ -32,19 +36,19 @@ class Draws:
         self._random, self._recorded, self._kept = random, recorded, kept
 
     def random(self) -> float:
-        return self._next(lambda: round(self._random.random(), 6))
+        return self.next(lambda: round(self._random.random(), 6))
 
     def uniform(self, low: float, high: float) -> float:
-        return self._next(lambda: round(self._random.uniform(low, high), 6))
+        return self.next(lambda: round(self._random.uniform(low, high), 6))
 
     def randrange(self, low: int, high: int | None = None) -> int:
         first, end = (0, low) if high is None else (low, high)
-        return min(int(self._next(lambda: self._random.randrange(first, end))), end - 1)
+        return min(int(self.next(lambda: self._random.randrange(first, end))), end - 1)
 
     def choice(self, values: Sequence[T]) -> T:
         return values[self.randrange(len(values))]
 
-    def _next(self, draw: Callable[[], float]) -> float:
+    def next(self, draw: Callable[[], float]) -> float:
         place = len(self._kept)
         value = self._recorded[place] if place < len(self._recorded) else draw()
         self._kept.append(value)
@@ -65,6 +69,8 @@ class Choices:
         self._salt = salt
         self._random = Random(f"fates {salt}")
         self._draws: dict[str, Draws] = {}
+        # What was drawn for the next message of a name.
+        self._next_fates: dict[str, Fate] = {}
         # By the name of a kind of messages or requests: how many there were, and its hash.
         self._counts: dict[str, int] = {}
         self._hashes: dict[str, int] = {}
@@ -99,11 +105,30 @@ class Choices:
         if self.recorded is not None:
             fates = self.recorded.messages.get(name)
             fate = _USUAL if fates is None else fates.get(count, _USUAL)
-        elif self.rates.loss or self.rates.slow or self.rates.late or self.rates.repeats:
+        elif name in self._next_fates:
+            fate = self._next_fates.pop(name)
+        elif self.rates.disturb_messages:
             fate = self._draw_fate()
         if fate is not _USUAL:
             self.schedule.messages.setdefault(name, {})[count] = fate
         return fate, *self._usual(name, count)
+
+    def rest(self, host: str, names: Sequence[str], most: int) -> int:
+        """Return for how many seconds all messages of these names, one a second, would pass as
+        usual. The next one of the name that would not is disturbed as drawn.
+        """
+
+        def draw() -> float:
+            if self.rates.disturb_messages:
+                for second in range(most):
+                    for name in names:
+                        fate = self._draw_fate()
+                        if fate is not _USUAL:
+                            self._next_fates[name] = fate
+                            return second
+            return most
+
+        return int(self.draws(f"{host} rests").next(draw))
 
     def call(self, name: str) -> tuple[CallFate, float, float]:
         """Return what happens to the next request of a client, and two numbers for the rest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +55,8 @@ _RESTART_SECONDS = 5.0
 _WRITE_SECONDS = 0.0001, 0.02
 _LONG_WRITE_SECONDS = 0.02, 0.8
 _ODDS_LONG = 0.02
-# For so long a timer may be late that would change nothing.
-_HELD_SECONDS = 20.0
+# For so many seconds a timer may be late that would change nothing.
+_MOST_REST = 20
 # Messages that change nothing by themselves.
 _IDLE_VERBS = ("digest", "hello", "call")
 
@@ -100,13 +100,14 @@ class Commands:
 @dataclass(slots=True)
 class Link:
     """The way from a daemon to whichever one is at a URL, with its session there. It `is_down` if
-    the last message failed.
+    the last message failed; `names` are those of its messages, by verb.
     """
 
     to: str
     session: str | None = None
     counter: int = 0
     is_down: bool = False
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class Boot:
@@ -266,13 +267,18 @@ class Boot:
             return
         if at > now:
             self._tick_at(at)
-        elif not self._is_held and self.is_idle and self._world.is_steady:
+        elif not self._is_held and self.is_idle and self._world.is_steady and (seconds := self._rest()):
             self._is_held = True
             self._world.held.append(self)
-            self._tick_at(now + _HELD_SECONDS)
+            self._tick_at(now + seconds)
         else:
             self._is_held, self._wake_at = False, None
             self.put(Ticked())
+
+    def _rest(self) -> int:
+        """Return for how many seconds an exchange would change nothing."""
+        names = [link.names["digest"] for link in self._links.values() if "digest" in link.names]
+        return self._world.choices.rest(self.host.name, names, _MOST_REST)
 
     def release(self) -> None:
         """Let a timer that was held run now."""
@@ -333,7 +339,7 @@ class Boot:
 
     def new_session(self) -> str:
         """Begin a session; return its name."""
-        name = f"{self.host.name} {self.number} {self._last_call}"
+        name = f"{self.host.name}-{self.number}-{self._last_call}"
         self._windows[name] = ReplayWindow()
         return name
 

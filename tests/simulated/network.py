@@ -117,7 +117,10 @@ class Exchange:
         self._session = link.session
         link.counter += 1
         self._counter = link.counter
-        self._fate, one, other = net.choices.message(f"{self._from} {self._to} {effect.verb}")
+        name = link.names.get(effect.verb)
+        if name is None:
+            name = link.names[effect.verb] = f"{self._from} {self._to} {effect.verb}"
+        self._fate, one, other = net.choices.message(name)
         self._usual, self._usual_back = usual_delay(one), usual_delay(other)
         self._receiver: Boot | None = None
         self._call = 0
