@@ -41,8 +41,7 @@ class Disk:
                 self.metadata[change.key] = change.rest
             else:
                 self.records[change.key] = change.rest
-                if change.version > self.last_version:
-                    self.last_version = change.version
+                self.last_version = max(self.last_version, change.version)
 
     def recover(self) -> tuple[Store, list[Metadata]]:
         """Return what a daemon finds at its start, as `storage.wal.recovery` does."""

@@ -157,7 +157,8 @@ class PeerFaults(Faults):
         if self.are_over:
             return
         self._choices.fault(Fault(self._world.now, kind, given))
-        self._world.acts()
+        if kind != "back_up":
+            self._world.acts()
         super().strike(kind, **given)
 
     def plan(self, end: float) -> None:

@@ -57,6 +57,8 @@ _LONG_WRITE_SECONDS = 0.02, 0.8
 _ODDS_LONG = 0.02
 # For so many seconds a timer may be late that would change nothing.
 _MOST_REST = 20
+# What the state keeps while something is under way.
+_UNDER_WAY = ("pending", "outgoing", "writes", "replication_waits", "convergence_waits", "barriers")
 # Messages that change nothing by themselves.
 _IDLE_VERBS = ("digest", "hello", "call")
 
@@ -123,7 +125,7 @@ class Boot:
         # Until when the process is stopped, and for how long it was so far.
         self._awake_at = 0.0
         self.slept = 0.0
-        self.directory = Commands(lambda: world.new_id())
+        self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
         # Set for a daemon of a rule's proof that accepts a repeated message.
@@ -410,6 +412,13 @@ class Boot:
         return not (self.sends or self.calls or self._requests or self.state.requests)
 
     # For the judge.
+
+    @property
+    def leftovers(self) -> list[str]:
+        """What the machine still keeps of requests and messages, although none is under way."""
+        if not self.is_idle:
+            return []
+        return [name for name in _UNDER_WAY if getattr(self.state, name)]
 
     def records(self) -> dict[str, Record]:
         """Return the records on its disk."""

@@ -277,6 +277,9 @@ class Judge:
 
     def judge(self) -> None:
         """Check what must hold once all faults have been over for long."""
+        for host in self._world.hosts:
+            if host.boot is not None and (leftovers := host.boot.leftovers):
+                self.violate(f"I10 {host.name} keeps {', '.join(leftovers)} of what is over")
         views = [(host.name, host.boot.records()) for host in self._world.hosts if host.boot and host.takes_part]
         if not views:
             return

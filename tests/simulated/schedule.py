@@ -130,9 +130,7 @@ def decode_schedule(lines: Iterable[bytes]) -> Schedule:
         elif "actor" in document:
             schedule.draws[document["actor"]] = document["draws"]
         elif "messages" in document:
-            schedule.messages[document["messages"]] = msgspec.convert(
-                document["fates"], dict[int, Fate], strict=False
-            )
+            schedule.messages[document["messages"]] = msgspec.convert(document["fates"], dict[int, Fate], strict=False)
         elif "calls" in document:
             schedule.calls[document["calls"]] = msgspec.convert(document["fates"], dict[int, CallFate], strict=False)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -90,17 +90,20 @@ def _fields(value: msgspec.Struct) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, Change):
-        return value.line.decode()
-    if isinstance(value, msgspec.Raw):
-        return bytes(value).decode()
-    if isinstance(value, Member):
-        successor = f" to {value.successor}" if value.successor else ""
-        return f"{value.name} {value.incarnation} {value.state}{successor}"
-    if isinstance(value, msgspec.Struct):
-        return f"{type(value).__name__}({_fields(value)})"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, Exception):
-        return f"{type(value).__name__}({value})"
-    return str(value)
+    text = next((show(value) for kind, show in _SHOW if isinstance(value, kind)), None)
+    return str(value) if text is None else text
+
+
+def _member(member: Member) -> str:
+    successor = f" to {member.successor}" if member.successor else ""
+    return f"{member.name} {member.incarnation} {member.state}{successor}"
+
+
+_SHOW: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (Change, lambda change: change.line.decode()),
+    (msgspec.Raw, lambda raw: bytes(raw).decode()),
+    (Member, _member),
+    (msgspec.Struct, lambda struct: f"{type(struct).__name__}({_fields(struct)})"),
+    ((list, tuple), lambda values: f"[{', '.join(map(_value, values))}]"),
+    (Exception, lambda error: f"{type(error).__name__}({error})"),
+)

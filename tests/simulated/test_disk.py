@@ -95,9 +95,7 @@ class RealSide(AnySide):
 
     def append(self, write: int, changes: Sequence[Change]) -> None:
         waiting: Deferred[None] = self._journal.append(*changes) if changes else self._journal.barrier()
-        waiting.addCallbacks(
-            lambda _: self._done(write, None), lambda failure: self._done(write, failure.value.reason)
-        )
+        waiting.addCallbacks(lambda _: self._done(write, None), lambda failure: self._done(write, failure.value.reason))
 
     def release(self) -> None:
         if self._threads.held:
@@ -219,9 +217,7 @@ class Script:
         version = self._version - random.choice((0, 0, 0, 5))
         nodes: Any = (Node(addr=f"n{number}:1"),) if random.random() < 0.7 else ()
         discovery_id = f"00000000-0000-8000-8000-00000000000{number}"
-        return self._side.store.put(
-            Record(id=discovery_id, owner=OWNER, version=version, created_at=1, nodes=nodes)
-        )
+        return self._side.store.put(Record(id=discovery_id, owner=OWNER, version=version, created_at=1, nodes=nodes))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from rqdisco.core.exports import ImportedNode, TransferredRecord
 from tests.simulated.etcd.hosts import EtcdBoot
 from tests.simulated.nodes import Cluster, ConsulNode, SimNode
