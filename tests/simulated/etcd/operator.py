@@ -183,6 +183,3 @@ class EtcdOperator(Operator):
         if random.random() < 0.4:
             await world.sleep(random.uniform(5, 20))
             await self._rebuild(key)
-
-    def _do(self, doing: Any) -> None:
-        Deferred.fromCoroutine(doing).addErrback(self._world.failed)

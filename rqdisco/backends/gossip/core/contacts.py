@@ -133,7 +133,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
 
 def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
     outgoing.session = peer.session
-    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds)
+    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds, peer.key)
     state.effects.append(effect)
 
 

@@ -13,8 +13,9 @@ Level = Literal["debug", "info", "warn", "error"]
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message to the daemon at a URL, in the session with it; `hello` begins one.
+    """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
+    Each peer has a link of its own: two that had one URL, one after the other, share no session.
     `Answered` or `Failed` follows within `seconds`.
     """
 
@@ -23,6 +24,7 @@ class Send(msgspec.Struct, frozen=True):
     verb: str
     message: msgspec.Struct
     seconds: float
+    link: int
 
 
 class Abandon(msgspec.Struct, frozen=True):

@@ -87,5 +87,7 @@ def _pushed(state: State, outcome: Held | PeerError, key: int, after: int, upto:
 def _acknowledge(state: State, above: int, upto: int) -> None:
     done = [number for number, (version, _) in state.replication_waits.items() if above < version <= upto]
     for number in done:
-        _, go_on = state.replication_waits.pop(number)
-        state.go_on(go_on, True)
+        # What goes on may push, and acknowledge others meanwhile.
+        waiting = state.replication_waits.pop(number, None)
+        if waiting is not None:
+            state.go_on(waiting[1], True)
