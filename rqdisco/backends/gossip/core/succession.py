@@ -219,44 +219,53 @@ def _begin_drain(state: State, outcome: Exception | None, number: int, successor
 
 
 def _await_decisions(state: State, _: object, number: int, successor: Member, until: float) -> None:
+    """Wait for the end of pending grants, and until what this daemon answered itself is added."""
     if number not in state.requests:
         return
     if not state.pending:
         hints.merge_all(state)
-        writes.flush(state, then(_synchronize, number, successor, _others_up(state)))
-    elif state.now.seconds >= until:
+        if not state.hints.for_owner(state.own):
+            _exchange_with_successor(state, number, successor)
+            return
+    if state.now.seconds >= until:
         _refuse(state, number, "decisions are still in progress, try again")
     else:
         state.call_at(state.now.seconds + 0.05, then(_await_decisions, number, successor, until))
 
 
-def _others_up(state: State) -> tuple[str, ...]:
-    return tuple(each.incarnation or "" for each in queries.active_peers(state) if each.is_up)
+def _exchange_with_successor(state: State, number: int, successor: Member) -> None:
+    peer = state.peers.get(successor.incarnation)
+    if peer is None:
+        _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
+    else:
+        exchange.begin_round(state, peer, then(_deliver_hints, number, successor, None))
 
 
-def _synchronize(
-    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...]
+def _deliver_hints(
+    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...] | None
 ) -> None:
-    """Exchange everything with the successor, and deliver all hints, since peers accept none from a
-    drained daemon.
-    """
-    if isinstance(outcome, PeerError):
+    """Deliver all hints, since peers accept none from a drained daemon; then hand over."""
+    if left is None and isinstance(outcome, PeerError):
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
         return
-    if _has_failed(state, number, outcome):
+    if left is None and _has_failed(state, number, outcome):
         return
-    hints.merge_all(state)
+    owners = state.hints.owners
+    left = tuple(owner for owner in owners if queries.is_up(state, owner)) if left is None else left
     if left:
-        if (peer := state.peers.get(left[0])) is not None:
-            exchange.begin_round(state, peer, then(_synchronize, number, successor, left[1:]))
-        else:
-            _synchronize(state, None, number, successor, left[1:])
-        return
-    if owners := state.hints.owners:
+        go_on = then(_deliver_hints, number, successor, left[1:])
+        exchange.begin_round(state, state.peers[left[0]], go_on)
+    elif owners:
         names = ", ".join(_name(state, owner) for owner in owners)
         _refuse(state, number, f"registrations wait here for {names}: try again when it is back, or forgotten")
-        return
+    else:
+        writes.flush(state, then(_hand_over, number, successor))
+
+
+def _hand_over(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
     peer = state.peers.get(successor.incarnation)
+    if _has_failed(state, number, outcome):
+        return
     if peer is None:
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
         return
@@ -297,12 +306,8 @@ def _choose_successor(state: State, own: Member, to: str | None) -> Member:
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
-    try:
-        decide.check_frozen(state)
-        if member is None:
-            raise BadMessage("no such member")
-    except (StoreUnavailable, BadMessage) as error:
-        state.effects.append(Respond(call, error if isinstance(error, BadMessage) else BadMessage(error.reason)))
+    if member is None or state.frozen is not None:
+        replies.respond_error(state, call, BadMessage(state.frozen or "no such member"))
         return
     changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
@@ -311,7 +316,7 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        state.effects.append(Respond(call, BadMessage(str(outcome))))
+        replies.respond_error(state, call, outcome or BadMessage("no such member"))
     else:
         held = state.cursors.cursor(incarnation)
         state.effects.append(Respond(call, Agreed(successor=member.successor or "", held=held)))
@@ -335,7 +340,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     if state.frozen is not None:
         error = state.frozen
     elif outcome is not None:
-        error = str(outcome) or type(outcome).__name__
+        error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
     elif is_behind or held < proposal.upto:
@@ -351,15 +356,16 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
     if outcome is not None:
-        state.effects.append(Respond(call, BadMessage(str(outcome))))
+        replies.respond_error(state, call, outcome)
     else:
         takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
-    is_failed = isinstance(outcome, Exception)
-    answer = BadMessage(str(outcome)) if is_failed else Agreed(successor=state.own, held=held)
-    state.effects.append(Respond(call, answer))
+    if isinstance(outcome, Exception):
+        replies.respond_error(state, call, outcome)
+    else:
+        state.effects.append(Respond(call, Agreed(successor=state.own, held=held)))
 
 
 # Shared.
