@@ -8,6 +8,7 @@ called here, in one place: `messages`, and the functions from `decoded` to `drai
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.transport import messages
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import encode_record
+from rqdisco.core.records import Grant, Leader, Moment, Node, Put, Record, UnreportedClaim
+from tests.support import frozen_messages
 from tests.support.daemon import STATE
 from tests.support.disk import Inode, ModelDisk
 from tests.support.frozen_messages import (
@@ -48,6 +51,19 @@ KINDS: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
     "agree": (messages.SuccessionProposal, messages.Agreed),
     "succeed": (messages.SuccessionProposal, messages.Agreed),
 }
+# What messages consist of, and its frozen copy.
+PARTS: list[tuple[type[msgspec.Struct], type[msgspec.Struct]]] = [
+    (messages.Member, frozen_messages.FrozenMember),
+    (messages.Delta, frozen_messages.FrozenDelta),
+    (messages.Hint, frozen_messages.FrozenHint),
+    (Record, frozen_messages.FrozenRecord),
+    (Node, frozen_messages.FrozenNode),
+    (Grant, frozen_messages.FrozenGrant),
+    (Leader, frozen_messages.FrozenLeader),
+    (UnreportedClaim, frozen_messages.FrozenUnreported),
+    (Put, frozen_messages.FrozenPut),
+    (Moment, frozen_messages.FrozenMoment),
+]
 
 
 def decoded(verb: str, index: int, text: str | bytes) -> msgspec.Struct:
@@ -178,7 +194,8 @@ class _RecordedLink(DirectLink):
 
 class StandIn:
     """A daemon of the first release, as far as others can tell: it greets and digests as it was
-    recorded, and understands what that release understood.
+    recorded, and understands what that release understood. It answers calls with the `outcomes`, and
+    barriers with the `hints`, that a test gives it.
     """
 
     def __init__(self, name: str, clock: Clock, exchanges: Sequence[Exchange]) -> None:
@@ -190,6 +207,8 @@ class StandIn:
         self._pulls = sorted(((json.loads(each.request)["after"], each) for each in pulls), key=lambda pair: -pair[0])
         self._digests = sorted((at, text) for at, verb, text in said if verb == "digest")
         self.received: list[str] = []
+        self.outcomes: list[str] = []
+        self.hints: list[str] = []
 
     def answer(self, verb: str, body: bytes) -> bytes:
         request: Any = msgspec.json.decode(body, type=FROZEN[verb][0])
@@ -199,7 +218,12 @@ class StandIn:
         if verb == "digest":
             before = [text for at, text in self._digests if at <= self._clock.seconds() + 0.001]
             return (before or [self._digests[0][1]])[-1].encode()
+        if (verb == "call" and self.outcomes) or (verb == "barrier" and self.hints):
+            return (self.outcomes if verb == "call" else self.hints).pop(0).encode()
         if verb == "pull":
+            for _, exchange in self._pulls:
+                if exchange.request.encode() == body:
+                    return exchange.answer.encode()
             for after, exchange in self._pulls:
                 if after <= request.after and json.loads(exchange.request)["home"] == request.home:
                     return exchange.answer.encode()
@@ -291,6 +315,13 @@ def stop(network: RecordingNetwork) -> None:
     for daemon in network.daemons.values():
         daemon.stop()
     settle(network.clock, 1)
+
+
+def stored_numbers(disk: ModelDisk, key: str) -> list[int]:
+    """Return the numbers that were ever stored under keys with this beginning, in order."""
+    files = sorted((path for path, inode in disk._seen.items() if inode is not None), key=lambda path: path.name)
+    lines = [line for path in files for line in disk.read(path).splitlines() if b'{"id":"' + key.encode() in line]
+    return [int(number) for line in lines for number in re.findall(rb'"number":([0-9]+)', line)]
 
 
 def contents(daemon: GossipDaemon) -> dict[str, Any]:

@@ -210,6 +210,21 @@ def behind() -> Trio:
     return trio
 
 
+def delivered() -> Trio:
+    """A daemon does not know that its hint was added; the node of the hint was removed since."""
+    trio = established()
+    of_b = ids_of(trio["a"], trio["b"])[0]
+    trio["b"].stop()
+    trio.settle()
+    trio.register("a", of_b, "h1:4001")
+    trio.network.swallowed.add(("a", "hints"))
+    trio.restart("b")
+    trio.settle(1)
+    assert "h1:4001" in lists(trio["b"])[of_b]
+    go(trio["b"].directory.remove(of_b, "h1:4001"))
+    return trio
+
+
 def frozen() -> Trio:
     """An operator has frozen a daemon."""
     trio = established()
@@ -226,6 +241,7 @@ SITUATIONS: dict[str, tuple[Callable[[], Trio], str]] = {
     "drained": (drained, ""),
     "pending": (pending, ""),
     "behind": (behind, ""),
+    "delivered": (delivered, ""),
     "frozen": (frozen, ""),
 }
 

@@ -9,7 +9,9 @@ import re
 import msgspec
 import pytest
 
-from tests.support.golden_peers import GOLDEN, read_situation
+from tests.support.daemon import DAY
+from tests.support.golden_peers import GOLDEN, contents, read_situation, started, stop, stored_numbers
+from tests.support.gossip import create_id, go, register, settle
 from tests.support.peer_situations import SITUATIONS, observe
 
 # All that a daemon stores beside its records.
@@ -33,3 +35,28 @@ def test_the_directories_hold_everything_that_a_daemon_stores() -> None:
         if file.name != "situation.json":
             found |= set(re.findall(r'"id":"!([a-z]+)', file.read_text()))
     assert found == METADATA
+
+
+def test_a_version_that_peers_may_have_is_not_issued_again_although_the_clock_was_set_back() -> None:
+    network, daemons = started("established")
+    network.set_by = -DAY
+    settle(network.clock, 5)
+    a = daemons["a"]
+    reserved = stored_numbers(a.disk, "!reserved")[-1]
+    record = go(a.directory.inspect(create_id(a)))
+    assert record.version > reserved
+    stop(network)
+
+
+def test_the_number_of_a_hint_is_not_used_again_although_the_clock_was_set_back() -> None:
+    network, daemons = started("established", "a")
+    network.set_by = -DAY
+    settle(network.clock, 3)
+    a = daemons["a"]
+    used = max(stored_numbers(a.disk, "!hinted"))
+    of_b = next(
+        each for each, line in contents(a).items() if line["home"] != a.owner and len(line.get("nodes", ())) > 2
+    )
+    assert "h1:1" in register(a, of_b, "h1:1")
+    assert stored_numbers(a.disk, "!hint/")[-1] > used
+    stop(network)

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import fields
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerError
 from rqdisco.backends.limits import Limits
+from rqdisco.core.records import Node
 from rqdisco.request_body import RequestBody
 from tests.support.daemon import result
 from tests.support.frozen_messages import FROZEN
@@ -24,20 +26,24 @@ from tests.support.golden_peers import (
     GOLDEN,
     KINDS,
     NAMES,
+    PARTS,
     Conversation,
     Exchange,
     RecordingNetwork,
     StandIn,
+    cluster,
+    contents,
     decoded,
     encoded,
     greet,
     read_conversations,
+    read_situation,
     serve,
     started,
     stop,
 )
-from tests.support.gossip import GossipDaemon
-from tests.support.peer_situations import CONVERSATIONS, MAX_NODES, converse, newcomer
+from tests.support.gossip import GossipDaemon, go, settle
+from tests.support.peer_situations import CONVERSATIONS, MAX_NODES, MEETING, converse, newcomer, outcome
 
 RECORDED = read_conversations()
 MESSAGES: list[tuple[str, int, str]] = json.loads((GOLDEN / "messages.json").read_bytes())
@@ -72,6 +78,13 @@ def test_the_frozen_copy_of_the_messages_is_what_the_first_release_sent() -> Non
     for verb, index, text in every_message():
         message = msgspec.json.decode(text, type=FROZEN[verb][index])
         assert msgspec.json.encode(message).decode() == text
+
+
+def test_a_field_that_is_left_out_means_what_it_did() -> None:
+    pairs = [*PARTS, *((KINDS[verb][index], FROZEN[verb][index]) for verb in KINDS for index in (0, 1))]
+    for kind, frozen in pairs:
+        now, then = ({each.encode_name: each.default for each in fields(each)} for each in (kind, frozen))
+        assert then == {name: now[name] for name in then}, kind
 
 
 @pytest.mark.parametrize("verb", KINDS)
@@ -219,7 +232,8 @@ def essence(exchange: Exchange, answer: str) -> Any:
         members = [(each["incarnation"], each["name"], each.get("state", "member")) for each in document["members"]]
         return document["name"], document["incarnation"], document["url"], document.get("protocol"), members
     if exchange.verb == "digest":
-        return sorted(document["held"]), document["agreed"], document["at"]["boot"], document.get("fenced")
+        listed = [(each["incarnation"], each.get("state", "member")) for each in document.get("members", ())]
+        return sorted(document["held"]), document["agreed"], listed, document["at"]["boot"], document.get("fenced")
     if exchange.verb == "pull":
         # See `pulled`: how many records an answer holds is the receiver's decision.
         return document["delta"]["home"]
@@ -243,6 +257,94 @@ def _without_versions(document: Any) -> Any:
             if name not in ("version", "created", "modified", "since", "created_at")
         }
     return document
+
+
+class Beside:
+    """A daemon of today beside a recorded one, which owns IDs, and a third that is today's, too."""
+
+    def __init__(self) -> None:
+        self.network, self.daemons = started("established", "bc")
+        self.stand_in = StandIn("a", self.network.clock, RECORDED["calls"].exchanges)
+        self.network.stand_ins["a"] = self.stand_in
+        settle(self.network.clock, MEETING)
+        self.b = self.daemons["b"]
+        found = contents(self.b)
+        owner = next(each["incarnation"] for each in cluster(self.b)["peers"] if each["name"] == "a")
+        # An ID of the recorded daemon with some nodes, and one of today's whose list was emptied.
+        self.full = next(
+            each for each, line in found.items() if line["home"] == owner and len(line.get("nodes", ())) > 2
+        )
+        self.emptied = next(
+            each
+            for each, line in found.items()
+            if line["home"] == self.b.owner and line.get("ever") and not line.get("nodes")
+        )
+
+    def register(self, discovery_id: str, addr: str) -> Any:
+        """Register a node at today's daemon; return the addresses, or the kind of refusal."""
+        found = outcome(self.network.clock, self.b.directory.register(discovery_id, Node(addr=addr), "192.0.2.1"))
+        return found if isinstance(found, str) else ([node.addr for node in found.listed], found.bootstrap)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        ("NoSuchID", "NoSuchID"),
+        ("UnknownCreatedID", "UnknownCreatedID"),
+        ("TooManyNodes", "TooManyNodes"),
+        ("TooManyIDs", "TooManyIDs"),
+        ("Orphaned", "Ownerless"),
+        ("AnotherMachine", "LoopbackConflict"),
+        ("Frozen", "Frozen"),
+        ("Undecided", "Undecided"),
+        ("StoreUnavailable", "StoreUnavailable"),
+        ("of a later release", "StoreUnavailable"),
+    ],
+)
+def test_a_client_is_told_what_an_owner_of_the_first_release_refuses(refusal: str, kind: str) -> None:
+    beside = Beside()
+    beside.stand_in.outcomes.append(json.dumps({"refusal": refusal, "reason": "why"}))
+    assert beside.register(beside.full, "n9:1") == kind
+    stop(beside.network)
+
+
+def test_a_client_is_answered_what_an_owner_of_the_first_release_decides() -> None:
+    beside = Beside()
+    calls = [each for each in RECORDED["calls"].exchanges if each.verb == "call" and '"alone"' in each.answer]
+    for exchange, bootstrap in zip(calls, ("granted", "again"), strict=False):
+        beside.stand_in.outcomes.append(exchange.answer)
+        assert beside.register(beside.full, "n1:4001") == (["n1:4001"], bootstrap)
+    stop(beside.network)
+
+
+def test_a_daemon_lists_on_behalf_of_an_owner_of_the_first_release_that_is_not_ready() -> None:
+    beside = Beside()
+    beside.stand_in.outcomes.append('{"listed":[{"addr":"h1:1"}],"refusal":"NotReady","reason":"why"}')
+    known = [node.addr for node in go(beside.b.directory.look_up(beside.full)).nodes]
+    assert beside.register(beside.full, "n9:1") == ([*known, "h1:1", "n9:1"], None)
+    assert cluster(beside.b)["hints"] == 1
+    stop(beside.network)
+
+
+def test_a_barrier_adds_the_hints_that_a_daemon_of_the_first_release_returns() -> None:
+    beside = Beside()
+    hint = {"number": 1_795_000_400_000, "id": beside.emptied, "node": {"addr": "h1:1"}}
+    beside.stand_in.hints.append(json.dumps({"home": beside.b.owner, "of": beside.b.owner, "hints": [hint]}))
+    assert beside.register(beside.emptied, "n9:1") == (["h1:1", "n9:1"], None)
+    stop(beside.network)
+
+
+def test_a_newcomer_takes_over_the_pages_that_the_first_release_sends() -> None:
+    network, _ = started("established", "")
+    exchanges = RECORDED["newcomer"].exchanges
+    network.stand_ins = {name: StandIn(name, network.clock, exchanges) for name in "ab"}
+    newcomer = GossipDaemon(network, "c", ["a"], seed=7)
+    settle(network.clock, MEETING)
+    then = read_situation("established").expected["records"]
+    now = contents(newcomer)
+    assert now.keys() == then.keys()
+    assert now == then
+    stop(network)
 
 
 def test_links_and_listeners_exchange_the_bytes_that_the_first_release_did(logged_errors: list[Any]) -> None:
