@@ -206,13 +206,13 @@ class StandIn:
         pulls = [each for each in exchanges if (each.receiver, each.verb) == (name, "pull") and each.answer]
         self._pulls = sorted(((json.loads(each.request)["after"], each) for each in pulls), key=lambda pair: -pair[0])
         self._digests = sorted((at, text) for at, verb, text in said if verb == "digest")
-        self.received: list[str] = []
+        self.received: list[tuple[str, Any]] = []
         self.outcomes: list[str] = []
         self.hints: list[str] = []
 
     def answer(self, verb: str, body: bytes) -> bytes:
         request: Any = msgspec.json.decode(body, type=FROZEN[verb][0])
-        self.received.append(verb)
+        self.received.append((verb, request))
         if verb == "hello":
             return self._hello.encode()
         if verb == "digest":

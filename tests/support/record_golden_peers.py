@@ -160,6 +160,9 @@ def _record_situations() -> None:
         for each in NAMES:
             if each not in absent:
                 write_disk(disks[each], directory / each)
+                if name != "established":
+                    # One situation with it is enough.
+                    (directory / each / "snapshot.previous.json").unlink()
         situation = Situation(clock=clock, absent=tuple(absent))
         (directory / "situation.json").write_bytes(msgspec.json.encode(situation) + b"\n")
         situation.expected = observe(name)
@@ -173,7 +176,12 @@ def _record_conversations() -> None:
         situation, sender, absent, *_ = CONVERSATIONS.get(name, ("established", "c", ""))
         # A link itself refuses to send without a session, or to a daemon that is down.
         unsent = ("", "PeerUnreachable", "NotGreeted")
-        exchanges = [each for each in network.exchanges if each.answer or each.refusal not in unsent]
+        exchanges = [
+            each
+            for each in network.exchanges
+            if (each.answer or each.refusal not in unsent)
+            and (sender in (each.sender, each.receiver) or each.verb not in ("hello", "digest"))
+        ]
         conversation = Conversation(situation=situation, sender=sender, absent=tuple(absent), exchanges=exchanges)
         # One line per exchange, so that a difference can be read.
         content = msgspec.json.encode(conversation).replace(b',{"at":', b',\n{"at":')

@@ -331,6 +331,8 @@ def test_a_barrier_adds_the_hints_that_a_daemon_of_the_first_release_returns() -
     hint = {"number": 1_795_000_400_000, "id": beside.emptied, "node": {"addr": "h1:1"}}
     beside.stand_in.hints.append(json.dumps({"home": beside.b.owner, "of": beside.b.owner, "hints": [hint]}))
     assert beside.register(beside.emptied, "n9:1") == (["h1:1", "n9:1"], None)
+    barriers = [(each.of, each.added) for verb, each in beside.stand_in.received if verb == "barrier"]
+    assert barriers == [("", 0), (beside.b.owner, hint["number"])]
     stop(beside.network)
 
 
