@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport import messages
@@ -78,9 +78,9 @@ def encoded(message: msgspec.Struct) -> str:
     return messages.encode_message(message).decode()
 
 
-def greet(daemon: GossipDaemon, hello: bytes) -> tuple[str, bytes]:
-    """Send a hello to a daemon; return the session's name and the answer."""
-    return daemon.backend.request_handler.greet(hello)
+def greet(daemon: GossipDaemon, hello: bytes) -> Deferred[tuple[str, bytes]]:
+    """Send a hello to a daemon; fire with the session's name and the answer."""
+    return maybeDeferred(daemon.backend.request_handler.greet, hello)
 
 
 def serve(daemon: GossipDaemon, session: str, verb: str, body: bytes) -> Deferred[bytes]:

@@ -158,25 +158,24 @@ class Replay:
             return self._serve(daemon, exchange)
 
     def _greet(self, daemon: GossipDaemon, hello: str) -> str:
-        session, answer = greet(daemon, hello.encode())
+        session, answer = answered(self.network, greet(daemon, hello.encode()))
         self.sessions[daemon.name], self.hellos[daemon.name] = session, hello
-        return answer.decode()
+        return str(answer.decode())
 
     def _serve(self, daemon: GossipDaemon, exchange: Exchange) -> str:
         if daemon.name not in self.sessions:
             raise NotGreeted
         serving = serve(daemon, self.sessions[daemon.name], exchange.verb, exchange.request.encode())
-        return answered(self.network, serving).decode()
+        return str(answered(self.network, serving).decode())
 
 
-def answered(network: RecordingNetwork, serving: Deferred[bytes]) -> bytes:
+def answered(network: RecordingNetwork, serving: Deferred[Any]) -> Any:
     """Return an answer that may take a moment."""
     for _ in range(20):
         if serving.called:
             break
         network.clock.advance(0.01)
-    answer: bytes = result(serving)
-    return answer
+    return result(serving)
 
 
 @pytest.mark.parametrize("name", RECORDED)
