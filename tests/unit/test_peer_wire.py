@@ -17,6 +17,7 @@ from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerError
 from rqdisco.backends.limits import Limits
+from rqdisco.core.codec import decode_put
 from rqdisco.core.records import Node
 from rqdisco.request_body import RequestBody
 from tests.support.daemon import result
@@ -43,7 +44,7 @@ from tests.support.golden_peers import (
     stop,
 )
 from tests.support.gossip import GossipDaemon, go, settle
-from tests.support.peer_situations import CONVERSATIONS, MAX_NODES, MEETING, converse, newcomer, outcome
+from tests.support.peer_situations import CONVERSATIONS, LEADER, MAX_NODES, MEETING, converse, newcomer, outcome
 
 RECORDED = read_conversations()
 MESSAGES: list[tuple[str, int, str]] = json.loads((GOLDEN / "messages.json").read_bytes())
@@ -289,9 +290,7 @@ class Beside:
     ("refusal", "kind"),
     [
         ("NoSuchID", "NoSuchID"),
-        ("UnknownCreatedID", "UnknownCreatedID"),
         ("TooManyNodes", "TooManyNodes"),
-        ("TooManyIDs", "TooManyIDs"),
         ("Orphaned", "Ownerless"),
         ("AnotherMachine", "LoopbackConflict"),
         ("Frozen", "Frozen"),
@@ -300,10 +299,19 @@ class Beside:
         ("of a later release", "StoreUnavailable"),
     ],
 )
-def test_a_client_is_told_what_an_owner_of_the_first_release_refuses(refusal: str, kind: str) -> None:
+def test_a_client_is_told_why_an_owner_of_the_first_release_refuses_a_node(refusal: str, kind: str) -> None:
     beside = Beside()
     beside.stand_in.outcomes.append(json.dumps({"refusal": refusal, "reason": "why"}))
     assert beside.register(beside.full, "n9:1") == kind
+    stop(beside.network)
+
+
+@pytest.mark.parametrize("refusal", ["UnknownCreatedID", "TooManyIDs", "Frozen", "Undecided"])
+def test_a_client_is_told_why_an_owner_of_the_first_release_refuses_a_claim(refusal: str) -> None:
+    beside = Beside()
+    beside.stand_in.outcomes.append(json.dumps({"refusal": refusal, "reason": "why"}))
+    claim = beside.b.directory.claim(beside.full, decode_put(LEADER), "192.0.2.1")
+    assert outcome(beside.network.clock, claim) == refusal
     stop(beside.network)
 
 
