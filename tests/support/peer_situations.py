@@ -16,6 +16,7 @@ from rqdisco.backends.gossip.transport.links import PeerError
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuccessor, RequestRefused, StoreUnavailable
+from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.storage.compaction import compact
 from tests.support.daemon import DAY, STATE, result
@@ -225,6 +226,14 @@ def delivered() -> Trio:
     return trio
 
 
+def local() -> Trio:
+    """Nodes on the machines of the daemons were just told to bootstrap."""
+    trio = established()
+    for name in NAMES:
+        trio.register(name, trio.create(name), "n1:4001", THIS_MACHINE)
+    return trio
+
+
 def frozen() -> Trio:
     """An operator has frozen a daemon."""
     trio = established()
@@ -242,6 +251,7 @@ SITUATIONS: dict[str, tuple[Callable[[], Trio], str]] = {
     "pending": (pending, ""),
     "behind": (behind, ""),
     "delivered": (delivered, ""),
+    "local": (local, ""),
     "frozen": (frozen, ""),
 }
 

@@ -9,10 +9,12 @@ import re
 import msgspec
 import pytest
 
+from rqdisco.core.host_binding import THIS_MACHINE
+from rqdisco.core.records import Node
 from tests.support.daemon import DAY
 from tests.support.golden_peers import GOLDEN, contents, read_situation, started, stop, stored_numbers
 from tests.support.gossip import create_id, go, register, settle
-from tests.support.peer_situations import SITUATIONS, observe
+from tests.support.peer_situations import SITUATIONS, observe, outcome
 
 # All that a daemon stores beside its records.
 METADATA = {"member", "cursor", "hint", "hinted", "added", "reserved", "behind", "expired", "frozen", "calendar"}
@@ -59,4 +61,16 @@ def test_the_number_of_a_hint_is_not_used_again_although_the_clock_was_set_back(
     )
     assert "h1:1" in register(a, of_b, "h1:1")
     assert stored_numbers(a.disk, "!hint/")[-1] > used
+    stop(network)
+
+
+@pytest.mark.parametrize("again", ["a", "b"])
+def test_a_grant_of_the_first_release_is_not_repeated_to_another_machine(again: str) -> None:
+    network, daemons = started("local")
+    settle(network.clock, 5)
+    a = daemons["a"]
+    granted = next(each for each, line in contents(a).items() if line.get("grant", {}).get("host") == f"@{a.owner}")
+    asking = daemons[again].directory.register(granted, Node(addr="n1:4001"), THIS_MACHINE)
+    seen = outcome(network.clock, asking)
+    assert (seen if isinstance(seen, str) else seen.bootstrap) == ("again" if again == "a" else "Undecided")
     stop(network)

@@ -18,6 +18,7 @@ from twisted.web.http_headers import Headers
 from rqdisco.backends.gossip.transport.links import NotGreeted, PeerError
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
+from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.request_body import RequestBody
 from tests.support.daemon import result
@@ -321,6 +322,15 @@ def test_a_client_is_answered_what_an_owner_of_the_first_release_decides() -> No
     for exchange, bootstrap in zip(calls, ("granted", "again"), strict=False):
         beside.stand_in.outcomes.append(exchange.answer)
         assert beside.register(beside.full, "n1:4001") == (["n1:4001"], bootstrap)
+    stop(beside.network)
+
+
+def test_an_owner_of_the_first_release_is_told_which_machine_a_client_is_on() -> None:
+    beside = Beside()
+    asking = beside.b.directory.register(beside.full, Node(addr="n9:1"), THIS_MACHINE)
+    assert outcome(beside.network.clock, asking) == "Undecided"
+    (call,) = [each for verb, each in beside.stand_in.received if verb == "call"]
+    assert call.host == f"@{beside.b.owner}"
     stop(beside.network)
 
 
