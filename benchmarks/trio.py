@@ -54,31 +54,31 @@ class PeersLoad:
         self._places = [places[name] for name in NAMES]
         self._unused = [owned[name] for name in NAMES]
         self._bench = Bench(peers, *self._places[0], directory, CONNECTIONS * len(NAMES))
-        self._rate = _PER_SECOND / 3
-        for run in (self.anywhere, self.at_owners):
-            self._rate = run(WARM_UP_SECONDS).rate
+        self._rates = {"anywhere": _PER_SECOND / 3, "at owners": _PER_SECOND / 3}
+        for kind, run in (("anywhere", self.anywhere), ("at owners", self.at_owners)):
+            self._rates[kind] = run(WARM_UP_SECONDS).rate
 
     def anywhere(self, seconds: float) -> Load:
         """Measure registrations of which each daemon forwards two thirds to the owners."""
-        owned = self._take(seconds)
+        owned = self._take("anywhere", seconds)
         count = len(NAMES)
-        return self._run([_mixed(ids[number::count] for ids in owned) for number in range(count)], seconds)
+        return self._run("anywhere", [_mixed(ids[number::count] for ids in owned) for number in range(count)], seconds)
 
     def at_owners(self, seconds: float) -> Load:
         """Measure registrations at the owners of their IDs."""
-        return self._run(self._take(seconds), seconds)
+        return self._run("at owners", self._take("at owners", seconds), seconds)
 
-    def _run(self, shares: list[list[str]], seconds: float) -> Load:
-        requests = [islice(registrations(ids), enough(self._rate, seconds)) for ids in shares]
+    def _run(self, kind: str, shares: list[list[str]], seconds: float) -> Load:
+        requests = [islice(registrations(ids), enough(self._rates[kind], seconds)) for ids in shares]
         done = self._bench.run_spread(self._places, requests, seconds)
         for (host, port), ids in zip(self._places, shares, strict=True):
             least = _LEAST_SHARE * done.rate * seconds / len(NAMES)
             check_registered(host, port, ids, least, "?consistent=1")
         return done
 
-    def _take(self, seconds: float) -> list[list[str]]:
+    def _take(self, kind: str, seconds: float) -> list[list[str]]:
         """Return unused IDs of each owner, of which each gets about `_NODES` nodes."""
-        count = max(1, int(self._rate * seconds / _NODES / len(NAMES)))
+        count = len(NAMES) * max(1, int(self._rates[kind] * seconds / _NODES / len(NAMES) ** 2))
         taken = [ids[:count] for ids in self._unused]
         self._unused = [ids[count:] for ids in self._unused]
         if len(self._unused[-1]) == 0:
