@@ -81,7 +81,7 @@ def test_an_operator_sees_peers_and_forgets_a_lost_one(trio: Trio, installed: En
     assert trio.register("c", discovery_id, "n1:4001")[0] == 200
     shown = command(installed, trio, "a", "peers")
     assert shown.returncode == 0, shown.stderr
-    assert [line.split("\t")[1] for line in shown.stdout.splitlines()] == ["ready (queried)", "up", "up"]
+    assert [line.split("\t")[2] for line in shown.stdout.splitlines()] == ["ready (queried)", "up", "up"]
     assert command(installed, trio, "a", "peers", "forget", "c", "--yes").returncode == 1, "it answers"
     trio.daemons["c"].kill()
     trio.daemons["a"].wait_for("peer does not answer", url=trio.url("c"))

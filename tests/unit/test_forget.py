@@ -1,0 +1,171 @@
+"""`rqdisco peers` and `rqdisco peers forget` where several daemons had one name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.internet.task import Clock
+
+from rqdisco.http.ui.daemon_status import PeersView
+from tests.support.command import Service, Shell
+from tests.support.disk import ModelDisk
+from tests.support.gossip import GossipDaemon, Three, create_id, register, settle, trio
+from tests.support.prepared_daemons import over_peers
+
+
+class Operator:
+    """An operator of one daemon, at a terminal unless `terminal` is false."""
+
+    def __init__(self, daemon: GossipDaemon, *answers: bool, terminal: bool = True) -> None:
+        self._clock = daemon.clock
+        self._prepared = over_peers(daemon)
+        self._service = Service(self._prepared.router)
+        self.shell = Shell(self._service, terminal=terminal, answers=answers)
+
+    def run(self, *arguments: str) -> int | None:
+        """Run a command; return its exit status."""
+        running = self.shell.start(*arguments)
+        for _ in range(20):
+            if running.status is not None:
+                break
+            settle(self._clock, 0.2)
+            self._service.settle()
+        return running.status
+
+    @property
+    def said(self) -> list[str]:
+        return self.shell.messages.splitlines()
+
+    def document(self) -> Any:
+        """Return what the API says of the peers."""
+        return json.loads(self._prepared.ask("GET", "/operator/peers").body)
+
+    def preview(self, name: str) -> Any:
+        """Return what the API says that forgetting a peer would do."""
+        return json.loads(self._prepared.ask("GET", f"/operator/peers/forget?name={name}").body)
+
+
+@pytest.fixture
+def three(clock: Clock) -> Three:
+    return trio(clock)
+
+
+def lose(daemon: GossipDaemon, clock: Clock) -> GossipDaemon:
+    """Restart a daemon with an empty disk."""
+    back = daemon.restart(ModelDisk())
+    settle(clock, 5)
+    return back
+
+
+def rows(operator: Operator) -> list[list[str]]:
+    """Return name, incarnation and state of each daemon."""
+    operator.run("peers")
+    return [line.split("\t")[:3] for line in operator.shell.lines]
+
+
+def test_peers_of_one_name_are_told_apart_by_their_incarnations(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    lost = c.owner
+    c = lose(c, clock)
+    operator = Operator(a, terminal=False)
+    assert sorted(rows(operator)[2:]) == sorted([["c", lost[:4], "unreachable"], ["c", c.owner[:4], "up"]])
+    assert operator.said == [f"rqdisco: c ({lost[:4]}) does not answer"]
+    view = msgspec.convert(a.backend.report.as_object(), PeersView)
+    labels = {each.incarnation: view.label(each) for each in view.peers}
+    assert (labels[lost], labels[c.owner]) == (f"c ({lost[:4]})", f"c ({c.owner[:4]})"), "on the pages"
+
+
+def test_the_one_that_is_lost_is_named_with_what_becomes_of_its_ids_and_then_forgotten(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, _b, c) = three
+    lost = c.owner
+    for _ in range(12):
+        register(c, create_id(c), "n1:1")
+    settle(clock, 1)
+    c = lose(c, clock)
+    operator = Operator(a, True)
+    preview = operator.preview("c")
+    assert (preview["incarnation"], preview["state"], preview["ids"]) == (lost, "silent", 12)
+    assert operator.run("peers", "forget", "c") == 0
+    asked, done = operator.said
+    assert asked.startswith(f"rqdisco: c ({lost}) has not answered for ")
+    assert asked.endswith(
+        "; 12 IDs become list-only: nodes join, none is told to bootstrap; it is refused if it returns"
+    )
+    assert operator.shell.questions == [f"Is c ({lost}) lost for good?"]
+    assert done == f"rqdisco: forgot c ({lost}); 12 IDs are list-only: nodes join, none is told to bootstrap"
+    assert sorted(rows(Operator(a, terminal=False))[2:]) == sorted(
+        [["c", lost[:4], "forgotten, IDs at a"], ["c", c.owner[:4], "up"]]
+    )
+    (forgotten,) = [each for each in operator.document()["peers"] if each["incarnation"] == lost]
+    assert (forgotten["successor"], forgotten["successor_incarnation"]) == ("a", a.owner)
+
+
+def test_a_lost_daemon_without_ids_is_said_to_have_none(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    lost = c.owner
+    lose(c, clock)
+    operator = Operator(a, True)
+    assert operator.run("peers", "forget", "c") == 0
+    asked, done = operator.said
+    assert "; it owns no IDs; " in asked
+    assert done == f"rqdisco: forgot c ({lost}); it owned no IDs"
+
+
+def test_nothing_is_forgotten_without_a_yes(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    lost = c.owner
+    lose(c, clock)
+    declining = Operator(a, False)
+    assert declining.run("peers", "forget", "c") == 1
+    assert declining.said[-1] == "rqdisco: not forgotten"
+    script = Operator(a, terminal=False)
+    assert script.run("peers", "forget", "c") == 2
+    assert script.said[0].startswith(f"rqdisco: c ({lost}) has not answered for ")
+    assert script.said[0].endswith("; confirm with --yes")
+    assert script.preview("c")["state"] == "silent"
+    assert script.run("peers", "forget", lost[:4], "--yes") == 0
+    assert script.said == [f"rqdisco: forgot c ({lost}); it owned no IDs"]
+
+
+def test_where_all_of_one_name_are_silent_the_operator_chooses_the_incarnation(three: Three, clock: Clock) -> None:
+    network, (a, _b, c) = three
+    lost = c.owner
+    c = lose(c, clock)
+    network.split("c")
+    settle(clock, 3)
+    operator = Operator(a, True)
+    assert operator.run("peers", "forget", "c") == 1
+    (refusal,) = operator.said
+    assert f"{lost} (unreachable)" in refusal
+    assert f"{c.owner} (unreachable)" in refusal
+    network.heal()
+    settle(clock, 5)
+    assert operator.run("peers", "forget", lost) == 0
+
+
+def test_where_all_of_one_name_answer_none_is_forgotten(clock: Clock, logged_errors: list[Any]) -> None:
+    _, (a, _b, c, d) = trio(clock, "abcd")
+    d = d.restart(called="c")
+    settle(clock, 5)
+    operator = Operator(a, True)
+    assert operator.run("peers", "forget", "c") == 1
+    (refusal,) = operator.said
+    assert "several daemons called c answer: stop the one that is to go" in refusal
+    assert f"{c.owner} (up)" in refusal
+    assert f"{d.owner} (up)" in refusal
+    logged_errors.clear()
+
+
+def test_the_beginning_of_an_incarnation_must_name_one_daemon(three: Three, clock: Clock) -> None:
+    _, (a, _b, c) = three
+    c.stop()
+    settle(clock, 5)
+    operator = Operator(a)
+    assert operator.preview(c.owner[:3])["error"] == f"no peer is called {c.owner[:3]}"
+    assert operator.preview(a.owner)["error"] == f"no peer is called {a.owner}"
+    assert operator.preview(c.owner[:5])["incarnation"] == c.owner
