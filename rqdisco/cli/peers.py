@@ -28,7 +28,7 @@ async def show(app: App) -> int:
     own_state = f"{_STATES.get(state.state, state.state)} (queried)"
     rows = [
         (state.name, short[state.incarnation], own_state, "-", "-", "-", state.url),
-        *(_peer_row(peer, short) for peer in sorted(state.peers, key=lambda peer: (peer.name, peer.incarnation))),
+        *(_peer_row(peer, short) for peer in sorted(state.peers, key=_order)),
     ]
     app.output.table(f"peers of {state.name}", columns, rows)
     for note in state.notes:
@@ -99,6 +99,11 @@ async def drain(app: App, to: str | None, *, yes: bool) -> int:
         raise operator_failure(error) from None
     app.output.line(drained.to)
     return DONE
+
+
+def _order(peer: PeerState) -> tuple[str, bool, str, str]:
+    # Of several of one name, the one that answers comes first.
+    return peer.name, peer.state != "up", peer.url, peer.incarnation
 
 
 def _peer_row(peer: PeerState, short: Mapping[str, str]) -> tuple[str, ...]:

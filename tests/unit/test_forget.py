@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -10,42 +9,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from rqdisco.http.ui.daemon_status import PeersView
-from tests.support.command import Service, Shell
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, register, settle, trio
-from tests.support.prepared_daemons import over_peers
-
-
-class Operator:
-    """An operator of one daemon, at a terminal unless `terminal` is false."""
-
-    def __init__(self, daemon: GossipDaemon, *answers: bool, terminal: bool = True) -> None:
-        self._clock = daemon.clock
-        self._prepared = over_peers(daemon)
-        self._service = Service(self._prepared.router)
-        self.shell = Shell(self._service, terminal=terminal, answers=answers)
-
-    def run(self, *arguments: str) -> int | None:
-        """Run a command; return its exit status."""
-        running = self.shell.start(*arguments)
-        for _ in range(20):
-            if running.status is not None:
-                break
-            settle(self._clock, 0.2)
-            self._service.settle()
-        return running.status
-
-    @property
-    def said(self) -> list[str]:
-        return self.shell.messages.splitlines()
-
-    def document(self) -> Any:
-        """Return what the API says of the peers."""
-        return json.loads(self._prepared.ask("GET", "/operator/peers").body)
-
-    def preview(self, name: str) -> Any:
-        """Return what the API says that forgetting a peer would do."""
-        return json.loads(self._prepared.ask("GET", f"/operator/peers/forget?name={name}").body)
+from tests.support.operator import Operator
 
 
 @pytest.fixture
@@ -70,8 +36,8 @@ def test_peers_of_one_name_are_told_apart_by_their_incarnations(three: Three, cl
     _, (a, _b, c) = three
     lost = c.owner
     c = lose(c, clock)
-    operator = Operator(a, terminal=False)
-    assert sorted(rows(operator)[2:]) == sorted([["c", lost[:4], "unreachable"], ["c", c.owner[:4], "up"]])
+    operator = Operator.of(a, terminal=False)
+    assert rows(operator)[2:] == [["c", c.owner[:4], "up"], ["c", lost[:4], "unreachable"]]
     assert operator.said == [f"rqdisco: c ({lost[:4]}) does not answer"]
     view = msgspec.convert(a.backend.report.as_object(), PeersView)
     labels = {each.incarnation: view.label(each) for each in view.peers}
@@ -87,7 +53,7 @@ def test_the_one_that_is_lost_is_named_with_what_becomes_of_its_ids_and_then_for
         register(c, create_id(c), "n1:1")
     settle(clock, 1)
     c = lose(c, clock)
-    operator = Operator(a, True)
+    operator = Operator.of(a, True)
     preview = operator.preview("c")
     assert (preview["incarnation"], preview["state"], preview["ids"]) == (lost, "silent", 12)
     assert operator.run("peers", "forget", "c") == 0
@@ -98,9 +64,8 @@ def test_the_one_that_is_lost_is_named_with_what_becomes_of_its_ids_and_then_for
     )
     assert operator.shell.questions == [f"Is c ({lost}) lost for good?"]
     assert done == f"rqdisco: forgot c ({lost}); 12 IDs are list-only: nodes join, none is told to bootstrap"
-    assert sorted(rows(Operator(a, terminal=False))[2:]) == sorted(
-        [["c", lost[:4], "forgotten, IDs at a"], ["c", c.owner[:4], "up"]]
-    )
+    shown = rows(Operator.of(a, terminal=False))
+    assert shown[2:] == [["c", c.owner[:4], "up"], ["c", lost[:4], "forgotten, IDs at a"]]
     (forgotten,) = [each for each in operator.document()["peers"] if each["incarnation"] == lost]
     assert (forgotten["successor"], forgotten["successor_incarnation"]) == ("a", a.owner)
 
@@ -109,7 +74,7 @@ def test_a_lost_daemon_without_ids_is_said_to_have_none(three: Three, clock: Clo
     _, (a, _b, c) = three
     lost = c.owner
     lose(c, clock)
-    operator = Operator(a, True)
+    operator = Operator.of(a, True)
     assert operator.run("peers", "forget", "c") == 0
     asked, done = operator.said
     assert "; it owns no IDs; " in asked
@@ -120,10 +85,10 @@ def test_nothing_is_forgotten_without_a_yes(three: Three, clock: Clock) -> None:
     _, (a, _b, c) = three
     lost = c.owner
     lose(c, clock)
-    declining = Operator(a, False)
+    declining = Operator.of(a, False)
     assert declining.run("peers", "forget", "c") == 1
     assert declining.said[-1] == "rqdisco: not forgotten"
-    script = Operator(a, terminal=False)
+    script = Operator.of(a, terminal=False)
     assert script.run("peers", "forget", "c") == 2
     assert script.said[0].startswith(f"rqdisco: c ({lost}) has not answered for ")
     assert script.said[0].endswith("; confirm with --yes")
@@ -138,7 +103,7 @@ def test_where_all_of_one_name_are_silent_the_operator_chooses_the_incarnation(t
     c = lose(c, clock)
     network.split("c")
     settle(clock, 3)
-    operator = Operator(a, True)
+    operator = Operator.of(a, True)
     assert operator.run("peers", "forget", "c") == 1
     (refusal,) = operator.said
     assert f"{lost} (unreachable)" in refusal
@@ -152,7 +117,7 @@ def test_where_all_of_one_name_answer_none_is_forgotten(clock: Clock, logged_err
     _, (a, _b, c, d) = trio(clock, "abcd")
     d = d.restart(called="c")
     settle(clock, 5)
-    operator = Operator(a, True)
+    operator = Operator.of(a, True)
     assert operator.run("peers", "forget", "c") == 1
     (refusal,) = operator.said
     assert "several daemons called c answer: stop the one that is to go" in refusal
@@ -165,7 +130,7 @@ def test_the_beginning_of_an_incarnation_must_name_one_daemon(three: Three, cloc
     _, (a, _b, c) = three
     c.stop()
     settle(clock, 5)
-    operator = Operator(a)
+    operator = Operator.of(a)
     assert operator.preview(c.owner[:3])["error"] == f"no peer is called {c.owner[:3]}"
     assert operator.preview(a.owner)["error"] == f"no peer is called {a.owner}"
     assert operator.preview(c.owner[:5])["incarnation"] == c.owner

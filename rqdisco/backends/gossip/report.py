@@ -125,7 +125,8 @@ class PeerReport:
         if guard.is_ready:
             return []
         names = ", ".join(map(self._peers.members.label, guard.unconfirmed))
-        return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
+        missing = f"no contact with: {names}" if names else "no peer contacted yet"
+        return [f"no decisions yet about IDs from before the start, {missing}"]
 
     def _others(self) -> list[str]:
         peers, notes = self._peers, []

@@ -72,7 +72,9 @@ def _why_none(name: str, known: Sequence[Member], is_up: Callable[[str], bool]) 
 
 
 def _listed(known: Sequence[Member], is_up: Callable[[str], bool]) -> str:
-    return ", ".join(f"{each.incarnation} ({_state(each, is_up)})" for each in known)
+    # The one that answers comes first, as in `rqdisco peers`.
+    in_order = sorted(known, key=lambda each: (not is_up(each.incarnation), each.url, each.incarnation))
+    return ", ".join(f"{each.incarnation} ({_state(each, is_up)})" for each in in_order)
 
 
 def _state(member: Member, is_up: Callable[[str], bool]) -> str:
