@@ -62,11 +62,13 @@ class PeersView(msgspec.Struct, frozen=True):
         known = (self.incarnation, *(each.incarnation for each in self.peers))
         return "" if incarnation is None else short_incarnations(each for each in known if each)[incarnation]
 
-    def label(self, peer: PeerView) -> str | None:
-        """Return the name of a peer, with its incarnation where another daemon has that name."""
-        if [self.name, *(each.name for each in self.peers)].count(peer.name) < 2 or peer.name is None:
-            return peer.name
-        return f"{peer.name} ({self.short_incarnation(peer.incarnation)})"
+    def label(self, daemon: PeerView | PeersView) -> str | None:
+        """Return the name of a peer or of this daemon, with its incarnation where another one has
+        that name.
+        """
+        if daemon.name is None or [self.name, *(each.name for each in self.peers)].count(daemon.name) < 2:
+            return daemon.name
+        return f"{daemon.name} ({self.short_incarnation(daemon.incarnation)})"
 
 
 class EtcdMemberView(msgspec.Struct, frozen=True, kw_only=True):

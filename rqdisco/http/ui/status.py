@@ -177,7 +177,7 @@ def _plot(title: str, counts: Sequence[int]) -> Tag:
 
 def _graph(view: PeersView) -> Tag:
     """This daemon above its peers, with the number of changes that each of them lacks."""
-    own, peers = view.name, [peer for peer in view.peers if peer.name is not None]
+    own, peers = view.label(view) or "", [peer for peer in view.peers if peer.name is not None]
     width, height = max(340, 130 * len(peers)), 110 if not peers else 250
     middle = width / 2, 50.0
     places = [(width * (at + 1) / (len(peers) + 1), 185.0) for at in range(len(peers))]
