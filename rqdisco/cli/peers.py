@@ -59,10 +59,11 @@ async def _confirm_forget(app: App, name: str) -> str:
     """
     preview = await app.client.preview_forget_peer(name)
     consequence = _consequence(preview.ids, "becomes", "become") or "it owns no IDs"
-    warning = f"{_silence(preview)}; {consequence}; it is refused if it returns"
+    warnings = [_silence(preview), consequence, "it is refused if it returns"]
     if app.output.ask is None:
-        raise UsageError(f"{warning}; confirm with --yes")
-    app.output.message(warning)
+        raise UsageError(f"{'; '.join(warnings)}; confirm with --yes")
+    for warning in warnings:
+        app.output.message(warning)
     if not app.output.ask(f"Is {_identified(preview.name, preview.incarnation)} lost for good?"):
         raise CommandFailed("not forgotten")
     return preview.incarnation
