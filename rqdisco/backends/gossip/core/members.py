@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.messages import Member, decode_message, encode_message
 from rqdisco.core.codec import Malformed, Metadata
-from rqdisco.core.ids import owner_tag
+from rqdisco.core.ids import owner_tag, short_incarnations
 
 _MEMBER = "!member/"
 _STATES = ("member", "leaving", "forgotten", "drained")
@@ -44,6 +44,14 @@ class Members:
     def named(self, name: str) -> list[Member]:
         """Return the active members of a name."""
         return [each for each in self.active if each.name == name]
+
+    def label(self, member: Member) -> str:
+        """Return the name of a member, with the short form of its incarnation where several members
+        have that name.
+        """
+        if len(self.named(member.name)) < 2:
+            return member.name
+        return f"{member.name} ({short_incarnations(each.incarnation for each in self.all)[member.incarnation]})"
 
     def tagged(self, tag: str) -> list[Member]:
         """Return all members whose IDs begin with a tag (R1)."""
