@@ -21,7 +21,7 @@ _MAX_ROUNDS = 20
 def run(state: State, record: Record, go_on: Then) -> None:
     """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
     others = state.members.others
-    unreachable = [each.name for each in others if not queries.is_up(state, each.incarnation)]
+    unreachable = [state.members.label(each) for each in others if not queries.is_up(state, each.incarnation)]
     if unreachable:
         state.go_on(go_on, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
         return

@@ -25,6 +25,7 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.deltas import Pulling
 from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
+from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
@@ -46,7 +47,7 @@ def forget(state: State, request: Request, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    lost = _find_lost(state, command.name)
+    lost = find_lost(state.members, command.name, lambda each: queries.is_up(state, each))
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     go_on = then(_declared, request.number, lost.incarnation)
     _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
@@ -71,7 +72,9 @@ def _leaving(state: State, outcome: Exception | None, number: int, incarnation: 
     successor_id = state.members.current_owner(lost.successor or "")
     if successor_id != state.own:
         by = _name(state, successor_id)
-        _refuse(state, number, f"{lost.name} is being forgotten already, by {by}: repeat the command there")
+        _refuse(
+            state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
+        )
         return
     _ask_next(state, number, incarnation, ())
 
@@ -87,7 +90,7 @@ def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, 
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:
-        _refuse(state, number, f"{member.name} must agree, and does not answer")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer")
         return
     proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
     go_on = then(_agreed, number, proposal, member, agreeing)
@@ -104,7 +107,7 @@ def _agreed(
 ) -> None:
     peer = state.peers.get(member.incarnation)
     if isinstance(outcome, PeerError) or peer is None:
-        _refuse(state, number, f"{member.name} must agree, and does not answer: {outcome}")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
     elif outcome.successor != proposal.successor:
         by = _name(state, outcome.successor)
         _refuse(
@@ -127,12 +130,12 @@ def _pulled(
     agreeing: tuple[str, ...],
 ) -> None:
     if isinstance(outcome, PeerError):
-        _refuse(state, number, f"{member.name} must agree, and does not answer: {outcome}")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
     elif _has_failed(state, number, outcome):
         return
     elif held > state.cursors.cursor(proposal.incarnation):
         name = _name(state, proposal.incarnation)
-        _refuse(state, number, f"{member.name} has records of {name} that are not here yet, try again")
+        _refuse(state, number, f"{state.members.label(member)} has records of {name} that are not here yet, try again")
     else:
         _ask_next(state, number, proposal.incarnation, (*agreeing, member.incarnation))
 
@@ -145,35 +148,6 @@ def _take_over(state: State, outcome: Exception | None, number: int, incarnation
 def _taken_over(state: State, outcome: int | Exception, number: int) -> None:
     if not _has_failed(state, number, outcome):
         replies.reply(state, state.requests[number], outcome)
-
-
-def _find_lost(state: State, name: str) -> Member:
-    """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
-    everybody = state.members.all
-    known = [each for each in everybody if name in (each.name, each.incarnation) and each.incarnation != state.own]
-    unreachable = [each for each in known if not queries.is_up(state, each.incarnation)]
-    unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
-        each
-        for each in unreachable
-        if each.state == "forgotten" and state.members.current_owner(each.incarnation) == state.own
-    ]
-    if not known:
-        raise NoSuccessor(f"no peer is called {name}")
-    if not unfinished:
-        raise NoSuccessor(f"{name} answers, or is gone already; drain a peer that answers")
-    # Prefer one that is being forgotten already.
-    lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
-    has_own_name = lost.name == state.members.own.name
-    # A drained incarnation does not come back.
-    may_come_back = [each for each in known if each.state != "drained"]
-    is_any_up = any(each not in unreachable for each in may_come_back)
-    if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or has_own_name):
-        which = ", ".join(each.incarnation for each in unfinished)
-        raise NoSuccessor(
-            f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
-            f" try again when it answers, or name the lost incarnation, one of {which}"
-        )
-    return lost
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:
@@ -398,4 +372,4 @@ def _refuse(state: State, number: int, why: str) -> None:
 
 def _name(state: State, incarnation: str | None) -> str:
     member = None if incarnation is None else state.members.get(incarnation)
-    return str(incarnation) if member is None else member.name
+    return str(incarnation) if member is None else state.members.label(member)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rqdisco.backends.gossip.membership.members import Members
-from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.errors import NoSuccessor
 from rqdisco.core.ids import SHORT_INCARNATION
 
