@@ -34,7 +34,7 @@ class BarrierRunner:
         does not answer.
         """
         others = self._members.others
-        unreachable = [each.name for each in others if not self._is_up(each.incarnation)]
+        unreachable = [self._members.label(each) for each in others if not self._is_up(each.incarnation)]
         if unreachable:
             raise Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}")
         line = msgspec.Raw(codec.encode_record(record))

@@ -17,9 +17,18 @@ class GossipAdmin:
         """Return all peers and their state."""
         return self._report.as_object()
 
-    async def forget(self, name: str) -> int:
-        """See `OwnerSuccession.forget`."""
-        return await self._succession.forget(name)
+    async def preview_forget(self, name: str) -> dict[str, object]:
+        """Return what `forget` would do, and change nothing. Raises NoSuccessor."""
+        lost = self._succession.find_lost(name)
+        return {**self._report.identify(lost), "ids": await self._succession.count_ids(lost.incarnation)}
+
+    async def forget(self, name: str) -> dict[str, object]:
+        """Forget a lost daemon, see `OwnerSuccession.forget`; return which, and how many IDs it
+        owned.
+        """
+        lost = self._succession.find_lost(name)
+        ids = await self._succession.forget(lost.incarnation)
+        return {"forgotten": lost.name, "incarnation": lost.incarnation, "ids": ids}
 
     async def drain(self, to: str | None) -> str:
         """See `OwnerSuccession.drain`."""

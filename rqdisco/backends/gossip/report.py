@@ -124,20 +124,21 @@ class PeerReport:
             return [f"no decisions here: {guard.objection}"]
         if guard.is_ready:
             return []
-        names = ", ".join(each.name for each in guard.unconfirmed)
-        return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
+        names = ", ".join(map(self._peers.members.label, guard.unconfirmed))
+        missing = f"no contact with: {names}" if names else "no peer contacted yet"
+        return [f"no decisions yet about IDs from before the start, {missing}"]
 
     def _others(self) -> list[str]:
         peers, notes = self._peers, []
         for member in peers.members.others:
-            peer = peers.peers.get(member.incarnation)
+            peer, label = peers.peers.get(member.incarnation), peers.members.label(member)
             if peer is None or not peer.is_up:
-                notes.append(f"{member.name} does not answer")
+                notes.append(f"{label} does not answer")
             elif peer.stopped is not None:
-                notes.append(f"{member.name} decides nothing: {peer.stopped}")
+                notes.append(f"{label} decides nothing: {peer.stopped}")
             elif peer.fingerprint != peers.members.fingerprint:
                 how = f": {', '.join(peer.differences)}" if peer.differences else ""
-                notes.append(f"{member.name} lists other members{how}")
+                notes.append(f"{label} lists other members{how}")
         return [*notes, *(f"{url} was never met" for url in sorted(peers.unidentified))]
 
     def _own_state(self) -> str:
@@ -160,16 +161,28 @@ class PeerReport:
             offset=None if peer is None or peer.clock_offset_ms is None else peer.clock_offset_ms / 1000,
         )
 
+    def identify(self, member: Member) -> dict[str, object]:
+        """Return which daemon a member is, its state, and seconds since the last contact."""
+        peer, contact = self._peers.peers.get(member.incarnation), self._peers.contact(member.incarnation)
+        return {
+            "name": member.name,
+            "incarnation": member.incarnation,
+            "url": member.url,
+            "state": member.state if member.state != "member" or peer is None else _state(peer),
+            "last_contact": None if contact is None else round(contact, 1),
+        }
+
     def _peer_object(self, member: Member) -> dict[str, object]:
         peers = self._peers
-        peer = peers.peers.get(member.incarnation)
-        shown: dict[str, object] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
+        peer, shown = peers.peers.get(member.incarnation), self.identify(member)
         if member.state in ("forgotten", "drained") or peer is None:
             successor = peers.members.get(peers.members.current_owner(member.incarnation))
-            return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
-        contact = peers.contact(member.incarnation)
-        shown["state"] = _state(peer) if member.state == "member" else member.state
-        shown["last_contact"] = None if contact is None else round(contact, 1)
+            del shown["last_contact"]
+            return {
+                **shown,
+                "successor": None if successor is None else successor.name,
+                "successor_incarnation": None if successor is None else successor.incarnation,
+            }
         shown["lag"] = peers.replication.lag(peer.acked)
         shown["clock_offset_ms"] = peer.clock_offset_ms
         shown["agrees"] = peer.fingerprint == peers.members.fingerprint

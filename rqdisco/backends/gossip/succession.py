@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from rqdisco.backends.gossip.membership.lost_member import find_lost
 from rqdisco.backends.gossip.membership.members import member_metadata
 from rqdisco.backends.gossip.peer_set import PeerSet
 from rqdisco.backends.gossip.replication.exchange import Exchange
@@ -59,15 +60,15 @@ class OwnerSuccession:
         self._taken_over: set[str] = set()
 
     async def forget(self, name: str) -> int:
-        """Make this daemon the owner of the IDs of a lost one, given by name or incarnation; return
-        their number.
+        """Make this daemon the owner of the IDs of a lost one, which `name` stands for as in
+        `find_lost`; return their number.
 
         Every other member must answer and agree, except those declared lost here or elsewhere:
         where two are lost, forgetting each in turn, and then the first again, forgets both. A
         repeated call resumes an interrupted one. Raises NoSuccessor, StoreUnavailable.
         """
         self._local.check_frozen()
-        lost = self._find_lost(name)
+        lost = self.find_lost(name)
         for each in self._lost_incarnations(lost):
             if not each.declared_lost:
                 await self._persist(replace(each, declared_lost=True))
@@ -79,11 +80,26 @@ class OwnerSuccession:
             successor_id = self._members.current_owner(lost.successor or "")
             if successor_id != self._own:
                 raise NoSuccessor(
-                    f"{name} is being forgotten already, by {self._name(successor_id)}: repeat the command there"
+                    f"{self._members.label(lost)} is being forgotten already, by {self._name(successor_id)}:"
+                    " repeat the command there"
                 )
             await self._obtain_agreement(lost)
             await self._persist(replace(lost, state="forgotten"))
         return await self._take_over(lost.incarnation, is_lost=True)
+
+    def find_lost(self, name: str) -> Member:
+        """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
+        return find_lost(self._members, name, self._peers.is_up)
+
+    async def count_ids(self, incarnation: str) -> int:
+        """Return how many IDs a member owns, as far as this daemon knows."""
+        count = position = 0
+        while True:
+            keys, position = self._peers.replication.keys_of_owner(incarnation, position)
+            count += len(keys)
+            if not position:
+                return count
+            await deferLater(self._clock, 0)
 
     async def drain(self, to: str | None = None) -> str:
         """Hand all IDs of this daemon to another, stop deciding, and return the other's name.
@@ -172,37 +188,6 @@ class OwnerSuccession:
                 self._taken_over.add(member.incarnation)
                 await self._take_over(member.incarnation, is_lost=member.state == "forgotten")
 
-    def _find_lost(self, name: str) -> Member:
-        """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
-        known = [
-            each
-            for each in self._members.all
-            if name in (each.name, each.incarnation) and each.incarnation != self._own
-        ]
-        unreachable = [each for each in known if not self._peers.is_up(each.incarnation)]
-        unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
-            each
-            for each in unreachable
-            if each.state == "forgotten" and self._members.current_owner(each.incarnation) == self._own
-        ]
-        if not known:
-            raise NoSuccessor(f"no peer is called {name}")
-        if not unfinished:
-            raise NoSuccessor(f"{name} answers, or is gone already; drain a peer that answers")
-        # Prefer one that is being forgotten already.
-        lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
-        has_own_name = lost.name == self._members.own.name
-        # A drained incarnation does not come back.
-        may_come_back = [each for each in known if each.state != "drained"]
-        is_any_up = any(each not in unreachable for each in may_come_back)
-        if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or has_own_name):
-            which = ", ".join(each.incarnation for each in unfinished)
-            raise NoSuccessor(
-                f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
-                f" try again when it answers, or name the lost incarnation, one of {which}"
-            )
-        return lost
-
     def _lost_incarnations(self, lost: Member) -> list[Member]:
         """Return the incarnations lost along with `lost`, and itself: all unreachable ones of its
         name if a daemon of that name answers, since that one has lost its disk more than once.
@@ -224,7 +209,7 @@ class OwnerSuccession:
         for member in members:
             peer = self._peers.peers.get(member.incarnation)
             if peer is None or not peer.is_up:
-                raise NoSuccessor(f"{member.name} must agree, and does not answer")
+                raise NoSuccessor(f"{self._members.label(member)} must agree, and does not answer")
             try:
                 agreed = await peer.request("agree", proposal, Agreed, _REQUEST_SECONDS)
                 if agreed.successor != proposal.successor:

@@ -38,6 +38,12 @@ def _too_late(state: State, number: int) -> None:
         state.go_on(waiting[1], False)
 
 
+def give_up(state: State) -> None:
+    """Wait for no member any more: the daemon stops."""
+    for number in list(state.replication_waits):
+        _too_late(state, number)
+
+
 def push(state: State) -> None:
     """Send new changes to all peers that are up, within the limit of pushes in flight."""
     peers = queries.active_peers(state)
