@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # The random bytes of an ID.
 ID_BYTES = 14
@@ -14,6 +14,9 @@ RESERVED_IDS = frozenset(
     {"v1", "operator", "peers", "status", "healthz", "readyz", "metrics", "events", "static", "ns"}
     | {"openapi.json", "favicon.ico", "robots.txt"}
 )
+
+# How many hex digits name an incarnation where they are unambiguous: those of its owner tag.
+SHORT_INCARNATION = 4
 
 RandomBytes = Callable[[int], bytes]
 
@@ -44,7 +47,18 @@ def owner_tag(incarnation_or_id: str) -> str:
     """Return the first 16 bits in hex, which an incarnation and every ID created by it share
     (R1).
     """
-    return incarnation_or_id[:4]
+    return incarnation_or_id[:SHORT_INCARNATION]
+
+
+def short_incarnations(incarnations: Iterable[str]) -> dict[str, str]:
+    """Return the short form of each incarnation: the first hex digits, as many as tell all of them
+    apart.
+    """
+    known = set(incarnations)
+    length = max(map(len, known), default=0)
+    while length > SHORT_INCARNATION and len({each[: length - 1] for each in known}) == len(known):
+        length -= 1
+    return {each: each[:length] for each in known}
 
 
 def new_id(incarnation: str, random: RandomBytes) -> str:

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.core import decide, queries
+from rqdisco.backends.gossip.core.inputs import Forget
 from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, VERBS, Digest, Hello, decode_message, encode_message
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
@@ -257,8 +258,9 @@ class GossipDaemon:
         return queries.contact(self.state, incarnation, self.clock.seconds())
 
     async def forget(self, name: str) -> int:
-        """Make it the owner of a lost daemon's IDs."""
-        return await self.backend.admin.forget(name)
+        """Make it the owner of a lost daemon's IDs; return their number."""
+        ids: int = await self.backend.driver.request(Forget(name))
+        return ids
 
     async def drain(self, to: str | None = None) -> str:
         """Hand its IDs over."""

@@ -51,7 +51,9 @@ def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Cl
         duplicate.owner: ("fenced", why),
     }
     assert [peer["state"] for peer in shown.values() if peer["name"] == "b"] == ["up"]
-    assert f"a decides nothing: {why}" in c.report.notes()
+    assert sorted(note for note in c.report.notes() if "decides nothing" in note) == sorted(
+        f"a ({owner[:4]}) decides nothing: {why}" for owner in (a.owner, duplicate.owner)
+    )
     assert c.report.against_grants() == c.report.against_lists() == []
     duplicate.stop()
     settle(clock, 6)

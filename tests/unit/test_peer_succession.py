@@ -67,7 +67,7 @@ def test_a_peer_that_does_not_answer_cannot_agree(three: Three, clock: Clock) ->
     a.stop()
     network.split("c")
     settle(clock, 3)
-    with pytest.raises(NoSuccessor, match="c must agree"):
+    with pytest.raises(NoSuccessor, match=r"^c .*must agree"):
         wait(clock, b.forget("a"))
     network.heal()
     settle(clock, 3)
@@ -100,7 +100,7 @@ def test_a_daemon_that_came_back_empty_and_is_cut_off_is_not_forgotten_for_its_f
     settle(clock, 3)
     with pytest.raises(NoSuccessor, match=f"no daemon called c answers.*{lost}"):
         wait(clock, a.forget("c"))
-    with pytest.raises(NoSuccessor, match="c must agree"):
+    with pytest.raises(NoSuccessor, match=r"^c .*must agree"):
         wait(clock, b.forget(lost))
     network.heal()
     settle(clock, 5)
@@ -136,7 +136,7 @@ def test_a_daemon_lost_twice_that_does_not_return_is_forgotten_by_its_incarnatio
     settle(clock, 1)
     c.stop()
     settle(clock, 3)
-    with pytest.raises(NoSuccessor, match="c must agree"):
+    with pytest.raises(NoSuccessor, match=r"^c .*must agree"):
         wait(clock, a.forget(once))
     assert wait(clock, a.forget(twice)) == 1
     assert wait(clock, a.forget(once)) == 0
@@ -154,7 +154,7 @@ def test_lost_daemons_need_not_agree_that_others_are_lost(three: Three, clock: C
     settle(clock, 5)
     c = c.restart(ModelDisk())
     settle(clock, 5)
-    with pytest.raises(NoSuccessor, match="c must agree"):
+    with pytest.raises(NoSuccessor, match=r"^c .*must agree"):
         wait(clock, b.forget("a"))
     # In any order; of the two that were lost as c only one had an ID.
     counts = [wait(clock, b.forget(name)) for name in ("c", "a", "c")]

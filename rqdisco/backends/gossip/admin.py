@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from rqdisco.backends.gossip.core import decide, queries
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
+from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.backends.gossip.core.state import Peer, State
 from rqdisco.backends.gossip.driver import Driver
@@ -120,20 +123,21 @@ class PeerReport:
             return [f"no decisions here: {objection}"]
         if decide.is_ready(self._state):
             return []
-        names = ", ".join(each.name for each in decide.unconfirmed(self._state))
-        return [f"no decisions yet about IDs from before the start, no contact with: {names}"]
+        names = ", ".join(map(self._state.members.label, decide.unconfirmed(self._state)))
+        missing = f"no contact with: {names}" if names else "no peer contacted yet"
+        return [f"no decisions yet about IDs from before the start, {missing}"]
 
     def _others(self) -> list[str]:
         state, notes = self._state, []
         for member in state.members.others:
-            peer = state.peers.get(member.incarnation)
+            peer, label = state.peers.get(member.incarnation), state.members.label(member)
             if peer is None or not peer.is_up:
-                notes.append(f"{member.name} does not answer")
+                notes.append(f"{label} does not answer")
             elif peer.stopped is not None:
-                notes.append(f"{member.name} decides nothing: {peer.stopped}")
+                notes.append(f"{label} decides nothing: {peer.stopped}")
             elif peer.fingerprint != state.members.fingerprint:
                 how = f": {', '.join(peer.differences)}" if peer.differences else ""
-                notes.append(f"{member.name} lists other members{how}")
+                notes.append(f"{label} lists other members{how}")
         return [*notes, *(f"{url} was never met" for url in sorted(state.unidentified))]
 
     def _own_state(self) -> str:
@@ -155,16 +159,29 @@ class PeerReport:
             offset=None if peer is None or peer.clock_offset_ms is None else peer.clock_offset_ms / 1000,
         )
 
+    def identify(self, member: Member) -> dict[str, object]:
+        """Return which daemon a member is, its state, and seconds since the last contact."""
+        peer = self._state.peers.get(member.incarnation)
+        contact = queries.contact(self._state, member.incarnation, self._seconds())
+        return {
+            "name": member.name,
+            "incarnation": member.incarnation,
+            "url": member.url,
+            "state": member.state if member.state != "member" or peer is None else _state(peer),
+            "last_contact": None if contact is None else round(contact, 1),
+        }
+
     def _peer_object(self, member: Member) -> dict[str, object]:
         state = self._state
-        peer = state.peers.get(member.incarnation)
-        shown: dict[str, object] = {"name": member.name, "incarnation": member.incarnation, "url": member.url}
+        peer, shown = state.peers.get(member.incarnation), self.identify(member)
         if member.state in ("forgotten", "drained") or peer is None:
             successor = state.members.get(state.members.current_owner(member.incarnation))
-            return {**shown, "state": member.state, "successor": None if successor is None else successor.name}
-        contact = queries.contact(state, member.incarnation, self._seconds())
-        shown["state"] = _state(peer) if member.state == "member" else member.state
-        shown["last_contact"] = None if contact is None else round(contact, 1)
+            del shown["last_contact"]
+            return {
+                **shown,
+                "successor": None if successor is None else successor.name,
+                "successor_incarnation": None if successor is None else successor.incarnation,
+            }
         shown["lag"] = state.cursors.lag(peer.acked)
         shown["clock_offset_ms"] = peer.clock_offset_ms
         shown["agrees"] = peer.fingerprint == state.members.fingerprint
@@ -181,21 +198,30 @@ def _state(peer: Peer) -> str:
 class GossipAdmin:
     """Show peers, forget lost ones, drain this daemon."""
 
-    def __init__(self, report: PeerReport, driver: Driver) -> None:
+    def __init__(self, report: PeerReport, driver: Driver, clock: IReactorTime) -> None:
         self._report = report
         self._driver = driver
+        self._state = driver.state
+        self._clock = clock
 
     def show(self) -> dict[str, object]:
         """Return all peers and their state."""
         return self._report.as_object()
 
-    async def forget(self, name: str) -> int:
-        """Make this daemon the owner of a lost one's IDs; return their number.
+    async def preview_forget(self, name: str) -> dict[str, object]:
+        """Return what `forget` would do, and change nothing. Raises NoSuccessor."""
+        lost = self._find_lost(name)
+        return {**self._report.identify(lost), "ids": await self._count_ids(lost.incarnation)}
+
+    async def forget(self, name: str) -> dict[str, object]:
+        """Make this daemon the owner of the IDs of a lost one, which `name` stands for as in
+        `find_lost`; return which, and how many IDs it owned.
 
         Raises NoSuccessor, StoreUnavailable.
         """
-        count: int = await self._driver.request(Forget(name))
-        return count
+        lost = self._find_lost(name)
+        ids: int = await self._driver.request(Forget(lost.incarnation))
+        return {"forgotten": lost.name, "incarnation": lost.incarnation, "ids": ids}
 
     async def drain(self, to: str | None) -> str:
         """Hand all IDs of this daemon over to a peer, `to` if given; return its name.
@@ -204,3 +230,16 @@ class GossipAdmin:
         """
         name: str = await self._driver.request(Drain(to))
         return name
+
+    def _find_lost(self, name: str) -> Member:
+        return find_lost(self._state.members, name, lambda each: queries.is_up(self._state, each))
+
+    async def _count_ids(self, incarnation: str) -> int:
+        """Return how many IDs a member owns, as far as this daemon knows."""
+        count = position = 0
+        while True:
+            keys, position = self._state.cursors.keys_of_owner(incarnation, position)
+            count += len(keys)
+            if not position:
+                return count
+            await deferLater(self._clock, 0)

@@ -86,7 +86,7 @@ class GossipBackend:
         seconds = environment.clock.seconds
         self.directory = GossipDirectory(state, self.driver, subscriptions, environment.random, seconds)
         self.report = PeerReport(state, seconds)
-        self.admin = GossipAdmin(self.report, self.driver)
+        self.admin = GossipAdmin(self.report, self.driver, environment.clock)
 
     def may_expire(self) -> bool:
         """Report whether this daemon may expire its own unused IDs."""

@@ -75,7 +75,7 @@ def check(state: State, discovery_id: str) -> None:
 def check_ready(state: State) -> None:
     """Raise NotReady if this daemon may lack records of its own."""
     if not is_ready(state):
-        names = ", ".join(each.name for each in unconfirmed(state))
+        names = ", ".join(map(state.members.label, unconfirmed(state)))
         raise NotReady(f"no contact since the start with: {names}" if names else "no peer contacted yet")
 
 

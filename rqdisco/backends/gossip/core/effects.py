@@ -13,10 +13,10 @@ Level = Literal["debug", "info", "warn", "error"]
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message to the daemon at a URL, in the session with it; `hello` begins one.
+    """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
-    Two peers may have one URL, a lost daemon and its successor there; each `peer` has its own
-    session. `Answered` or `Failed` follows within `seconds`.
+    Each peer has a link of its own: two that had one URL, one after the other, share no session.
+    `Answered` or `Failed` follows within `seconds`.
     """
 
     send: int
@@ -24,7 +24,7 @@ class Send(msgspec.Struct, frozen=True):
     verb: str
     message: msgspec.Struct
     seconds: float
-    peer: int = 0
+    link: int
 
 
 class Abandon(msgspec.Struct, frozen=True):

@@ -57,10 +57,12 @@ def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
     if request is None:
         _give_up(state, pending, "its client was gone")
     elif not outcome:
-        _give_up(state, pending, "no peer had it in time")
-        replies.fail(state, request, Undecided(pending.reason))
+        pending.refusal = Undecided("no peer had it in time")
+        _give_up(state, pending, pending.refusal.reason)
     elif replies.answer_grant(state, request, pending.outcome):
         _answered(state, pending)
+    else:
+        pending.is_offered = True
 
 
 def delivered(state: State, number: int, was_delivered: bool) -> None:
@@ -100,6 +102,9 @@ def revoke(state: State, pending: PendingGrant) -> None:
 
 def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
     pending = state.pending[discovery_id]
+    request = state.requests.get(pending.request)
+    if pending.refusal is not None and request is not None:
+        replies.fail(state, request, pending.refusal)
     if outcome is None:
         state.log("info", "grant revoked, {why}", why=pending.reason, discovery_id=discovery_id)
         end(state, pending)
@@ -129,3 +134,11 @@ def revoke_stuck(state: State) -> None:
     for pending in list(state.pending.values()):
         if pending.is_stuck:
             revoke(state, pending)
+
+
+def is_offered(state: State, request: Request) -> bool:
+    """Report whether a request was answered with a grant, and it is not known yet whether its client
+    got that.
+    """
+    pending = state.pending.get(getattr(request.command, "id", ""))
+    return pending is not None and pending.request == request.number and pending.is_offered

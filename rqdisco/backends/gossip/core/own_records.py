@@ -56,11 +56,12 @@ def merge_hints(state: State, discovery_id: str) -> bool:
     for each in merging:
         state.hints.put(replace(each, is_merging=True))
     writes.write(state, [*changes, *map(deletion, merging)], then(_merged, tuple(merging)))
-    state.log("info", "own hints added", discovery_id=discovery_id, count=len(merging))
     return True
 
 
 def _merged(state: State, outcome: Exception | None, merging: Sequence[StoredHint]) -> None:
+    if outcome is None:
+        state.log("info", "own hints added", discovery_id=merging[0].hint.id, count=len(merging))
     for each in merging:
         if outcome is None:
             state.hints.remove(each.hint.number)

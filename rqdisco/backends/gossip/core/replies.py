@@ -9,10 +9,10 @@ from rqdisco.backends.gossip.core.calls import Removed, outcome_of, outcome_of_r
 from rqdisco.backends.gossip.core.effects import Reply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
 from rqdisco.backends.gossip.core.state import Request, State
 from rqdisco.core.directory import Removal
-from rqdisco.core.errors import NotReady
+from rqdisco.core.errors import NotReady, StoreUnavailable
 
 
 def id_of(request: Request) -> str:
@@ -63,3 +63,10 @@ def fail(state: State, request: Request, error: Exception) -> None:
         state.effects.append(Respond(request.call, outcome))
     else:
         state.effects.append(Respond(request.call, outcome_of_refusal(error)))
+
+
+def respond_error(state: State, call: int, error: Exception) -> None:
+    """Fail a message of a peer."""
+    if not isinstance(error, PeerError):
+        error = BadMessage(error.reason if isinstance(error, StoreUnavailable) else str(error))
+    state.effects.append(Respond(call, error))

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import barriers, decide, grants, own_records, queries, replies, writes
+from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, own_records, queries, replies, writes
 from rqdisco.backends.gossip.core.calls import Removed
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
@@ -16,6 +16,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Create,
     CreateNamed,
     Freeze,
+    Inspect,
     LookUp,
     Register,
     Remove,
@@ -58,11 +59,12 @@ def _run(state: State, outcome: Exception | None, number: int) -> None:
         replies.fail(state, request, outcome)
         return
     discovery_id = replies.id_of(request)
-    if request.arrival is None:
+    if request.arrival is None and isinstance(request.command, (Remove, ClearLeader)):
         # The disk may still refuse what was decided, and then what is shown is listed again.
         known = (queries.newest(state, discovery_id), queries.shown(state, discovery_id))
         request.arrival = tuple(each for each in known if each is not None)
-    if grants.wait(state, discovery_id, then(_run, number)):
+    is_reading = isinstance(request.command, (LookUp, Inspect))
+    if not is_reading and grants.wait(state, discovery_id, then(_run, number)):
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
@@ -220,8 +222,11 @@ def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
     replies.fail(state, state.requests[pending.request], error)
 
 
-def abandoned(state: State, request: Request) -> None:
-    """The client of a request is gone: pass no barrier for it."""
+def abandon(state: State, request: Request) -> None:
+    """The client of a request is gone: ask nobody for it any more."""
+    state.requests.pop(request.number, None)
+    if request.send:
+        contacts.abandon(state, request.send)
     discovery_id = getattr(request.command, "id", "")
     pending = state.pending.get(discovery_id)
     if pending is not None and pending.request == request.number and discovery_id in state.barriers:
@@ -253,14 +258,20 @@ def _claim(state: State, request: Request, command: Claim) -> None:
         _answer_unchanged(state, request, record.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-        own_records.save(state, record, outcome.record, then(_saved, request.number, outcome), outcome.record.version)
-        _warn_of_claims(state, record)
+        go_on = then(_claimed_again, request.number, outcome)
+        own_records.save(state, record, outcome.record, go_on, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
         if record.was_emptied:
             _begin_barrier(state, pending)
         else:
             _commit(state, pending, record, outcome)
+
+
+def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
+    if isinstance(outcome, Record):
+        _warn_of_claims(state, outcome)
+    _saved(state, outcome, number, claim)
 
 
 def _warn_of_claims(state: State, record: Record) -> None:
@@ -310,6 +321,13 @@ def _is_at(record: Record | None, index: int) -> bool:
     return record is not None and record.leader is not None and record.leader.modified == index
 
 
+def _inspect(state: State, request: Request, command: Inspect) -> None:
+    record = queries.inspect(state, command.id)
+    if record is None:
+        raise own_records.missing_error(state, command.id)
+    replies.reply(state, request, record)
+
+
 def _look_up(state: State, request: Request, command: LookUp) -> None:
     """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
     if queries.inspect(state, command.id) is None:
@@ -352,6 +370,7 @@ _HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
     Claim: _claim,
     Report: _report,
     ClearLeader: _clear_leader,
+    Inspect: _inspect,
     LookUp: _look_up,
     Adopt: _adopt,
 }
@@ -380,10 +399,11 @@ def _freeze_written(state: State, outcome: Exception | None, number: int, before
 def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
     if outcome is not None:
         _flushed(state, outcome, number, None)
-    elif not left:
+        return
+    while left and not grants.wait(state, left[0], then(_await_grants, number, left)):
+        left = left[1:]
+    if not left:
         writes.flush(state, then(_flushed, number, None))
-    elif not grants.wait(state, left[0], then(_await_grants, number, left)):
-        _await_grants(state, None, number, left[1:])
 
 
 def thaw(state: State, request: Request, command: Thaw) -> None:

@@ -25,7 +25,7 @@ class MessageSender:
         """Fire with the answer to a message. The verb `hello` begins a session, in which all others
         to that peer are sent. Cancel it to abandon the message. Fails with PeerError's kinds.
         """
-        to, verb = (effect.peer, effect.url), effect.verb
+        to, verb = (effect.link, effect.url), effect.verb
         link = self._links.get(to)
         if link is None:
             link = self._links[to] = self._link(effect.url)
