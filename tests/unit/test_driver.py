@@ -203,16 +203,27 @@ def test_a_grant_for_a_client_that_went_before_is_not_delivered(driven: Driven) 
     assert driven.received[-1] == inputs.Delivered(1, was_delivered=False)
 
 
-def test_a_sender_that_hangs_up_is_reported_and_bad_messages_reach_no_machine(driven: Driven) -> None:
+def test_a_sender_that_hangs_up_is_reported(driven: Driven) -> None:
     serving = driven.driver.serve("session", "digest", encode_message(DIGEST))
     serving.cancel()
     with pytest.raises(CancelledError):
         result(serving)
     assert driven.received == [inputs.Received(1, "session", "digest", DIGEST), inputs.HungUp(1)]
-    for verb, body in (("digest", b"{"), ("shout", b"{}")):
-        with pytest.raises(BadMessage):
-            result(driven.driver.serve("session", verb, body))
-    assert len(driven.received) == 2
+
+
+@pytest.mark.parametrize(("verb", "body"), [("digest", b"{"), ("shout", b"{}")])
+def test_a_message_that_is_not_valid_still_shows_that_its_sender_is_alive(
+    driven: Driven, verb: str, body: bytes
+) -> None:
+    def react(happened: Any) -> list[effects.Effect]:
+        return [effects.Respond(happened.call, happened.message)]
+
+    driven.react = react
+    with pytest.raises(BadMessage):
+        result(driven.driver.serve("session", verb, body))
+    assert [(each.session, each.verb) for each in driven.received if isinstance(each, inputs.Received)] == [
+        ("session", verb)
+    ]
 
 
 def test_it_ticks_at_the_last_moment_that_was_set_and_not_before(driven: Driven) -> None:
