@@ -231,24 +231,25 @@ class Boot:
         """Give the machine an input, after those that came before, and do what it wants done."""
         if not self.is_alive:
             return
-        self._inputs.append(given)
         if self._is_running:
+            self._inputs.append(given)
             return
         self._is_running = True
         inputs, receive, steps = self._inputs, self.machine.receive, self._world.steps
         try:
-            while inputs:
-                each = inputs.popleft()
-                wanted = receive(each, self.now())
+            while True:
+                wanted = receive(given, self.now())
                 if steps is not None:
-                    steps.step(self.host.name, each, wanted)
+                    steps.step(self.host.name, given, wanted)
                 for effect in wanted:
                     _PERFORM[type(effect)](self, effect)
+                if not inputs:
+                    break
+                given = inputs.popleft()
         except Exception as error:
             inputs.clear()
             self._world.failed(error)
-        finally:
-            self._is_running = False
+        self._is_running = False
         if self._is_held and not self.is_idle:
             self.release()
 
