@@ -6,7 +6,8 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 
-_RANDOM_BYTES = 14
+# The random bytes of an ID.
+ID_BYTES = 14
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 # Path segments and names that the service uses itself, or reserves for later.
 RESERVED_IDS = frozenset(
@@ -64,7 +65,7 @@ def new_id(incarnation: str, random: RandomBytes) -> str:
     """Return a new discovery ID: a UUID of version 8 (RFC 9562 section 5.8) with the owner tag and
     106 random bits.
     """
-    value = int.from_bytes(bytes.fromhex(owner_tag(incarnation)) + random(_RANDOM_BYTES), "big")
+    value = int.from_bytes(bytes.fromhex(owner_tag(incarnation)) + random(ID_BYTES), "big")
     value = value & ~(0xF << 76) | 8 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=value))

@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.transport.http_link import HTTPLink
-from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.daemon import result
 from tests.support.peer_links import Answering, Pair, Wire

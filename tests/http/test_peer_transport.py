@@ -12,8 +12,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerUnreachable, Rejected
 from rqdisco.backends.gossip.transport.http_link import PATH, HTTPLink, Keys
-from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, PeerUnreachable, Rejected
 from tests.support.daemon import result
 from tests.support.peer_links import Pair, ring
 

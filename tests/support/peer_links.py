@@ -6,7 +6,7 @@ import base64
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
@@ -31,21 +31,19 @@ class Answering:
         self.sessions = 0
         self.cancelled = 0
 
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
+    def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
         if isinstance(self.answer, Exception):
-            raise self.answer
+            return fail(self.answer)
         self.sessions += 1
-        return f"s{self.sessions}", b"greeted " + hello
+        return succeed((f"s{self.sessions}", b"greeted " + hello))
 
-    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
+    def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         self.received.append((session, verb, body))
         if self.answer is None:
-            waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
-            return await waiting
+            return Deferred(lambda _: self._cancel())
         if isinstance(self.answer, Exception):
-            raise self.answer
-        answer: bytes = self.answer
-        return answer
+            return fail(self.answer)
+        return succeed(self.answer)
 
     def _cancel(self) -> None:
         self.cancelled += 1

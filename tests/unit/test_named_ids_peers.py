@@ -7,11 +7,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from rqdisco.backends.gossip.transport.messages import NAMED_IDS
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.transport.messages import NAMED_IDS
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import IDExists, NoSuchID, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Node, Put, Record

@@ -14,8 +14,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from rqdisco.backends.gossip.transport.keyring import KeyRing
-from rqdisco.backends.gossip.transport.links import (
+from rqdisco.backends.gossip.core.peer_errors import (
     BadMessage,
     Misdirected,
     NotGreeted,
@@ -23,6 +22,7 @@ from rqdisco.backends.gossip.transport.links import (
     PeerUnreachable,
     Rejected,
 )
+from rqdisco.backends.gossip.transport.keyring import KeyRing
 from rqdisco.backends.gossip.transport.seals import (
     KEY_HEADER,
     SESSION_HEADER,
