@@ -391,6 +391,8 @@ class Boot:
         answered = self._requests.pop(effect.request, None)
         if answered is not None:
             answered(effect.result, effect.confirm)
+        elif effect.confirm:
+            self.put(Delivered(effect.request, was_delivered=False))
 
     # Logs.
 
@@ -409,15 +411,24 @@ class Boot:
 
     @property
     def is_idle(self) -> bool:
-        """Report whether nobody waits for it, and it waits for nobody."""
-        return not (self.sends or self.calls or self._requests or self.state.requests)
+        """Report whether nobody waits for it, and it waits for nobody who can answer."""
+        if self.calls or self._requests or self.state.requests:
+            return False
+        net, name, contacts = self._world.net, self.host.name, self.state.contacts
+        for each in self.sends.values():
+            if each.verb not in _IDLE_VERBS or not net.is_unreachable(name, each.to):
+                return False
+        for key, link in self._links.items():
+            if link.is_down and key in contacts and not net.is_unreachable(name, link.to):
+                return False
+        return True
 
     # For the judge.
 
     @property
     def leftovers(self) -> list[str]:
         """What the machine still keeps of requests and messages, although none is under way."""
-        if not self.is_idle:
+        if self.calls or self._requests or self.sends:
             return []
         return [name for name in _UNDER_WAY if getattr(self.state, name)]
 
