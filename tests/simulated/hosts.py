@@ -231,24 +231,25 @@ class Boot:
         """Give the machine an input, after those that came before, and do what it wants done."""
         if not self.is_alive:
             return
-        self._inputs.append(given)
         if self._is_running:
+            self._inputs.append(given)
             return
         self._is_running = True
         inputs, receive, steps = self._inputs, self.machine.receive, self._world.steps
         try:
-            while inputs:
-                each = inputs.popleft()
-                wanted = receive(each, self.now())
+            while True:
+                wanted = receive(given, self.now())
                 if steps is not None:
-                    steps.step(self.host.name, each, wanted)
+                    steps.step(self.host.name, given, wanted)
                 for effect in wanted:
                     _PERFORM[type(effect)](self, effect)
+                if not inputs:
+                    break
+                given = inputs.popleft()
         except Exception as error:
             inputs.clear()
             self._world.failed(error)
-        finally:
-            self._is_running = False
+        self._is_running = False
         if self._is_held and not self.is_idle:
             self.release()
 
@@ -390,6 +391,8 @@ class Boot:
         answered = self._requests.pop(effect.request, None)
         if answered is not None:
             answered(effect.result, effect.confirm)
+        elif effect.confirm:
+            self.put(Delivered(effect.request, was_delivered=False))
 
     # Logs.
 
@@ -408,15 +411,24 @@ class Boot:
 
     @property
     def is_idle(self) -> bool:
-        """Report whether nobody waits for it, and it waits for nobody."""
-        return not (self.sends or self.calls or self._requests or self.state.requests)
+        """Report whether nobody waits for it, and it waits for nobody who can answer."""
+        if self.calls or self._requests or self.state.requests:
+            return False
+        net, name, contacts = self._world.net, self.host.name, self.state.contacts
+        for each in self.sends.values():
+            if each.verb not in _IDLE_VERBS or not net.is_unreachable(name, each.to):
+                return False
+        for key, link in self._links.items():
+            if link.is_down and key in contacts and not net.is_unreachable(name, link.to):
+                return False
+        return True
 
     # For the judge.
 
     @property
     def leftovers(self) -> list[str]:
         """What the machine still keeps of requests and messages, although none is under way."""
-        if not self.is_idle:
+        if self.calls or self._requests or self.sends:
             return []
         return [name for name in _UNDER_WAY if getattr(self.state, name)]
 

@@ -81,6 +81,10 @@ class PeerNet(Net):
         super().calm()
         self.choices.rates.__init__()  # type: ignore[misc] # all rates become 0 again
 
+    def is_unreachable(self, one: str, other: str) -> bool:
+        """Report whether no message of one host is answered by another one now."""
+        return self.hosts[other].boot is None or (one, other) in self.cut or (other, one) in self.cut
+
     def was_calm_since(self, moment: float) -> bool:
         rates = self.choices.rates
         return not self.cut and self._disturbed_until < moment and not rates.loss and not rates.late
@@ -100,18 +104,18 @@ class Exchange:
         "_receiver",
         "_sender",
         "_session",
-        "_to",
         "_usual",
         "_usual_back",
         "message",
         "number",
         "seconds",
+        "to",
         "verb",
     )
 
     def __init__(self, net: PeerNet, sender: Boot, link: Link, effect: Send) -> None:
         self._net, self._sender, self._link = net, sender, link
-        self._from, self._to = sender.host.name, link.to
+        self._from, self.to = sender.host.name, link.to
         self.number, self.verb, self.seconds = effect.send, effect.verb, effect.seconds
         self.message: Any = effect.message
         self._session = link.session
@@ -119,7 +123,7 @@ class Exchange:
         self._counter = link.counter
         name = link.names.get(effect.verb)
         if name is None:
-            name = link.names[effect.verb] = f"{self._from} {self._to} {effect.verb}"
+            name = link.names[effect.verb] = f"{self._from} {self.to} {effect.verb}"
         self._fate, one, other = net.choices.message(name)
         self._usual, self._usual_back = usual_delay(one), usual_delay(other)
         self._receiver: Boot | None = None
@@ -131,7 +135,7 @@ class Exchange:
     def begin(self) -> None:
         """Send the message."""
         net, fate, heap = self._net, self._fate, self._net.timeline
-        if not fate.lost and (self._from, self._to) not in net.cut:
+        if not fate.lost and (self._from, self.to) not in net.cut:
             heap.callLater(fate.late or self._usual, self._arrive)
             if fate.again:
                 heap.callLater(fate.again, self._arrive_again)
@@ -141,22 +145,22 @@ class Exchange:
         """Close the connection, which the other side notices a little later, and not before the
         message.
         """
-        if not self._fate.hang_up_lost and (self._from, self._to) not in self._net.cut:
+        if not self._fate.hang_up_lost and (self._from, self.to) not in self._net.cut:
             self._net.timeline.callLater(self._usual, self._close)
 
     def respond(self, message: Any) -> None:
         """Send the answer, or an error."""
         net, fate = self._net, self._fate
-        if self._is_closed or fate.answer_lost or (self._to, self._from) in net.cut:
+        if self._is_closed or fate.answer_lost or (self.to, self._from) in net.cut:
             return
         if net.as_bytes and not isinstance(message, PeerError):
             message = _through_bytes(message, VERBS[self.verb][1])
         net.timeline.callLater(fate.answer_late or self._usual_back, self._answer, message)
 
     def _arrive(self) -> None:
-        boot = self._net.hosts[self._to].boot
+        boot = self._net.hosts[self.to].boot
         if boot is None:
-            if (self._to, self._from) not in self._net.cut:
+            if (self.to, self._from) not in self._net.cut:
                 self._net.timeline.callLater(self._usual_back, self._answer, PeerUnreachable("refused"))
         elif boot.sleeps_for:
             # It waits in the socket; of several nobody knows which is read first.
@@ -169,7 +173,7 @@ class Exchange:
                 boot.later(0.0, self._notice, boot)
 
     def _arrive_again(self) -> None:
-        boot = self._net.hosts[self._to].boot
+        boot = self._net.hosts[self.to].boot
         if boot is None:
             return
         if boot.sleeps_for:
@@ -229,8 +233,9 @@ class Exchange:
         self._fail(PeerUnreachable(f"no answer in {self.seconds:g} s"))
 
     def _fail(self, error: PeerError) -> None:
-        if not self._link.is_down:
-            self._link.is_down = True
+        is_down = isinstance(error, PeerUnreachable)
+        if self._link.is_down != is_down:
+            self._link.is_down = is_down
             self._net.acts()
         self._sender.put(Failed(self.number, error))
 
