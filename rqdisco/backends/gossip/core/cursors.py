@@ -356,7 +356,8 @@ class Cursors:
         for change in changes:
             self._correcting.pop(change.key, None)
             sent = self._in_flight.get(change.key)
-            if sent is not None and sent.version == change.version:
+            # What was sent may be older: a newer change of the same ID was withheld.
+            if sent is not None and sent.version <= change.version:
                 self._refused[change.key] = self._in_flight.pop(change.key).rest
         if self._withheld <= max((change.version for change in changes), default=0):
             self._withheld = 0
