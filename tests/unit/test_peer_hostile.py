@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.core.messages import Delta, Digest, Page
+from rqdisco.backends.gossip.core.messages import Delta, Digest, Member, Page
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core import codec
 from rqdisco.core.records import Record
@@ -58,3 +58,34 @@ def test_a_peer_that_reports_impossible_versions_of_an_owners_records_does_not_s
         discovery_id = create_id(a)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
     assert listed(b, discovery_id) == ["n1:1"]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        Member(incarnation="", name="x", url="http://x"),
+        Member(incarnation="1" * 16, name="", url="http://x"),
+        Member(incarnation="1" * 16, name="x" * 10_000, url="http://x"),
+    ],
+    ids=["no incarnation", "no name", "a long name"],
+)
+def test_what_is_no_member_is_not_learned_from_a_list(three: Three, clock: Clock, member: Member) -> None:
+    """Members are kept for ever, and every later list shows them."""
+    _, (a, b, _) = three
+    sent = Digest(held={}, fingerprint="other", members=(*b.members.all, member))
+    result(b.send(a, "digest", sent))
+    settle(clock, 3)
+    assert len(a.members.all) == 3
+    assert a.is_converged
+
+
+def test_a_long_list_of_lost_daemons_is_learned_at_once(three: Three, clock: Clock) -> None:
+    """Every start with an empty disk, as in a container, leaves one."""
+    _, (a, b, c) = three
+    lost = tuple(
+        Member(incarnation=f"{number:016x}", name=f"n{number}", url="http://x", state="forgotten", successor=a.owner)
+        for number in range(5000)
+    )
+    result(b.send(a, "digest", Digest(held={}, fingerprint="other", members=(*b.members.all, *lost))))
+    settle(clock, 5)
+    assert len(a.members.all) == len(c.members.all) == 5003
