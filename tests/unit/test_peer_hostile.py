@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from twisted.internet.task import Clock
@@ -89,3 +91,17 @@ def test_a_long_list_of_lost_daemons_is_learned_at_once(three: Three, clock: Clo
     result(b.send(a, "digest", Digest(held={}, fingerprint="other", members=(*b.members.all, *lost))))
     settle(clock, 5)
     assert len(a.members.all) == len(c.members.all) == 5003
+
+
+def test_a_request_that_cannot_be_processed_is_answered_and_stops_no_other(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _, (a, b, _) = three
+    unknown: Any = object()
+    with pytest.raises(AttributeError):
+        result(a.backend.driver.request(unknown))
+    logged_errors.clear()
+    discovery_id = create_id(a)
+    assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    settle(clock, 3)
+    assert a.is_converged

@@ -24,7 +24,7 @@ from rqdisco.backends.gossip.core import (
     succession,
 )
 from rqdisco.backends.gossip.core.cursors import Cursors
-from rqdisco.backends.gossip.core.effects import Effect, Wake
+from rqdisco.backends.gossip.core.effects import Effect, Reply, Respond, Wake
 from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.inputs import (
@@ -54,6 +54,7 @@ from rqdisco.backends.gossip.core.inputs import (
 )
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
+from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import MachineConfig, Request, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
@@ -84,9 +85,19 @@ class Machine:
             # A fault of this code must not end the contact with peers.
             state.log("error", "processing failed: {given}", given=given, failure=fault)
             exchange.end_all(state)
+            _fail(state, given, fault)
         _plan_wake(state)
         effects, state.effects = state.effects, []
         return effects
+
+
+def _fail(state: State, given: Input, fault: Exception) -> None:
+    """Answer a request or message whose processing failed: its sender need not wait for nothing."""
+    if isinstance(given, Requested) and state.requests.pop(given.request, None) is not None:
+        state.effects.append(Reply(given.request, fault))
+    elif isinstance(given, (Greeted, Received)):
+        state.requests.pop(-given.call, None)
+        state.effects.append(Respond(given.call, PeerError("internal error")))
 
 
 def _initial_state(
