@@ -80,6 +80,9 @@ class Driven:
         self.received.append(happened)
         return self.react(happened)
 
+    def take_effects(self) -> list[effects.Effect]:
+        return []
+
 
 @pytest.fixture
 def driven() -> Driven:
@@ -106,7 +109,7 @@ def test_an_input_that_the_machine_fails_on_is_logged_and_the_next_is_processed(
         result(driven.driver.request(inputs.ThawStore()))
     assert result(driven.driver.request(inputs.RevokeStuck())) == "done"
     (error,) = logged_errors
-    assert "Thaw()" in error["input"]
+    assert "ThawStore()" in error["input"]
     logged_errors.clear()
 
 

@@ -266,7 +266,7 @@ class Driver(Service):
         except Exception as error:
             self._log.failure("internal error at input {input}", input=repr(happened)[:_SHOWN_CHARACTERS])
             self._fail(happened, error)
-            return
+            caused = self._machine.take_effects()
         for effect in caused:
             try:
                 self._performers[type(effect)](effect)

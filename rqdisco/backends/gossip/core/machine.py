@@ -75,17 +75,23 @@ class Machine:
         self.state = _initial_state(config, store, metadata, watermarks, now)
 
     def receive(self, given: Input, now: Now) -> list[Effect]:
-        """Process an input, and return the effects of it."""
-        state = self.state
-        state.now = now
+        """Process an input, and return the effects of it.
+
+        An exception is a fault of this code. It must not end the contact with peers: take the
+        effects up to it, and go on.
+        """
+        self.state.now = now
         try:
-            _HANDLERS[type(given)](state, given)
-        except Exception as fault:
-            # A fault of this code must not end the contact with peers.
-            state.log("error", "processing failed: {given}", given=given, failure=fault)
-            exchange.end_all(state)
-        _plan_wake(state)
-        effects, state.effects = state.effects, []
+            _HANDLERS[type(given)](self.state, given)
+        except Exception:
+            exchange.end_all(self.state)
+            raise
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """Return the effects that were not returned yet."""
+        _plan_wake(self.state)
+        effects, self.state.effects = self.state.effects, []
         return effects
 
 
