@@ -11,8 +11,8 @@ import msgspec
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
-from rqdisco.backends.gossip.transport.links import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.request_body import RequestBody
 from tests.support.in_memory_http import InMemoryAgent

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport import messages
+from rqdisco.backends.gossip.core import messages
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import encode_record
 from rqdisco.core.records import Grant, Leader, Moment, Node, Put, Record, UnreportedClaim
@@ -80,17 +80,17 @@ def encoded(message: msgspec.Struct) -> str:
 
 def greet(daemon: GossipDaemon, hello: bytes) -> Deferred[tuple[str, bytes]]:
     """Send a hello to a daemon; fire with the session's name and the answer."""
-    return maybeDeferred(daemon.backend.request_handler.greet, hello)
+    return daemon.backend.driver.greet(hello)
 
 
 def serve(daemon: GossipDaemon, session: str, verb: str, body: bytes) -> Deferred[bytes]:
     """Send a message to a daemon."""
-    return Deferred.fromCoroutine(daemon.backend.request_handler.serve(session, verb, body))
+    return daemon.backend.driver.serve(session, verb, body)
 
 
 def cluster(daemon: GossipDaemon) -> dict[str, Any]:
     """Return what `rqdisco peers` shows of a daemon, without what changes with time."""
-    document: dict[str, Any] = daemon.backend.report.as_object()
+    document: dict[str, Any] = daemon.report.as_object()
     shown = {name: document[name] for name in ("name", "incarnation", "state", "hints", "frozen")}
     peers = [
         {name: peer.get(name) for name in ("name", "incarnation", "state", "successor")} for peer in document["peers"]
@@ -100,17 +100,17 @@ def cluster(daemon: GossipDaemon) -> dict[str, Any]:
 
 def forget(daemon: GossipDaemon, name: str) -> Any:
     """Have a daemon forget another one."""
-    return daemon.backend.succession.forget(name)
+    return daemon.forget(name)
 
 
 def owner_of_name(daemon: GossipDaemon, name: str) -> str:
     """Return who a daemon thinks owns a name that nobody has claimed."""
-    return daemon.backend.peers.members.owner_of_name(name)
+    return daemon.members.owner_of_name(name)
 
 
 def drain(daemon: GossipDaemon, to: str) -> Any:
     """Have a daemon hand its IDs over to another one."""
-    return daemon.backend.succession.drain(to)
+    return daemon.drain(to)
 
 
 class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
 from rqdisco.backends.gossip.core import decide, queries
+from rqdisco.backends.gossip.core.inputs import Forget
 from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, VERBS, Digest, Hello, decode_message, encode_message
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
@@ -48,7 +49,7 @@ class DirectNetwork:
         self.messages: list[tuple[str, str, str, bytes]] = []
         # Daemons that do not say in their hellos that they hide claims, as before R5c.
         self.before_hidden_claims: set[str] = set()
-        # The sessions of links, by sender and receiver.
+        # The last sessions, by sender and receiver.
         self.sessions: dict[tuple[str, str], str] = {}
 
     def split(self, *names: str) -> None:
@@ -83,13 +84,13 @@ class DirectLink:
         self._network = network
         self._sender = sender
         self._receiver = url.removeprefix("http://")
-        network.sessions.pop((sender, self._receiver), None)
+        self._session: str | None = None
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         return self._deliver("hello", hello, seconds)
 
     def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
-        if (self._sender, self._receiver) not in self._network.sessions:
+        if self._session is None:
             return fail(NotGreeted())
         return self._deliver(verb, body, seconds)
 
@@ -104,7 +105,8 @@ class DirectLink:
             hello = self._network.hello_of(self._sender, body)
             answered = daemon.backend.driver.greet(hello).addCallback(self._begin_session)
         else:
-            answered = daemon.backend.driver.serve(self._network.sessions[pair], verb, body)
+            assert self._session is not None
+            answered = daemon.backend.driver.serve(self._session, verb, body)
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
@@ -112,7 +114,8 @@ class DirectLink:
         return answered.addTimeout(seconds, self._network.clock, _time_out)
 
     def _begin_session(self, greeting: tuple[str, bytes]) -> bytes:
-        self._network.sessions[self._sender, self._receiver], answer = greeting
+        self._session, answer = greeting
+        self._network.sessions[self._sender, self._receiver] = self._session
         return self._network.hello_of(self._receiver, answer)
 
 
@@ -255,12 +258,19 @@ class GossipDaemon:
         return queries.contact(self.state, incarnation, self.clock.seconds())
 
     async def forget(self, name: str) -> int:
-        """Make it the owner of a lost daemon's IDs."""
-        return await self.backend.admin.forget(name)
+        """Make it the owner of a lost daemon's IDs; return their number."""
+        ids: int = await self.backend.driver.request(Forget(name))
+        return ids
 
     async def drain(self, to: str | None = None) -> str:
         """Hand its IDs over."""
         return await self.backend.admin.drain(to)
+
+    def greet(self, receiver: GossipDaemon) -> None:
+        """Begin a session with another daemon, by the last hello."""
+        sent = reversed(self.network.messages)
+        hello = next(body for sender, _, verb, body in sent if (sender, verb) == (self.name, "hello"))
+        self.network.sessions[self.name, receiver.name], _ = result(receiver.backend.driver.greet(hello))
 
     def send(self, receiver: GossipDaemon, verb: str, message: msgspec.Struct) -> Deferred[Any]:
         """Send a message in the session with another daemon; fire with the answer."""
@@ -270,7 +280,7 @@ class GossipDaemon:
 
     def fence(self, by: GossipDaemon, why: str) -> None:
         """Let another daemon tell it that it must decide nothing."""
-        result(by.send(self, "digest", Digest(held={}, fingerprint="", fenced=why)))
+        result(by.send(self, "digest", Digest(held={}, fingerprint=by.members.fingerprint, fenced=why)))
 
 
 def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:

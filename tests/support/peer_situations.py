@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.links import PeerError
+from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuccessor, RequestRefused, StoreUnavailable

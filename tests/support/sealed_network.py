@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
@@ -42,8 +43,8 @@ class _Handler:
         self._network = network
         self._name = name
 
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
-        return self._network.daemons[self._name].backend.request_handler.greet(hello)
+    def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
+        return self._network.daemons[self._name].backend.driver.greet(hello)
 
-    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        return await self._network.daemons[self._name].backend.request_handler.serve(session, verb, body)
+    def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
+        return self._network.daemons[self._name].backend.driver.serve(session, verb, body)

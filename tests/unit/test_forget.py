@@ -39,7 +39,7 @@ def test_peers_of_one_name_are_told_apart_by_their_incarnations(three: Three, cl
     operator = Operator.of(a, terminal=False)
     assert rows(operator)[2:] == [["c", c.owner[:4], "up"], ["c", lost[:4], "unreachable"]]
     assert operator.said == [f"rqdisco: c ({lost[:4]}) does not answer"]
-    view = msgspec.convert(a.backend.report.as_object(), PeersView)
+    view = msgspec.convert(a.report.as_object(), PeersView)
     labels = {each.incarnation: view.label(each) for each in view.peers}
     assert (labels[lost], labels[c.owner]) == (f"c ({lost[:4]})", f"c ({c.owner[:4]})"), "on the pages"
 

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.forwarding import outcome_of_refusal
+from rqdisco.backends.gossip.core.calls import outcome_of_refusal
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
 from rqdisco.core.exports import TransferredRecord

@@ -62,12 +62,13 @@ def test_registrations_that_wait_for_their_owner_are_shown(three: Three, clock: 
     assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their owners"))
 
 
-def test_a_duplicate_is_fenced_and_continues_to_list(three: Three) -> None:
+def test_a_duplicate_is_fenced_and_continues_to_list(three: Three, logged_errors: list[Any]) -> None:
     _, (a, b, _) = three
     a.fence(b, "two daemons run as incarnation x")
     why = "no decisions here: two daemons run as incarnation x"
     assert health_of(a).for_lists() == Condition((), (why,))
     assert health_of(a).for_grants() == Condition((why,), ())
+    logged_errors.clear()
 
 
 def test_a_daemon_that_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:

@@ -182,9 +182,10 @@ def test_a_claim_beside_a_peer_that_would_show_it_is_visible_and_wins_only_once(
 
 
 def test_claims_are_hidden_once_the_last_older_peer_runs_this_release(mixed: Three, clock: Clock) -> None:
-    _, (a, b) = mixed
+    network, (a, b) = mixed
     before, after = create_id(a), create_id(a)
     claim(a, before, A)
+    network.before_hidden_claims.clear()
     b = b.restart()
     settle(clock, 12)
     assert claim(a, after, A).won

@@ -181,6 +181,7 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
     while not c.threads.held:
         settle(clock, 0.1)
     # The watermark is being written; the records of an older message go with the next batch.
+    a.greet(c)
     taking = a.send(c, "push", Page(delta=delta_of(a.owner, line)))
     c.threads.release()
     assert c.backend.watermarks.of(a.owner)

@@ -90,9 +90,11 @@ def test_a_grant_that_no_peer_acknowledges_in_time_is_revoked(three: Three, cloc
     network, (a, _b, _c) = three
     discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
+    network.dropped |= {("b", "digest"), ("c", "digest")}
     with pytest.raises(Undecided):
         wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None), 1.5)
     network.heal()
+    network.dropped.clear()
     settle(clock, 4)
     assert register(a, discovery_id, "n2:1") == ["n2:1"]
 

@@ -61,7 +61,7 @@ def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_i
     a, b, discovery_id = restarted_owner(clock)
     b.restart()
     # The moment at which it reaches the last member, before any exchange has ended.
-    a.backend.peers.guard.confirm(b.owner)
+    a.state.confirmed.add(b.owner)
     assert a.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 

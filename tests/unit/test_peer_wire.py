@@ -15,7 +15,7 @@ from msgspec.structs import fields
 from twisted.internet.defer import Deferred
 from twisted.web.http_headers import Headers
 
-from rqdisco.backends.gossip.transport.links import NotGreeted, PeerError
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
 from rqdisco.core.host_binding import THIS_MACHINE

@@ -89,6 +89,7 @@ def test_a_grant_that_peers_were_too_slow_for_is_revoked_and_counted(three: Thre
     network, (a, _b, _c) = three
     discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
+    network.dropped |= {("b", "digest"), ("c", "digest")}
     registering = register(a, discovery_id, "n1:1")
     settle(clock, 1.5)
     with pytest.raises(Undecided):

@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.core.cursors import RECORDS_PER_MESSAGE, Cursors
 from rqdisco.backends.gossip.core.messages import Delta, Pull
 from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
-from rqdisco.storage.memory import Store
+from rqdisco.storage.memory import Change, Store
 
 OWNER, HERE = "a" * 16, "b" * 16
 
@@ -32,17 +32,21 @@ class Receiver:
 
     def __init__(self, own: str = HERE, at_start: Sequence[Record] = (), era: int = 1) -> None:
         self.store = Store()
-        self.put(*at_start)
+        self.store.settle([self.store.put(each) for each in at_start])
         self.cursors = Cursors(own, self.store, era=era)
 
     def take(self, *deltas: Delta) -> None:
         for each in deltas:
             taken = self.cursors.apply(each)
-            self.store.settle(list(taken.changes))
-            self.cursors.commit(each, taken)
+            self._settle(taken.changes)
+            self.cursors.commit(each.owner, taken.reached)
 
     def put(self, *records: Record) -> None:
-        self.store.settle([self.store.put(each) for each in records])
+        self._settle([self.store.put(each) for each in records])
+
+    def _settle(self, changes: list[Change]) -> None:
+        self.store.settle(changes)
+        self.cursors.settled(changes)
 
     @property
     def cursor(self) -> int:
@@ -84,7 +88,7 @@ def test_a_delta_twice_changes_nothing() -> None:
     receiver = Receiver()
     receiver.take(*STEPS, *STEPS)
     assert receiver.cursor == 15
-    assert receiver.cursors.apply(STEPS[2]).changes == ()
+    assert receiver.cursors.apply(STEPS[2]).changes == []
 
 
 def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:

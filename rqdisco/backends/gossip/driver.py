@@ -187,7 +187,7 @@ class Driver(Service):
     def _send(self, effect: effects.Send) -> None:
         if self._is_stopped:
             return
-        self._sends[effect.send] = sending = self._sender.send(effect.url, effect.verb, effect.message, effect.seconds)
+        self._sends[effect.send] = sending = self._sender.send(effect)
         sending.addCallbacks(partial(self._answered, effect), partial(self._not_answered, effect))
 
     def _answered(self, effect: effects.Send, message: Any) -> None:
