@@ -40,6 +40,7 @@ _VARYING = (
     (re.compile(r"\d+ s ago"), "N s ago"),
     (re.compile(r"answered for \d+ \w+"), "answered for N s"),
     (re.compile(r"[+-]\d+\.\d s"), "+N s"),
+    (re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "ID"),
 )
 _INCARNATION = re.compile(r"(?<![\w:.-])[0-9a-f]{4}(?:[0-9a-f]{12})?(?![\w:.-])")
 _GAP = re.compile(r" {2,}")

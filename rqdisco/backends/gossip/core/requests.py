@@ -25,24 +25,20 @@ from rqdisco.backends.gossip.core.inputs import (
 )
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, then
-from rqdisco.core import transitions
+from rqdisco.core import decisions, transitions
 from rqdisco.core.codec import Metadata
-from rqdisco.core.directory import Clearing
 from rqdisco.core.errors import (
     AlreadyFrozen,
     IDExists,
-    ImportConflict,
     RequestRefused,
     StoreUnavailable,
     Undecided,
     UnknownCreatedID,
 )
-from rqdisco.core.exports import adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
-# A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
-_MANY_CLAIMS = 3
 _FROZEN = "!frozen"
 
 
@@ -238,11 +234,7 @@ def _remove(state: State, request: Request, command: Remove) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
-    # R9: remove what was listed on arrival, not what registered while this request waited.
-    arrival, addr, after = request.arrival or (), command.addr, record
-    was_listed = any(transitions.remove(known, addr) is not known for known in arrival)
-    if was_listed and not all(transitions.is_newer(record, known, addr) for known in arrival):
-        after = transitions.remove(record, addr)
+    after = decisions.remove(record, request.arrival or (), command.addr)
     result = Removed(record=after, removed=after is not record)
     own_records.save(state, record, after, then(_saved, request.number, result))
 
@@ -269,33 +261,18 @@ def _claim(state: State, request: Request, command: Claim) -> None:
 
 
 def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
-    if isinstance(outcome, Record):
-        _warn_of_claims(state, outcome)
+    if isinstance(outcome, Record) and (fields := decisions.many_claims(outcome)) is not None:
+        state.log("warn", decisions.MANY_CLAIMS, **fields)
     _saved(state, outcome, number, claim)
 
 
-def _warn_of_claims(state: State, record: Record) -> None:
-    """Log, once, a node that repeats its claim many times."""
-    if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
-        state.log(
-            "warn",
-            "{addr} won the claim {times} times and never reported itself: restart that rqlited",
-            addr=record.leader.addr,
-            times=record.unreported.times,
-            discovery_id=record.id,
-        )
-
-
 def _report(state: State, request: Request, command: Report) -> None:
-    known, index, put = _known(state, command.id), command.index, command.put
-    if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
+    known, put = _known(state, command.id), command.put
+    if not decisions.may_report(known, put, command.index):
         _answer_unchanged(state, request, command.id, False)
         return
     version = state.next_version()
-    record = own_records.create_named(state, command.id) if known is None else known
-    if known is None and is_created_id(command.id):
-        # The cluster exists; but the daemon that created the ID may have granted others (R7).
-        record = replace(record, ownerless=True)
+    record = decisions.reported_first(own_records.create_named(state, command.id)) if known is None else known
     most = state.config.limits.max_nodes
     after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
     if after is None:
@@ -306,19 +283,11 @@ def _report(state: State, request: Request, command: Report) -> None:
 
 def _clear_leader(state: State, request: Request, command: ClearLeader) -> None:
     record = _known(state, command.id)
-    leader = None if record is None else record.leader
-    if record is None or leader is None or (command.index is not None and not _is_at(record, command.index)):
-        _answer_unchanged(state, request, command.id, Clearing(done=leader is None))
-    elif not any(_is_at(known, leader.modified) for known in request.arrival or ()):
-        # R9: the caller does not mean a leader that was put while this request waited.
-        _answer_unchanged(state, request, command.id, Clearing(done=True))
+    after, clearing = decisions.clear_leader(record, request.arrival or (), command.index)
+    if after is None or after is record:
+        _answer_unchanged(state, request, command.id, clearing)
     else:
-        result = Clearing(done=True, removed="leader" if record.unreported is None else "claim")
-        own_records.save(state, record, transitions.clear_leader(record), then(_saved, request.number, result))
-
-
-def _is_at(record: Record | None, index: int) -> bool:
-    return record is not None and record.leader is not None and record.leader.modified == index
+        own_records.save(state, record, after, then(_saved, request.number, clearing))
 
 
 def _inspect(state: State, request: Request, command: Inspect) -> None:
@@ -350,16 +319,14 @@ def _adopt(state: State, request: Request, command: Adopt) -> None:
     owner = state.own if as_own or transferred.owner is None else transferred.owner
     record = to_record(transferred, owner, version=version, max_nodes=state.config.limits.max_nodes)
     record = record if owner == state.own else own_records.taken_over(state, record)
-    record = own_records.reset_claim_window(state, record)
+    record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
         own_records.save(state, None, record, then(_saved, request.number, True), version)
         return
-    if not is_equivalent(known, record):
-        raise ImportConflict(transferred.id)
-    after = known
-    if as_own and may_adopt(known, record, is_migration=command.during is not None):
-        after = own_records.reset_claim_window(state, adopted(known, record))
+    after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
+    if after is not known:
+        after = decisions.with_claim_window(after, state.now.moment)
     own_records.save(state, known, after, then(_saved, request.number, after is not known), version)
 
 
