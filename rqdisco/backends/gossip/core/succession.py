@@ -308,6 +308,7 @@ def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
 
 def _check_succession(state: State, outcome: Exception | None, call: int, proposal: SuccessionProposal) -> None:
     member, peer = state.members.get(proposal.incarnation), state.peers.get(proposal.incarnation)
+    own = state.members.own
     is_behind = peer is not None and bool(state.cursors.behind(peer.held))
     held = state.cursors.cursor(proposal.incarnation)
     error: str | None = None
@@ -317,6 +318,9 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
+    elif own.state != "member" and own.successor != proposal.incarnation:
+        # Its own successor may have agreed already, up to its last version before these IDs.
+        error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
         error = "not all records are here yet"
     elif not decide.is_ready(state):
