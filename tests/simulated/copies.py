@@ -17,6 +17,7 @@ from weakref import WeakSet
 import msgspec
 
 from rqdisco.backends.gossip.core.deltas import Pulling
+from rqdisco.backends.gossip.core.messages import VERBS, Delta, encode_message
 from rqdisco.backends.gossip.core.state import Peer, State, Then
 
 # Numbers of sends, writes, timers and calls are issued from here on, so that they differ from all
@@ -33,6 +34,8 @@ _UNUSED: dict[type, set[str]] = {
 # What is found by number, so that the order in which it began means nothing.
 _UNORDERED = {"outgoing", "writes", "requests"}
 _SAME = (int, float, str, bytes, bool, type(None), type, FunctionType, BuiltinFunctionType, BaseException)
+
+_MESSAGES = {Delta, *(kind for kinds in VERBS.values() for kind in kinds)}
 
 Memo = dict[int, Any]
 Tokens = list[str | int]
@@ -68,7 +71,7 @@ def _names_of(kind: type) -> tuple[str, ...] | None:
     """Return the attributes of all objects of a class, None if each has its own."""
     if is_dataclass(kind):
         return tuple(each.name for each in fields(kind))
-    return tuple(kind.__slots__) if "__slots__" in vars(kind) else None
+    return tuple(vars(kind)["__slots__"]) if "__slots__" in vars(kind) else None
 
 
 def _copy_dict(value: Any, memo: Memo) -> Any:
@@ -162,7 +165,18 @@ def _write(value: Any, tokens: Tokens, seen: set[int]) -> None:
 
 
 def _writer_of(kind: type) -> Callable[[Any, Tokens, set[int]], None]:
+    if kind in _MESSAGES:
+        return _write_message
     return _write_text if issubclass(kind, (msgspec.Struct, BaseException)) else _objects_writer(kind)
+
+
+def message_text(message: msgspec.Struct) -> str:
+    """Return a text that is equal for equal messages; the `repr` of raw JSON is not."""
+    return type(message).__name__ + encode_message(message).decode()
+
+
+def _write_message(value: msgspec.Struct, tokens: Tokens, _: set[int]) -> None:
+    tokens.append(message_text(value))
 
 
 def _write_text(value: Any, tokens: Tokens, _: set[int]) -> None:
@@ -185,7 +199,7 @@ def _write_all(value: Any, tokens: Tokens, seen: set[int]) -> None:
         _write(each, tokens, seen)
 
 
-def _write_set(value: set[Any], tokens: Tokens, _: set[int]) -> None:
+def _write_set(value: Any, tokens: Tokens, _: set[int]) -> None:
     tokens.append(repr(sorted(value)))
 
 
@@ -258,6 +272,7 @@ _WRITERS: dict[type, Callable[[Any, Tokens, set[int]], None]] = {
     dict: _write_dict,
     OrderedDict: _write_dict,
     set: _write_set,
+    frozenset: _write_set,
     Then: _write_fields,
     Pulling: _write_fields,
     FunctionType: _write_function,

@@ -7,7 +7,19 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from rqdisco.backends.gossip.core import barriers, decide, grants, pushes, queries, replies, routing, writes
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import (
+    barriers,
+    decide,
+    grants,
+    own_records,
+    pushes,
+    queries,
+    replies,
+    routing,
+    writes,
+)
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import State, Then, ignore, then
 from rqdisco.core.addresses import same_node
@@ -27,8 +39,8 @@ def _own(state: State, record: Any) -> str:
     return state.own
 
 
-def _may_grant(state: State, record: Record) -> None:
-    pass
+def _taken_as_own(state: State, record: Record) -> Record:
+    return replace(record, owner=state.own)
 
 
 def _replicated_at_once(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
@@ -59,10 +71,13 @@ def _granted_on_behalf(state: State, why: str, number: int, reply: Outcome) -> N
 
 # What replaces which functions, without a rule.
 RULES: dict[str, Sequence[tuple[ModuleType, str, Any]]] = {
-    "R1": [(queries, "owner", _own), (decide, "check_owner", _may_grant)],
+    "R1": [(queries, "owner", _own), (own_records, "taken_over", _taken_as_own)],
     "R3": [(routing, "_on_behalf", _granted_on_behalf)],
     "R5b": [(barriers, "run", _no_barrier)],
-    "R6 durable": [(grants, "writes", SimpleNamespace(write=_written_at_once))],
+    "R6 durable": [
+        (grants, "writes", SimpleNamespace(write=_written_at_once)),
+        (pushes, "await_replication", _replicated_at_once),
+    ],
     "R6 acknowledged": [(pushes, "await_replication", _replicated_at_once), (pushes, "push", _no_push)],
     "R8": [(decide, "is_ready", _always_ready)],
 }

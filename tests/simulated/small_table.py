@@ -16,9 +16,11 @@ from rqdisco.backends.gossip.core.effects import Effect, Fence, Log, Reply, Resp
 from rqdisco.backends.gossip.core.inputs import (
     Answered,
     Cancelled,
+    Command,
     Failed,
     Greeted,
     HungUp,
+    Input,
     Received,
     Requested,
     Ticked,
@@ -27,12 +29,14 @@ from rqdisco.backends.gossip.core.messages import Hello
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError, PeerUnreachable
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Record, RegistrationOutcome
-from tests.simulated.copies import FIRST_CALL, CanonicalForm, copy_of
+from tests.simulated.copies import FIRST_CALL, CanonicalForm, copy_of, message_text
 from tests.simulated.machines import Daemon
 
 # A number that nothing waits for any more, and the one of the message that a step delivers.
 NOBODY = -1
 THIS = -2
+# Each daemon has one peer.
+_PEER = "peer"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -59,7 +63,7 @@ class Said(NamedTuple):
     is_told: bool
     is_again: bool
     listed: tuple[str, ...]
-    is_removed: bool
+    is_done: bool
     text: str
 
 
@@ -113,7 +117,7 @@ class Table:
         self.facts: list[Facts] = []
         self.messages = Ids()
         self.answers = Ids()
-        self.broken = self.answers.of(BROKEN, repr(BROKEN))
+        self.broken = self.answers.of(BROKEN, None)
         self._may_roll_back = may_roll_back
         self._watched = watched
         self._states: dict[bytes, int] = {}
@@ -148,7 +152,9 @@ class Table:
         return copied
 
     def step(self, number: int, *what: Hashable) -> Step:
-        """Return what an input does in a state; see `_perform` for the inputs."""
+        """Return what an input does in a state: one of `_INPUTS` or `_TO_THE_PROCESS`, "deliver",
+        "answer", "fail" or "hang up".
+        """
         if self.show is not None:
             return self._compute(number, what)
         key = (number, what)
@@ -184,39 +190,25 @@ class Table:
         return self._step(daemon, after, renamed, names, before, effects, session)
 
     def _perform(self, daemon: Daemon, numbers: list[int], what: str, *args: Any) -> list[Effect]:
-        if what == "write":
-            self._show(daemon, f"written: {_write_text(daemon)}")
-            return self._shown(daemon.finish_write())
-        if what == "kill":
-            self._show(daemon, f"killed; the disk has {args[0]} of {len(daemon.unwritten)} unfinished writes")
-            daemon.kill(args[0])
-            return []
-        if what == "roll back":
-            self._show(daemon, "killed; the disk loses its last write as well")
-            daemon.kill(0)
-            daemon.lose_last_write()
-            return []
-        if what == "start":
-            self._show(daemon, "starts")
-            return self._shown(daemon.start())
-        if what == "tick":
-            daemon.clock = max(daemon.clock, daemon.wake_at or 0.0)
-            return self._give(daemon, Ticked())
-        if what == "request":
-            return self._give(daemon, Requested(*args))
-        if what == "cancel":
-            return self._give(daemon, Cancelled(*args))
-        number = numbers[args[0]]
+        if what in _TO_THE_PROCESS:
+            text, act = _TO_THE_PROCESS[what]
+            self._show(daemon, text(daemon, *args))
+            return self._shown(act(daemon, *args))
+        if what in _INPUTS:
+            return self._give(daemon, _INPUTS[what](daemon, *args))
+        return self._give(daemon, self._outcome(daemon, numbers[args[0]], what, *args[1:]))
+
+    def _outcome(self, daemon: Daemon, number: int, what: str, answer: int | None = None) -> Input:
+        """Return the input by which a daemon learns what became of a message."""
         if what == "hang up":
-            return self._give(daemon, HungUp(number))
-        answer: Answer = self.answers.values[args[1]] if what == "answer" else BROKEN
-        if isinstance(answer.content, PeerError):
-            if isinstance(answer.content, NotGreeted):
-                daemon.sessions.clear()
-            return self._give(daemon, Failed(number, answer.content))
-        if isinstance(answer.content, Hello):
-            daemon.sessions["peer"] = str(answer.session)
-        return self._give(daemon, Answered(number, answer.content))
+            return HungUp(number)
+        arrived: Answer = BROKEN if answer is None else self.answers.values[answer]
+        if isinstance(arrived.content, Hello):
+            daemon.sessions[_PEER] = str(arrived.session)
+        elif isinstance(arrived.content, NotGreeted):
+            daemon.sessions.clear()
+        is_failed = isinstance(arrived.content, PeerError)
+        return Failed(number, arrived.content) if is_failed else Answered(number, arrived.content)
 
     def _step(
         self,
@@ -231,14 +223,14 @@ class Table:
         sent, answered, said, failure = [], [], [], None
         for effect in effects:
             if isinstance(effect, Send):
-                with_session = None if effect.verb == "hello" else daemon.sessions.get("peer", "none")
-                key = (effect.verb, with_session, repr(effect.message))
+                with_session = None if effect.verb == "hello" else daemon.sessions.get(_PEER, "none")
+                key = (effect.verb, with_session, message_text(effect.message))
                 message = self.messages.of(Message(effect.verb, with_session, effect.message), key)
                 sent.append((names.get(effect.send, NOBODY), message))
             elif isinstance(effect, Respond):
                 answer = Answer(effect.message, session if isinstance(effect.message, Hello) else None)
-                text = f"{type(effect.message).__name__} {effect.message!r} {answer.session}"
-                answered.append((before.get(effect.call, THIS), self.answers.of(answer, text)))
+                text = repr(effect.message) if isinstance(effect.message, PeerError) else message_text(effect.message)
+                answered.append((before.get(effect.call, THIS), self.answers.of(answer, (text, answer.session))))
             elif isinstance(effect, Reply):
                 said.append((effect.request, _said(effect.result)))
             elif isinstance(effect, Fence):
@@ -298,9 +290,55 @@ def _said(result: Any) -> Said:
         text = f"{result.bootstrap or 'listed'} {' '.join(listed)}{' on behalf' if result.on_behalf else ''}"
         return Said(result.bootstrap is not None, result.bootstrap == "again", listed, False, text)
     if isinstance(result, Removal):
-        return Said(False, False, (), result.removed, f"removed: {result.removed}")
+        return Said(False, False, (), True, f"removed: {result.removed}")
     return Said(False, False, (), False, f"{type(result).__name__} {result}")
 
 
 def _write_text(daemon: Daemon) -> str:
-    return ", ".join(each.line.decode() for each in daemon.unwritten[0].changes) or "nothing"
+    return "written: " + (", ".join(each.line.decode() for each in daemon.unwritten[0].changes) or "nothing")
+
+
+def _kill_text(daemon: Daemon, written: int) -> str:
+    return f"killed; the disk has {written} of {len(daemon.unwritten)} unfinished writes"
+
+
+def _roll_back_text(_: Daemon) -> str:
+    return "killed; the disk loses its last write as well"
+
+
+def _start_text(_: Daemon) -> str:
+    return "starts"
+
+
+def _kill(daemon: Daemon, written: int) -> list[Effect]:
+    daemon.kill(written)
+    return []
+
+
+def _roll_back(daemon: Daemon) -> list[Effect]:
+    daemon.kill(0)
+    daemon.lose_last_write()
+    return []
+
+
+def _tick(daemon: Daemon) -> Input:
+    daemon.clock = max(daemon.clock, daemon.wake_at or 0.0)
+    return Ticked()
+
+
+def _request(_: Daemon, number: int, command: Command) -> Input:
+    return Requested(number, command)
+
+
+def _cancel(_: Daemon, number: int) -> Input:
+    return Cancelled(number)
+
+
+# What happens to the process, not to the machine; with a text that describes it.
+_TO_THE_PROCESS: dict[str, tuple[Callable[..., str], Callable[..., list[Effect]]]] = {
+    "write": (_write_text, Daemon.finish_write),
+    "kill": (_kill_text, _kill),
+    "roll back": (_roll_back_text, _roll_back),
+    "start": (_start_text, Daemon.start),
+}
+_INPUTS: dict[str, Callable[..., Input]] = {"tick": _tick, "request": _request, "cancel": _cancel}

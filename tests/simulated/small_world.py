@@ -20,7 +20,7 @@ import marshal
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ Event = tuple[Any, ...]
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """How often what may happen. `requests` are those of each address; a `loss` is a message, an
     answer or a client that is gone; with `may_roll_back` a crash may also lose the last write that
-    the disk had.
+    the disk had. If it `has_begun`, the first address was told to bootstrap before.
     """
 
     requests: int = 2
@@ -59,6 +59,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int = 1
     may_roll_back: bool = False
     retry_window_ms: int = 30_000
+    has_begun: bool = False
 
 
 class Client(NamedTuple):
@@ -74,7 +75,9 @@ class Client(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """The address that is being removed (-1 for none), at which daemon, and whether any was."""
+    """The address that is being removed (-1 for none), the daemon that does so, and how many requests
+    there were. Its node is stopped before the first request, and started after the answer to one.
+    """
 
     removes: int = -1
     at: int = -1
@@ -121,6 +124,9 @@ class SmallWorld:
             losses=bounds.losses,
             ticks=bounds.ticks,
         )
+        if bounds.has_begun:
+            began = self.quiet(self.apply(self.first, ("register", 0, 0))[0])
+            self.first = _with_client(began, 0, began.clients[0]._replace(requests=0))
 
     def quiet(self, world: World) -> World:
         """Let everything under way end, in order."""
@@ -221,7 +227,8 @@ class SmallWorld:
             is_next = number == 0 or world.clients[number - 1].requests > 0
             if client.requests < self.bounds.requests and is_next and operator.removes != number:
                 yield from (("register", number, at) for at in (0, 1) if facts[at].is_up)
-            if client.is_acked and operator.removes < 0 and operator.removed < self.bounds.removals:
+            may_remove = client.is_acked if operator.removes < 0 else operator.removes == number and operator.at < 0
+            if may_remove and operator.removed < self.bounds.removals:
                 yield from (("remove", number, at) for at in (0, 1) if facts[at].is_up)
 
     def apply(self, world: World, event: Event) -> tuple[World, str | None]:
@@ -292,7 +299,7 @@ class SmallWorld:
         clients = tuple(each._replace(waits_for=-1) if each.waits_for == at else each for each in world.clients)
         operator = world.operator
         if operator.at == at:
-            operator = operator._replace(removes=-1, at=-1)
+            operator = operator._replace(at=-1)
         world = world._replace(clients=clients, operator=operator, crashes=world.crashes - 1)
         return self._after(world, at, step, items)
 
@@ -318,31 +325,15 @@ class SmallWorld:
         operator = Operator(number, at, world.operator.removed + 1)
         return self._after(world._replace(operator=operator), at, step, world.items)
 
-    def _after(
-        self, world: World, at: int, step: Step, items: Any, sender: int = NOBODY
-    ) -> tuple[World, str | None]:
+    def _after(self, world: World, at: int, step: Step, items: Any, sender: int = NOBODY) -> tuple[World, str | None]:
         """Return the world after a step of one daemon, to which `sender` is the number at the other
         of the message that it got.
         """
-        renamed, failure = step.renamed, step.failure
-        after: list[Item] = []
-        senders = {THIS: sender}
-        for item in items:
-            kind, where, name, content = item
-            if kind == _CALL and where == at:
-                senders[name] = content
-                name = renamed.get(name, NOBODY)
-                if name == NOBODY:
-                    continue
-            elif kind == _CALL:
-                content = renamed.get(content, NOBODY)
-            elif where == at:
-                name = renamed.get(name, NOBODY)
-                if name == NOBODY and kind == _ANSWER:
-                    continue
-            after.append((kind, where, name, content))
-        if THIS in renamed:
-            after.append((_CALL, at, renamed[THIS], sender))
+        failure = step.failure
+        after, senders = _renamed(items, at, step.renamed)
+        senders[THIS] = sender
+        if THIS in step.renamed:
+            after.append((_CALL, at, step.renamed[THIS], sender))
         for name, message in step.sent:
             after.append((_MESSAGE, at, name, message))
         for call, answer in step.answered:
@@ -356,7 +347,7 @@ class SmallWorld:
             failure = failure or wrong
         for request, said in step.said:
             if request >= _OPERATOR:
-                operator = operator._replace(removes=-1, at=-1)
+                operator = operator._replace(removes=-1 if said.is_done else operator.removes, at=-1)
             else:
                 clients, wrong = _answered(clients, request // _FIRST - 1, said)
                 failure = failure or wrong
@@ -383,6 +374,26 @@ class SmallWorld:
             if each.is_acked and address != after.granted
         ]
         return clients, f"I4: {after.granted} is granted, though {lost[0]} was acknowledged" if lost else None
+
+
+def _renamed(items: Iterable[Item], at: int, renamed: dict[int, int]) -> tuple[list[Item], dict[int, int]]:
+    """Return what is still under way after a step of one daemon, whose numbers are called otherwise
+    now; and to whom it owed answers before.
+    """
+    after: list[Item] = []
+    senders: dict[int, int] = {}
+    for item in items:
+        kind, where, name, content = item
+        if kind == _CALL and where == at:
+            senders[name] = content
+            name = renamed.get(name, NOBODY)
+        elif kind == _CALL:
+            content = renamed.get(content, NOBODY)
+        elif where == at:
+            name = renamed.get(name, NOBODY)
+        if name != NOBODY or kind == _MESSAGE:
+            after.append((kind, where, name, content))
+    return after, senders
 
 
 def without_item(items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
@@ -508,7 +519,7 @@ def search(
 
 def _fingerprint(world: World) -> bytes:
     daemons, items, clients, operator, *left = world
-    plain = (daemons, items, *map(tuple, clients), tuple(operator), *left)
+    plain: Any = (daemons, items, *map(tuple, clients), tuple(operator), *left)
     return blake2b(marshal.dumps(plain, 2), digest_size=12).digest()
 
 
@@ -540,6 +551,7 @@ def main(args: list[str]) -> int:
     for name, default in (("crashes", 1), ("losses", 1), ("removals", 0), ("ticks", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--roll-back", action="store_true", help="a crash may lose the last write that the disk had")
+    parser.add_argument("--begun", action="store_true", help="the first address was told to bootstrap before")
     parser.add_argument("--retry-window", type=int, default=30_000, metavar="MS")
     parser.add_argument("--without", choices=RULES, help="turn a rule off")
     given = parser.parse_args(args)
@@ -551,6 +563,7 @@ def main(args: list[str]) -> int:
         ticks=given.ticks,
         may_roll_back=given.roll_back,
         retry_window_ms=given.retry_window,
+        has_begun=given.begun,
     )
     gc.disable()
     with without(given.without):
