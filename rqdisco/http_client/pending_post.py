@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 
 class Carrier(Protocol):
