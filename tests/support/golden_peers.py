@@ -17,7 +17,7 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport import messages
+from rqdisco.backends.gossip.core import messages
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import encode_record
 from rqdisco.core.records import Grant, Leader, Moment, Node, Put, Record, UnreportedClaim

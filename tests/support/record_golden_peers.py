@@ -13,7 +13,7 @@ import msgspec
 from rqdisco.backends.gossip.forwarding import outcome_of_refusal
 from rqdisco.backends.gossip.replication import cursors
 
-from rqdisco.backends.gossip.transport import messages
+from rqdisco.backends.gossip.core import messages
 from rqdisco.core import errors
 from rqdisco.core.codec import encode_record
 from rqdisco.core.records import Grant, Leader, Moment, Node, Put, Record, UnreportedClaim

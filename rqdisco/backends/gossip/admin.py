@@ -201,7 +201,6 @@ class GossipAdmin:
     def __init__(self, report: PeerReport, driver: Driver, clock: IReactorTime) -> None:
         self._report = report
         self._driver = driver
-        self._state = driver.state
         self._clock = clock
 
     def show(self) -> dict[str, object]:
@@ -214,14 +213,26 @@ class GossipAdmin:
         return {**self._report.identify(lost), "ids": await self._count_ids(lost.incarnation)}
 
     async def forget(self, name: str) -> dict[str, object]:
-        """Make this daemon the owner of the IDs of a lost one, which `name` stands for as in
-        `find_lost`; return which, and how many IDs it owned.
-
-        Raises NoSuccessor, StoreUnavailable.
+        """Make this daemon the owner of a lost one's IDs; return which daemon that is, and how many
+        IDs it owned. Raises NoSuccessor, StoreUnavailable.
         """
         lost = self._find_lost(name)
         ids: int = await self._driver.request(Forget(lost.incarnation))
         return {"forgotten": lost.name, "incarnation": lost.incarnation, "ids": ids}
+
+    def _find_lost(self, name: str) -> Member:
+        state = self._driver.state
+        return find_lost(state.members, name, lambda incarnation: queries.is_up(state, incarnation))
+
+    async def _count_ids(self, incarnation: str) -> int:
+        """Return how many IDs a member owns, as far as this daemon knows."""
+        count = position = 0
+        while True:
+            keys, position = self._driver.state.cursors.keys_of_owner(incarnation, position)
+            count += len(keys)
+            if not position:
+                return count
+            await deferLater(self._clock, 0)
 
     async def drain(self, to: str | None) -> str:
         """Hand all IDs of this daemon over to a peer, `to` if given; return its name.
@@ -230,16 +241,3 @@ class GossipAdmin:
         """
         name: str = await self._driver.request(Drain(to))
         return name
-
-    def _find_lost(self, name: str) -> Member:
-        return find_lost(self._state.members, name, lambda each: queries.is_up(self._state, each))
-
-    async def _count_ids(self, incarnation: str) -> int:
-        """Return how many IDs a member owns, as far as this daemon knows."""
-        count = position = 0
-        while True:
-            keys, position = self._state.cursors.keys_of_owner(incarnation, position)
-            count += len(keys)
-            if not position:
-                return count
-            await deferLater(self._clock, 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from rqdisco.backends.gossip.core import effects, inputs
 from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import encode_message
-from rqdisco.backends.gossip.core.peer_errors import PeerError, PeerUnreachable
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.coding import decode_request
 from rqdisco.backends.gossip.transport.sender import MessageSender
@@ -154,10 +155,11 @@ class Driver(Service):
 
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         """See `MessageHandler.serve`."""
+        message: msgspec.Struct | BadMessage
         try:
             message = decode_request(verb, body)
-        except PeerError as error:
-            return fail(error)
+        except BadMessage as error:
+            message = error
         return self._answer_call(lambda call: inputs.Received(call, session, verb, message))
 
     def _answer_call(self, input_of: Callable[[int], inputs.Input]) -> Deferred[bytes]:
