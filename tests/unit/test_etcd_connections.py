@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rqdisco.http_client.pool import IDLE_SECONDS, PoolConfig
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport.connections import PooledTransport
 from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.pool import IDLE_SECONDS, PoolConfig
 from tests.support.etcd_wire import PlayedNetwork
 
 MAX_CONNECTIONS = 4

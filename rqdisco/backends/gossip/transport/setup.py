@@ -7,17 +7,24 @@ from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
 
-from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys, PeerClients
 from rqdisco.backends.gossip.transport.keyring import BadKeys, KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, Link
 from rqdisco.backends.gossip.transport.resource import PeerResource
+from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER
 from rqdisco.core.errors import KeysUnusable
 from rqdisco.core.ids import RandomBytes
+from rqdisco.http_client.client import EndpointFactory, HTTPClient
+from rqdisco.http_client.network import Network
+from rqdisco.http_client.pool import PoolConfig
 from rqdisco.security.file_modes import warn_of_loose_mode
-from rqdisco.twisted_compat import silence_client_connections
+
+# To each peer, whose listener takes 32 from one host and refuses more. A message beyond them waits
+# for a connection, as it would wait for the peer's CPU.
+CALL_CONNECTIONS = 22
+OTHER_CONNECTIONS = 8
 
 _log = Logger()
 
@@ -25,18 +32,23 @@ _log = Logger()
 def link_factory(
     reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
 ) -> Callable[[str], Link]:
-    """Return a factory of links that share a connection pool; `policy` applies to https."""
-    agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
-    return lambda url: HTTPLink(url, agent, reactor, keys, random)
+    """Return a factory of links that share their connections; `policy` applies to https."""
+    clients = peer_clients(Network(reactor, policy), reactor)
+    return lambda url: HTTPLink(url, clients, keys, random)
 
 
-def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
-    pool = HTTPConnectionPool(reactor, persistent=True)
-    pool.maxPersistentPerHost = 8
-    silence_client_connections(pool)
-    # Shorter than a peer's idle timeout: a connection it just closed would lose a message.
-    pool.cachedConnectionTimeout = 60
-    return pool
+def peer_clients(network: EndpointFactory, clock: IReactorTime) -> PeerClients:
+    """Return the HTTP clients of a daemon."""
+    return PeerClients(
+        HTTPClient(network, clock, _pool_config(CALL_CONNECTIONS)),
+        HTTPClient(network, clock, _pool_config(OTHER_CONNECTIONS)),
+    )
+
+
+def _pool_config(connections: int) -> PoolConfig:
+    return PoolConfig(
+        max_connections=connections, connect_seconds=PUSH_SECONDS, kept_headers=frozenset({KEY_HEADER, SESSION_HEADER})
+    )
 
 
 def read_keys(path: Path) -> KeyRing:
