@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys, PeerClients
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys, PeerClients, PostClient
 from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.backends.gossip.transport.setup import peer_clients
@@ -42,7 +42,8 @@ class Answering:
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         self.received.append((session, verb, body))
         if self.answer is None:
-            return Deferred(lambda _: self._cancel())
+            self.waiting.append(Deferred(lambda _: self._cancel()))
+            return self.waiting[-1]
         if isinstance(self.answer, Exception):
             return fail(self.answer)
         return succeed(self.answer)
@@ -52,36 +53,45 @@ class Answering:
 
 
 class Wire:
-    """A client that lets a test see, change and repeat what is sent to a listener in memory, at once.
+    """The way to a listener in memory, which lets a test see, change and repeat what is sent.
 
-    A message is a server, the head of a request, and its body.
+    A message is a server, the head of a request, and its body. `clients` are those of links that
+    lead here; what they send arrives at once.
     """
 
-    def __init__(self, resource: PeerResource, clock: Clock, agent: InMemoryAgent | None = None) -> None:
-        self.agent = agent or InMemoryAgent(resource)
+    def __init__(self, resource: PeerResource, clock: Clock) -> None:
+        self.agent = InMemoryAgent(resource)
         self.sent: list[tuple[str, bytes, bytes]] = []
         self.change_head: Callable[[bytes], bytes] = lambda head: head
         self.change_reply: Callable[[PostReply], PostReply] = lambda reply: reply
-        self._client = peer_clients(self.agent, clock).others
+        self._clients = peer_clients(self.agent, clock)
+        self.clients = PeerClients(*(_Tapped(self, client) for client in self._clients))
 
-    @property
-    def clients(self) -> PeerClients:
-        """The clients of a link over this wire."""
-        return PeerClients(self, self)
-
-    def post(self, server: str, head: bytes, body: bytes, seconds: float) -> Deferred[PostReply]:
+    def post(self, client: PostClient, server: str, head: bytes, body: bytes, seconds: float) -> Deferred[PostReply]:
+        """Send a message with a client."""
         self.sent.append((server, head, body))
-        posted = self._client.post(server, self.change_head(head), body, seconds)
+        posted = client.post(server, self.change_head(head), body, seconds)
         posted.addCallback(self.change_reply)
         self.agent.flush()
         return posted
 
     def send(self, server: str, head: bytes, body: bytes) -> PostReply:
         """Send a message as it is; return the answer."""
-        posted = self._client.post(server, head, body, 2)
+        posted = self._clients.others.post(server, head, body, 2)
         self.agent.flush()
         reply: PostReply = result(posted)
         return reply
+
+
+class _Tapped:
+    """A client whose messages its wire sees."""
+
+    def __init__(self, wire: Wire, client: PostClient) -> None:
+        self._wire = wire
+        self._client = client
+
+    def post(self, *message: Any) -> Deferred[PostReply]:
+        return self._wire.post(self._client, *message)
 
 
 class Pair:
