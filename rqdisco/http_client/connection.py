@@ -39,8 +39,9 @@ class PooledConnection(TwistedProtocol):
 
     # A TCP or TLS transport: no interface declares what they have in common.
     transport: Any
-    # When it became idle.
+    # When it became idle, and whether its request is a slow one.
     idle_since = 0.0
+    is_slow = False
 
     def __init__(self, max_answer: int, kept_headers: frozenset[bytes], owner: Owner) -> None:
         self._max_answer = max_answer
@@ -92,6 +93,7 @@ class PooledConnection(TwistedProtocol):
     def send(self, pending: PendingPost) -> None:
         """Send a request. None may be in flight."""
         self._pending = pending
+        self.is_slow = pending.is_slow
         pending.carrier = self
         write_at_once(self.transport, pending.request)
 

@@ -21,11 +21,12 @@ CLOSED = "the client was closed"
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How many connections a server gets, how long making one may take, how many bytes an answer may
-    have, and which of its headers are kept (in lower case).
+    """How many connections a server gets, and how many of them slow requests; how long making one may
+    take, how many bytes an answer may have, and which of its headers are kept (in lower case).
     """
 
     max_connections: int
+    max_slow: int = 0
     connect_seconds: float = CONNECT_SECONDS
     max_answer: int = 16 << 20
     kept_headers: frozenset[bytes] = frozenset()
@@ -49,7 +50,8 @@ class _Attempt(Factory):
 
 class ConnectionPool:
     """Sends each request over an idle connection, or over a new one while there are less than
-    `max_connections`; the others wait.
+    `max_connections`; the others wait. Slow requests wait for each other beyond `max_slow`, so that
+    others find a connection.
     """
 
     def __init__(self, clock: IReactorTime, connect: Callable[[], IStreamClientEndpoint], config: PoolConfig) -> None:
@@ -60,23 +62,29 @@ class ConnectionPool:
         self._attempt_of: dict[PooledConnection, _Attempt] = {}
         self._established: set[PooledConnection] = set()
         self._idle: list[PooledConnection] = []
-        # In the order of arrival.
+        # In the order of arrival; of slow requests, how many have a connection.
         self._waiting: dict[PendingPost, None] = {}
+        self._slow_waiting: dict[PendingPost, None] = {}
+        self._slow_count = 0
 
     def send(self, pending: PendingPost, now: float) -> None:
         """Send a request, at once if a connection is idle."""
+        if pending.is_slow and self._slow_count >= self._config.max_slow:
+            self._slow_waiting[pending] = None
+            return
         while self._idle:
             connection = self._idle.pop()
             if now - connection.idle_since <= IDLE_SECONDS:
+                self._slow_count += pending.is_slow
                 connection.send(pending)
                 return
             connection.abort(ConnectionBroken("idle for too long"))
-        self._waiting[pending] = None
+        (self._slow_waiting if pending.is_slow else self._waiting)[pending] = None
         self._grow()
 
     def withdraw(self, pending: PendingPost) -> None:
         """Forget a request that waits for a connection."""
-        self._waiting.pop(pending, None)
+        (self._slow_waiting if pending.is_slow else self._waiting).pop(pending, None)
 
     def close(self) -> None:
         """Close all connections; requests fail."""
@@ -94,9 +102,13 @@ class ConnectionPool:
 
     def freed(self, connection: PooledConnection) -> None:
         """Send the next request over a connection, or keep it."""
-        if self._waiting:
-            pending = next(iter(self._waiting))
-            del self._waiting[pending]
+        self._slow_count -= connection.is_slow
+        connection.is_slow = False
+        waiting = self._next_waiting()
+        if waiting:
+            pending = next(iter(waiting))
+            del waiting[pending]
+            self._slow_count += pending.is_slow
             connection.send(pending)
         else:
             connection.idle_since = self._clock.seconds()
@@ -108,11 +120,18 @@ class ConnectionPool:
         if attempt is not None:
             self._failed(attempt, why)
             return
+        self._slow_count -= connection.is_slow
         self._established.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._waiting:
+        if self._next_waiting():
             self._grow()
+
+    def _next_waiting(self) -> dict[PendingPost, None]:
+        """Return the queue that the next request is taken from; empty if none may be sent."""
+        if self._waiting or self._slow_count >= self._config.max_slow:
+            return self._waiting
+        return self._slow_waiting
 
     def _grow(self) -> None:
         if len(self._established) + len(self._attempts) >= self._config.max_connections:
@@ -149,7 +168,9 @@ class ConnectionPool:
             self._fail_waiting(why)
 
     def _fail_waiting(self, why: Exception) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting = [*self._waiting, *self._slow_waiting]
+        self._waiting.clear()
+        self._slow_waiting.clear()
         for pending in waiting:
             pending.fail(why)
 

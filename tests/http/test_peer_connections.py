@@ -20,9 +20,9 @@ from rqdisco.backends.gossip.core.peer_errors import PeerUnreachable
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.setup import (
     CALL_CONNECTIONS,
-    OTHER_CONNECTIONS,
+    CONNECTIONS,
     link_factory,
-    peer_clients,
+    peer_client,
 )
 from rqdisco.http.server.site import IDLE_SECONDS as SERVER_IDLE_SECONDS
 from rqdisco.http_client.pool import IDLE_SECONDS
@@ -46,8 +46,8 @@ class Played:
     def __init__(self) -> None:
         self.clock = Clock()
         self.network = PlayedNetwork()
-        clients = peer_clients(self.network, self.clock)
-        self._link = HTTPLink("http://b:1", clients, Keys(ring(1)), Random(2).randbytes)
+        client = peer_client(self.network, self.clock)
+        self._link = HTTPLink("http://b:1", client, Keys(ring(1)), Random(2).randbytes)
 
     def greet(self) -> Deferred[bytes]:
         return self._link.greet(b"hello", 2)
@@ -104,8 +104,24 @@ def test_a_call_that_is_given_up_while_it_waits_for_a_connection_is_never_sent()
     assert pair.handler.received[-1][1:] == ("call", b"%d" % (CALL_CONNECTIONS + 1))
 
 
+def test_a_call_that_is_given_up_makes_room_for_one_that_waits() -> None:
+    pair = Pair()
+    pair.greet()
+    pair.handler.answer = None
+    pushes = [pair.link.request("push", b"", 4) for _ in range(2)]
+    asked = [pair.link.request("call", b"%d" % number, 4) for number in range(CALL_CONNECTIONS + 2)]
+    for each in pair.handler.waiting[:2]:
+        each.callback(b"held")
+    assert [pair.flush(each) for each in pushes] == [b"held"] * 2
+    for number in range(2):
+        asked[number].cancel()
+        with pytest.raises(CancelledError):
+            pair.flush(asked[number])
+        assert pair.handler.received[-1][1:] == ("call", b"%d" % (CALL_CONNECTIONS + number))
+
+
 def test_a_peer_accepts_all_connections_that_a_daemon_makes() -> None:
-    assert CALL_CONNECTIONS + OTHER_CONNECTIONS <= PEER_CONNECTIONS_EACH
+    assert CALL_CONNECTIONS < CONNECTIONS <= PEER_CONNECTIONS_EACH
     # A connection is not used any more when the peer may be closing it.
     assert IDLE_SECONDS < SERVER_IDLE_SECONDS
 
@@ -158,7 +174,7 @@ def test_an_answer_that_comes_byte_by_byte_gets_no_more_time(played: Played, dat
 @pytest.mark.parametrize("url", ["http://b:1\r\nx: y", "http://b b", "b:1", "ftp://b:1", ""])
 def test_nothing_is_sent_to_what_is_no_url(url: str) -> None:
     network = PlayedNetwork()
-    link = HTTPLink(url, peer_clients(network, Clock()), Keys(ring(1)), Random(2).randbytes)
+    link = HTTPLink(url, peer_client(network, Clock()), Keys(ring(1)), Random(2).randbytes)
     assert_unreachable(link.greet(b"hello", 2), "not a URL of a server")
     assert network.asked == []
 

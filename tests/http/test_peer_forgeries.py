@@ -112,7 +112,7 @@ def test_a_message_reflected_to_its_sender_is_rejected(logged_errors: list[Any])
     # Its own listener has a session of that name, too.
     api = PeerResource(own, pair.ours, pair.clock, Random(3).randbytes)
     back = Wire(api, pair.clock)
-    link = HTTPLink("http://a:1", back.clients, pair.theirs, Random(4).randbytes)
+    link = HTTPLink("http://a:1", back, pair.theirs, Random(4).randbytes)
     result(link.greet(b"hello", 2))
     assert back.send(*pair.wire.sent[1]).status == 401
     assert own.received == []

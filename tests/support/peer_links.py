@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys, PeerClients, PostClient
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
-from rqdisco.backends.gossip.transport.setup import peer_clients
+from rqdisco.backends.gossip.transport.setup import peer_client
 from rqdisco.http_client.interfaces import PostReply
 from tests.support.daemon import result
 from tests.support.in_memory_http import InMemoryAgent
@@ -53,10 +53,10 @@ class Answering:
 
 
 class Wire:
-    """The way to a listener in memory, which lets a test see, change and repeat what is sent.
+    """A client of a listener in memory, which lets a test see, change and repeat what is sent. It
+    arrives at once.
 
-    A message is a server, the head of a request, and its body. `clients` are those of links that
-    lead here; what they send arrives at once.
+    A message is a server, the head of a request, and its body.
     """
 
     def __init__(self, resource: PeerResource, clock: Clock) -> None:
@@ -64,34 +64,23 @@ class Wire:
         self.sent: list[tuple[str, bytes, bytes]] = []
         self.change_head: Callable[[bytes], bytes] = lambda head: head
         self.change_reply: Callable[[PostReply], PostReply] = lambda reply: reply
-        self._clients = peer_clients(self.agent, clock)
-        self.clients = PeerClients(*(_Tapped(self, client) for client in self._clients))
+        self._client = peer_client(self.agent, clock)
 
-    def post(self, client: PostClient, server: str, head: bytes, body: bytes, seconds: float) -> Deferred[PostReply]:
-        """Send a message with a client."""
+    def post(
+        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+    ) -> Deferred[PostReply]:
         self.sent.append((server, head, body))
-        posted = client.post(server, self.change_head(head), body, seconds)
+        posted = self._client.post(server, self.change_head(head), body, seconds, is_slow=is_slow)
         posted.addCallback(self.change_reply)
         self.agent.flush()
         return posted
 
     def send(self, server: str, head: bytes, body: bytes) -> PostReply:
         """Send a message as it is; return the answer."""
-        posted = self._clients.others.post(server, head, body, 2)
+        posted = self._client.post(server, head, body, 2)
         self.agent.flush()
         reply: PostReply = result(posted)
         return reply
-
-
-class _Tapped:
-    """A client whose messages its wire sees."""
-
-    def __init__(self, wire: Wire, client: PostClient) -> None:
-        self._wire = wire
-        self._client = client
-
-    def post(self, *message: Any) -> Deferred[PostReply]:
-        return self._wire.post(self._client, *message)
 
 
 class Pair:
@@ -104,7 +93,7 @@ class Pair:
         self.resource = PeerResource(self.handler, self.theirs, self.clock, Random(1).randbytes)
         self.wire = Wire(self.resource, self.clock)
         self.ours = Keys(one or ring(1))
-        self.link = HTTPLink("http://b:1", self.wire.clients, self.ours, Random(2).randbytes)
+        self.link = HTTPLink("http://b:1", self.wire, self.ours, Random(2).randbytes)
 
     def flush(self, deferred: Deferred[bytes]) -> bytes:
         for _ in range(5):

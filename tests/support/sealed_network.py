@@ -25,7 +25,7 @@ class SealedNetwork(DirectNetwork):
 
     def link(self, sender: str) -> Callable[[str], Any]:
         random = Random(sender).randbytes
-        return lambda url: HTTPLink(url, self._wire(url).clients, self._keys, random)
+        return lambda url: HTTPLink(url, self._wire(url), self._keys, random)
 
     def _wire(self, url: str) -> Wire:
         if url not in self._wires:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -31,6 +31,8 @@ from rqdisco.http_client.client import head_of
 from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 PATH = b"/peers/1/"
+# The owner answers a call after its own messages, such as the push of a grant to the very sender.
+_CALL = PATH + b"call"
 _KINDS: dict[int, type[PeerError]] = {400: BadMessage, 403: Rejected, 421: Misdirected}
 
 
@@ -44,25 +46,17 @@ class Keys:
 class PostClient(Protocol):
     """Sends POSTs, as `HTTPClient` does."""
 
-    def post(self, server: str, head: bytes, body: bytes, seconds: float) -> Deferred[PostReply]: ...
-
-
-class PeerClients(NamedTuple):
-    """The HTTP clients of a daemon: one for the calls that it forwards, which may wait at the owner
-    for other messages, and one for those others, so that they never wait for a connection that
-    calls hold.
-    """
-
-    calls: PostClient
-    others: PostClient
+    def post(
+        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+    ) -> Deferred[PostReply]: ...
 
 
 class HTTPLink:
-    """A Link to the daemon at `url`; `clients` and `keys` are shared by all links of a daemon."""
+    """A Link to the daemon at `url`; `client` and `keys` are shared by all links of a daemon."""
 
-    def __init__(self, url: str, clients: PeerClients, keys: Keys, random: RandomBytes) -> None:
+    def __init__(self, url: str, client: PostClient, keys: Keys, random: RandomBytes) -> None:
         self._url = url.rstrip("/")
-        self._clients = clients
+        self._client = client
         self._keys = keys
         self._random = random
         self._session: str | None = None
@@ -74,7 +68,7 @@ class HTTPLink:
         key, nonce, path = self._keys.ring.signing, self._random(16).hex(), PATH + b"hello"
         seal = key.seal(*hello_parts(path, nonce, hello))
         header = f"{key.name} {nonce} {seal}"
-        posted = self._post(self._clients.others, path, KEY_HEADER, header, hello, seconds)
+        posted = self._post(path, KEY_HEADER, header, hello, seconds)
         return posted.addCallbacks(partial(self._greeted, key, seal), _fail)
 
     def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
@@ -84,8 +78,7 @@ class HTTPLink:
         self._counter += 1
         path = PATH + verb.encode()
         seal = key.seal(*request_parts(path, session, self._counter, body))
-        client = self._clients.calls if verb == "call" else self._clients.others
-        posted = self._post(client, path, SESSION_HEADER, f"{session} {self._counter} {seal}", body, seconds)
+        posted = self._post(path, SESSION_HEADER, f"{session} {self._counter} {seal}", body, seconds)
         return posted.addCallbacks(partial(self._answered, session, key, seal), _fail)
 
     def _greeted(self, key: PeerKey, seal: str, reply: PostReply) -> bytes:
@@ -112,16 +105,15 @@ class HTTPLink:
         _check_status(reply)
         return reply.body
 
-    def _post(
-        self, client: PostClient, path: bytes, name: bytes, value: str, body: bytes, seconds: float
-    ) -> Deferred[PostReply]:
+    def _post(self, path: bytes, name: bytes, value: str, body: bytes, seconds: float) -> Deferred[PostReply]:
         head = self._heads.get(path)
         if head is None:
             try:
                 head = self._heads[path] = head_of(self._url, path.decode())
             except ValueError as error:
                 return fail(PeerUnreachable(str(error)))
-        return client.post(self._url, b"%b%b: %b\r\n" % (head, name, value.encode()), body, seconds)
+        head = b"%b%b: %b\r\n" % (head, name, value.encode())
+        return self._client.post(self._url, head, body, seconds, is_slow=path == _CALL)
 
 
 def _check_status(reply: PostReply) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IPolicyForHTTPS
 
-from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys, PeerClients
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import BadKeys, KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, Link
 from rqdisco.backends.gossip.transport.resource import PeerResource
@@ -21,10 +21,10 @@ from rqdisco.http_client.network import Network
 from rqdisco.http_client.pool import PoolConfig
 from rqdisco.security.file_modes import warn_of_loose_mode
 
-# To each peer, whose listener takes 32 from one host and refuses more. A message beyond them waits
-# for a connection, as it would wait for the peer's CPU.
+# To each peer, whose listener takes 32 from one host and refuses more; and those of them that calls
+# may take. A message beyond that waits for a connection, as it would wait for the peer's CPU.
+CONNECTIONS = 30
 CALL_CONNECTIONS = 22
-OTHER_CONNECTIONS = 8
 
 _log = Logger()
 
@@ -33,22 +33,19 @@ def link_factory(
     reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
 ) -> Callable[[str], Link]:
     """Return a factory of links that share their connections; `policy` applies to https."""
-    clients = peer_clients(Network(reactor, policy), reactor)
-    return lambda url: HTTPLink(url, clients, keys, random)
+    client = peer_client(Network(reactor, policy), reactor)
+    return lambda url: HTTPLink(url, client, keys, random)
 
 
-def peer_clients(network: EndpointFactory, clock: IReactorTime) -> PeerClients:
-    """Return the HTTP clients of a daemon."""
-    return PeerClients(
-        HTTPClient(network, clock, _pool_config(CALL_CONNECTIONS)),
-        HTTPClient(network, clock, _pool_config(OTHER_CONNECTIONS)),
+def peer_client(network: EndpointFactory, clock: IReactorTime) -> HTTPClient:
+    """Return the client that sends a daemon's messages."""
+    config = PoolConfig(
+        max_connections=CONNECTIONS,
+        max_slow=CALL_CONNECTIONS,
+        connect_seconds=PUSH_SECONDS,
+        kept_headers=frozenset({KEY_HEADER, SESSION_HEADER}),
     )
-
-
-def _pool_config(connections: int) -> PoolConfig:
-    return PoolConfig(
-        max_connections=connections, connect_seconds=PUSH_SECONDS, kept_headers=frozenset({KEY_HEADER, SESSION_HEADER})
-    )
+    return HTTPClient(network, clock, config)
 
 
 def read_keys(path: Path) -> KeyRing:
