@@ -4,7 +4,6 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +69,7 @@ class Net:
 class PeerNet(Net):
     """The network of the machines of a run; messages between them are as in its choices."""
 
-    def __init__(self, heap: EventHeap, choices: Choices, acts: Callable[[], None], *, as_bytes: bool) -> None:
-        self.acts = acts
+    def __init__(self, heap: EventHeap, choices: Choices, *, as_bytes: bool) -> None:
         self.hosts: dict[str, Host] = {}
         self.choices = choices
         self.as_bytes = as_bytes
@@ -214,9 +212,7 @@ class Exchange:
                 link.session = None
             self._fail(message)
             return
-        if link.is_down:
-            link.is_down = False
-            self._net.acts()
+        link.is_down = False
         if self.verb == "hello":
             link.session, link.counter = self._session, 0
         sender.answered(self, message)
@@ -233,10 +229,7 @@ class Exchange:
         self._fail(PeerUnreachable(f"no answer in {self.seconds:g} s"))
 
     def _fail(self, error: PeerError) -> None:
-        is_down = isinstance(error, PeerUnreachable)
-        if self._link.is_down != is_down:
-            self._link.is_down = is_down
-            self._net.acts()
+        self._link.is_down = isinstance(error, PeerUnreachable)
         self._sender.put(Failed(self.number, error))
 
     def _close(self) -> None:
