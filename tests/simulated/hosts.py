@@ -22,15 +22,15 @@ from rqdisco.backends.gossip.core.inputs import (
     LookUp,
     Now,
     Persisted,
-    Refused,
     Register,
     Remove,
-    Report,
+    ReportLeader,
     Requested,
     Settled,
     Started,
     Stopped,
     Ticked,
+    WriteRefused,
 )
 from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import Outcome
@@ -97,7 +97,7 @@ class Commands:
         return Claim(discovery_id, put, host)
 
     def report(self, discovery_id: str, put: Put, host: str | None) -> Command:
-        return Report(discovery_id, put, host)
+        return ReportLeader(discovery_id, put, host)
 
 
 @dataclass(slots=True)
@@ -290,7 +290,7 @@ class Boot:
         self._world.acts()
 
         def done(reason: str | None) -> None:
-            self.put(Persisted(number) if reason is None else Refused(number, reason))
+            self.put(Persisted(number) if reason is None else WriteRefused(number, reason))
 
         self.journal.append(effect.changes, done)
 
@@ -384,7 +384,7 @@ class Boot:
         """Take no answer to a request any more."""
         self._requests.pop(number, None)
 
-    def _reply(self, effect: effects.Reply) -> None:
+    def _reply(self, effect: effects.ClientReply) -> None:
         answered = self._requests.pop(effect.request, None)
         if answered is not None:
             answered(effect.result, effect.confirm)
@@ -453,7 +453,7 @@ _PERFORM: dict[type, Callable[[Boot, Any], None]] = {
     effects.Abandon: Boot._abandon,
     effects.Respond: Boot._respond,
     effects.Persist: Boot._persist,
-    effects.Reply: Boot._reply,
+    effects.ClientReply: Boot._reply,
     effects.Wake: Boot._wake,
     effects.Fence: Boot._fence,
     effects.Notify: Boot._notify,

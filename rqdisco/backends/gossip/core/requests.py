@@ -15,16 +15,16 @@ from rqdisco.backends.gossip.core.inputs import (
     ClearLeader,
     Create,
     CreateNamed,
-    Freeze,
+    FreezeStore,
     Inspect,
     LookUp,
     Register,
     Remove,
-    Report,
-    Thaw,
+    ReportLeader,
+    ThawStore,
 )
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
 from rqdisco.core import decisions, transitions
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import (
@@ -42,7 +42,7 @@ from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 _FROZEN = "!frozen"
 
 
-def run(state: State, request: Request) -> None:
+def run(state: State, request: ClientRequest) -> None:
     """Execute a request about an ID of this daemon, after any pending grant of it."""
     _run(state, None, request.number)
 
@@ -68,7 +68,7 @@ def _run(state: State, outcome: Exception | None, number: int) -> None:
         replies.fail(state, request, error)
 
 
-def create(state: State, request: Request, command: Create) -> None:
+def create(state: State, request: ClientRequest, command: Create) -> None:
     """Create an ID. Raises TooManyIDs, Undecided, Frozen."""
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
@@ -76,7 +76,7 @@ def create(state: State, request: Request, command: Create) -> None:
     own_records.save(state, None, record, then(_saved, request.number, None), version)
 
 
-def _create_named(state: State, request: Request, command: CreateNamed) -> None:
+def _create_named(state: State, request: ClientRequest, command: CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
         own_records.flush(state, command.id, then(_exists, request.number))
@@ -114,7 +114,7 @@ def _flushed(state: State, outcome: Exception | None, number: int, result: Any) 
             replies.fail(state, request, outcome)
 
 
-def _answer_unchanged(state: State, request: Request, discovery_id: str, result: Any) -> None:
+def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
     own_records.flush(state, discovery_id, then(_flushed, request.number, result))
 
 
@@ -123,7 +123,7 @@ def _known(state: State, discovery_id: str) -> Record | None:
     return own_records.newest(state, discovery_id)
 
 
-def _register(state: State, request: Request, command: Register) -> None:
+def _register(state: State, request: ClientRequest, command: Register) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
@@ -138,13 +138,15 @@ def _register(state: State, request: Request, command: Register) -> None:
         _commit(state, pending, record, outcome)
 
 
-def _commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+def _commit(
+    state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome
+) -> None:
     if isinstance(outcome, RegistrationOutcome):
         outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
     grants.commit(state, pending, before, outcome)
 
 
-def _begin_barrier(state: State, pending: PendingGrant) -> None:
+def _begin_barrier(state: State, pending: GrantInProgress) -> None:
     """Bring all members up to date, then decide about the newest record (R5)."""
     own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
 
@@ -184,7 +186,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
 
 
 def _decide_again(
-    state: State, request: Request, pending: PendingGrant, record: Record, outcome: RegistrationOutcome
+    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: RegistrationOutcome
 ) -> None:
     if outcome.bootstrap == "granted":
         _commit(state, pending, record, outcome)
@@ -194,7 +196,9 @@ def _decide_again(
     grants.end(state, pending)
 
 
-def _claim_again(state: State, request: Request, pending: PendingGrant, record: Record, outcome: ClaimOutcome) -> None:
+def _claim_again(
+    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: ClaimOutcome
+) -> None:
     if outcome.won:
         _commit(state, pending, record, outcome)
         return
@@ -202,7 +206,7 @@ def _claim_again(state: State, request: Request, pending: PendingGrant, record: 
     _answer_unchanged(state, request, record.id, outcome)
 
 
-def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | None:
+def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
     """Return the pending grant of a request, None if its client is gone; then others may decide."""
     pending = state.pending.get(discovery_id)
     if pending is None or pending.request != number:
@@ -213,12 +217,12 @@ def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | 
     return None
 
 
-def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
+def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
     grants.end(state, pending)
     replies.fail(state, state.requests[pending.request], error)
 
 
-def abandon(state: State, request: Request) -> None:
+def abandon(state: State, request: ClientRequest) -> None:
     """The client of a request is gone: ask nobody for it any more."""
     state.requests.pop(request.number, None)
     if request.send:
@@ -230,7 +234,7 @@ def abandon(state: State, request: Request) -> None:
         grants.end(state, pending)
 
 
-def _remove(state: State, request: Request, command: Remove) -> None:
+def _remove(state: State, request: ClientRequest, command: Remove) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
@@ -239,7 +243,7 @@ def _remove(state: State, request: Request, command: Remove) -> None:
     own_records.save(state, record, after, then(_saved, request.number, result))
 
 
-def _claim(state: State, request: Request, command: Claim) -> None:
+def _claim(state: State, request: ClientRequest, command: Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
@@ -266,7 +270,7 @@ def _claimed_again(state: State, outcome: Record | Exception, number: int, claim
     _saved(state, outcome, number, claim)
 
 
-def _report(state: State, request: Request, command: Report) -> None:
+def _report(state: State, request: ClientRequest, command: ReportLeader) -> None:
     known, put = _known(state, command.id), command.put
     if not decisions.may_report(known, put, command.index):
         _answer_unchanged(state, request, command.id, False)
@@ -281,7 +285,7 @@ def _report(state: State, request: Request, command: Report) -> None:
         own_records.save(state, record, after, then(_saved, request.number, True), version)
 
 
-def _clear_leader(state: State, request: Request, command: ClearLeader) -> None:
+def _clear_leader(state: State, request: ClientRequest, command: ClearLeader) -> None:
     record = _known(state, command.id)
     after, clearing = decisions.clear_leader(record, request.arrival or (), command.index)
     if after is None or after is record:
@@ -290,14 +294,14 @@ def _clear_leader(state: State, request: Request, command: ClearLeader) -> None:
         own_records.save(state, record, after, then(_saved, request.number, clearing))
 
 
-def _inspect(state: State, request: Request, command: Inspect) -> None:
+def _inspect(state: State, request: ClientRequest, command: Inspect) -> None:
     record = queries.inspect(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
     replies.reply(state, request, record)
 
 
-def _look_up(state: State, request: Request, command: LookUp) -> None:
+def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
     """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
@@ -311,7 +315,7 @@ def _look_up(state: State, request: Request, command: LookUp) -> None:
         replies.reply(state, request, Outcome(record=record, listed=tuple(state.hints.nodes(command.id))))
 
 
-def _adopt(state: State, request: Request, command: Adopt) -> None:
+def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
     decide.check_frozen(state, command.during)
     transferred, as_own = command.transferred, command.as_own
     known = own_records.newest(state, transferred.id)
@@ -330,12 +334,12 @@ def _adopt(state: State, request: Request, command: Adopt) -> None:
     own_records.save(state, known, after, then(_saved, request.number, after is not known), version)
 
 
-_HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
+_HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     CreateNamed: _create_named,
     Register: _register,
     Remove: _remove,
     Claim: _claim,
-    Report: _report,
+    ReportLeader: _report,
     ClearLeader: _clear_leader,
     Inspect: _inspect,
     LookUp: _look_up,
@@ -343,7 +347,7 @@ _HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
 }
 
 
-def freeze(state: State, request: Request, command: Freeze) -> None:
+def freeze(state: State, request: ClientRequest, command: FreezeStore) -> None:
     """See `Freezable.freeze`."""
     before, reason = state.frozen, command.reason
     if before not in (None, reason):
@@ -373,7 +377,7 @@ def _await_grants(state: State, outcome: Exception | None, number: int, left: li
         writes.flush(state, then(_flushed, number, None))
 
 
-def thaw(state: State, request: Request, command: Thaw) -> None:
+def thaw(state: State, request: ClientRequest, command: ThawStore) -> None:
     """See `Freezable.thaw`."""
     writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
 

@@ -29,7 +29,7 @@ from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import Request, State, Then, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, Then, then
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _REQUEST_SECONDS = 5.0
@@ -39,7 +39,7 @@ _DRAIN_SECONDS = 60.0
 # Forgetting a lost daemon.
 
 
-def forget(state: State, request: Request, command: Forget) -> None:
+def forget(state: State, request: ClientRequest, command: Forget) -> None:
     """Make this daemon the owner of the IDs of a lost one; the reply is their number.
 
     Every other member must answer and agree, except those declared lost here or elsewhere: where two
@@ -170,7 +170,7 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 # Draining this daemon.
 
 
-def drain(state: State, request: Request, command: Drain) -> None:
+def drain(state: State, request: ClientRequest, command: Drain) -> None:
     """Hand all IDs of this daemon to another, stop deciding, and reply with the other's name. Raises
     NoSuccessor, Frozen.
     """
