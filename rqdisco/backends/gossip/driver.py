@@ -78,7 +78,7 @@ class Driver(Service):
             effects.Abandon: lambda effect: self._abandon(effect.send),
             effects.Respond: self._respond,
             effects.Persist: self._persist,
-            effects.Reply: self._reply,
+            effects.ClientReply: self._reply,
             effects.Wake: self._wake,
             effects.Fence: lambda effect: on_fenced(effect.reason),
             effects.Notify: lambda effect: notify(effect.id),
@@ -118,7 +118,7 @@ class Driver(Service):
         if self._requests.pop(request, None) is not None:
             self._put(inputs.Cancelled(request))
 
-    def _reply(self, effect: effects.Reply) -> None:
+    def _reply(self, effect: effects.ClientReply) -> None:
         answer = self._requests.pop(effect.request, None)
         if effect.confirm:
             self._reply_confirmed(effect, answer)
@@ -129,14 +129,14 @@ class Driver(Service):
         else:
             answer.callback(effect.result)
 
-    def _reply_confirmed(self, effect: effects.Reply, answer: HoldableResult[Any] | None) -> None:
+    def _reply_confirmed(self, effect: effects.ClientReply, answer: HoldableResult[Any] | None) -> None:
         """Reply once the client is known to be there, if that is in doubt now."""
         if answer is not None and answer.held is not None:
             answer.held.addCallback(lambda _: self._deliver(effect, answer))
         else:
             self._deliver(effect, answer)
 
-    def _deliver(self, effect: effects.Reply, answer: HoldableResult[Any] | None) -> None:
+    def _deliver(self, effect: effects.ClientReply, answer: HoldableResult[Any] | None) -> None:
         was_delivered = answer is not None and not answer.called
         if answer is not None and was_delivered:
             # The client is sent its answer in this very call.
@@ -218,11 +218,11 @@ class Driver(Service):
         try:
             writing = self._journal.append(*effect.changes) if effect.changes else self._journal.barrier()
         except StoreUnavailable as error:
-            self._put_result(inputs.Refused(effect.write, error.reason))
+            self._put_result(inputs.WriteRefused(effect.write, error.reason))
             return
         writing.addCallbacks(
             lambda _: self._put_result(inputs.Persisted(effect.write)),
-            lambda failure: self._put_result(inputs.Refused(effect.write, failure.value.reason)),
+            lambda failure: self._put_result(inputs.WriteRefused(effect.write, failure.value.reason)),
         )
 
     def _wake(self, effect: effects.Wake) -> None:
@@ -279,7 +279,7 @@ class Driver(Service):
         except Exception as error:
             self._log.failure("internal error at input {input}", input=repr(happened)[:_SHOWN_CHARACTERS])
             self._fail(happened, error)
-            return
+            caused = self._machine.take_effects()
         for effect in caused:
             try:
                 self._performers[type(effect)](effect)

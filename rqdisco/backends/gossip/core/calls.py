@@ -16,7 +16,7 @@ from rqdisco.backends.gossip.core.inputs import (
     LookUp,
     Register,
     Remove,
-    Report,
+    ReportLeader,
 )
 from rqdisco.backends.gossip.core.messages import Call, Op, Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
@@ -44,7 +44,7 @@ _OPS: dict[type, Op] = {
     Register: "register",
     Remove: "remove",
     Claim: "claim",
-    Report: "report",
+    ReportLeader: "report",
     ClearLeader: "clear_leader",
     LookUp: "look_up",
     Inspect: "look_up",
@@ -55,7 +55,7 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
     "register": (Register, "node"),
     "remove": (Remove, "addr"),
     "claim": (Claim, "put"),
-    "report": (Report, "put"),
+    "report": (ReportLeader, "put"),
     "clear_leader": (ClearLeader, None),
     # A lookup that was forwarded is one at the owner.
     "look_up": (LookUp, None),
@@ -126,7 +126,7 @@ _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
 
 def result_of(command: Command, outcome: Outcome) -> Any:
     """Return the result of a request that its owner executed, and did not refuse."""
-    if isinstance(command, Report):
+    if isinstance(command, ReportLeader):
         return outcome.yes
     if isinstance(command, ClearLeader):
         return Clearing(done=outcome.yes, removed=outcome.removed)

@@ -24,7 +24,7 @@ from rqdisco.backends.gossip.core import (
     succession,
 )
 from rqdisco.backends.gossip.core.cursors import Cursors
-from rqdisco.backends.gossip.core.effects import Effect, Reply, Respond, Wake
+from rqdisco.backends.gossip.core.effects import Effect, Wake
 from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.inputs import (
@@ -36,26 +36,25 @@ from rqdisco.backends.gossip.core.inputs import (
     Drain,
     Failed,
     Forget,
-    Freeze,
+    FreezeStore,
     Greeted,
     HungUp,
     Input,
     Now,
     Persisted,
     Received,
-    Refused,
     Requested,
     RevokeStuck,
     Settled,
     Started,
     Stopped,
-    Thaw,
+    ThawStore,
     Ticked,
+    WriteRefused,
 )
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
-from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import MachineConfig, Request, State
+from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -76,28 +75,24 @@ class Machine:
         self.state = _initial_state(config, store, metadata, watermarks, now)
 
     def receive(self, given: Input, now: Now) -> list[Effect]:
-        """Process an input, and return the effects of it."""
-        state = self.state
-        state.now = now
+        """Process an input, and return the effects of it.
+
+        An exception is a fault of this code. It must not end the contact with peers: take the
+        effects up to it, and go on.
+        """
+        self.state.now = now
         try:
-            _HANDLERS[type(given)](state, given)
-        except Exception as fault:
-            # A fault of this code must not end the contact with peers.
-            state.log("error", "processing failed: {given}", given=given, failure=fault)
-            exchange.end_all(state)
-            _fail(state, given, fault)
-        _plan_wake(state)
-        effects, state.effects = state.effects, []
+            _HANDLERS[type(given)](self.state, given)
+        except Exception:
+            exchange.end_all(self.state)
+            raise
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """Return the effects that were not returned yet."""
+        _plan_wake(self.state)
+        effects, self.state.effects = self.state.effects, []
         return effects
-
-
-def _fail(state: State, given: Input, fault: Exception) -> None:
-    """Answer a request or message whose processing failed: its sender need not wait for nothing."""
-    if isinstance(given, Requested) and state.requests.pop(given.request, None) is not None:
-        state.effects.append(Reply(given.request, fault))
-    elif isinstance(given, (Greeted, Received)):
-        state.requests.pop(-given.call, None)
-        state.effects.append(Respond(given.call, PeerError("internal error")))
 
 
 def _initial_state(
@@ -166,7 +161,7 @@ def _tick(state: State, _: Ticked) -> None:
 
 def _request(state: State, requested: Requested) -> None:
     command = requested.command
-    request = Request(requested.request, command, began_at=state.now.seconds)
+    request = ClientRequest(requested.request, command, began_at=state.now.seconds)
     state.requests[request.number] = request
     handler = _COMMANDS.get(type(command))
     try:
@@ -178,7 +173,7 @@ def _request(state: State, requested: Requested) -> None:
         replies.fail(state, request, error)
 
 
-def _revoke_stuck(state: State, request: Request, _: RevokeStuck) -> None:
+def _revoke_stuck(state: State, request: ClientRequest, _: RevokeStuck) -> None:
     grants.revoke_stuck(state)
     replies.reply(state, request, None)
 
@@ -221,7 +216,7 @@ def _persisted(state: State, persisted: Persisted) -> None:
     _end_write(state, number, None)
 
 
-def _refused(state: State, refused: Refused) -> None:
+def _refused(state: State, refused: WriteRefused) -> None:
     state.disk_refuses = refused.reason
     if state.reservations.pop(refused.write, 0):
         state.cursors.reservation_failed()
@@ -242,10 +237,10 @@ def _failed(state: State, given: Failed) -> None:
     contacts.failed(state, given.send, given.error)
 
 
-_COMMANDS: dict[type, Callable[[State, Request, Any], None]] = {
+_COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     Create: requests.create,
-    Freeze: requests.freeze,
-    Thaw: requests.thaw,
+    FreezeStore: requests.freeze,
+    ThawStore: requests.thaw,
     Forget: succession.forget,
     Drain: succession.drain,
     RevokeStuck: _revoke_stuck,
@@ -266,5 +261,5 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Settled: _settled,
     Discarded: _discarded,
     Persisted: _persisted,
-    Refused: _refused,
+    WriteRefused: _refused,
 }

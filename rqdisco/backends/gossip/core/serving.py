@@ -33,7 +33,7 @@ from rqdisco.backends.gossip.core.messages import (
 )
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.core.sessions import Session
-from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.ids import is_created_id
 
@@ -183,7 +183,7 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     owner = message.owner if known is None else state.members.current_owner(known.owner)
     if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
         raise Misdirected
-    request = Request(-call, calls.command_of(message), call, state.now.seconds)
+    request = ClientRequest(-call, calls.command_of(message), call, state.now.seconds)
     state.requests[request.number] = request
     state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
     try:

@@ -137,7 +137,7 @@ class Peer:
 
 
 @dataclass(slots=True)
-class Request:
+class ClientRequest:
     """A request of a client here, or of one at a peer: then `call` is the peer's message, and the
     number is negative.
     """
@@ -158,7 +158,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class PendingGrant:
+class GrantInProgress:
     """A grant that is not answered yet, and the requests that wait for it.
 
     `before` is the record before the grant, None while peers are asked and nothing is decided yet.
@@ -222,8 +222,8 @@ class State:
     flushes: dict[int, Then] = field(default_factory=dict)
     # The highest versions that writes under way reserve.
     reservations: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, Request] = field(default_factory=dict)
-    pending: dict[str, PendingGrant] = field(default_factory=dict)
+    requests: dict[int, ClientRequest] = field(default_factory=dict)
+    pending: dict[str, GrantInProgress] = field(default_factory=dict)
     timers: list[tuple[float, int, Then]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
