@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.core.messages import Delta, Digest, Member, Page
+from rqdisco.backends.gossip.core.messages import Delta, Digest, Hint, Hints, Member, Page
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core import codec
-from rqdisco.core.records import Record
+from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
 from tests.support.gossip import Three, create_id, listed, register, settle
 
@@ -105,3 +105,17 @@ def test_a_request_that_cannot_be_processed_is_answered_and_stops_no_other(
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     settle(clock, 3)
     assert a.is_converged
+
+
+def test_a_hint_for_an_id_of_another_daemon_changes_nothing(three: Three, clock: Clock) -> None:
+    """Only its owner may list the node; taking the ID over would end its grants."""
+    _, (a, b, c) = three
+    discovery_id = create_id(c)
+    settle(clock, 1)
+    hint = Hint(number=1, id=discovery_id, node=Node(addr="n9:1"))
+    result(b.send(a, "hints", Hints(owner=a.owner, of=a.owner, hints=(hint,))))
+    settle(clock, 3)
+    record = c.store.settled(discovery_id)
+    assert record is not None
+    assert (record.owner, record.nodes) == (c.owner, ())
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
