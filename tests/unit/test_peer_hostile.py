@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.core.messages import Delta, Digest, Hint, Hints, Member, Page
+from rqdisco.backends.gossip.core.messages import Call, Delta, Digest, Hint, Hints, Member, Page
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core import codec
-from rqdisco.core.records import Node, Record
+from rqdisco.core.records import Node, Put, Record
 from tests.support.daemon import result
 from tests.support.gossip import Three, create_id, listed, register, settle
 
@@ -119,3 +119,19 @@ def test_a_hint_for_an_id_of_another_daemon_changes_nothing(three: Three, clock:
     assert record is not None
     assert (record.owner, record.nodes) == (c.owner, ())
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
+
+
+@pytest.mark.parametrize("discovery_id", ["", "!member/x", 'x","home":"y'])
+def test_a_forwarded_request_for_what_is_no_id_is_refused(three: Three, clock: Clock, discovery_id: str) -> None:
+    """The log would hold a line that is no record, or one that is metadata."""
+    _, daemons = three
+    owner = daemons[0].members.owner_of_name(discovery_id)
+    a, b, c = sorted(daemons, key=lambda each: each.owner != owner)
+    put = Put(node=Node(addr="n1:1"), value="n1:1")
+    call = Call(owner=a.owner, op="report", request="r", ms=2000, id=discovery_id, put=put)
+    with pytest.raises(BadMessage):
+        result(b.send(a, "call", call))
+    a = a.restart()
+    settle(clock, 5)
+    created = create_id(a)
+    assert register(c, created, "n1:1") == ["n1:1"]

@@ -35,7 +35,7 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, No
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.ids import is_created_id
+from rqdisco.core.ids import is_created_id, is_id
 
 _MAX_UNPROVED = 256
 
@@ -173,6 +173,8 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
+    if not is_id(message.id):
+        raise BadMessage("not an ID")
     left = _remaining_ms(state, message)
     if left <= 0:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
