@@ -175,7 +175,7 @@ def test_the_machine_hears_of_a_refusal_by_the_disk_before_it_decides_anything_m
     driven.threads.release_all()
     driven.clock.pump([0] * 5)
     kinds = [type(each) for each in driven.received]
-    assert kinds == [inputs.Started, inputs.Failed, inputs.Refused, inputs.Failed, inputs.Failed]
+    assert kinds == [inputs.Started, inputs.Failed, inputs.WriteRefused, inputs.Failed, inputs.Failed]
 
 
 def test_a_cancelled_request_is_cancelled_once_and_its_late_reply_goes_nowhere(driven: Driven) -> None:

@@ -21,6 +21,7 @@ from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 # As many as a usual cluster has nodes.
 _RELEASED_AT_ONCE = 5
 
+
 def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
     """Block other decisions about the ID until `end`."""
     state.pending[discovery_id] = pending = GrantInProgress(discovery_id, request.number)
