@@ -14,6 +14,7 @@ from rqdisco.backends.gossip.core import (
     contacts,
     convergence,
     decide,
+    grants,
     hints,
     pushes,
     queries,
@@ -168,6 +169,7 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
             takeover.resume(state)
     # Failed rounds may also be the last that this daemon needed to become ready.
     hints.retry_deletions(state)
+    grants.revoke_stuck(state)
     if decide.is_ready(state):
         hints.merge_all(state)
     _log_agreement(state)

@@ -86,6 +86,8 @@ class Machine:
             _HANDLERS[type(given)](state, given)
         except Exception:
             exchange.end_all(state)
+            if isinstance(given, Requested):
+                state.requests.pop(given.request, None)
             raise
         if state.timers and state.timers[0][0] != state.woken_at:
             state.woken_at = at = state.timers[0][0]

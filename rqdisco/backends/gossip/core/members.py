@@ -134,6 +134,7 @@ class Members:
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
         self.active = tuple(each for each in self.all if each.state in _ACTIVE_STATES)
         self.others = tuple(each for each in self.active if each.incarnation != self.own.incarnation)
+        self.incarnations = frozenset(self._known)
         self.other_incarnations = frozenset(each.incarnation for each in self.others)
         entries = [f"{each.incarnation} {each.state} {each.successor} {each.declared_lost}" for each in self.all]
         self.fingerprint = hashlib.sha256("\n".join(entries).encode()).hexdigest()[:8]

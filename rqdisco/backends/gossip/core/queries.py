@@ -49,7 +49,7 @@ def inspect(state: State, discovery_id: str) -> Record | None:
 def owner(state: State, record: View | Record) -> str:
     """Return the current owner; this daemon, if the record's owner was never a member."""
     current = state.members.current_owner(record.owner)
-    return current if state.members.get(current) is not None else state.own
+    return current if current in state.members.incarnations else state.own
 
 
 def has_owner(state: State, record: View | Record) -> bool:
