@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from rqdisco.backends.gossip.core import decide, queries
 from rqdisco.core import codec
+from rqdisco.core.addresses import is_local
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Record, RegistrationOutcome, is_unused, with_grant_answered
 from rqdisco.core.views import View
+from tests.simulated.clients import client_host
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check
@@ -125,6 +127,9 @@ class Judge:
         """A node received an answer."""
         node = self._world.nodes[key, addr]
         node.grant_reason = registration.bootstrap
+        for each in registration.listed:
+            if is_local(each.addr) and client_host(each.addr) != client_host(addr):
+                self.violate(f"R5d {addr} is sent to {each.addr}, which is not on its machine")
         self.acknowledge(key, addr)
         if registration.bootstrap is not None:
             self._world.count("alone")
@@ -329,7 +334,7 @@ class Judge:
     def _judge_cluster(self, key: str, record: Record | None) -> None:
         """I3: nobody waits for ever."""
         nodes = [node for (each, _), node in self._world.nodes.items() if each == key]
-        waiting = [node for node in nodes if node.is_up and node.cluster is None]
+        waiting = [node for node in nodes if node.is_up and node.cluster is None and not node.has_wrong_address]
         if not waiting:
             self._world.count("formed")
             return

@@ -171,18 +171,11 @@ def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: 
 
 def _call(state: State, call: int, sender: Session, message: Call) -> None:
     """Execute a client's request that the sender received (R2)."""
-    if message.owner != state.own:
-        raise Misdirected
+    _check_recipient(state, message)
     left = _remaining_ms(state, message)
     if left <= 0:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
         return
-    known = queries.newest(state, message.id)
-    # A name that nobody has yet may have got another owner, as a member joined.
-    is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
-    owner = message.owner if known is None else state.members.current_owner(known.owner)
-    if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
-        raise Misdirected
     request = Request(-call, calls.command_of(message), call, state.now.seconds)
     state.requests[request.number] = request
     state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
@@ -190,6 +183,18 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
         requests.run(state, request)
     except (RequestRefused, StoreUnavailable) as error:
         replies.fail(state, request, error)
+
+
+def _check_recipient(state: State, message: Call) -> None:
+    """Raise Misdirected unless the message is for this very incarnation, and that owns the ID."""
+    if message.owner != state.own:
+        raise Misdirected
+    known = queries.newest(state, message.id)
+    # A name that nobody has yet may have got another owner, as a member joined.
+    is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
+    owner = message.owner if known is None else state.members.current_owner(known.owner)
+    if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
+        raise Misdirected
 
 
 def _remaining_ms(state: State, call: Call) -> int:
