@@ -53,6 +53,8 @@ class Judge:
         self._created: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
         self._seen: dict[tuple[str, str, int], bytes] = {}
+        # The ID that an owner changed under each of its versions.
+        self._key_of: dict[tuple[str, int], str] = {}
         self._looked_at: dict[Boot, int] = {}
         self._copied: Host | None = None
         self._copied_at = 0.0
@@ -265,7 +267,7 @@ class Judge:
     # Inspections.
 
     def look(self) -> None:
-        """I7: no version is issued twice with different content."""
+        """I7: no version is issued twice, with different content or for different IDs."""
         for host in self._world.hosts:
             boot = host.boot
             if boot is None or self._looked_at.get(boot) == boot.settled_count:
@@ -277,8 +279,14 @@ class Judge:
                 told = codec.peek_owner(rest), key, version
                 if self._seen.setdefault(told, rest) != rest:
                     self._seen[told] = rest
-                    text = f"I7 {key} version {version} says two things"
-                    self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
+                    self._issued_twice(f"I7 {key} version {version} says two things")
+                other = self._key_of.setdefault((told[0], version), key)
+                if other != key:
+                    self._key_of[told[0], version] = key
+                    self._issued_twice(f"I7 version {version} is of {other} and of {key}")
+
+    def _issued_twice(self, text: str) -> None:
+        self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
 
     def judge(self) -> None:
         """Check what must hold once all faults have been over for long."""
