@@ -228,6 +228,7 @@ NOTICED = (
     Noticed("R6 revoking", "I3", ("answers", "replacements")),
     Noticed("R7", "I1", ("partitions", "disks"), daemons=2),
     Noticed("R8 restart", "I1", ("rollbacks", "partitions"), daemons=2),
+    Noticed("R8 reserved", "I7", ("clocks", "crashes", "partitions", EXPIRY)),
     Noticed("R8 own hints", "R8", ("answers", "partitions", "crashes", "stalls"), daemons=2),
     Noticed("R8 fence", "R8", ("copies", "removals")),
     Noticed("R9 arrival", "R9", ("removals",)),
