@@ -4,7 +4,6 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +69,7 @@ class Net:
 class PeerNet(Net):
     """The network of the machines of a run; messages between them are as in its choices."""
 
-    def __init__(self, heap: EventHeap, choices: Choices, acts: Callable[[], None], *, as_bytes: bool) -> None:
-        self.acts = acts
+    def __init__(self, heap: EventHeap, choices: Choices, *, as_bytes: bool) -> None:
         self.hosts: dict[str, Host] = {}
         self.choices = choices
         self.as_bytes = as_bytes
@@ -79,7 +77,7 @@ class PeerNet(Net):
 
     def calm(self) -> None:
         super().calm()
-        self.choices.rates.__init__()  # type: ignore[misc] # all rates become 0 again
+        self.choices.rates.set()
 
     def is_unreachable(self, one: str, other: str) -> bool:
         """Report whether no message of one host is answered by another one now."""
@@ -162,7 +160,7 @@ class Exchange:
         if boot is None:
             if (self.to, self._from) not in self._net.cut:
                 self._net.timeline.callLater(self._usual_back, self._answer, PeerUnreachable("refused"))
-        elif boot.sleeps_for:
+        elif boot.awake_at > self._net.timeline.now:
             # It waits in the socket; of several nobody knows which is read first.
             self._net.timeline.callLater(boot.sleeps_for + self._usual, self._arrive)
         else:
@@ -203,7 +201,7 @@ class Exchange:
 
     def _answer(self, message: Any) -> None:
         sender = self._sender
-        if sender.sleeps_for:
+        if sender.awake_at > self._net.timeline.now:
             self._net.timeline.callLater(sender.sleeps_for + self._usual_back, self._answer, message)
             return
         if not sender.is_alive or sender.sends.pop(self.number, None) is None:
@@ -214,9 +212,7 @@ class Exchange:
                 link.session = None
             self._fail(message)
             return
-        if link.is_down:
-            link.is_down = False
-            self._net.acts()
+        link.is_down = False
         if self.verb == "hello":
             link.session, link.counter = self._session, 0
         sender.answered(self, message)
@@ -226,17 +222,14 @@ class Exchange:
         if self.number not in sender.sends or not sender.is_alive:
             return
         if sender.sleeps_for:
-            self._net.timeline.callLater(sender.sleeps_for, self._time_out)
+            self._net.timeline.call_at(sender.awake_at, self._time_out)
             return
         del sender.sends[self.number]
         self.hang_up()
         self._fail(PeerUnreachable(f"no answer in {self.seconds:g} s"))
 
     def _fail(self, error: PeerError) -> None:
-        is_down = isinstance(error, PeerUnreachable)
-        if self._link.is_down != is_down:
-            self._link.is_down = is_down
-            self._net.acts()
+        self._link.is_down = isinstance(error, PeerUnreachable)
         self._sender.put(Failed(self.number, error))
 
     def _close(self) -> None:

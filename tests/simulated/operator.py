@@ -35,11 +35,14 @@ class Operator:
                 self._do(self._create_idle(f"idle {number}", self._world.unused_seconds))
 
     def forget_the_lost(self) -> None:
-        """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
+        """Forget daemons whose disks were lost, by name, at some daemon, and drain those that are
+        leaving, until all is done.
+        """
         world = self._world
-        for each in world.hosts:
-            if each.boot is not None and each.boot.state.members.own.state == "leaving":
-                self._do(self._ask(each.boot, Drain()))
+        boots = [each.boot for each in world.hosts if each.boot is not None]
+        leaving = [boot for boot in boots if boot.state.members.own.state == "leaving"]
+        for boot in leaving:
+            self._do(self._ask(boot, Drain()))
         alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
@@ -53,6 +56,7 @@ class Operator:
         ]
         if lost:
             self._do(self._forget(lost))
+        if lost or leaving:
             world.timeline.callLater(15, self.forget_the_lost)
 
     async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:

@@ -33,10 +33,10 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.calls import Removed
 from rqdisco.backends.gossip.core.inputs import Register, Remove
 from rqdisco.backends.gossip.core.members import Members
-from rqdisco.backends.gossip.core.messages import Hints, Outcome
+from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import Misdirected
-from rqdisco.backends.gossip.core.sessions import Sessions
-from rqdisco.backends.gossip.core.state import MachineConfig, Peer, PendingGrant, Request, State, Then
+from rqdisco.backends.gossip.core.sessions import Session, Sessions
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, MachineConfig, Peer, State, Then
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core import host_binding, records, transitions
 from rqdisco.core.errors import NotReady, StoreUnavailable, Undecided
@@ -59,7 +59,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _everybody_decides(patch: pytest.MonkeyPatch) -> None:
-    def execute_here(state: State, request: Request, owner: str) -> None:
+    def execute_here(state: State, request: ClientRequest, owner: str) -> None:
         requests.run(state, request)
 
     patch.setattr(routing, "_execute_at", execute_here)
@@ -72,22 +72,42 @@ def _taken_over_with_grants(state: State, record: Record) -> Record:
 
 def _answer_for_others(patch: pytest.MonkeyPatch) -> None:
     """Whichever daemon is at a URL is taken for the intended one, and handles its messages."""
-    identify, add = contacts._identify, serving._HANDLERS["hints"]
+    identify = contacts._identify
 
     def identify_anyone(*args: Any) -> None:
         with suppress(Misdirected):
             identify(*args)
 
-    def add_for_others(state: State, call: int, sender: Any, message: Hints) -> None:
-        add(state, call, sender, replace(message, owner=state.own))
-
     patch.setattr(contacts, "_identify", identify_anyone)
-    patch.setattr(serving, "_check_recipient", _nothing)
-    patch.setitem(serving._HANDLERS, "hints", add_for_others)
+    for verb in ("call", "hints"):
+        _receive(patch, verb, lambda message: replace(message, owner=_Anyone()))
+
+
+def _receive(patch: pytest.MonkeyPatch, verb: str, change: Callable[[Any], Any]) -> None:
+    """Change messages of peers on their arrival."""
+    handle = serving._HANDLERS[verb]
+
+    def handle_changed(state: State, call: int, sender: Session, message: Any) -> None:
+        handle(state, call, sender, change(message))
+
+    patch.setitem(serving._HANDLERS, verb, handle_changed)
+
+
+class _Anyone(str):
+    """An incarnation that equals every other one."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
 
 
 def _never_too_late(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(serving, "_remaining_ms", lambda state, call: 1_000_000)
+    _receive(patch, "call", lambda message: replace(message, ms=1_000_000, until=None))
 
 
 def _believe_twice(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +132,7 @@ def _others_grant(patch: pytest.MonkeyPatch) -> None:
 def _count_a_refusal_as_unreachable(patch: pytest.MonkeyPatch) -> None:
     refused = routing._refused
 
-    def ignore(state: State, request: Request, refusal: Exception) -> None:
+    def ignore(state: State, request: ClientRequest, refusal: Exception) -> None:
         if isinstance(request.command, Register) and isinstance(refusal, Undecided):
             routing._on_behalf(state, refusal.reason, request.number, Outcome())
         else:
@@ -186,7 +206,7 @@ def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_revoking(patch: pytest.MonkeyPatch) -> None:
-    def leave(state: State, pending: PendingGrant) -> None:
+    def leave(state: State, pending: GrantInProgress) -> None:
         grants._revoked(state, None, pending.id)
 
     patch.setattr(grants, "revoke", leave)
@@ -235,7 +255,7 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
 def _remove_what_is_there(patch: pytest.MonkeyPatch) -> None:
     remove = requests._HANDLERS[Remove]
 
-    def remove_now(state: State, request: Request, command: Remove) -> None:
+    def remove_now(state: State, request: ClientRequest, command: Remove) -> None:
         record = queries.newest(state, command.id)
         request.arrival = () if record is None else (record,)
         remove(state, request, command)
@@ -246,7 +266,7 @@ def _remove_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def _remove_anywhere(patch: pytest.MonkeyPatch) -> None:
     fail = replies.fail
 
-    def answer(state: State, request: Request, error: Exception) -> None:
+    def answer(state: State, request: ClientRequest, error: Exception) -> None:
         copy = state.store.settled(replies.id_of(request)) if isinstance(request.command, Remove) else None
         if isinstance(request.command, Remove) and copy is not None and isinstance(error, StoreUnavailable):
             after = transitions.remove(copy, request.command.addr)

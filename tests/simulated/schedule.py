@@ -53,8 +53,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `why` is why a schedule is kept. With `as_bytes` each message is encoded and decoded.
     """
 
-    format: str = FORMAT
-    version: int = VERSION
+    format: str
+    version: int
     why: str = ""
     salt: str
     daemons: int

@@ -23,7 +23,7 @@ from tests.simulated.judge import Judge
 from tests.simulated.network import PeerNet
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
-from tests.simulated.schedule import Header, Schedule
+from tests.simulated.schedule import FORMAT, VERSION, Header, Schedule
 from tests.simulated.steps import Steps
 from tests.simulated.tasks import Promise, spawn
 from tests.simulated.timeline import EventHeap, Trace
@@ -148,7 +148,7 @@ class World(AnyWorld):
         self.window = header.window
         self.unused_seconds, self.report_seconds = header.unused_seconds, header.report_seconds
         self.result = Result(seed if isinstance(seed, int) else 0)
-        self.net = PeerNet(self.timeline, self.choices, self.acts, as_bytes=header.as_bytes)
+        self.net = PeerNet(self.timeline, self.choices, as_bytes=header.as_bytes)
         names = "abcde"[: header.daemons]
         after = dict(zip(names, names[1:] + names[:1], strict=True))
         self.hosts = [Host(self, name, (f"http://{after[name]}",)) for name in names]
@@ -255,6 +255,8 @@ def _draw_header(seed: int, daemons: int, faults: tuple[str, ...], window: float
     random = Random(f"world {seed}")
     unused_seconds = random.choice((6.0, 15.0, 40.0)) if EXPIRY in faults else None
     return Header(
+        format=FORMAT,
+        version=VERSION,
         salt=str(seed),
         daemons=daemons,
         faults=faults,

@@ -8,12 +8,15 @@ from random import Random
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
+from rqdisco.backends.gossip.transport.setup import peer_client
+from rqdisco.http_client.interfaces import PostReply
 from rqdisco.request_body import RequestBody
 from tests.support.in_memory_http import InMemoryAgent
 from tests.support.peer_links import Answering, ring
@@ -98,12 +101,21 @@ class Listener:
         self.resource = PeerResource(self.handler, Keys(ring(1)), Clock(), Random(1).randbytes)
 
 
+class Fresh:
+    """A client that sends each request over a connection of its own."""
+
+    def __init__(self, agent: TappedAgent) -> None:
+        self._agent = agent
+
+    def post(self, *request: Any, is_slow: bool = False) -> Deferred[PostReply]:
+        return peer_client(self._agent, Clock()).post(*request, is_slow=is_slow)
+
+
 def talk() -> list[HTTPExchange]:
     """Send all steps, then the last request again; return the bytes."""
     listener = Listener()
     agent = TappedAgent(listener.resource)
-    untyped: Any = agent
-    link = HTTPLink("http://b:4003", untyped, Clock(), Keys(ring(1)), Random(2).randbytes)
+    link = HTTPLink("http://b:4003", Fresh(agent), Keys(ring(1)), Random(2).randbytes)
     for verb, answer in STEPS:
         listener.handler.answer = answer
         sending = link.greet(HELLO, 2) if verb == "hello" else link.request(verb, DIGEST, 2)

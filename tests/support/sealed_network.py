@@ -12,8 +12,7 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from tests.support.gossip import DirectNetwork
-from tests.support.in_memory_http import InMemoryAgent
-from tests.support.peer_links import ring
+from tests.support.peer_links import Wire, ring
 
 
 class SealedNetwork(DirectNetwork):
@@ -22,18 +21,18 @@ class SealedNetwork(DirectNetwork):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self._keys = Keys(ring(1))
-        self._agents: dict[str, InMemoryAgent] = {}
+        self._wires: dict[str, Wire] = {}
 
     def link(self, sender: str) -> Callable[[str], Any]:
         random = Random(sender).randbytes
-        return lambda url: HTTPLink(url, self._agent(url), self.clock, self._keys, random)
+        return lambda url: HTTPLink(url, self._wire(url), self._keys, random)
 
-    def _agent(self, url: str) -> Any:
-        if url not in self._agents:
+    def _wire(self, url: str) -> Wire:
+        if url not in self._wires:
             name = url.removeprefix("http://")
             resource = PeerResource(_Handler(self, name), self._keys, self.clock, Random(name).randbytes)
-            self._agents[url] = InMemoryAgent(resource)
-        return self._agents[url]
+            self._wires[url] = Wire(resource, self.clock)
+        return self._wires[url]
 
 
 class _Handler:

@@ -16,8 +16,10 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerUnreachable
 from rqdisco.backends.gossip.driver import SLICE_SECONDS, Driver
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import Link
+from rqdisco.core.codec import Metadata
 from rqdisco.coroutines import HoldableResult, Running
 from rqdisco.service.wiring.storage import open_storage
+from rqdisco.storage.memory import metadata_change
 from tests.support.daemon import WALL_US, Threads, default_config, give_up, memory_system, result
 from tests.support.disk import ModelDisk
 
@@ -59,7 +61,8 @@ class Driven:
             fail=pytest.fail,
         )
         self.disk = ModelDisk()
-        storage = open_storage(default_config(), system, self.disk, Threads())
+        self.threads = Threads()
+        storage = open_storage(default_config(), system, self.disk, self.threads)
         machine: Any = self
         self.driver = Driver(
             lambda now: machine,
@@ -80,6 +83,9 @@ class Driven:
         self.received.append(happened)
         return self.react(happened)
 
+    def take_effects(self) -> list[effects.Effect]:
+        return []
+
 
 @pytest.fixture
 def driven() -> Driven:
@@ -89,7 +95,7 @@ def driven() -> Driven:
 def reply_to(happened: Any, *, confirm: bool = False) -> list[effects.Effect]:
     """Reply to each request at once."""
     if isinstance(happened, inputs.Requested):
-        return [effects.Reply(happened.request, "done", confirm)]
+        return [effects.ClientReply(happened.request, "done", confirm)]
     return []
 
 
@@ -97,16 +103,16 @@ def test_an_input_that_the_machine_fails_on_is_logged_and_the_next_is_processed(
     driven: Driven, logged_errors: list[dict[str, Any]]
 ) -> None:
     def react(happened: Any) -> list[effects.Effect]:
-        if happened.command == inputs.Thaw():
+        if happened.command == inputs.ThawStore():
             raise ZeroDivisionError
         return reply_to(happened)
 
     driven.react = react
     with pytest.raises(ZeroDivisionError):
-        result(driven.driver.request(inputs.Thaw()))
+        result(driven.driver.request(inputs.ThawStore()))
     assert result(driven.driver.request(inputs.RevokeStuck())) == "done"
     (error,) = logged_errors
-    assert "Thaw()" in error["input"]
+    assert "ThawStore()" in error["input"]
     logged_errors.clear()
 
 
@@ -128,7 +134,7 @@ def test_what_happens_while_effects_are_performed_comes_afterwards_in_order() ->
         return [*sends, *reply_to(happened)] if isinstance(happened, inputs.Requested) else []
 
     driven.react = react
-    asked = driven.driver.request(inputs.Thaw())
+    asked = driven.driver.request(inputs.ThawStore())
     assert result(asked) == "done"
     assert [getattr(each, "send", None) for each in driven.received] == [None, 1, 2]
 
@@ -151,23 +157,44 @@ def test_others_have_their_turn_after_five_milliseconds_of_work() -> None:
     assert len(driven.received) == 5
 
 
+def test_the_machine_hears_of_a_refusal_by_the_disk_before_it_decides_anything_more() -> None:
+    """The store has discarded the changes by then. What was to follow them must not be written without them."""
+    driven = Driven(RefusingLink())
+
+    def react(happened: Any) -> list[effects.Effect]:
+        driven.clock.rightNow += 0.7 * SLICE_SECONDS
+        if happened != inputs.Started():
+            return []
+        change = metadata_change(Metadata(id="!x", owner="a", content="x"))
+        sends = [effects.Send(number, URL, "digest", DIGEST, 1.0, 1) for number in range(3)]
+        return [effects.Persist(1, (change,)), *sends]
+
+    driven.react = react
+    driven.disk.room, driven.threads.hold = 0, True
+    driven.driver.startService()
+    driven.threads.release_all()
+    driven.clock.pump([0] * 5)
+    kinds = [type(each) for each in driven.received]
+    assert kinds == [inputs.Started, inputs.Failed, inputs.WriteRefused, inputs.Failed, inputs.Failed]
+
+
 def test_a_cancelled_request_is_cancelled_once_and_its_late_reply_goes_nowhere(driven: Driven) -> None:
-    asked = driven.driver.request(inputs.Thaw())
+    asked = driven.driver.request(inputs.ThawStore())
     give_up(asked)
     assert driven.received[1:] == [inputs.Cancelled(1)]
-    driven.react = lambda happened: [effects.Reply(1, "late")]
-    driven.driver.request(inputs.Thaw())
+    driven.react = lambda happened: [effects.ClientReply(1, "late")]
+    driven.driver.request(inputs.ThawStore())
     assert len(driven.received) == 3
 
 
 def test_a_grant_counts_as_delivered_in_the_turn_of_its_answer(driven: Driven) -> None:
     driven.react = lambda happened: reply_to(happened, confirm=True)
-    assert result(driven.driver.request(inputs.Thaw())) == "done"
+    assert result(driven.driver.request(inputs.ThawStore())) == "done"
     assert driven.received[1:] == [inputs.Delivered(1, was_delivered=True)]
 
 
 async def _ask(driven: Driven) -> Any:
-    return await driven.driver.request(inputs.Thaw())
+    return await driven.driver.request(inputs.ThawStore())
 
 
 def held_back(driven: Driven) -> Running[Any]:
@@ -177,7 +204,9 @@ def held_back(driven: Driven) -> Running[Any]:
     assert isinstance(waited, HoldableResult)
     running = Running(asking, waited, lambda outcome: outcome)
     running.hold_results()
-    driven.react = lambda happened: [effects.Reply(1, "done", confirm=True)] if happened == inputs.Started() else []
+    driven.react = lambda happened: (
+        [effects.ClientReply(1, "done", confirm=True)] if happened == inputs.Started() else []
+    )
     driven.driver.startService()
     assert inputs.Delivered not in map(type, driven.received)
     return running
@@ -197,8 +226,10 @@ def test_a_grant_that_is_held_back_for_a_client_that_is_gone_is_not_delivered(dr
 
 
 def test_a_grant_for_a_client_that_went_before_is_not_delivered(driven: Driven) -> None:
-    give_up(driven.driver.request(inputs.Thaw()))
-    driven.react = lambda happened: [effects.Reply(1, "done", confirm=True)] if happened == inputs.Started() else []
+    give_up(driven.driver.request(inputs.ThawStore()))
+    driven.react = lambda happened: (
+        [effects.ClientReply(1, "done", confirm=True)] if happened == inputs.Started() else []
+    )
     driven.driver.startService()
     assert driven.received[-1] == inputs.Delivered(1, was_delivered=False)
 
@@ -230,7 +261,7 @@ def test_it_ticks_at_the_last_moment_that_was_set_and_not_before(driven: Driven)
     wakes = iter([0.3, 0.1])
     driven.react = lambda happened: [effects.Wake(next(wakes))] if happened != inputs.Ticked() else []
     driven.driver.startService()
-    driven.driver.request(inputs.Thaw())
+    driven.driver.request(inputs.ThawStore())
     driven.clock.advance(0.09)
     assert inputs.Ticked() not in driven.received
     driven.clock.advance(0.011)

@@ -67,7 +67,7 @@ PRIVATE_IN_TWISTED = {
 # from itself.
 FLOORS = [
     {"", "core", "coroutines", "request_body", "twisted_compat"},
-    {"limits", "telemetry", "security", "recipes"},
+    {"limits", "telemetry", "security", "recipes", "http_client"},
     {"storage"},
     {"backends"},
     {"probes"},

@@ -87,6 +87,21 @@ def test_peers_answer_for_an_unreachable_owner_which_gets_the_hint_once(three: T
     assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint restores nobody"
 
 
+def test_the_log_of_an_owner_names_the_daemon_that_answered_on_its_behalf(
+    three: Three, clock: Clock, log: list[dict[str, Any]]
+) -> None:
+    network, (a, _, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    register(c, discovery_id, "n2:1")
+    network.heal()
+    settle(clock, 3)
+    (added,) = (event for event in log if event["log_format"] == "registrations from elsewhere added")
+    assert (added["sender"], added["count"]) == (c.owner, 1)
+
+
 def test_a_node_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_owner(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:

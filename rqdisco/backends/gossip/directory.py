@@ -52,10 +52,10 @@ class GossipDirectory:
         return self._state.frozen
 
     async def freeze(self, reason: str) -> None:
-        await self._driver.request(inputs.Freeze(reason))
+        await self._driver.request(inputs.FreezeStore(reason))
 
     async def thaw(self) -> None:
-        await self._driver.request(inputs.Thaw())
+        await self._driver.request(inputs.ThawStore())
 
     def has_owner(self, record: View | Record) -> bool:
         return queries.has_owner(self._state, record)
@@ -120,7 +120,7 @@ class GossipDirectory:
         return outcome
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
-        is_put: bool = await self._driver.request(inputs.Report(discovery_id, put, self.name_host(host), index))
+        is_put: bool = await self._driver.request(inputs.ReportLeader(discovery_id, put, self.name_host(host), index))
         return is_put
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:

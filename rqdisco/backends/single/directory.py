@@ -13,11 +13,10 @@ from rqdisco.backends.limits import Limits
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.takeover import Takeover
-from rqdisco.core import host_binding, transitions
-from rqdisco.core.addresses import same_node
+from rqdisco.core import decisions, host_binding, transitions
 from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing, Removal
-from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, Ownerless, Undecided, UnknownCreatedID
+from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, Ownerless, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
@@ -26,8 +25,6 @@ from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
 T = TypeVar("T")
-# A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
-_MANY_CLAIMS = 3
 # Decoding a page takes about a millisecond.
 _PAGE = 100
 
@@ -162,7 +159,7 @@ class SingleDirectory:
         if outcome.bootstrap is not None:
             self._check_owner(record)
         if record.ownerless:
-            outcome = _without_pending(outcome, self.view(outcome.record), node)
+            outcome = decisions.list_ownerless(outcome, self.view(outcome.record), node)
         if outcome.bootstrap != "granted":
             return replace(outcome, record=await self._records.save(record, outcome.record))
         granted = replace(outcome.record, version=self.versions.next())
@@ -171,15 +168,10 @@ class SingleDirectory:
     async def remove(self, discovery_id: str, addr: str) -> Removal:
         # The disk may still refuse what was decided, and then what is shown is listed again.
         arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
-        known_on_arrival = [known for known in arrival if known is not None]
         record = await self._records.after_pending_grant(discovery_id)
         if record is None:
             raise NoSuchID(discovery_id)
-        # R9: remove what was listed on arrival, not what registered while this request waited.
-        was_listed = any(transitions.remove(known, addr) is not known for known in known_on_arrival)
-        after = record
-        if was_listed and not all(transitions.is_newer(record, known, addr) for known in known_on_arrival):
-            after = transitions.remove(record, addr)
+        after = decisions.remove(record, arrival, addr)
         saved = await self._records.save(record, after)
         return Removal(record=self.view(saved), removed=after is not record)
 
@@ -197,21 +189,19 @@ class SingleDirectory:
         if outcome.again:
             # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
             record = await self._records.save(record, outcome.record, outcome.record.version)
-            self._warn_of_claims(record)
+            if (fields := decisions.many_claims(record)) is not None:
+                self._log.warn(decisions.MANY_CLAIMS, **fields)
             return replace(outcome, record=record)
         return replace(outcome, record=await self.grants.commit(record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
         host = self.name_host(host)
         known = await self._records.after_pending_grant(discovery_id)
-        if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
+        if not decisions.may_report(known, put, index):
             await self._records.flush(discovery_id)
             return False
         version = self.versions.next()
-        record = self._new_named(discovery_id) if known is None else known
-        if known is None and is_created_id(discovery_id):
-            # The cluster exists; but the daemon that created the ID may have granted others (R7).
-            record = replace(record, ownerless=True)
+        record = decisions.reported_first(self._new_named(discovery_id)) if known is None else known
         after = transitions.report(record, put, host=host, version=version, max_nodes=self._limits.max_nodes)
         if after is None:
             await self._records.flush(discovery_id)
@@ -221,17 +211,14 @@ class SingleDirectory:
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         # The disk may still refuse what was decided, and then what is shown is there again.
-        known_on_arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
+        arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
         record = await self._records.after_pending_grant(discovery_id)
-        if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
+        after, clearing = decisions.clear_leader(record, arrival, index)
+        if after is None or after is record:
             await self._records.flush(discovery_id)
-            return Clearing(done=record is None or record.leader is None)
-        # R9: the caller does not mean a leader that was put while this request waited.
-        if not any(_is_at(known, record.leader.modified) for known in known_on_arrival):
-            await self._records.flush(discovery_id)
-            return Clearing(done=True)
-        await self._records.save(record, transitions.clear_leader(record))
-        return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
+        else:
+            await self._records.save(record, after)
+        return clearing
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         scan = self._store.scan()
@@ -277,30 +264,7 @@ class SingleDirectory:
         )
         return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
 
-    def _warn_of_claims(self, record: Record) -> None:
-        """Log, once, a node that repeats its claim many times."""
-        if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
-            self._log.warn(
-                "{addr} won the claim {times} times and never reported itself: restart that rqlited",
-                addr=record.leader.addr,
-                times=record.unreported.times,
-                discovery_id=record.id,
-            )
-
     def _check_owner(self, record: Record) -> None:
         """Raise Ownerless for an ID of a lost daemon (R1, R7)."""
         if not self.has_owner(record):
             raise Ownerless(record.id)
-
-
-def _without_pending(outcome: RegistrationOutcome, shown: View, node: Node) -> RegistrationOutcome:
-    """List, under an ownerless ID, no node whose grant may never have been answered. Raises
-    Undecided where no other node is left.
-    """
-    if all(same_node(each.addr, node.addr) for each in shown.nodes):
-        raise Undecided("its owner was lost before it answered the first node, create a new ID")
-    return replace(outcome, listed=shown.nodes)
-
-
-def _is_at(record: Record | None, index: int) -> bool:
-    return record is not None and record.leader is not None and record.leader.modified == index

@@ -16,7 +16,7 @@ from rqdisco.backends.gossip.core.inputs import (
     LookUp,
     Register,
     Remove,
-    Report,
+    ReportLeader,
 )
 from rqdisco.backends.gossip.core.messages import Call, Op, Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
@@ -39,12 +39,13 @@ _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
     _wire_name(kind): kind
     for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.IDExists, errors.TooManyNodes, errors.Ownerless)
 }
-_OPS: dict[type, Op] = {
+# The operation of each request.
+OPS: dict[type, Op] = {
     CreateNamed: "create",
     Register: "register",
     Remove: "remove",
     Claim: "claim",
-    Report: "report",
+    ReportLeader: "report",
     ClearLeader: "clear_leader",
     LookUp: "look_up",
     Inspect: "look_up",
@@ -55,7 +56,7 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
     "register": (Register, "node"),
     "remove": (Remove, "addr"),
     "claim": (Claim, "put"),
-    "report": (Report, "put"),
+    "report": (ReportLeader, "put"),
     "clear_leader": (ClearLeader, None),
     # A lookup that was forwarded is one at the owner.
     "look_up": (LookUp, None),
@@ -67,12 +68,6 @@ class Removed(msgspec.Struct, frozen=True):
 
     record: Record
     removed: bool
-
-
-def call_of(command: Any, owner: str, **how: Any) -> Call:
-    """Return the message that asks an owner to execute a request; `how` are its other fields."""
-    fields = {name: value for name, value in msgspec.structs.asdict(command).items() if name != "at_owner"}
-    return Call(owner=owner, op=_OPS[type(command)], **fields, **how)
 
 
 def command_of(call: Call) -> Command:
@@ -116,9 +111,6 @@ _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
     CreateNamed: lambda _, record: record,
     Inspect: lambda _, record: record,
     LookUp: lambda outcome, record: view_of(record, is_owner=True, hinted=outcome.listed),
-    Register: lambda outcome, record: RegistrationOutcome(
-        record=record, listed=outcome.listed, bootstrap=outcome.bootstrap
-    ),
     Remove: lambda outcome, record: Removal(record=view_of(record, is_owner=True), removed=outcome.yes),
     Claim: lambda outcome, record: ClaimOutcome(record=record, won=outcome.yes, again=outcome.again),
 }
@@ -126,7 +118,10 @@ _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
 
 def result_of(command: Command, outcome: Outcome) -> Any:
     """Return the result of a request that its owner executed, and did not refuse."""
-    if isinstance(command, Report):
+    record = outcome.record
+    if isinstance(command, Register) and record is not None:
+        return RegistrationOutcome(record=record, listed=outcome.listed, bootstrap=outcome.bootstrap)
+    if isinstance(command, ReportLeader):
         return outcome.yes
     if isinstance(command, ClearLeader):
         return Clearing(done=outcome.yes, removed=outcome.removed)

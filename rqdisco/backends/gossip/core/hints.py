@@ -138,7 +138,7 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     # Atomic with the changes: a hint added twice could restore a node that was removed.
     changes.append(metadata_change(Metadata(id=key, owner=of, number=upto)))
     state.hints.added[key] = upto
-    writes.write(state, changes, then(_added_new, key, before, len(new), upto, go_on))
+    writes.write(state, changes, then(_added_new, sender, of, before, len(new), upto, go_on))
 
 
 def _added(state: State, outcome: Exception | None, upto: int, go_on: Then) -> None:
@@ -146,11 +146,12 @@ def _added(state: State, outcome: Exception | None, upto: int, go_on: Then) -> N
 
 
 def _added_new(
-    state: State, outcome: Exception | None, key: str, before: int, count: int, upto: int, go_on: Then
+    state: State, outcome: Exception | None, sender: str, of: str, before: int, count: int, upto: int, go_on: Then
 ) -> None:
     if outcome is None:
-        state.log("info", "registrations from elsewhere added", by=key, count=count)
+        state.log("info", "registrations from elsewhere added", sender=sender, count=count)
     else:
         # The failed write discards all that was built on it.
+        key = added_key(sender, of)
         state.hints.added[key] = min(state.hints.added.get(key, 0), before)
     state.go_on(go_on, upto if outcome is None else outcome)

@@ -36,25 +36,25 @@ from rqdisco.backends.gossip.core.inputs import (
     Drain,
     Failed,
     Forget,
-    Freeze,
+    FreezeStore,
     Greeted,
     HungUp,
     Input,
     Now,
     Persisted,
     Received,
-    Refused,
     Requested,
     RevokeStuck,
     Settled,
     Started,
     Stopped,
-    Thaw,
+    ThawStore,
     Ticked,
+    WriteRefused,
 )
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
-from rqdisco.backends.gossip.core.state import MachineConfig, Request, State
+from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -75,18 +75,29 @@ class Machine:
         self.state = _initial_state(config, store, metadata, watermarks, now)
 
     def receive(self, given: Input, now: Now) -> list[Effect]:
-        """Process an input, and return the effects of it."""
+        """Process an input, and return the effects of it.
+
+        An exception is a fault of this code. It must not end the contact with peers: take the
+        effects up to it, and go on.
+        """
         state = self.state
         state.now = now
         try:
             _HANDLERS[type(given)](state, given)
-        except Exception as fault:
-            # A fault of this code must not end the contact with peers.
-            state.log("error", "processing failed: {given}", given=given, failure=fault)
+        except Exception:
             exchange.end_all(state)
-        _plan_wake(state)
+            raise
+        if state.timers and state.timers[0][0] != state.woken_at:
+            state.woken_at = at = state.timers[0][0]
+            state.effects.append(Wake(at))
         effects, state.effects = state.effects, []
         return effects
+
+    def take_effects(self) -> list[Effect]:
+        """Return the effects that were not returned yet."""
+        effects, self.state.effects = self.state.effects, []
+        # The next input plans the wake.
+        return [*effects, Wake(self.state.now.seconds)]
 
 
 def _initial_state(
@@ -97,6 +108,7 @@ def _initial_state(
     cursors = Cursors(own, store, metadata, watermarks=watermarks, era=int(config.run_id[:7], 16) + 1)
     state = State(
         config=config,
+        own=own,
         store=store,
         members=members,
         cursors=cursors,
@@ -115,16 +127,6 @@ def _initial_state(
         state.successor = members.current_owner(own)
     recovery.load(state, metadata)
     return state
-
-
-def _plan_wake(state: State) -> None:
-    at = state.timers[0][0] if state.timers else None
-    for peer in state.contacts.values() if state.is_running else ():
-        if peer.due_at is not None and (at is None or peer.due_at < at):
-            at = peer.due_at
-    if at is not None and at != state.woken_at:
-        state.woken_at = at
-        state.effects.append(Wake(at))
 
 
 def _start(state: State, _: Started) -> None:
@@ -155,7 +157,7 @@ def _tick(state: State, _: Ticked) -> None:
 
 def _request(state: State, requested: Requested) -> None:
     command = requested.command
-    request = Request(requested.request, command, began_at=state.now.seconds)
+    request = ClientRequest(requested.request, command, began_at=state.now.seconds)
     state.requests[request.number] = request
     handler = _COMMANDS.get(type(command))
     try:
@@ -167,7 +169,7 @@ def _request(state: State, requested: Requested) -> None:
         replies.fail(state, request, error)
 
 
-def _revoke_stuck(state: State, request: Request, _: RevokeStuck) -> None:
+def _revoke_stuck(state: State, request: ClientRequest, _: RevokeStuck) -> None:
     grants.revoke_stuck(state)
     replies.reply(state, request, None)
 
@@ -210,7 +212,7 @@ def _persisted(state: State, persisted: Persisted) -> None:
     _end_write(state, number, None)
 
 
-def _refused(state: State, refused: Refused) -> None:
+def _refused(state: State, refused: WriteRefused) -> None:
     state.disk_refuses = refused.reason
     if state.reservations.pop(refused.write, 0):
         state.cursors.reservation_failed()
@@ -223,18 +225,10 @@ def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> N
         state.go_on(go_on, outcome)
 
 
-def _answered(state: State, given: Answered) -> None:
-    contacts.answered(state, given.send, given.message)
-
-
-def _failed(state: State, given: Failed) -> None:
-    contacts.failed(state, given.send, given.error)
-
-
-_COMMANDS: dict[type, Callable[[State, Request, Any], None]] = {
+_COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     Create: requests.create,
-    Freeze: requests.freeze,
-    Thaw: requests.thaw,
+    FreezeStore: requests.freeze,
+    ThawStore: requests.thaw,
     Forget: succession.forget,
     Drain: succession.drain,
     RevokeStuck: _revoke_stuck,
@@ -250,10 +244,10 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Greeted: serving.greet,
     Received: serving.serve,
     HungUp: _hang_up,
-    Answered: _answered,
-    Failed: _failed,
+    Answered: contacts.answered,
+    Failed: contacts.failed,
     Settled: _settled,
     Discarded: _discarded,
     Persisted: _persisted,
-    Refused: _refused,
+    WriteRefused: _refused,
 }

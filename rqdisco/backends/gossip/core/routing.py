@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import (
@@ -18,7 +19,7 @@ from rqdisco.backends.gossip.core import (
     replies,
     requests,
 )
-from rqdisco.backends.gossip.core.calls import call_of, refusal_of, result_of
+from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
     Claim,
@@ -27,11 +28,11 @@ from rqdisco.backends.gossip.core.inputs import (
     Inspect,
     LookUp,
     Register,
-    Report,
+    ReportLeader,
 )
-from rqdisco.backends.gossip.core.messages import NAMED_IDS, Outcome
+from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import (
     IDExists,
     NoSuchID,
@@ -43,7 +44,7 @@ from rqdisco.core.errors import (
     UnknownCreatedID,
 )
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import RegistrationOutcome
+from rqdisco.core.records import Moment, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -54,12 +55,12 @@ _RECENT_SECONDS = 1.5
 _UNREACHABLE = "the owner of this ID does not answer"
 
 
-def route(state: State, request: Request) -> None:
+def route(state: State, request: ClientRequest) -> None:
     """Execute a client's request here, or at the owner. Raises RequestRefused's kinds,
     StoreUnavailable.
     """
     command: Any = request.command
-    if isinstance(command, (Register, Claim, Report)):
+    if isinstance(command, (Register, Claim, ReportLeader)):
         command = request.command = replace(command, host=queries.name_host(state, command.host))
     if isinstance(command, Register):
         request.fallback = then(_on_behalf, request.number, Outcome())
@@ -85,7 +86,7 @@ def route(state: State, request: Request) -> None:
         _route_new(state, request)
 
 
-def _execute_at(state: State, request: Request, owner: str) -> None:
+def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
     if owner == state.own:
         requests.run(state, request)
     else:
@@ -98,7 +99,7 @@ def _creators(state: State, discovery_id: str) -> list[str]:
     return list(dict.fromkeys(state.members.current_owner(each.incarnation) for each in tagged))
 
 
-def _ask_next(state: State, request: Request) -> None:
+def _ask_next(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that is unknown here at the next daemon that may have created it."""
     command: Any = request.command
     while request.candidates:
@@ -120,7 +121,7 @@ def _ask_next(state: State, request: Request) -> None:
         request.doubt = Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
-    elif isinstance(command, Report):
+    elif isinstance(command, ReportLeader):
         _route_new(state, request)
     else:
         # A created ID must not come into being twice.
@@ -128,9 +129,9 @@ def _ask_next(state: State, request: Request) -> None:
         replies.fail(state, request, kind(command.id))
 
 
-def _route_new(state: State, request: Request) -> None:
+def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
-    if not isinstance(request.command, (Claim, Report, ClearLeader, CreateNamed)):
+    if not isinstance(request.command, (Claim, ReportLeader, ClearLeader, CreateNamed)):
         raise NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
@@ -160,7 +161,7 @@ def _converged(state: State, outcome: bool, number: int) -> None:
         replies.fail(state, request, error)
 
 
-def _route_import(state: State, request: Request, command: Adopt) -> None:
+def _route_import(state: State, request: ClientRequest, command: Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
         convergence.wait(state, then(_converged, request.number))
@@ -168,13 +169,13 @@ def _route_import(state: State, request: Request, command: Adopt) -> None:
         _import(state, request, queries.owner(state, known) == state.own)
 
 
-def _import(state: State, request: Request, is_own: bool) -> None:
+def _import(state: State, request: ClientRequest, is_own: bool) -> None:
     if not is_own:
         raise Undecided("another daemon owns this ID: import it there")
     requests.run(state, request)
 
 
-def forward(state: State, request: Request, owner: str) -> None:
+def forward(state: State, request: ClientRequest, owner: str) -> None:
     """Forward a request once (R2). Raises OwnerUnreachable if the owner is not up."""
     peer, command = state.peers.get(owner), request.command
     now = state.now.seconds
@@ -185,7 +186,7 @@ def forward(state: State, request: Request, owner: str) -> None:
             state.go_on(request.fallback, _UNREACHABLE)
             return
         raise OwnerUnreachable(_UNREACHABLE)
-    if request.is_unknown and isinstance(command, (Report, ClearLeader)):
+    if request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
         command = LookUp(replies.id_of(request), at_owner=True)
     is_look_up = isinstance(command, (LookUp, Inspect))
@@ -193,7 +194,15 @@ def forward(state: State, request: Request, owner: str) -> None:
     seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
     left = seconds - _MARGIN_SECONDS
     name = f"{state.config.run_id}-{request.number}"
-    call = call_of(command, owner, request=name, ms=int(left * 1000), until=contacts.remote_time_in(state, peer, left))
+    until: Moment | None = None
+    if peer.remote_clock is not None:
+        # A lower bound of the owner's own time at the deadline.
+        remote, received = peer.remote_clock
+        until = Moment(remote.boot, remote.ms + int((now - received + left) * 1000))
+    fields = msgspec.structs.asdict(command)
+    fields.pop("at_owner", None)
+    op, ms = OPS[type(command)], int(left * 1000)
+    call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
     request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
 
 
@@ -213,7 +222,7 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
         _on_behalf(state, outcome.reason, number, outcome)
     elif outcome.refusal is not None:
         _refused(state, request, refusal_of(outcome, command.id))
-    elif request.is_unknown and isinstance(command, (Report, ClearLeader)) and outcome.record is not None:
+    elif request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)) and outcome.record is not None:
         request.is_unknown = False
         try:
             _execute_at(state, request, queries.owner(state, outcome.record))
@@ -223,7 +232,7 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
         replies.reply(state, request, result_of(command, outcome))
 
 
-def _refused(state: State, request: Request, refusal: Exception) -> None:
+def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
     """Go on after a refusal by the owner. That is final, since this copy may lack what the owner has;
     of an ID that is unknown here another daemon may be the owner.
     """

@@ -137,7 +137,7 @@ class Peer:
 
 
 @dataclass(slots=True)
-class Request:
+class ClientRequest:
     """A request of a client here, or of one at a peer: then `call` is the peer's message, and the
     number is negative.
     """
@@ -158,7 +158,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class PendingGrant:
+class GrantInProgress:
     """A grant that is not answered yet, and the requests that wait for it.
 
     `before` is the record before the grant, None while peers are asked and nothing is decided yet.
@@ -196,6 +196,8 @@ class State:
     """The state of the machine; `now` is the time of the present input, `effects` what it caused."""
 
     config: MachineConfig
+    # This daemon's incarnation.
+    own: str
     store: Store
     members: Members
     cursors: Cursors
@@ -222,8 +224,8 @@ class State:
     flushes: dict[int, Then] = field(default_factory=dict)
     # The highest versions that writes under way reserve.
     reservations: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, Request] = field(default_factory=dict)
-    pending: dict[str, PendingGrant] = field(default_factory=dict)
+    requests: dict[int, ClientRequest] = field(default_factory=dict)
+    pending: dict[str, GrantInProgress] = field(default_factory=dict)
     timers: list[tuple[float, int, Then]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
@@ -260,11 +262,6 @@ class State:
     agreed_on: str = ""
     jitter: int = 0
 
-    @property
-    def own(self) -> str:
-        """This daemon's incarnation."""
-        return self.config.incarnation
-
     def number(self) -> int:
         """Return a new number for a write, a send or a timer."""
         self.last_number += 1
@@ -292,7 +289,7 @@ class State:
 
     def call_at(self, at: float, go_on: Then) -> int:
         """Go on at a time, with the number that this returns."""
-        number = self.number()
+        self.last_number = number = self.last_number + 1
         heappush(self.timers, (at, number, go_on))
         return number
 

@@ -29,7 +29,7 @@ from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import Request, State, Then, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, Then, then
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _REQUEST_SECONDS = 5.0
@@ -39,7 +39,7 @@ _DRAIN_SECONDS = 60.0
 # Forgetting a lost daemon.
 
 
-def forget(state: State, request: Request, command: Forget) -> None:
+def forget(state: State, request: ClientRequest, command: Forget) -> None:
     """Make this daemon the owner of the IDs of a lost one; the reply is their number.
 
     Every other member must answer and agree, except those declared lost here or elsewhere: where two
@@ -170,7 +170,7 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 # Draining this daemon.
 
 
-def drain(state: State, request: Request, command: Drain) -> None:
+def drain(state: State, request: ClientRequest, command: Drain) -> None:
     """Hand all IDs of this daemon to another, stop deciding, and reply with the other's name. Raises
     NoSuccessor, Frozen.
     """
@@ -308,6 +308,7 @@ def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
 
 def _check_succession(state: State, outcome: Exception | None, call: int, proposal: SuccessionProposal) -> None:
     member, peer = state.members.get(proposal.incarnation), state.peers.get(proposal.incarnation)
+    own = state.members.own
     is_behind = peer is not None and bool(state.cursors.behind(peer.held))
     held = state.cursors.cursor(proposal.incarnation)
     error: str | None = None
@@ -317,6 +318,9 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
+    elif own.state != "member" and own.successor != proposal.incarnation:
+        # Its own successor may have agreed already, up to its last version before these IDs.
+        error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
         error = "not all records are here yet"
     elif not decide.is_ready(state):

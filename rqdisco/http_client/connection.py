@@ -1,4 +1,4 @@
-"""A connection to etcd: HTTP/1.1 by llhttp, one request at a time. Every request passes here, so
+"""A connection to a server: HTTP/1.1 by llhttp, one request at a time. Every request passes here, so
 this is written for little work per request.
 """
 
@@ -13,9 +13,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
-from rqdisco.backends.etcd.transport.network import describe
-from rqdisco.backends.etcd.transport.pending_post import PendingPost
+from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.network import describe
+from rqdisco.http_client.pending_post import PendingPost
 from rqdisco.twisted_compat import write_at_once
 
 
@@ -24,29 +24,34 @@ class Owner(Protocol):
     one, since the last was answered; and, once, why it is gone.
     """
 
-    def established(self, connection: EtcdConnection) -> None: ...
+    def established(self, connection: PooledConnection) -> None: ...
 
-    def freed(self, connection: EtcdConnection) -> None: ...
+    def freed(self, connection: PooledConnection) -> None: ...
 
-    def ended(self, connection: EtcdConnection, why: Exception) -> None: ...
+    def ended(self, connection: PooledConnection, why: Exception) -> None: ...
 
 
 @implementer(IHandshakeListener)
-class EtcdConnection(TwistedProtocol):
-    """A connection to an endpoint."""
+class PooledConnection(TwistedProtocol):
+    """A connection to a server. An answer has at most `max_answer` bytes; those of its headers are kept
+    that `kept_headers` names, in lower case.
+    """
 
     # A TCP or TLS transport: no interface declares what they have in common.
     transport: Any
-    # When it became idle.
+    # When it became idle, and whether its request is a slow one.
     idle_since = 0.0
+    is_slow = False
 
-    def __init__(self, max_answer: int, owner: Owner) -> None:
+    def __init__(self, max_answer: int, kept_headers: frozenset[bytes], owner: Owner) -> None:
         self._max_answer = max_answer
+        self._kept_headers = kept_headers
         self._owner = owner
         self._pending: PendingPost | None = None
         self._is_established = self._is_ended = False
-        # Of the answer that is received: its bytes so far, and the parts of its body.
+        # Of the answer that is received: its bytes so far, its headers, and the parts of its body.
         self._size = self._status = 0
+        self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._is_complete = self._is_chunked = self._is_persistent = False
         self._parser = HttpResponseParser(self)
@@ -88,6 +93,7 @@ class EtcdConnection(TwistedProtocol):
     def send(self, pending: PendingPost) -> None:
         """Send a request. None may be in flight."""
         self._pending = pending
+        self.is_slow = pending.is_slow
         pending.carrier = self
         write_at_once(self.transport, pending.request)
 
@@ -105,9 +111,19 @@ class EtcdConnection(TwistedProtocol):
             # Bytes behind an answer belong to none.
             self._is_persistent = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer and what is behind the answer come after the status.
+        if not self._status and name.lower() in self._kept_headers:
+            self._headers.setdefault(name.lower(), value)
+
     def on_headers_complete(self) -> None:
-        if not self._is_complete:
-            self._status = self._parser.get_status_code()
+        if self._is_complete:
+            return
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
+            # Another answer follows.
+            self._status = 0
+            self._headers.clear()
 
     def on_chunk_header(self) -> None:
         self._is_chunked = True
@@ -117,17 +133,17 @@ class EtcdConnection(TwistedProtocol):
             self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        # Another answer follows one with a status below 200.
-        if self._status >= 200 and not self._is_complete:
+        if self._status and not self._is_complete:
             self._is_complete = True
             self._is_persistent = self._parser.should_keep_alive()
 
     def _finish(self, pending: PendingPost) -> None:
         """Give the answer, after the connection has been freed for the next request."""
         parts = self._parts
-        reply = PostReply(self._status, parts[0] if len(parts) == 1 else b"".join(parts))
+        reply = PostReply(self._status, parts[0] if len(parts) == 1 else b"".join(parts), self._headers)
         self._pending = None
-        self._size = 0
+        self._size = self._status = 0
+        self._headers = {}
         self._parts = []
         self._is_complete = False
         if self._is_chunked:
@@ -137,7 +153,7 @@ class EtcdConnection(TwistedProtocol):
         if self._is_persistent:
             self._owner.freed(self)
         else:
-            self.abort(ConnectionBroken("etcd closes the connection"))
+            self.abort(ConnectionBroken("the server closes the connection"))
         pending.succeed(reply)
 
     def _end(self, why: Exception) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 
 class Carrier(Protocol):
@@ -22,13 +22,16 @@ class PendingPost:
     `withdraw` is called if it is given up before it had a connection.
     """
 
-    __slots__ = ("_seconds", "_withdraw", "answered", "carrier", "is_over", "request")
+    __slots__ = ("_seconds", "_withdraw", "answered", "carrier", "is_over", "is_slow", "request")
 
-    def __init__(self, request: bytes, seconds: float, withdraw: Callable[[PendingPost], None]) -> None:
+    def __init__(
+        self, request: bytes, seconds: float, withdraw: Callable[[PendingPost], None], *, is_slow: bool
+    ) -> None:
         self.request = request
         self.answered: Deferred[PostReply] = Deferred(self._cancelled)
         self.carrier: Carrier | None = None
         self.is_over = False
+        self.is_slow = is_slow
         self._seconds = seconds
         self._withdraw = withdraw
 

@@ -1,0 +1,101 @@
+"""Rules of the core that can be turned off, to prove that a search would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from msgspec.structs import replace
+
+from rqdisco.backends.gossip.core import (
+    barriers,
+    decide,
+    grants,
+    own_records,
+    pushes,
+    queries,
+    replies,
+    routing,
+    writes,
+)
+from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.state import State, Then, ignore, then
+from rqdisco.core.addresses import same_node
+from rqdisco.core.records import Record, RegistrationOutcome
+from rqdisco.storage.memory import Change
+
+
+def _no_barrier(state: State, record: Record, go_on: Then) -> None:
+    state.go_on(go_on, None)
+
+
+def _always_ready(state: State) -> bool:
+    return True
+
+
+def _own(state: State, record: Any) -> str:
+    return state.own
+
+
+def _taken_as_own(state: State, record: Record) -> Record:
+    return replace(record, owner=state.own)
+
+
+def _replicated_at_once(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
+    state.go_on(go_on, True)
+
+
+def _no_push(state: State) -> None:
+    pass
+
+
+def _written_at_once(state: State, changes: Sequence[Change], go_on: Then) -> None:
+    writes.write(state, changes, then(ignore))
+    state.go_on(go_on, None)
+
+
+_on_behalf = routing._on_behalf
+
+
+def _granted_on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
+    request = state.requests[number]
+    command: Any = request.command
+    copy = queries.shown(state, command.id)
+    if copy is not None and all(same_node(each.addr, command.node.addr) for each in copy.nodes):
+        replies.reply(state, request, RegistrationOutcome(record=copy, listed=(command.node,), bootstrap="granted"))
+    else:
+        _on_behalf(state, why, number, reply)
+
+
+# What replaces which functions, without a rule.
+RULES: dict[str, Sequence[tuple[ModuleType, str, Any]]] = {
+    "R1": [(queries, "owner", _own), (own_records, "taken_over", _taken_as_own)],
+    "R3": [(routing, "_on_behalf", _granted_on_behalf)],
+    "R5b": [(barriers, "run", _no_barrier)],
+    "R6 durable": [
+        (grants, "writes", SimpleNamespace(write=_written_at_once)),
+        (pushes, "await_replication", _replicated_at_once),
+    ],
+    "R6 acknowledged": [(pushes, "await_replication", _replicated_at_once), (pushes, "push", _no_push)],
+    "R8": [(decide, "is_ready", _always_ready)],
+}
+
+
+@contextmanager
+def without(rule: str | None) -> Iterator[None]:
+    """Turn a rule off; None turns off nothing."""
+    replaced: list[Callable[[], None]] = []
+    try:
+        for module, name, replacement in RULES[rule] if rule else ():
+            replaced.append(_putter(module, name, getattr(module, name)))
+            setattr(module, name, replacement)
+        yield
+    finally:
+        for put_back in replaced:
+            put_back()
+
+
+def _putter(module: ModuleType, name: str, value: Any) -> Callable[[], None]:
+    return lambda: setattr(module, name, value)

@@ -1,0 +1,593 @@
+"""Every schedule of a small world: two daemons, one ID, two addresses, and few faults.
+
+    python -m tests.simulated.small_world --minutes 10
+
+Breadth first over states, not over paths: a state that was reached before is not gone on from
+again. What is equal: the daemons (`copies.CanonicalForm`), the messages under way, and what clients
+were told.
+
+Any message may arrive at any moment, in any order; any write may end at any moment, in order. Each
+daemon has a clock of its own, which stands still until a tick sets it to the next moment for which
+the daemon wants to be woken; the number of ticks is bounded. So any message may be slower or faster
+than any timer, and clocks may run apart. Wall clocks stand still, as they only issue versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import marshal
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rqdisco.backends.gossip.core.inputs import Create, Register, Remove
+from rqdisco.backends.limits import Limits
+from rqdisco.core.records import Node
+from tests.simulated.machines import Daemon
+from tests.simulated.small_rules import RULES, without
+from tests.simulated.small_table import NOBODY, THIS, Facts, Said, Step, Table
+
+ADDRESSES = ("10.0.0.1:4001", "10.0.0.2:4001")
+_OPERATOR = 90
+_FIRST = 10
+# Kinds of what is under way: a message, an answer, a message that its receiver is working on.
+_MESSAGE, _ANSWER, _CALL = 0, 1, 2
+
+# Ticks before the ID is used, so that the daemons have exchanged all they know.
+_FIRST_TICKS = 8
+
+Item = tuple[int, int, int, int]
+Event = tuple[Any, ...]
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How often what may happen. `requests` are those of each address; a `loss` is a message, an
+    answer or a client that is gone; with `may_roll_back` a crash may also lose the last write that
+    the disk had. If it `has_begun`, the first address was told to bootstrap before.
+    """
+
+    requests: int = 2
+    crashes: int = 1
+    losses: int = 1
+    removals: int = 0
+    ticks: int = 1
+    may_roll_back: bool = False
+    retry_window_ms: int = 30_000
+    has_begun: bool = False
+
+
+class Client(NamedTuple):
+    """An address: its requests so far, the daemon that it waits for (-1 for none), whether it was
+    told to bootstrap, and whether it is acknowledged; both until it is removed.
+    """
+
+    requests: int = 0
+    waits_for: int = -1
+    is_told: bool = False
+    is_acked: bool = False
+    is_seen: bool = False
+
+
+class Operator(NamedTuple):
+    """The address that is being removed (-1 for none), the daemon that does so, and how many requests
+    there were. Its node is stopped before the first request, and started after the answer to one.
+    """
+
+    removes: int = -1
+    at: int = -1
+    removed: int = 0
+
+
+class World(NamedTuple):
+    """The states of both daemons, what is under way, and what is left of the bounds."""
+
+    daemons: tuple[int, int]
+    items: tuple[Item, ...]
+    clients: tuple[Client, ...]
+    operator: Operator
+    crashes: int
+    losses: int
+    ticks: int
+
+
+class Violation(NamedTuple):
+    text: str
+    path: list[Event]
+
+
+class SmallWorld:
+    """The world and its steps."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.table = Table(may_roll_back=bounds.may_roll_back)
+        self.discovery_id = ""
+        daemons, self.discovery_id = _prepare(self, Limits(retry_window_ms=bounds.retry_window_ms))
+        self.table = Table(may_roll_back=bounds.may_roll_back, watched=self.discovery_id)
+        first = []
+        for daemon in daemons:
+            assert daemon.machine is not None
+            daemon.before_last = daemon.disk.copy()
+            first.append(self.table.add(daemon)[0])
+        self.first = World(
+            daemons=(first[0], first[1]),
+            items=(),
+            clients=tuple(Client() for _ in ADDRESSES),
+            operator=Operator(),
+            crashes=bounds.crashes,
+            losses=bounds.losses,
+            ticks=bounds.ticks,
+        )
+        if bounds.has_begun:
+            began = self.quiet(self.apply(self.first, ("register", 0, 0))[0])
+            self.first = _with_client(began, 0, began.clients[0]._replace(requests=0))
+
+    def quiet(self, world: World) -> World:
+        """Let everything under way end, in order."""
+        while (event := next(self._ending(world), None)) is not None:
+            world, wrong = self.apply(world, event)
+            assert wrong is None, wrong
+        return world
+
+    def _ending(self, world: World) -> Iterator[Event]:
+        for number, each in enumerate(world.daemons):
+            if self.table.facts[each].writes:
+                yield ("write", number)
+        for item in world.items:
+            if item[0] == _ANSWER:
+                yield ("answer", item)
+            elif item[0] == _MESSAGE:
+                yield ("deliver" if self.table.facts[world.daemons[1 - item[1]]].is_up else "refuse", item)
+
+    def check_end(self, world: World) -> str | None:
+        """Return what is wrong where nothing can happen any more."""
+        owner = self.table.facts[world.daemons[0]]
+        is_quiet = all(self.table.facts[each].is_idle for each in world.daemons) and not world.items
+        if not is_quiet or not owner.is_ready or owner.nodes is None:
+            return None
+        acked = [address for address, each in zip(ADDRESSES, world.clients, strict=True) if each.is_acked]
+        hinted = self.table.facts[world.daemons[1]].hinted + owner.hinted
+        lost = [each for each in acked if each not in owner.nodes and each not in hinted]
+        if lost:
+            return f"P2: {lost[0]} was acknowledged, and is gone"
+        if acked and world.losses == self.bounds.losses and world.crashes == self.bounds.crashes:
+            is_removed = world.operator.removed > 0
+            if not is_removed and not any(each.is_told for each in world.clients):
+                return "P1: nodes are listed, and nobody was told to bootstrap"
+        return None
+
+    def text_of(self, event: Event) -> str:
+        """Describe an event."""
+        what, *args = event
+        if args and isinstance(args[0], tuple):
+            kind, at, _, content = args[0]
+            known = {_MESSAGE: self.table.messages, _ANSWER: self.table.answers}.get(kind)
+            return f"{what} {'ab'[at]}: {known.values[content] if known is not None else 'message in progress'}"
+        if what in ("register", "remove"):
+            return f"{what} {ADDRESSES[args[0]]} at {'ab'[args[1]]}"
+        if what == "cancel":
+            return f"{ADDRESSES[args[0]]} hangs up"
+        return " ".join([what, "ab"[args[0]], *map(str, args[1:])])
+
+    def events(self, world: World) -> Iterator[Event]:
+        """Return what may happen next."""
+        facts = (self.table.facts[world.daemons[0]], self.table.facts[world.daemons[1]])
+        previous = None
+        for item in world.items:
+            if item != previous:
+                yield from self._item_events(world, facts, item)
+            previous = item
+        for number, each in enumerate(facts):
+            yield from self._daemon_events(world, number, each)
+        yield from self._client_events(world, facts)
+
+    def _item_events(self, world: World, facts: tuple[Facts, Facts], item: Item) -> Iterator[Event]:
+        kind, at, name, _ = item
+        if kind == _MESSAGE:
+            if facts[1 - at].is_up:
+                yield ("deliver", item)
+            elif name != NOBODY:
+                yield ("refuse", item)
+        elif kind == _ANSWER:
+            yield ("answer", item)
+        elif item[3] == NOBODY:
+            yield ("hang up", item)
+        waits = item[3] if kind == _CALL else name
+        if world.losses and waits != NOBODY:
+            yield ("lose", item)
+
+    def _daemon_events(self, world: World, number: int, facts: Facts) -> Iterator[Event]:
+        if not facts.is_up:
+            yield ("start", number)
+            return
+        if facts.writes:
+            yield ("write", number)
+        if world.ticks and facts.may_tick:
+            yield ("tick", number)
+        if world.crashes:
+            for written in range(facts.writes + 1):
+                yield ("kill", number, written)
+            if self.bounds.may_roll_back:
+                yield ("roll back", number)
+
+    def _client_events(self, world: World, facts: tuple[Facts, Facts]) -> Iterator[Event]:
+        operator = world.operator
+        for number, client in enumerate(world.clients):
+            if client.waits_for >= 0:
+                if world.losses:
+                    yield ("cancel", number)
+                continue
+            # The addresses are alike, so that they come in their order.
+            is_next = number == 0 or world.clients[number - 1].requests > 0
+            if client.requests < self.bounds.requests and is_next and operator.removes != number:
+                yield from (("register", number, at) for at in (0, 1) if facts[at].is_up)
+            may_remove = client.is_acked if operator.removes < 0 else operator.removes == number and operator.at < 0
+            if may_remove and operator.removed < self.bounds.removals:
+                yield from (("remove", number, at) for at in (0, 1) if facts[at].is_up)
+
+    def apply(self, world: World, event: Event) -> tuple[World, str | None]:
+        """Return the world after an event, and what is wrong then."""
+        what, *args = event
+        return _APPLY[what](self, world, *args)
+
+    def _deliver(self, world: World, item: Item) -> tuple[World, str | None]:
+        _, sender, name, message = item
+        at = 1 - sender
+        step = self.table.step(world.daemons[at], "deliver", message)
+        return self._after(world, at, step, without_item(world.items, item), name)
+
+    def _answer(self, world: World, item: Item) -> tuple[World, str | None]:
+        _, at, name, answer = item
+        step = self.table.step(world.daemons[at], "answer", name, answer)
+        return self._after(world, at, step, without_item(world.items, item))
+
+    def _fail(self, world: World, item: Item) -> tuple[World, str | None]:
+        """The sender of a message to a daemon that is down learns that."""
+        _, at, name, _ = item
+        step = self.table.step(world.daemons[at], "fail", name)
+        return self._after(world, at, step, without_item(world.items, item))
+
+    def _lose(self, world: World, item: Item) -> tuple[World, str | None]:
+        """A sender waits no longer. The message may arrive later, and its answer goes nowhere."""
+        kind, at, name, content = item
+        items = list(world.items)
+        items.remove(item)
+        if kind == _MESSAGE:
+            items.append((kind, at, NOBODY, content))
+        elif kind == _CALL:
+            items.append((kind, at, name, NOBODY))
+            at, name = 1 - at, content
+        step = self.table.step(world.daemons[at], "fail", name)
+        return self._after(world._replace(losses=world.losses - 1), at, step, items)
+
+    def _hang_up(self, world: World, item: Item) -> tuple[World, str | None]:
+        _, at, name, _ = item
+        step = self.table.step(world.daemons[at], "hang up", name)
+        return self._after(world, at, step, without_item(world.items, item))
+
+    def _write(self, world: World, at: int) -> tuple[World, str | None]:
+        return self._after(world, at, self.table.step(world.daemons[at], "write"), world.items)
+
+    def _tick(self, world: World, at: int) -> tuple[World, str | None]:
+        step = self.table.step(world.daemons[at], "tick")
+        return self._after(world._replace(ticks=world.ticks - 1), at, step, world.items)
+
+    def _start(self, world: World, at: int) -> tuple[World, str | None]:
+        return self._after(world, at, self.table.step(world.daemons[at], "start"), world.items)
+
+    def _kill(self, world: World, at: int, written: int) -> tuple[World, str | None]:
+        return self._dead(world, at, self.table.step(world.daemons[at], "kill", written))
+
+    def _roll_back(self, world: World, at: int) -> tuple[World, str | None]:
+        return self._dead(world, at, self.table.step(world.daemons[at], "roll back"))
+
+    def _dead(self, world: World, at: int, step: Step) -> tuple[World, str | None]:
+        """Whoever waits for a daemon that was killed learns that, at some moment."""
+        items: list[Item] = []
+        for item in world.items:
+            kind, where, _, sender = item
+            if kind != _CALL or where != at:
+                items.append(item)
+            elif sender != NOBODY:
+                items.append((_ANSWER, 1 - at, sender, self.table.broken))
+        clients = tuple(each._replace(waits_for=-1) if each.waits_for == at else each for each in world.clients)
+        operator = world.operator
+        if operator.at == at:
+            operator = operator._replace(at=-1)
+        world = world._replace(clients=clients, operator=operator, crashes=world.crashes - 1)
+        return self._after(world, at, step, items)
+
+    def _register(self, world: World, number: int, at: int) -> tuple[World, str | None]:
+        client = world.clients[number]
+        request = _FIRST * (number + 1) + client.requests
+        command = Register(self.discovery_id, Node(addr=ADDRESSES[number]), ADDRESSES[number])
+        step = self.table.step(world.daemons[at], "request", request, command)
+        client = client._replace(requests=client.requests + 1, waits_for=at)
+        return self._after(_with_client(world, number, client), at, step, world.items)
+
+    def _cancel(self, world: World, number: int) -> tuple[World, str | None]:
+        client = world.clients[number]
+        at = client.waits_for
+        step = self.table.step(world.daemons[at], "cancel", _FIRST * (number + 1) + client.requests - 1)
+        world = _with_client(world, number, client._replace(waits_for=-1))
+        return self._after(world._replace(losses=world.losses - 1), at, step, world.items)
+
+    def _remove(self, world: World, number: int, at: int) -> tuple[World, str | None]:
+        command = Remove(self.discovery_id, ADDRESSES[number])
+        request = _OPERATOR + world.operator.removed
+        step = self.table.step(world.daemons[at], "request", request, command)
+        operator = Operator(number, at, world.operator.removed + 1)
+        return self._after(world._replace(operator=operator), at, step, world.items)
+
+    def _after(self, world: World, at: int, step: Step, items: Any, sender: int = NOBODY) -> tuple[World, str | None]:
+        """Return the world after a step of one daemon, to which `sender` is the number at the other
+        of the message that it got.
+        """
+        failure = step.failure
+        after, senders = _renamed(items, at, step.renamed)
+        senders[THIS] = sender
+        if THIS in step.renamed:
+            after.append((_CALL, at, step.renamed[THIS], sender))
+        for name, message in step.sent:
+            after.append((_MESSAGE, at, name, message))
+        for call, answer in step.answered:
+            if senders.get(call, NOBODY) != NOBODY:
+                after.append((_ANSWER, 1 - at, senders[call], answer))
+        after.sort()
+        daemons = (step.after, world.daemons[1]) if at == 0 else (world.daemons[0], step.after)
+        clients, operator = world.clients, world.operator
+        if step.after != world.daemons[at]:
+            clients, wrong = self._check_decision(world, at, step)
+            failure = failure or wrong
+        for request, said in step.said:
+            if request >= _OPERATOR:
+                operator = operator._replace(removes=-1 if said.is_done else operator.removes, at=-1)
+            else:
+                clients, wrong = _answered(clients, request // _FIRST - 1, said)
+                failure = failure or wrong
+        return World(daemons, tuple(after), clients, operator, world.crashes, world.losses, world.ticks), failure
+
+    def _check_decision(self, world: World, at: int, step: Step) -> tuple[tuple[Client, ...], str | None]:
+        """The owner may not grant a bootstrap while another address is acknowledged."""
+        clients = world.clients
+        if at != 0:
+            return clients, None
+        before, after = self.table.facts[world.daemons[at]], self.table.facts[step.after]
+        if world.operator.removed and after.nodes is not None:
+            clients = tuple(
+                each._replace(is_told=False, is_acked=False)
+                if each.is_acked and ADDRESSES[number] not in after.nodes and ADDRESSES[number] in (before.nodes or ())
+                else each
+                for number, each in enumerate(clients)
+            )
+        if after.granted is None or after.granted == before.granted:
+            return clients, None
+        lost = [
+            address
+            for address, each in zip(ADDRESSES, clients, strict=True)
+            if each.is_acked and address != after.granted
+        ]
+        return clients, f"I4: {after.granted} is granted, though {lost[0]} was acknowledged" if lost else None
+
+
+def _renamed(items: Iterable[Item], at: int, renamed: dict[int, int]) -> tuple[list[Item], dict[int, int]]:
+    """Return what is still under way after a step of one daemon, whose numbers are called otherwise
+    now; and to whom it owed answers before.
+    """
+    after: list[Item] = []
+    senders: dict[int, int] = {}
+    for item in items:
+        kind, where, name, content = item
+        if kind == _CALL and where == at:
+            senders[name] = content
+            name = renamed.get(name, NOBODY)
+        elif kind == _CALL:
+            content = renamed.get(content, NOBODY)
+        elif where == at:
+            name = renamed.get(name, NOBODY)
+        if name != NOBODY or kind == _MESSAGE:
+            after.append((kind, where, name, content))
+    return after, senders
+
+
+def without_item(items: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
+    place = items.index(item)
+    return items[:place] + items[place + 1 :]
+
+
+def _with_client(world: World, number: int, client: Client) -> World:
+    clients = (*world.clients[:number], client, *world.clients[number + 1 :])
+    return world._replace(clients=clients)
+
+
+def _answered(clients: tuple[Client, ...], number: int, said: Said) -> tuple[tuple[Client, ...], str | None]:
+    client = clients[number]._replace(waits_for=-1)
+    failure = None
+    if said.listed:
+        client = client._replace(is_acked=True, is_seen=True)
+    if said.is_told:
+        client = client._replace(is_told=True)
+        others = [ADDRESSES[each] for each, other in enumerate(clients) if other.is_told and each != number]
+        if others:
+            failure = f"I1: {ADDRESSES[number]} is told to bootstrap, as {others[0]} was"
+    return (*clients[:number], client, *clients[number + 1 :]), failure
+
+
+_APPLY: dict[str, Callable[..., tuple[World, str | None]]] = {
+    "deliver": SmallWorld._deliver,
+    "answer": SmallWorld._answer,
+    "refuse": SmallWorld._fail,
+    "lose": SmallWorld._lose,
+    "hang up": SmallWorld._hang_up,
+    "write": SmallWorld._write,
+    "tick": SmallWorld._tick,
+    "start": SmallWorld._start,
+    "kill": SmallWorld._kill,
+    "roll back": SmallWorld._roll_back,
+    "register": SmallWorld._register,
+    "cancel": SmallWorld._cancel,
+    "remove": SmallWorld._remove,
+}
+
+
+def _prepare(small: SmallWorld, limits: Limits) -> tuple[list[Daemon], str]:
+    """Let the daemons meet, and the first create the ID; return them and it."""
+    table = small.table
+    down = [Daemon("a", ("http://b",), limits), Daemon("b", ("http://a",), limits)]
+    first, second = (table.add(each)[0] for each in down)
+    world = World((first, second), (), (), Operator(), 0, 0, _FIRST_TICKS)
+    for at in (0, 1):
+        world = small.quiet(small.apply(world, ("start", at))[0])
+    step = table.step(world.daemons[0], "request", _OPERATOR, Create(bytes(14)))
+    world = small.quiet(small._after(world, 0, step, world.items)[0])
+    while world.ticks:
+        at = world.ticks % 2
+        world = small.quiet(small.apply(world, ("tick", at))[0])
+    daemons = [table.daemon(each) for each in world.daemons]
+    assert daemons[0].machine is not None
+    return daemons, daemons[0].machine.state.store.ids()[0]
+
+
+class Found(NamedTuple):
+    """What a search found: how many states, steps, and states of daemons; the number of events after
+    which the last states were reached, and how many states were new after each.
+    """
+
+    states: int
+    steps: int
+    daemon_states: int
+    levels: list[int]
+    is_exhausted: bool
+    seconds: float
+    violation: Violation | None
+
+    @property
+    def depth(self) -> int:
+        return len(self.levels) - 1
+
+
+def search(
+    small: SmallWorld, *, seconds: float, depth: int = 1000, progress: Callable[[int, int], None] | None = None
+) -> Found:
+    """Go through all states, nearest first, until one violates something, or time or depth end."""
+    began, first = time.monotonic(), small.first
+    seen = {_fingerprint(first)}
+    frontier = [(0, first)]
+    parents, by_event = array("Q", [0]), array("L", [0])
+    events: dict[Event, int] = {}
+    levels, steps, is_late = [1], 0, False
+    violation: Violation | None = None
+    while frontier and violation is None and not is_late and len(levels) <= depth:
+        following: list[tuple[int, World]] = []
+        for number, world in frontier:
+            if time.monotonic() - began > seconds:
+                is_late = True
+                break
+            was_any = False
+            for event in small.events(world):
+                was_any = True
+                steps += 1
+                after, wrong = small.apply(world, event)
+                if wrong is not None:
+                    violation = Violation(wrong, [*_path(number, parents, by_event, list(events)), event])
+                    break
+                fingerprint = _fingerprint(after)
+                if fingerprint in seen:
+                    continue
+                seen.add(fingerprint)
+                parents.append(number)
+                by_event.append(events.setdefault(event, len(events)))
+                following.append((len(parents) - 1, after))
+            if violation is None and not was_any and (wrong := small.check_end(world)) is not None:
+                violation = Violation(wrong, _path(number, parents, by_event, list(events)))
+            if violation is not None:
+                break
+        if following:
+            levels.append(len(following))
+        if progress is not None:
+            progress(len(levels) - 1, len(seen))
+        frontier = following
+    is_exhausted = not frontier and violation is None and not is_late
+    return Found(len(seen), steps, len(small.table), levels, is_exhausted, time.monotonic() - began, violation)
+
+
+def _fingerprint(world: World) -> bytes:
+    daemons, items, clients, operator, *left = world
+    plain: Any = (daemons, items, *map(tuple, clients), tuple(operator), *left)
+    return blake2b(marshal.dumps(plain, 2), digest_size=12).digest()
+
+
+def _path(number: int, parents: array[int], by_event: array[int], events: list[Event]) -> list[Event]:
+    path = []
+    while number:
+        path.append(events[by_event[number]])
+        number = parents[number]
+    return path[::-1]
+
+
+def show(small: SmallWorld, path: list[Event], show: Callable[[str], None]) -> None:
+    """Go a path once more, and print every input and effect."""
+    small.table.show = show
+    world = small.first
+    for number, event in enumerate(path):
+        show(f"{number + 1}. {small.text_of(event)}")
+        world, wrong = small.apply(world, event)
+        if wrong is not None:
+            show(f"VIOLATION {wrong}")
+    small.table.show = None
+
+
+def main(args: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulated.small_world", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--depth", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=2, help="of each address")
+    for name, default in (("crashes", 1), ("losses", 1), ("removals", 0), ("ticks", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--roll-back", action="store_true", help="a crash may lose the last write that the disk had")
+    parser.add_argument("--begun", action="store_true", help="the first address was told to bootstrap before")
+    parser.add_argument("--retry-window", type=int, default=30_000, metavar="MS")
+    parser.add_argument("--without", choices=RULES, help="turn a rule off")
+    given = parser.parse_args(args)
+    bounds = Bounds(
+        requests=given.requests,
+        crashes=given.crashes,
+        losses=given.losses,
+        removals=given.removals,
+        ticks=given.ticks,
+        may_roll_back=given.roll_back,
+        retry_window_ms=given.retry_window,
+        has_begun=given.begun,
+    )
+    gc.disable()
+    with without(given.without):
+        small = SmallWorld(bounds)
+        found = search(small, seconds=given.minutes * 60, depth=given.depth, progress=_print_progress)
+        print(_summary(found))
+        if found.violation is None:
+            return 0
+        print(found.violation.text)
+        show(small, found.violation.path, print)
+    return 1
+
+
+def _print_progress(depth: int, states: int) -> None:
+    print(f"{states:,} states after {depth} events", file=sys.stderr, flush=True)
+
+
+def _summary(found: Found) -> str:
+    extent = "the whole space" if found.is_exhausted else "not the whole space"
+    return (
+        f"{found.states:,} states, {found.steps:,} steps, {found.daemon_states:,} states of daemons, "
+        f"{found.depth} events deep, {extent}, {found.seconds:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
