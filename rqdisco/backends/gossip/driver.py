@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -189,7 +189,8 @@ class Driver(Service):
     def _send(self, effect: effects.Send) -> None:
         if self._is_stopped:
             return
-        self._sends[effect.send] = sending = self._sender.send(effect)
+        # The machine waits for the outcome of each, even if an error here is the reason.
+        self._sends[effect.send] = sending = maybeDeferred(self._sender.send, effect)
         sending.addCallbacks(partial(self._answered, effect), partial(self._not_answered, effect))
 
     def _answered(self, effect: effects.Send, message: Any) -> None:

@@ -23,6 +23,7 @@ from rqdisco.storage.memory import metadata_change
 GREET_SECONDS = 2.0
 # Rounds of exchanges are at least this far apart, however often one is triggered.
 MIN_SECONDS = 0.1
+_WRITE_AGAIN_SECONDS = 1.0
 # Exchanges in a row that a peer's own requests may replace.
 MAX_SKIPPED = 4
 # A tick begins the exchanges that are due.
@@ -74,9 +75,22 @@ def accept_hello(state: State, greeting: Hello) -> None:
 
 
 def learn(state: State, changed: list[Metadata]) -> None:
-    """Write what was learned about members; a failed write raises nothing."""
+    """Write what was learned about members, and again until the disk takes it: after a restart their
+    IDs would look like those of lost daemons (R7).
+    """
     if changed:
-        state.persist([metadata_change(each) for each in changed], then(ignore))
+        incarnations = tuple(each.owner for each in changed)
+        state.persist([metadata_change(each) for each in changed], then(_learned, incarnations))
+
+
+def _learned(state: State, outcome: Exception | None, incarnations: tuple[str, ...]) -> None:
+    if outcome is not None:
+        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_learn_again, incarnations))
+
+
+def _learn_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+    known = [state.members.get(each) for each in incarnations]
+    learn(state, [membership.member_metadata(each) for each in known if each is not None])
 
 
 def fence(state: State, why: str) -> None:

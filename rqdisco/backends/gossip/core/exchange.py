@@ -185,7 +185,9 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
 
 
 def end_all(state: State) -> None:
-    """End all rounds after a fault, so that new ones begin."""
+    """End all rounds after a fault, so that new ones begin, and do again what may have ended with it."""
+    state.pulling.clear()
+    state.is_correcting = state.is_reissuing = False
     for peer in state.contacts.values():
         if peer.step is not None:
             peer.step, peer.this_round = None, []

@@ -34,7 +34,7 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, No
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.ids import is_created_id
+from rqdisco.core.ids import is_created_id, is_id
 
 _MAX_UNPROVED = 256
 
@@ -169,6 +169,8 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
+    if not is_id(message.id):
+        raise BadMessage("not an ID")
     left, until, now = message.ms, message.until, state.now.moment
     if until is not None:
         # The deadline by this daemon's own time, which alone reveals a message delayed on its way.
