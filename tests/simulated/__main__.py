@@ -22,7 +22,8 @@ from tests.simulated.world import Result, World
 
 def run(seed: int, daemons: int, faults: tuple[str, ...], rule: str) -> Result:
     """Run daemons that are peers."""
-    return World(seed, daemons, faults, *_make(rule)).run()
+    with without(rule):
+        return World(seed, daemons, faults).run()
 
 
 SIMULATION = Simulation("tests.simulated", FAULTS, RULES, run)
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run this schedule, not a seed")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the schedule of the run")
     parser.add_argument("--shrink", action="store_true", help="leave out what is not needed for the run to fail")
+    parser.add_argument("--shows", default="", metavar="KIND", help="how --shrink --without must fail, such as I1")
     parser.add_argument("--step", action="store_true", help="print each input of each daemon and its effects")
     parser.add_argument("--from", dest="begin", type=float, default=0.0, metavar="TIME", help="the first step")
     parser.add_argument("--until", type=float, default=1e9, metavar="TIME", help="the last step")
@@ -50,9 +52,10 @@ def _run_one(given: argparse.Namespace) -> int:
     """Run one seed or schedule."""
     subject = read_schedule(given.replay) if given.replay is not None else given.seed
     if given.shrink:
-        subject = _shrunk(_world(given, subject), given.without)
+        subject = _shrunk(given, subject)
     world = _world(given, subject, Steps(given.begin, given.until, shows_all=given.all) if given.step else None)
-    result = world.run()
+    with without(given.without):
+        result = world.run()
     if given.record is not None:
         world.schedule.without_unused().write(given.record)
     if world.steps is not None:
@@ -68,9 +71,9 @@ def _run_one(given: argparse.Namespace) -> int:
 
 def _explain(given: argparse.Namespace, failed: Result) -> None:
     """Print the shrunk schedule of a run that failed, and its steps up to the failure."""
-    schedule = _shrunk(_world(given, failed.seed), given.without)
-    steps = Steps()
-    _world(given, schedule, steps).run()
+    schedule, steps = _shrunk(given, failed.seed), Steps()
+    with without(given.without):
+        _world(given, schedule, steps).run()
     steps.end()
     print(f"\nseed {failed.seed}, what is needed for it to fail:\n")
     print("\n".join(line.decode() for line in schedule.lines()))
@@ -88,19 +91,27 @@ def _first_violation(lines: list[str]) -> int:
 
 def _world(given: argparse.Namespace, subject: Any, steps: Steps | None = None) -> World:
     faults = faults_of(SIMULATION, given)
-    return World(subject, given.daemons, faults, *_make(given.without), steps=steps)
+    return World(subject, given.daemons, faults, steps=steps)
 
 
-def _make(rule: str) -> tuple[Any, ...]:
-    return (without(rule),) if rule else ()
+def _shrunk(given: argparse.Namespace, subject: Any) -> Schedule:
+    """Return a shorter schedule that fails in the same way. Without a rule, only what that rule
+    prevents counts.
+    """
 
-
-def _shrunk(world: World, rule: str) -> Schedule:
     def run_schedule(schedule: Schedule) -> tuple[set[str], Schedule]:
-        replayed = World(schedule, 3, FAULTS, *_make(rule))
-        return {each.split(" ")[1] for each in replayed.run().violations}, replayed.schedule
+        replayed = World(schedule)
+        with without(given.without):
+            result = replayed.run()
+        if not given.without:
+            return result.violated, replayed.schedule
+        shown = {given.shows} & result.kinds if given.shows else result.violated
+        kept = World(schedule).run() if shown else result
+        return set() if kept.violations else shown - kept.kinds, replayed.schedule
 
-    world.run()
+    world = _world(given, subject)
+    with without(given.without):
+        world.run()
     return Shrinker(run_schedule).shrink(world.schedule.without_unused())
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError
 
 from rqdisco.backends.gossip.core.inputs import Cancelled, Delivered
-from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.core.addresses import is_local
+from rqdisco.core.errors import LoopbackConflict, NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.records import Node, Put, Record
 from rqdisco.core.views import View
 from tests.simulated.choices import usual_delay
@@ -75,8 +76,10 @@ class Clients:
         token = self._begin(key, addr, "register")
         what = f"register {addr}"
         reply = await self.call(
-            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), _host(addr)), at, pending
+            what, key, lambda boot: boot.directory.register(key, Node(addr=addr), client_host(addr)), at, pending
         )
+        if reply is not None:
+            self._world.nodes[key, addr].has_wrong_address = isinstance(reply.refusal, LoopbackConflict)
         registration = self._answered(key, token, reply)
         if registration is None or reply is None:
             return None
@@ -150,7 +153,9 @@ class Clients:
         """Return whether the leader key was won."""
         token = self._begin(key, addr, "claim")
         what = f"claim {addr}"
-        reply = await self.call(what, key, lambda boot: boot.directory.claim(key, _put(addr), _host(addr)), at, pending)
+        reply = await self.call(
+            what, key, lambda boot: boot.directory.claim(key, _put(addr), client_host(addr)), at, pending
+        )
         claim = self._answered(key, token, reply)
         if claim is None or reply is None:
             return None
@@ -162,7 +167,9 @@ class Clients:
 
     async def report(self, key: str, addr: str) -> None:
         token = self._begin(key, addr, "report")
-        reply = await self.call(f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr), _host(addr)))
+        reply = await self.call(
+            f"report {addr}", key, lambda boot: boot.directory.report(key, _put(addr), client_host(addr))
+        )
         if self._answered(key, token, reply) is not None:
             self._history(key).end(token, True, self._world.now)
             self._world.judge.acknowledge(key, addr)
@@ -362,9 +369,10 @@ class _Request:
         self.answer.keep(None)
 
 
-def _host(addr: str) -> str:
-    """Return the client host of a node."""
-    return addr.partition(":")[0]
+def client_host(addr: str) -> str:
+    """Return the client host of a node: the third number of a loopback address is the machine."""
+    host = addr.partition(":")[0]
+    return f"machine {host.split('.')[2]}" if is_local(addr) else host
 
 
 def _put(addr: str) -> Put:

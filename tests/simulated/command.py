@@ -58,7 +58,8 @@ def make_parser(simulation: Simulation) -> argparse.ArgumentParser:
 
 def faults_of(simulation: Simulation, given: argparse.Namespace) -> tuple[str, ...]:
     """Return the faults that may happen."""
-    return tuple(filter(None, given.faults.replace("all", ",".join(simulation.faults)).split(",")))
+    words = [each for each in given.faults.split(",") if each]
+    return tuple(fault for each in words for fault in (simulation.faults if each == "all" else (each,)))
 
 
 def run_seeds(

@@ -33,6 +33,8 @@ FAULTS = (
 _AT_ONCE = 1e-6
 # With this fault, daemons forget IDs that never had a node.
 EXPIRY = "expiry"
+# With this one, nodes of rqlited 6 are left at its default, and register loopback addresses.
+LOOPBACK = "loopback"
 
 
 class Faults:

@@ -129,8 +129,6 @@ class Boot:
         self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
-        # Set for a daemon of a rule's proof that accepts a repeated message.
-        self.is_credulous = False
         self.settled_count = 0
         self._links: dict[int, Link] = {}
         self.sends: dict[int, Exchange] = {}
@@ -169,7 +167,6 @@ class Boot:
         )
         self.machine = self._world.make(config, self.store, metadata, watermarks, self.now())
         self.state: State = self.machine.state
-        self.is_credulous = getattr(self.machine, "is_credulous", False)
         self.store.on_settled.append(self._settled)
         self.store.on_discarded.append(self._discarded)
         self.sweep = None if host.unused_seconds is None else Sweep(self, watermarks, metadata, host.unused_seconds)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from rqdisco.backends.gossip.core import decide, queries
 from rqdisco.core import codec
+from rqdisco.core.addresses import is_local
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Record, RegistrationOutcome, is_unused, with_grant_answered
 from rqdisco.core.views import View
+from tests.simulated.clients import client_host
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check
@@ -51,6 +53,8 @@ class Judge:
         self._created: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
         self._seen: dict[tuple[str, str, int], bytes] = {}
+        # The ID that an owner changed under each of its versions.
+        self._key_of: dict[tuple[str, int], str] = {}
         self._looked_at: dict[Boot, int] = {}
         self._copied: Host | None = None
         self._copied_at = 0.0
@@ -125,6 +129,9 @@ class Judge:
         """A node received an answer."""
         node = self._world.nodes[key, addr]
         node.grant_reason = registration.bootstrap
+        for each in registration.listed:
+            if is_local(each.addr) and client_host(each.addr) != client_host(addr):
+                self.violate(f"R5d {addr} is sent to {each.addr}, which is not on its machine")
         self.acknowledge(key, addr)
         if registration.bootstrap is not None:
             self._world.count("alone")
@@ -260,7 +267,7 @@ class Judge:
     # Inspections.
 
     def look(self) -> None:
-        """I7: no version is issued twice with different content."""
+        """I7: no version is issued twice, with different content or for different IDs."""
         for host in self._world.hosts:
             boot = host.boot
             if boot is None or self._looked_at.get(boot) == boot.settled_count:
@@ -272,8 +279,14 @@ class Judge:
                 told = codec.peek_owner(rest), key, version
                 if self._seen.setdefault(told, rest) != rest:
                     self._seen[told] = rest
-                    text = f"I7 {key} version {version} says two things"
-                    self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
+                    self._issued_twice(f"I7 {key} version {version} says two things")
+                other = self._key_of.setdefault((told[0], version), key)
+                if other != key:
+                    self._key_of[told[0], version] = key
+                    self._issued_twice(f"I7 version {version} is of {other} and of {key}")
+
+    def _issued_twice(self, text: str) -> None:
+        self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
 
     def judge(self) -> None:
         """Check what must hold once all faults have been over for long."""
@@ -329,7 +342,7 @@ class Judge:
     def _judge_cluster(self, key: str, record: Record | None) -> None:
         """I3: nobody waits for ever."""
         nodes = [node for (each, _), node in self._world.nodes.items() if each == key]
-        waiting = [node for node in nodes if node.is_up and node.cluster is None]
+        waiting = [node for node in nodes if node.is_up and node.cluster is None and not node.has_wrong_address]
         if not waiting:
             self._world.count("formed")
             return

@@ -190,7 +190,7 @@ class Exchange:
         window = boot.window(self._session or "")
         if window is None:
             self._refuse(boot, call, NotGreeted())
-        elif not window.accept(self._counter) and not boot.is_credulous:
+        elif not window.accept(self._counter):
             self._refuse(boot, call, PeerUnreachable("replayed message"))
         else:
             boot.put(Received(call, self._session or "", self.verb, self.message))

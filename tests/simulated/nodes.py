@@ -75,7 +75,8 @@ class SimNode:
     `near` is the daemon that it uses while that runs, None for any. `granted_at` and `wiped` are
     when that last happened, `was_member` whether it ever was in a cluster, `has_led` whether it led
     one, `won_in_vain` whether it discarded a claim that it won, because it had been sent to a
-    leader before; `is_removed` means that its operator stopped it and removed it from the list,
+    leader before, `has_wrong_address` whether the last answer was that only an operator can help it
+    (R5d); `is_removed` means that its operator stopped it and removed it from the list,
     `is_replaced` that it died for good and is still listed.
     """
 
@@ -90,6 +91,7 @@ class SimNode:
     was_member: bool = False
     has_led: bool = False
     won_in_vain: bool = False
+    has_wrong_address: bool = False
     last: str = "never asked"
     granted_at: float | None = None
     grant_reason: str | None = None

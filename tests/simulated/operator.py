@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rqdisco.backends.gossip.core.inputs import Command, Drain, Forget
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
+from tests.simulated.faults import LOOPBACK
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
 
@@ -121,8 +122,11 @@ class Operator:
         world.judge.acknowledged.setdefault(discovery_id, set())
         world.faults.after_creation(owner)
         spread = random.choice((0.01, 1.0, 20.0))
+        has_defaults = kind is SimNode and world.may(LOOPBACK)
         for _ in range(random.randrange(2, 5)):
-            node = self._add(discovery_id, kind, world.some_host(random))
+            # On one of two machines, or at an address of its own.
+            machine = random.randrange(3) if has_defaults else 0
+            node = self._add(discovery_id, kind, world.some_host(random), machine)
             world.timeline.callLater(random.uniform(0, spread), node.start)
         if world.may("removals") and random.random() < 0.6:
             # With consul-kv the list has leaders only: all nodes are stopped.
@@ -198,9 +202,10 @@ class Operator:
         while await self._world.clients.remove(discovery_id, addr) is None:
             await self._world.sleep(1)
 
-    def _add(self, discovery_id: str, kind: type[SimNode], near: Host | None = None) -> SimNode:
+    def _add(self, discovery_id: str, kind: type[SimNode], near: Host | None = None, machine: int = 0) -> SimNode:
         self._next += 1
-        node = kind(self._world, discovery_id, f"n{self._next}:1", near)
+        addr = f"127.0.{machine}.{self._next}:1" if machine else f"n{self._next}:1"
+        node = kind(self._world, discovery_id, addr, near)
         self._world.nodes[discovery_id, node.addr] = node
         return node
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 from rqdisco.backends.gossip.core.effects import Effect, Send
 from rqdisco.backends.gossip.core.inputs import Input, LookUp, Now, Requested
 from rqdisco.backends.gossip.core.machine import Machine
-from tests.simulated.__main__ import main
-from tests.simulated.faults import EXPIRY, FAULTS
+from tests.simulated.__main__ import SIMULATION, main
+from tests.simulated.command import faults_of
+from tests.simulated.faults import EXPIRY, FAULTS, LOOPBACK
 from tests.simulated.rules import RULES, without
 from tests.simulated.schedule import Fault, Schedule, decode_schedule, read_schedule
 from tests.simulated.shrink import Shrinker
@@ -28,6 +30,8 @@ from tests.simulated.world import World
 SEEDS = 6
 # Runs that once found a bug; their headers say which.
 KEPT = sorted((Path(__file__).parent / "schedules").glob("*.jsonl"))
+# Runs that show the absence of a rule.
+PROOFS = Path(__file__).parent / "proofs"
 
 
 @pytest.fixture(autouse=True)
@@ -176,42 +180,89 @@ def test_the_command_records_and_replays_a_run(
     assert "<- Started" in command("--replay", path, "--step", "--until", "1")
 
 
+@pytest.mark.parametrize(
+    ("given", "faults"),
+    [("all", FAULTS), ("all,expiry", (*FAULTS, EXPIRY)), ("stalls,expiry", ("stalls", EXPIRY)), ("", ())],
+)
+def test_the_command_runs_the_named_faults_only(given: str, faults: tuple[str, ...]) -> None:
+    assert faults_of(SIMULATION, Namespace(faults=given)) == faults
+
+
 # Rules.
 
 
 @dataclass(frozen=True)
 class Noticed:
-    """A rule, the fault that makes it matter, how its absence shows, and a seed that shows it."""
+    """A rule, how its absence shows, and the faults that make it matter. A schedule in `proofs`
+    shows it.
+    """
 
     rule: str
     shows: str
     faults: tuple[str, ...]
-    seed: int
     daemons: int = 3
 
     def __str__(self) -> str:
         return self.rule
 
+    @property
+    def schedule(self) -> Schedule:
+        return read_schedule(PROOFS / f"{self.rule.replace(' ', '-')}.jsonl")
+
 
 NOTICED = (
-    Noticed("R2 once", "I4", ("repeats", "removals"), 140),
-    Noticed("R5a", "answer", ("answers",), 1),
+    Noticed("R1", "I1", ("answers", "partitions")),
+    Noticed("R2 incarnation", "I3", ("disks",)),
+    Noticed("R2 late", "I4", ("answers", "removals")),
+    Noticed("R2 once", "I4", ("repeats", "removals")),
+    Noticed("R3", "I1", ("partitions", "crashes")),
+    Noticed("R4", "I4", ("partitions", "answers")),
+    Noticed("R4 refusal", "R4", ("answers", "partitions", "removals", "crashes")),
+    Noticed("R5a", "answer", ("answers",)),
+    Noticed("R5b", "I1", ("partitions", "removals")),
+    Noticed("R5c hidden", "R5c", ("answers",)),
+    Noticed("R5c again", "I3", ("answers",)),
+    Noticed("R5d", "R5d", (LOOPBACK,)),
+    Noticed("R6 shown", "R6", ("answers", "crashes")),
+    Noticed("R6 acknowledgement", "rollback", ("rollbacks",)),
+    Noticed("R6 revoking", "I3", ("answers", "replacements")),
+    Noticed("R7", "I1", ("partitions", "disks"), daemons=2),
+    Noticed("R8 restart", "I1", ("rollbacks", "partitions"), daemons=2),
+    Noticed("R8 reserved", "I7", ("clocks", "crashes", "partitions", EXPIRY)),
+    Noticed("R8 own hints", "R8", ("answers", "partitions", "crashes", "stalls"), daemons=2),
+    Noticed("R8 fence", "R8", ("copies", "removals")),
+    Noticed("R9 arrival", "R9", ("removals",)),
+    Noticed("R9 owner", "I9", ("removals", "partitions")),
+    Noticed("P7 emptied", "I4", ("removals", EXPIRY)),
+    Noticed("P7 tried", "I5", ("partitions", "answers", "stalls", "crashes", "replacements", "wipes", EXPIRY)),
+    Noticed("P7 published", "I5", (EXPIRY,)),
+    Noticed("P7 taken", "I5", ("partitions", "stalls", "answers", EXPIRY)),
 )
-# Changes of the code may change what a seed does: then others are tried.
+# Changes of the code may change what a schedule does: then seeds are tried.
 MORE_SEEDS = 40
 
 
 @pytest.mark.parametrize("noticed", NOTICED, ids=str)
 def test_a_disabled_rule_is_noticed(noticed: Noticed) -> None:
-    for seed in (noticed.seed, *range(MORE_SEEDS)):
-        broken = World(seed, noticed.daemons, noticed.faults, without(noticed.rule)).run()
+    for subject in (noticed.schedule, *range(MORE_SEEDS)):
+        with without(noticed.rule):
+            broken = World(subject, noticed.daemons, noticed.faults).run()
         if noticed.shows in broken.kinds:
-            regression = World(seed, noticed.daemons, noticed.faults).run()
-            assert regression.violations == []
-            if noticed.shows not in regression.kinds:
+            kept = World(subject, noticed.daemons, noticed.faults).run()
+            assert kept.violations == []
+            if noticed.shows not in kept.kinds:
                 return
     pytest.fail(f"{noticed.rule} makes no difference")
 
 
 def test_every_rule_has_a_proof() -> None:
     assert sorted(noticed.rule for noticed in NOTICED) == sorted(RULES)
+    assert sorted(path.stem for path in PROOFS.glob("*.jsonl")) == sorted(rule.replace(" ", "-") for rule in RULES)
+
+
+def test_a_rule_is_kept_again_after_a_run_without_it() -> None:
+    seed, faults = 7, ("answers", "partitions")
+    before = World(seed, 3, faults).run().trace
+    with without("R1"):
+        assert World(seed, 3, faults).run().trace != before
+    assert World(seed, 3, faults).run().trace == before

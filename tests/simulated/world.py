@@ -50,9 +50,14 @@ class Result:
     trace: list[str] = field(default_factory=list)
 
     @property
+    def violated(self) -> set[str]:
+        """Return the violations, by their first words."""
+        return {each.split(" ")[1] for each in self.violations}
+
+    @property
     def kinds(self) -> set[str]:
         """Return the violations, and the excuses with their reasons, by their first words."""
-        return {each.split(" ")[1] for each in self.violations} | {each.split(":")[0] for each in self.excused}
+        return self.violated | {each.split(":")[0] for each in self.excused}
 
     @property
     def digest(self) -> str:
