@@ -19,14 +19,20 @@ _ODDS_HELD = 0.1
 
 
 class Rates:
-    """How often each fault of a message happens; `answers` is how often a client loses an answer."""
+    """How often each fault of a message happens; `answers` is how often a client loses an answer.
+    `odds_usual` is how often a message has no fault.
+    """
 
     def __init__(self) -> None:
-        self.loss = self.slow = self.late = self.repeats = self.answers = 0.0
+        self.set()
 
-    @property
-    def disturb_messages(self) -> bool:
-        return bool(self.loss or self.slow or self.late or self.repeats)
+    def set(
+        self, loss: float = 0.0, slow: float = 0.0, late: float = 0.0, repeats: float = 0.0, answers: float = 0.0
+    ) -> None:
+        """Set all rates."""
+        self.loss, self.slow, self.late, self.repeats, self.answers = loss, slow, late, repeats, answers
+        self.odds_usual = (1 - loss) ** 3 * ((1 - late) * (1 - slow)) ** 2 * (1 - repeats)
+        self.disturb_messages = self.odds_usual < 1
 
 
 class Draws:
@@ -156,12 +162,21 @@ class Choices:
         return (mixed >> 32) / 4294967296, ((mixed >> 8) & 0xFFFFFF) / 16777216
 
     def _draw_fate(self) -> Fate:
-        random, rates = self._random.random, self.rates
+        rates = self.rates
+        if self._random.random() < rates.odds_usual:
+            return _USUAL
+        while True:
+            fate = self._draw_disturbed(rates)
+            if fate is not None:
+                return fate
+
+    def _draw_disturbed(self, rates: Rates) -> Fate | None:
+        random = self._random.random
         lost, answer_lost, hang_up_lost = random() < rates.loss, random() < rates.loss, random() < rates.loss
         late, answer_late = self._lateness(), self._lateness()
         again = round(self._random.uniform(0.001, 20), 6) if random() < rates.repeats else 0.0
         if not (lost or answer_lost or hang_up_lost or late or answer_late or again):
-            return _USUAL
+            return None
         return Fate(lost, late, again, answer_lost, answer_late, hang_up_lost)
 
     def _draw_call_fate(self) -> CallFate:

@@ -215,8 +215,7 @@ class PeerFaults(Faults):
 
     def on_disturb(self, **rates: float) -> None:
         """Disturb messages as often as this. A schedule has each of these messages too."""
-        for name, rate in rates.items():
-            setattr(self._choices.rates, name, rate)
+        self._choices.rates.set(**rates)
         self._world.trace.log(f"messages are disturbed: {rates}")
 
     def heal(self) -> None:

@@ -61,6 +61,7 @@ _MOST_REST = 20
 _UNDER_WAY = ("pending", "outgoing", "writes", "replication_waits", "convergence_waits", "barriers")
 # Messages that change nothing by themselves.
 _IDLE_VERBS = ("digest", "hello", "call")
+_RESTING_VERBS = ("digest", "hello")
 
 Make = Callable[..., Machine]
 
@@ -122,8 +123,8 @@ class Boot:
         self.is_alive = True
         self.began = world.now
         self.died: float | None = None
-        # Until when the process is stopped, and for how long it was so far.
-        self._awake_at = 0.0
+        # When the process goes on that was stopped last, and for how long it was stopped so far.
+        self.awake_at = 0.0
         self.slept = 0.0
         self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
@@ -167,6 +168,7 @@ class Boot:
             limits=host.limits,
         )
         self.machine = self._world.make(config, self.store, metadata, watermarks, self.now())
+        self.state: State = self.machine.state
         self.is_credulous = getattr(self.machine, "is_credulous", False)
         self.store.on_settled.append(self._settled)
         self.store.on_discarded.append(self._discarded)
@@ -183,10 +185,6 @@ class Boot:
         """Stop in order."""
         self.put(Stopped())
 
-    @property
-    def state(self) -> State:
-        return self.machine.state
-
     # Time.
 
     def now(self) -> Now:
@@ -200,17 +198,16 @@ class Boot:
     @property
     def sleeps_for(self) -> float:
         """How long the process is still stopped, 0 if it runs."""
-        left = self._awake_at - self._heap.now
-        return left if left > 1e-6 else 0.0
+        return max(0.0, self.awake_at - self._heap.now)
 
     def was_awake_since(self, moment: float) -> bool:
         """Report whether the process was not stopped since then."""
-        return self._awake_at < moment
+        return self.awake_at < moment
 
     def sleep(self, seconds: float) -> None:
         """Stop the process; what becomes due happens afterwards."""
         self.slept += seconds
-        self._awake_at = max(self._awake_at, self._heap.now) + seconds
+        self.awake_at = max(self.awake_at, self._heap.now) + seconds
 
     def later(self, delay: float, call: Callable[..., Any], *args: Any) -> None:
         """Call after a delay, unless the daemon has ended by then."""
@@ -220,8 +217,8 @@ class Boot:
         """Call now, or when the process goes on."""
         if not self.is_alive:
             return
-        if self._awake_at > self._heap.now + 1e-6:
-            self._heap.callLater(self.sleeps_for, self.when_awake, call, args)
+        if self.awake_at > self._heap.now:
+            self._heap.call_at(self.awake_at, self.when_awake, call, args)
         else:
             call(*args)
 
@@ -411,13 +408,13 @@ class Boot:
 
     @property
     def is_idle(self) -> bool:
-        """Report whether nobody waits for it, and it waits for nobody who can answer."""
+        """Report whether nobody waits for it, and it waits for nothing that may be new."""
         if self.calls or self._requests or self.state.requests:
             return False
-        net, name, contacts = self._world.net, self.host.name, self.state.contacts
         for each in self.sends.values():
-            if each.verb not in _IDLE_VERBS or not net.is_unreachable(name, each.to):
+            if each.verb not in _RESTING_VERBS:
                 return False
+        net, name, contacts = self._world.net, self.host.name, self.state.contacts
         for key, link in self._links.items():
             if link.is_down and key in contacts and not net.is_unreachable(name, link.to):
                 return False

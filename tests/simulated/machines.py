@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from rqdisco.backends.gossip.core.effects import Effect, Persist, Reply
+from rqdisco.backends.gossip.core.effects import ClientReply, Effect, Persist
 from rqdisco.backends.gossip.core.inputs import (
     Delivered,
     Discarded,
@@ -125,7 +125,7 @@ class Daemon:
             effects.append(effect)
             if isinstance(effect, Persist):
                 self.unwritten.append(effect)
-            elif isinstance(effect, Reply) and effect.confirm:
+            elif isinstance(effect, ClientReply) and effect.confirm:
                 effects += self.give(Delivered(effect.request, True))
         return effects
 

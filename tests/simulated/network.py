@@ -77,7 +77,7 @@ class PeerNet(Net):
 
     def calm(self) -> None:
         super().calm()
-        self.choices.rates.__init__()  # type: ignore[misc] # all rates become 0 again
+        self.choices.rates.set()
 
     def is_unreachable(self, one: str, other: str) -> bool:
         """Report whether no message of one host is answered by another one now."""
@@ -160,7 +160,7 @@ class Exchange:
         if boot is None:
             if (self.to, self._from) not in self._net.cut:
                 self._net.timeline.callLater(self._usual_back, self._answer, PeerUnreachable("refused"))
-        elif boot.sleeps_for:
+        elif boot.awake_at > self._net.timeline.now:
             # It waits in the socket; of several nobody knows which is read first.
             self._net.timeline.callLater(boot.sleeps_for + self._usual, self._arrive)
         else:
@@ -201,7 +201,7 @@ class Exchange:
 
     def _answer(self, message: Any) -> None:
         sender = self._sender
-        if sender.sleeps_for:
+        if sender.awake_at > self._net.timeline.now:
             self._net.timeline.callLater(sender.sleeps_for + self._usual_back, self._answer, message)
             return
         if not sender.is_alive or sender.sends.pop(self.number, None) is None:
@@ -222,7 +222,7 @@ class Exchange:
         if self.number not in sender.sends or not sender.is_alive:
             return
         if sender.sleeps_for:
-            self._net.timeline.callLater(sender.sleeps_for, self._time_out)
+            self._net.timeline.call_at(sender.awake_at, self._time_out)
             return
         del sender.sends[self.number]
         self.hang_up()

@@ -157,7 +157,7 @@ def test_steps_show_each_input_with_its_effects() -> None:
     text = "\n".join(steps.lines)
     assert "<- Requested request=1 command=Create(" in text
     assert "-> Persist write=" in text
-    assert "-> Reply request=1 result=Record(id=" in text
+    assert "-> ClientReply request=1 result=Record(id=" in text
     assert "steps that change nothing" in text
 
 

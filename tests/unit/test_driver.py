@@ -16,8 +16,10 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerUnreachable
 from rqdisco.backends.gossip.driver import SLICE_SECONDS, Driver
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import Link
+from rqdisco.core.codec import Metadata
 from rqdisco.coroutines import HoldableResult, Running
 from rqdisco.service.wiring.storage import open_storage
+from rqdisco.storage.memory import metadata_change
 from tests.support.daemon import WALL_US, Threads, default_config, give_up, memory_system, result
 from tests.support.disk import ModelDisk
 
@@ -59,7 +61,8 @@ class Driven:
             fail=pytest.fail,
         )
         self.disk = ModelDisk()
-        storage = open_storage(default_config(), system, self.disk, Threads())
+        self.threads = Threads()
+        storage = open_storage(default_config(), system, self.disk, self.threads)
         machine: Any = self
         self.driver = Driver(
             lambda now: machine,
@@ -152,6 +155,27 @@ def test_others_have_their_turn_after_five_milliseconds_of_work() -> None:
     driven.clock.advance(0)
     assert seen == [2, 4]
     assert len(driven.received) == 5
+
+
+def test_the_machine_hears_of_a_refusal_by_the_disk_before_it_decides_anything_more() -> None:
+    """The store has discarded the changes by then. What was to follow them must not be written without them."""
+    driven = Driven(RefusingLink())
+
+    def react(happened: Any) -> list[effects.Effect]:
+        driven.clock.rightNow += 0.7 * SLICE_SECONDS
+        if happened != inputs.Started():
+            return []
+        change = metadata_change(Metadata(id="!x", owner="a", content="x"))
+        sends = [effects.Send(number, URL, "digest", DIGEST, 1.0, 1) for number in range(3)]
+        return [effects.Persist(1, (change,)), *sends]
+
+    driven.react = react
+    driven.disk.room, driven.threads.hold = 0, True
+    driven.driver.startService()
+    driven.threads.release_all()
+    driven.clock.pump([0] * 5)
+    kinds = [type(each) for each in driven.received]
+    assert kinds == [inputs.Started, inputs.Failed, inputs.WriteRefused, inputs.Failed, inputs.Failed]
 
 
 def test_a_cancelled_request_is_cancelled_once_and_its_late_reply_goes_nowhere(driven: Driven) -> None:

@@ -199,7 +199,11 @@ class SlowLink(DirectLink):
             return super().request(verb, body, seconds)
         held: Deferred[bytes] = Deferred()
         deliver = super().request
-        self._network.held.append(lambda: deliver(verb, body, seconds).chainDeferred(held))
+
+        def release() -> None:
+            deliver(verb, body, seconds).chainDeferred(held)
+
+        self._network.held.append(release)
         return held
 
 

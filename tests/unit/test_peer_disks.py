@@ -261,6 +261,28 @@ def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_re
     assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
 
 
+def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_withheld(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    published = registering(a, discovery_id, "n2:1")
+    # The wall clock jumps beyond the versions that are reserved on the disk.
+    network.set_by = 300.0
+    withheld = registering(a, discovery_id, "n3:1")
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    a.disk.room, a.threads.hold = 0, False
+    a.threads.release_all()
+    assert refused(published)
+    assert refused(withheld)
+    a.disk.room = None
+    settle(clock, 5)
+    assert [listed(daemon, discovery_id) for daemon in (a, b, c)] == [["n1:1"]] * 3
+
+
 def test_a_published_and_refused_change_is_corrected_with_the_first_durable_change(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)

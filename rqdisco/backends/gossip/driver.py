@@ -60,6 +60,8 @@ class Driver(Service):
         self._environment = environment
         self._clock = environment.clock
         self._inputs: deque[inputs.Input] = deque()
+        # Results of the disk, which the store shows already: the machine must not decide before it knows.
+        self._results: deque[inputs.Input] = deque()
         self._is_working = self._is_stopped = False
         self._pause: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
@@ -82,8 +84,8 @@ class Driver(Service):
             effects.Notify: lambda effect: notify(effect.id),
             effects.Log: self._write_log,
         }
-        store.on_settled.append(lambda changes: self._put(inputs.Settled(changes)))
-        store.on_discarded.append(lambda changes: self._put(inputs.Discarded(changes)))
+        store.on_settled.append(lambda changes: self._put_result(inputs.Settled(changes)))
+        store.on_discarded.append(lambda changes: self._put_result(inputs.Discarded(changes)))
 
     def startService(self) -> None:
         super().startService()
@@ -215,11 +217,11 @@ class Driver(Service):
         try:
             writing = self._journal.append(*effect.changes) if effect.changes else self._journal.barrier()
         except StoreUnavailable as error:
-            self._put(inputs.WriteRefused(effect.write, error.reason))
+            self._put_result(inputs.WriteRefused(effect.write, error.reason))
             return
         writing.addCallbacks(
-            lambda _: self._put(inputs.Persisted(effect.write)),
-            lambda failure: self._put(inputs.WriteRefused(effect.write, failure.value.reason)),
+            lambda _: self._put_result(inputs.Persisted(effect.write)),
+            lambda failure: self._put_result(inputs.WriteRefused(effect.write, failure.value.reason)),
         )
 
     def _wake(self, effect: effects.Wake) -> None:
@@ -246,6 +248,16 @@ class Driver(Service):
     def _put(self, happened: inputs.Input) -> None:
         """Hand an input to the machine, after those that wait."""
         self._inputs.append(happened)
+        self._work_unless_busy()
+
+    def _put_result(self, happened: inputs.Input) -> None:
+        """Hand a result of the disk to the machine, before all else that waits: what is decided must
+        not build on changes that the store has discarded.
+        """
+        self._results.append(happened)
+        self._work_unless_busy()
+
+    def _work_unless_busy(self) -> None:
         if not self._is_working and self._pause is None:
             self._work()
 
@@ -253,9 +265,9 @@ class Driver(Service):
         """Process inputs until none waits, or until others must have their turn."""
         self._pause, self._is_working = None, True
         end = self._clock.seconds() + SLICE_SECONDS
-        while self._inputs:
-            self._process(self._inputs.popleft())
-            if self._inputs and self._clock.seconds() > end:
+        while waiting := self._results or self._inputs:
+            self._process(waiting.popleft())
+            if (self._results or self._inputs) and self._clock.seconds() > end:
                 self._pause = self._clock.callLater(0, self._work)
                 break
         self._is_working = False

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.change_log import ChangeLog
 from rqdisco.backends.gossip.core.id_order import IDOrder
-from rqdisco.backends.gossip.core.messages import Delta, Page, Pull
+from rqdisco.backends.gossip.core.messages import MAX_VERSION, Delta, Page, Pull
 from rqdisco.core import codec, records
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -199,11 +199,11 @@ class Cursors:
         """
         changes = []
         for raw in delta.records:
-            record = codec.decode_record(bytes(raw))
+            line, record = _decode_line(bytes(raw))
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
             if record.owner == self._own and is_lost and not self._watermarks.covers(record):
-                changes.append(self._store.put_line(bytes(raw), record.version))
+                changes.append(self._store.put_line(line, record.version))
         return changes
 
     def skip_versions(self, version: int) -> None:
@@ -356,7 +356,8 @@ class Cursors:
         for change in changes:
             self._correcting.pop(change.key, None)
             sent = self._in_flight.get(change.key)
-            if sent is not None and sent.version == change.version:
+            # What was sent may be older: a newer change of the same ID was withheld.
+            if sent is not None and sent.version <= change.version:
                 self._refused[change.key] = self._in_flight.pop(change.key).rest
         if self._withheld <= max((change.version for change in changes), default=0):
             self._withheld = 0
@@ -405,10 +406,17 @@ class Cursors:
 
 
 def _decode_line(line: bytes) -> tuple[bytes, Record]:
-    """Decode a record of a delta. Raises Malformed."""
+    """Decode a record of a delta. Raises Malformed also where the store could not read it back."""
     record = codec.decode_record(line)
-    if codec.split_record(line)[0] != record.id.encode() or not is_id(record.id):
+    key, rest = codec.split_record(line)
+    try:
+        peeked = key.decode(), codec.peek_owner(rest), codec.peek_version(rest)
+    except ValueError:
+        peeked = "", "", 0
+    if peeked != (record.id, record.owner, record.version) or not is_id(record.id):
         raise Malformed("not a canonical record")
+    if record.version > MAX_VERSION:
+        raise Malformed("the version of a record is too high")
     return line, record
 
 

@@ -7,6 +7,8 @@ record is written as answered. Nobody waits for that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import pushes, replies, writes
@@ -15,6 +17,9 @@ from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, S
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
+
+# As many as a usual cluster has nodes.
+_RELEASED_AT_ONCE = 5
 
 
 def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
@@ -27,7 +32,16 @@ def end(state: State, pending: GrantInProgress) -> None:
     """Allow other decisions: the grant is answered or given up."""
     del state.pending[pending.id]
     state.effects.append(Notify(pending.id))
-    for go_on in pending.waiting:
+    _release(state, None, pending.waiting)
+
+
+def _release(state: State, _: None, waiting: Sequence[Then]) -> None:
+    """Let requests that waited go on, a few in a turn: with long lists each takes milliseconds."""
+    # No time passes for a daemon that stops.
+    count = _RELEASED_AT_ONCE if state.is_running else len(waiting)
+    if len(waiting) > count:
+        state.go_on_soon(then(_release, waiting[count:]))
+    for go_on in waiting[:count]:
         state.go_on(go_on, None)
 
 
