@@ -89,3 +89,19 @@ def test_a_gap_that_is_filled_later_hides_no_earlier_change() -> None:
     assert log.since(9) == [b"11", b"10"]
     assert log.since(2) == [b"11", b"3", b"10"]
     assert log.since(10) == [b"11"]
+
+
+@given(versions=st.lists(st.integers(1, 30), max_size=40), after=st.integers(0, 30), floor=st.integers(0, 5))
+def test_changes_in_order_are_all_that_followed_a_version_oldest_first(
+    versions: list[int], after: int, floor: int
+) -> None:
+    log = ChangeLog(floor, max_changes=20)
+    for version in [each for each in versions if each > floor]:
+        log.add(version, b"id-%d" % (version % 7))
+    changes = log.forwards(after)
+    if changes is not None:
+        listed = list(changes)
+        assert [version for version, _ in listed] == sorted(version for version, _ in listed)
+        assert {key for _, key in listed} == set(log.since(after) or [])
+    elif log.since(after) is not None:
+        assert versions != sorted(versions), "changes in order are never refused"

@@ -178,6 +178,21 @@ def test_the_machine_hears_of_a_refusal_by_the_disk_before_it_decides_anything_m
     assert kinds == [inputs.Started, inputs.Failed, inputs.WriteRefused, inputs.Failed, inputs.Failed]
 
 
+def test_a_message_that_cannot_be_sent_fails(logged_errors: list[dict[str, Any]]) -> None:
+    """The machine waits for an outcome, and contacts that peer no more before."""
+
+    class BrokenLink(SilentLink):
+        def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
+            raise ZeroDivisionError
+
+    driven = Driven(BrokenLink())
+    send = effects.Send(1, URL, "digest", DIGEST, 1.0, 1)
+    driven.react = lambda happened: [send] if happened == inputs.Started() else []
+    driven.driver.startService()
+    assert [type(each) for each in driven.received] == [inputs.Started, inputs.Failed]
+    logged_errors.clear()
+
+
 def test_a_cancelled_request_is_cancelled_once_and_its_late_reply_goes_nowhere(driven: Driven) -> None:
     asked = driven.driver.request(inputs.ThawStore())
     give_up(asked)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
+from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
@@ -274,3 +276,36 @@ def test_a_successor_has_records_that_the_lost_daemon_itself_lacked_on_an_older_
     wait(clock, b.forget("a"))
     settle(clock, 3)
     assert listed(b, led) == listed(c, led) == ["n1:1"]
+
+
+def test_of_two_daemons_told_to_forget_a_lost_one_at_the_same_time_only_one_takes_its_ids(clock: Clock) -> None:
+    _, daemons = trio(clock, "abcd")
+    lost = daemons[3]
+    discovery_id = create_id(lost)
+    register(lost, discovery_id, "n1:1")
+    settle(clock, 2)
+    lost.stop()
+    settle(clock, 3)
+    first, wins, loses = sorted(daemons[:3], key=lambda each: each.owner)
+    serve = first.backend.driver.serve
+    has_answered: Deferred[None] = Deferred()
+
+    def slow(session: str, verb: str, body: bytes) -> Deferred[bytes]:
+        answer = serve(session, verb, body)
+        is_slow = verb == "pull" and not has_answered.called
+        return answer.addCallback(lambda content: has_answered.addCallback(lambda _: content)) if is_slow else answer
+
+    first.backend.driver.serve = slow  # type: ignore[method-assign]  # A slow answer; the links have none.
+    losing = Deferred.fromCoroutine(loses.forget("d"))
+    first.backend.driver.serve = serve  # type: ignore[method-assign]
+    assert go(wins.forget("d")) == 1
+    has_answered.callback(None)
+    settle(clock, 3)
+    with pytest.raises(NoSuccessor, match="is being forgotten"):
+        result(losing)
+    owners = set()
+    for daemon in (first, wins, loses):
+        record = daemon.store.settled(discovery_id)
+        assert record is not None
+        owners.add((record.owner, len(record.previous_owners)))
+    assert owners == {(wins.owner, 1)}

@@ -17,7 +17,7 @@ from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import Three, create_id, go, listed, register, settle, trio, wait
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
 
 
 def test_one_seed_is_enough_to_meet_all_members(three: Three) -> None:
@@ -276,3 +276,19 @@ def test_a_claim_is_hidden_although_a_member_was_not_met_since_the_start(three: 
     assert [go(each.directory.look_up(discovery_id)).leader for each in (a, b)] == [None, None]
     settle(clock, 40)
     assert go(a.directory.claim(discovery_id, _put("n1:1"), None)).again, "its answer may be lost"
+
+
+def test_a_member_that_the_full_disk_did_not_take_is_still_known_after_a_restart(clock: Clock) -> None:
+    """Its IDs would be taken for those of a lost daemon otherwise."""
+    network, (a, _) = trio(clock, "ab")
+    a.disk.room = 0
+    c = GossipDaemon(network, "c", ["a"])
+    settle(clock, 3)
+    a.disk.room = None
+    discovery_id = create_id(c)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    settle(clock, 3)
+    network.split("a")
+    a = a.restart()
+    assert {each.name for each in a.members.all} == {"a", "b", "c"}
+    assert a.directory.has_owner(go(a.directory.look_up(discovery_id)))

@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.core.state import ignore
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.records import Node
@@ -44,6 +45,8 @@ def held(daemon: GossipDaemon) -> dict[str, Any]:
     found = {name: getattr(state, name) for name in UNDER_WAY}
     for name in ("_calls", "_inputs", "_requests", "_sends"):
         found[name] = getattr(driver, name)
+    # Those that only end the rests between exchanges stay.
+    found["timers"] = [each for each in state.timers if each[2].function is not ignore]
     found["hints"], found["undeleted"] = state.hints.count, state.hints.undeleted
     known = {peer.key for peer in state.peers.values()}
     found["former peers"] = state.contacts.keys() - known

@@ -137,3 +137,29 @@ def test_a_paging_receiver_misses_nothing_when_many_ids_are_forgotten_in_between
     page = receiver.cursors.page(Pull(owner=OWNER, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))
+
+
+class CountingStore(Store):
+    """A store that counts the lines read."""
+
+    lines_read = 0
+
+    def line(self, key: bytes) -> bytes | None:
+        self.lines_read += 1
+        return super().line(key)
+
+
+def test_a_receiver_far_behind_gets_every_change_and_each_message_reads_only_what_it_sends() -> None:
+    sender, receiver = Receiver(OWNER), Receiver()
+    sender.store = store = CountingStore()
+    sender.cursors = Cursors(OWNER, store)
+    count = 10 * RECORDS_PER_MESSAGE
+    sender.put(*(record(number % (count - 100), number + 1) for number in range(count)))
+    messages = 0
+    while (sent := sender.cursors.delta(OWNER, receiver.cursor)) is not None and sent.records:
+        receiver.take(sent)
+        messages += 1
+    assert receiver.versions == sender.versions
+    assert receiver.cursor == sender.cursor
+    assert messages == 10
+    assert store.lines_read < 2 * count

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -23,8 +23,9 @@ from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import encode_message
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.coding import decode_request
+from rqdisco.backends.gossip.transport.coding import REQUESTS
 from rqdisco.backends.gossip.transport.sender import MessageSender
+from rqdisco.core.codec import UNREADABLE
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.coroutines import HoldableResult
 from rqdisco.storage.memory import Store
@@ -67,7 +68,7 @@ class Driver(Service):
         self._timer: IDelayedCall | None = None
         self._woken_at = self._ticked_at = 0.0
         self._last_number = 0
-        self._machine = build(self._now())
+        self._machine = build(inputs.Now(self._clock.seconds(), environment.now(), environment.wall_us()))
         self.state = self._machine.state
         # What is under way, by number.
         self._requests: dict[int, HoldableResult[Any]] = {}
@@ -107,7 +108,7 @@ class Driver(Service):
         """Fire with the reply to a command. Cancel it when the client is gone; a grant is then
         revoked.
         """
-        number = self._number()
+        self._last_number = number = self._last_number + 1
         answer: HoldableResult[Any] = HoldableResult(lambda _: self._cancelled(number))
         self._requests[number] = answer
         self._put(inputs.Requested(number, command))
@@ -148,27 +149,26 @@ class Driver(Service):
     def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
         """See `MessageHandler.greet`."""
         try:
-            message = decode_request("hello", hello)
-        except PeerError as error:
-            return fail(error)
+            message = REQUESTS["hello"](hello)
+        except UNREADABLE as error:
+            return fail(BadMessage(str(error)))
         session = self._environment.random_name()
-        answered = self._answer_call(lambda call: inputs.Greeted(call, session, message))
-        return answered.addCallback(lambda answer: (session, answer))
+        self._last_number = call = self._last_number + 1
+        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
+        self._put(inputs.Greeted(call, session, message))
+        return answer.addCallback(lambda greeting: (session, greeting))
 
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         """See `MessageHandler.serve`."""
         message: msgspec.Struct | BadMessage
+        decode = REQUESTS.get(verb)
         try:
-            message = decode_request(verb, body)
-        except BadMessage as error:
-            message = error
-        return self._answer_call(lambda call: inputs.Received(call, session, verb, message))
-
-    def _answer_call(self, input_of: Callable[[int], inputs.Input]) -> Deferred[bytes]:
-        number = self._number()
-        answer: Deferred[bytes] = Deferred(lambda _: self._hung_up(number))
-        self._calls[number] = answer
-        self._put(input_of(number))
+            message = BadMessage("no such verb") if decode is None else decode(body)
+        except UNREADABLE as error:
+            message = BadMessage(str(error))
+        self._last_number = call = self._last_number + 1
+        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
+        self._put(inputs.Received(call, session, verb, message))
         return answer
 
     def _hung_up(self, call: int) -> None:
@@ -189,7 +189,8 @@ class Driver(Service):
     def _send(self, effect: effects.Send) -> None:
         if self._is_stopped:
             return
-        self._sends[effect.send] = sending = self._sender.send(effect)
+        # The machine waits for the outcome of each, even if an error here is the reason.
+        self._sends[effect.send] = sending = maybeDeferred(self._sender.send, effect)
         sending.addCallbacks(partial(self._answered, effect), partial(self._not_answered, effect))
 
     def _answered(self, effect: effects.Send, message: Any) -> None:
@@ -201,7 +202,9 @@ class Driver(Service):
             # It was abandoned.
             return
         error = failure.value
-        if not isinstance(error, PeerError):
+        if isinstance(error, UNREADABLE):
+            error = BadMessage(str(error))
+        elif not isinstance(error, PeerError):
             self._log.failure("message not sent", failure, url=effect.url)
             error = PeerUnreachable("internal error")
         self._put(inputs.Failed(effect.send, error))
@@ -248,42 +251,40 @@ class Driver(Service):
     def _put(self, happened: inputs.Input) -> None:
         """Hand an input to the machine, after those that wait."""
         self._inputs.append(happened)
-        self._work_unless_busy()
+        if not self._is_working and self._pause is None:
+            self._work()
 
     def _put_result(self, happened: inputs.Input) -> None:
         """Hand a result of the disk to the machine, before all else that waits: what is decided must
         not build on changes that the store has discarded.
         """
         self._results.append(happened)
-        self._work_unless_busy()
-
-    def _work_unless_busy(self) -> None:
         if not self._is_working and self._pause is None:
             self._work()
 
     def _work(self) -> None:
         """Process inputs until none waits, or until others must have their turn."""
         self._pause, self._is_working = None, True
-        end = self._clock.seconds() + SLICE_SECONDS
+        environment, clock = self._environment, self._clock
+        end = clock.seconds() + SLICE_SECONDS
         while waiting := self._results or self._inputs:
-            self._process(waiting.popleft())
-            if (self._results or self._inputs) and self._clock.seconds() > end:
-                self._pause = self._clock.callLater(0, self._work)
+            happened, seconds = waiting.popleft(), max(clock.seconds(), self._ticked_at)
+            now = inputs.Now(seconds, environment.now(), environment.wall_us())
+            try:
+                caused = self._machine.receive(happened, now)
+            except Exception as error:
+                self._log.failure("internal error at input {input}", input=repr(happened)[:_SHOWN_CHARACTERS])
+                self._fail(happened, error)
+                caused = self._machine.take_effects()
+            for effect in caused:
+                try:
+                    self._performers[type(effect)](effect)
+                except Exception:
+                    self._log.failure("internal error at effect {effect}", effect=repr(effect)[:_SHOWN_CHARACTERS])
+            if (self._results or self._inputs) and clock.seconds() > end:
+                self._pause = clock.callLater(0, self._work)
                 break
         self._is_working = False
-
-    def _process(self, happened: inputs.Input) -> None:
-        try:
-            caused = self._machine.receive(happened, self._now())
-        except Exception as error:
-            self._log.failure("internal error at input {input}", input=repr(happened)[:_SHOWN_CHARACTERS])
-            self._fail(happened, error)
-            caused = self._machine.take_effects()
-        for effect in caused:
-            try:
-                self._performers[type(effect)](effect)
-            except Exception:
-                self._log.failure("internal error at effect {effect}", effect=repr(effect)[:_SHOWN_CHARACTERS])
 
     def _fail(self, happened: inputs.Input, error: Exception) -> None:
         """Fail the request or message that the machine could not process."""
@@ -294,11 +295,3 @@ class Driver(Service):
             waiting = self._calls.pop(happened.call, None)
         if waiting is not None and not waiting.called:
             waiting.errback(error)
-
-    def _now(self) -> inputs.Now:
-        seconds = max(self._clock.seconds(), self._ticked_at)
-        return inputs.Now(seconds, self._environment.now(), self._environment.wall_us())
-
-    def _number(self) -> int:
-        self._last_number += 1
-        return self._last_number

@@ -39,7 +39,8 @@ _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
     _wire_name(kind): kind
     for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.IDExists, errors.TooManyNodes, errors.Ownerless)
 }
-_OPS: dict[type, Op] = {
+# The operation of each request.
+OPS: dict[type, Op] = {
     CreateNamed: "create",
     Register: "register",
     Remove: "remove",
@@ -67,12 +68,6 @@ class Removed(msgspec.Struct, frozen=True):
 
     record: Record
     removed: bool
-
-
-def call_of(command: Any, owner: str, **how: Any) -> Call:
-    """Return the message that asks an owner to execute a request; `how` are its other fields."""
-    fields = {name: value for name, value in msgspec.structs.asdict(command).items() if name != "at_owner"}
-    return Call(owner=owner, op=_OPS[type(command)], **fields, **how)
 
 
 def command_of(call: Call) -> Command:
@@ -116,9 +111,6 @@ _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
     CreateNamed: lambda _, record: record,
     Inspect: lambda _, record: record,
     LookUp: lambda outcome, record: view_of(record, is_owner=True, hinted=outcome.listed),
-    Register: lambda outcome, record: RegistrationOutcome(
-        record=record, listed=outcome.listed, bootstrap=outcome.bootstrap
-    ),
     Remove: lambda outcome, record: Removal(record=view_of(record, is_owner=True), removed=outcome.yes),
     Claim: lambda outcome, record: ClaimOutcome(record=record, won=outcome.yes, again=outcome.again),
 }
@@ -126,6 +118,9 @@ _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
 
 def result_of(command: Command, outcome: Outcome) -> Any:
     """Return the result of a request that its owner executed, and did not refuse."""
+    record = outcome.record
+    if isinstance(command, Register) and record is not None:
+        return RegistrationOutcome(record=record, listed=outcome.listed, bootstrap=outcome.bootstrap)
     if isinstance(command, ReportLeader):
         return outcome.yes
     if isinstance(command, ClearLeader):

@@ -49,13 +49,15 @@ class ChangeLog:
         # owner's, a peer may fill a gap later.
         self._is_ordered = True
         self._highest = 0
+        # Changes above this version are in the order of their versions.
+        self._ordered_above = 0
 
     def add(self, version: int, key: bytes) -> None:
         """Add a change whose record the store now holds."""
         if version >= self._highest:
             self._highest = version
         else:
-            self._is_ordered = False
+            self._is_ordered, self._ordered_above = False, self._highest
         self._versions.append(version)
         self._keys.append(key)
         if len(self._keys) >= self._part_size:
@@ -77,6 +79,22 @@ class ChangeLog:
                 keys[key] = None
             left -= 1
         return list(keys)
+
+    def forwards(self, version: int) -> Iterator[tuple[int, bytes]] | None:
+        """Return the changes after `version`, oldest first; None if it is below the floor, or they are
+        not in order.
+        """
+        return None if version < max(self.floor, self._ordered_above) else self._forwards(version)
+
+    def _forwards(self, version: int) -> Iterator[tuple[int, bytes]]:
+        for part in self._parts:
+            if part.highest > version:
+                for at, key in zip(part.versions, part.keys.unpack(), strict=True):
+                    if at > version:
+                        yield at, key
+        for at, key in zip(self._versions, self._keys, strict=True):
+            if at > version:
+                yield at, key
 
     def _backwards(self, version: int) -> Iterator[tuple[int, bytes]]:
         """Yield changes, newest first, as far back as any may be after `version`."""

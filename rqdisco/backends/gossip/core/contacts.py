@@ -6,6 +6,7 @@ import msgspec
 
 from rqdisco.backends.gossip.core import members as membership
 from rqdisco.backends.gossip.core.effects import Abandon, Fence, Send
+from rqdisco.backends.gossip.core.inputs import Answered, Failed
 from rqdisco.backends.gossip.core.messages import FEATURES, PROTOCOL, Digest, Hello, Member
 from rqdisco.backends.gossip.core.peer_errors import (
     BadMessage,
@@ -17,14 +18,16 @@ from rqdisco.backends.gossip.core.peer_errors import (
 )
 from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
 from rqdisco.core.codec import Malformed, Metadata
-from rqdisco.core.records import Moment
 from rqdisco.storage.memory import metadata_change
 
 GREET_SECONDS = 2.0
 # Rounds of exchanges are at least this far apart, however often one is triggered.
 MIN_SECONDS = 0.1
+_WRITE_AGAIN_SECONDS = 1.0
 # Exchanges in a row that a peer's own requests may replace.
 MAX_SKIPPED = 4
+# A tick begins the exchanges that are due.
+_WAKE = then(ignore)
 
 
 def hello(state: State) -> Hello:
@@ -72,9 +75,22 @@ def accept_hello(state: State, greeting: Hello) -> None:
 
 
 def learn(state: State, changed: list[Metadata]) -> None:
-    """Write what was learned about members; a failed write raises nothing."""
+    """Write what was learned about members, and again until the disk takes it: after a restart their
+    IDs would look like those of lost daemons (R7).
+    """
     if changed:
-        state.persist([metadata_change(each) for each in changed], then(ignore))
+        incarnations = tuple(each.owner for each in changed)
+        state.persist([metadata_change(each) for each in changed], then(_learned, incarnations))
+
+
+def _learned(state: State, outcome: Exception | None, incarnations: tuple[str, ...]) -> None:
+    if outcome is not None:
+        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_learn_again, incarnations))
+
+
+def _learn_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+    known = [state.members.get(each) for each in incarnations]
+    learn(state, [membership.member_metadata(each) for each in known if each is not None])
 
 
 def fence(state: State, why: str) -> None:
@@ -107,14 +123,21 @@ def add_peer(state: State, url: str, incarnation: str | None = None) -> None:
     """Begin the contact with the daemon at a URL."""
     if url == state.members.own.url:
         return
-    peer = Peer(key=state.number(), url=url, incarnation=incarnation, due_at=state.now.seconds)
+    peer = Peer(key=state.number(), url=url, incarnation=incarnation)
     state.contacts[peer.key] = peer
+    plan(state, peer, state.now.seconds)
     if incarnation is None:
         state.unidentified[url] = peer
         return
     if (before := state.peers.get(incarnation)) is not None:
         drop(before)
     state.peers[incarnation] = peer
+
+
+def plan(state: State, peer: Peer, at: float) -> None:
+    """Begin the next exchange with a peer at a time."""
+    peer.due_at = at
+    state.call_at(at, _WAKE)
 
 
 def drop(peer: Peer) -> None:
@@ -135,14 +158,13 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
-    number = state.number()
+    state.last_number = number = state.last_number + 1
     if not state.is_running:
         state.go_on(go_on, PeerUnreachable("this daemon stops"))
         return number
-    outgoing = Outgoing(number, peer.key, verb, message, seconds, go_on)
-    state.outgoing[number] = outgoing
+    state.outgoing[number] = Outgoing(number, peer.key, verb, message, seconds, go_on, peer.session)
     if peer.session:
-        _transmit(state, peer, outgoing)
+        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
     else:
         peer.waiting.append(number)
         greet(state, peer)
@@ -225,21 +247,25 @@ def _identify(state: State, peer: Peer, answer: Hello) -> None:
         raise Misdirected(f"another incarnation answers there: {answer.incarnation}")
 
 
-def answered(state: State, number: int, answer: msgspec.Struct) -> None:
+def answered(state: State, given: Answered) -> None:
     """Go on with the answer to a message."""
-    outgoing = state.outgoing.pop(number, None)
+    answer, outgoing = given.message, state.outgoing.pop(given.send, None)
     if outgoing is None:
         return
     peer = state.contacts[outgoing.peer]
     if outgoing.verb != "hello":
-        _mark_up(state, peer)
+        if peer.is_up and peer.last_error is None:
+            peer.contacted_at = state.now.seconds
+        else:
+            _mark_up(state, peer)
         if isinstance(answer, Digest) and answer.at is not None:
             peer.remote_clock = answer.at, state.now.seconds
-    state.go_on(outgoing.then, answer)
+    outgoing.then.function(state, answer, *outgoing.then.args)
 
 
-def failed(state: State, number: int, error: PeerError) -> None:
+def failed(state: State, given: Failed) -> None:
     """Go on after a failed message; one that was not processed for lack of a session is repeated."""
+    number, error = given.send, given.error
     outgoing = state.outgoing.get(number)
     if outgoing is None:
         return
@@ -287,15 +313,7 @@ def trigger(state: State, peer: Peer) -> None:
     if peer.step is not None or peer.due_at is None:
         peer.is_triggered = True
     else:
-        peer.due_at = min(peer.due_at, max(state.now.seconds, peer.waits_since + MIN_SECONDS))
-
-
-def remote_time_in(state: State, peer: Peer, seconds: float) -> Moment | None:
-    """Return a lower bound of the peer's own clock in `seconds`, None if it never sent its time."""
-    if peer.remote_clock is None:
-        return None
-    remote, received = peer.remote_clock
-    return Moment(remote.boot, remote.ms + int((state.now.seconds - received + seconds) * 1000))
+        plan(state, peer, min(peer.due_at, max(state.now.seconds, peer.waits_since + MIN_SECONDS)))
 
 
 def _member_of(greeting: Hello) -> Member:

@@ -27,6 +27,8 @@ from rqdisco.storage.memory import Change, Store, metadata_change
 # Records per message, and keys to scan for one page of all records of an owner.
 RECORDS_PER_MESSAGE = 500
 _KEYS_PER_PART = 2_000
+# Records that are changed in one turn of the reactor.
+_CHANGES_PER_PART = 200
 _CURSOR = "!cursor/"
 _RESERVE = "!reserved"
 # Versions are milliseconds, so this is about a minute of them.
@@ -116,17 +118,40 @@ class Cursors:
         """Return the records after `after`, or a first part of them; None if that is below the
         log's floor.
         """
-        keys = self._log(owner).since(after)
-        if keys is None:
+        newer = self._newer(owner, after)
+        if newer is None:
             return None
-        versioned = (self._versioned_line(key, owner) for key in keys)
-        # A record that was sent and then refused may be back at an older version.
-        newer = sorted(each for each in versioned if each is not None and each[0] > after)
         upto = max(self.published if owner == self._own else self.cursor(owner), after)
         if len(newer) > RECORDS_PER_MESSAGE:
             newer = newer[:RECORDS_PER_MESSAGE]
             upto = min(upto, newer[-1][0])
         return Delta(owner=owner, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in newer])
+
+    def _newer(self, owner: str, after: int) -> list[tuple[int, bytes]] | None:
+        """Return the versions and lines of the records after `after`, in order, at least as many as go
+        into a message; None if that is below the log's floor.
+        """
+        log = self._log(owner)
+        changes = log.forwards(after)
+        if changes is None:
+            keys = log.since(after)
+            if keys is None:
+                return None
+            versioned = (self._versioned_line(key, owner) for key in keys)
+            # A record that was sent and then refused may be back at an older version.
+            return sorted(each for each in versioned if each is not None and each[0] > after)
+        # A receiver far behind gets many messages, and each must be made without reading the whole log.
+        newer: list[tuple[int, bytes]] = []
+        known: dict[bytes, tuple[int, bytes] | None] = {}
+        for version, key in changes:
+            if key not in known:
+                known[key] = self._versioned_line(key, owner)
+            if (record := known[key]) is not None and record[0] == version:
+                newer.append(record)
+                known[key] = None
+                if len(newer) > RECORDS_PER_MESSAGE:
+                    break
+        return newer
 
     def lag(self, cursor: int, limit: int | None = None) -> int | None:
         """Count own records changed after `cursor`, None if that is below the log's floor.
@@ -256,13 +281,20 @@ class Cursors:
             self._refused.pop(key, None)
 
     def keys_of_owner(self, owner: str, position: int, above: int = 0) -> tuple[list[bytes], int]:
-        """Return keys of an owner's records above a version, scanned from a position on, and the
+        """Return some keys of an owner's records above a version, scanned from a position on, and the
         next position; 0 at the end.
         """
         part, begin = self._order.part(position, _KEYS_PER_PART)
-        entries = [(key, self._versioned_line(key, owner)) for key in part]
-        keys = [key for key, versioned in entries if versioned is not None and versioned[0] > above]
-        return keys, self._order.after(begin, len(part))
+        keys: list[bytes] = []
+        looked_at = 0
+        for key in part:
+            if len(keys) == _CHANGES_PER_PART:
+                break
+            versioned = self._versioned_line(key, owner)
+            looked_at += 1
+            if versioned is not None and versioned[0] > above:
+                keys.append(key)
+        return keys, self._order.after(begin, looked_at)
 
     def own_changes(self, changes: Iterable[Change]) -> list[Change]:
         """Select the changes of own records."""

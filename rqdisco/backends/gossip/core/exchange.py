@@ -38,7 +38,7 @@ def begin_due(state: State) -> None:
     """Begin the rounds whose time has come."""
     now = state.now.seconds
     contacts.forget_dropped(state)
-    for peer in list(state.contacts.values()):
+    for peer in list(state.contacts.values()) if state.is_running else ():
         if peer.due_at is not None and peer.due_at <= now:
             _begin(state, peer)
 
@@ -174,7 +174,8 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
         peer.waits_since, peer.is_triggered = state.now.seconds, False
-        peer.due_at = state.now.seconds + (contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter())
+        rest = contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter()
+        contacts.plan(state, peer, state.now.seconds + rest)
     done, peer.this_round = peer.this_round, []
     if peer.is_dropped:
         done, peer.next_round = [*done, *peer.next_round], []
@@ -184,11 +185,14 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
 
 
 def end_all(state: State) -> None:
-    """End all rounds after a fault, so that new ones begin."""
+    """End all rounds after a fault, so that new ones begin, and do again what may have ended with it."""
+    state.pulling.clear()
+    state.is_correcting = state.is_reissuing = False
     for peer in state.contacts.values():
         if peer.step is not None:
             peer.step, peer.this_round = None, []
-            peer.due_at = None if peer.is_dropped else state.now.seconds + INTERVAL
+            if not peer.is_dropped:
+                contacts.plan(state, peer, state.now.seconds + INTERVAL)
 
 
 def _correct_refused(state: State, peer: Peer, go_on: Then) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
 
 import msgspec
 from msgspec.structs import replace
@@ -45,6 +46,9 @@ class HintStore:
         self._members = members
         self._hints: dict[int, StoredHint] = {}
         self._numbers: dict[str, list[int]] = {}
+        # The numbers by the owner they were stored for, rising; and those still being written.
+        self._by_owner: dict[str, dict[int, None]] = {}
+        self._unwritten: set[int] = set()
         self.undeleted: list[StoredHint] = []
         self.added: dict[str, int] = {}
         self._last = 0
@@ -66,7 +70,7 @@ class HintStore:
     @property
     def owners(self) -> list[str]:
         """The current owners for which there are hints."""
-        return sorted({self._members.current_owner(each.owner) for each in self._hints.values()})
+        return sorted({self._members.current_owner(owner) for owner in self._by_owner})
 
     def get(self, number: int) -> StoredHint | None:
         """Return a hint by its number."""
@@ -95,18 +99,19 @@ class HintStore:
         """Return the answered hints to deliver next, ordered by number, and the owner they were
         stored for.
         """
-        stored = [each for each in self.for_owner(owner) if each.is_answered]
-        if not stored:
-            return "", ()
-        of = stored[0].owner
-        oldest = [each for each in stored if each.owner == of][:BATCH_SIZE]
-        for each in oldest:
-            self.put(replace(each, was_handed_over=True))
-        return of, [each.hint for each in oldest]
+        for of in self._succeeded_by(owner):
+            answered = (self._hints[number] for number in self._by_owner[of] if self._hints[number].is_answered)
+            oldest = list(islice(answered, BATCH_SIZE))
+            for each in oldest:
+                self.put(replace(each, was_handed_over=True))
+            if oldest:
+                return of, [each.hint for each in oldest]
+        return "", ()
 
     def all_durable(self, owner: str) -> bool:
         """Report whether no hint is still being written."""
-        return all(each.is_durable for each in self.for_owner(owner))
+        current = self._members.current_owner
+        return all(current(self._hints[number].owner) != owner for number in self._unwritten)
 
     def reusable(self, discovery_id: str, node: Node, host: str | None) -> int | None:
         """Return the number of a hint that serves once more. A delivered one may have been added, and
@@ -132,12 +137,15 @@ class HintStore:
 
     def for_owner(self, owner: str) -> list[StoredHint]:
         """Return the hints for an owner and those it succeeded."""
-        return [each for each in self._hints.values() if self._members.current_owner(each.owner) == owner]
+        return [self._hints[number] for of in self._succeeded_by(owner) for number in self._by_owner[of]]
+
+    def _succeeded_by(self, owner: str) -> list[str]:
+        return [each for each in self._by_owner if self._members.current_owner(each) == owner]
 
     def stored_for(self, of: str, upto: int) -> list[StoredHint]:
         """Return the answered hints stored for an owner up to a number."""
-        hints = self._hints.values()
-        return [each for each in hints if each.owner == of and each.hint.number <= upto and each.is_answered]
+        numbers = takewhile(lambda number: number <= upto, self._by_owner.get(of, ()))
+        return [self._hints[number] for number in numbers if self._hints[number].is_answered]
 
     def of_id(self, discovery_id: str) -> list[StoredHint]:
         """Return the hints for an ID."""
@@ -148,7 +156,12 @@ class HintStore:
         number = stored.hint.number
         if number not in self._hints:
             self._numbers.setdefault(stored.hint.id, []).append(number)
+            self._by_owner.setdefault(stored.owner, {})[number] = None
         self._hints[number] = stored
+        if stored.is_durable:
+            self._unwritten.discard(number)
+        else:
+            self._unwritten.add(number)
 
     def remove(self, number: int) -> None:
         """Remove a hint, if it is there."""
@@ -158,6 +171,11 @@ class HintStore:
             numbers.remove(number)
             if not numbers:
                 del self._numbers[stored.hint.id]
+            self._unwritten.discard(number)
+            of_owner = self._by_owner[stored.owner]
+            del of_owner[number]
+            if not of_owner:
+                del self._by_owner[stored.owner]
 
 
 def deletion(stored: StoredHint) -> Change:

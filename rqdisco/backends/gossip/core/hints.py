@@ -10,13 +10,16 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import decide, own_records, writes
-from rqdisco.backends.gossip.core.hint_store import BATCH_SIZE, StoredHint, added_key, deletion
+from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
 from rqdisco.backends.gossip.core.messages import Hint
 from rqdisco.backends.gossip.core.state import State, Then, then
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from rqdisco.storage.memory import metadata_change
+
+# IDs whose hints are added in one turn of the reactor.
+_IDS_PER_PART = 10
 
 
 def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, go_on: Then) -> None:
@@ -98,16 +101,19 @@ def _delivered(state: State, outcome: Exception | None, done: Sequence[StoredHin
     state.go_on(go_on, outcome)
 
 
-def merge_all(state: State, _: object = None) -> None:
+def merge_all(state: State) -> None:
     """Add all registrations answered here before this daemon was ready, in parts."""
-    if not state.hints.count:
-        return
-    ids = [each for each in state.hints.ids(state.own) if state.hints.unmerged(each, state.own)]
-    for discovery_id in ids[:BATCH_SIZE]:
+    if state.hints.count:
+        _merge_part(state, None, state.hints.ids(state.own), 0)
+
+
+def _merge_part(state: State, _: None, ids: Sequence[str], begin: int) -> None:
+    end = begin + _IDS_PER_PART
+    for discovery_id in ids[begin:end]:
         with suppress(Undecided):
             own_records.merge_hints(state, discovery_id)
-    if len(ids) > BATCH_SIZE:
-        state.call_at(state.now.seconds, then(merge_all))
+    if end < len(ids):
+        state.go_on_soon(then(_merge_part, ids, end))
 
 
 def retry_deletions(state: State) -> None:
@@ -126,13 +132,16 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     if not new:
         writes.flush(state, then(_added, before, go_on))
         return
+    if state.members.current_owner(of) != state.own:
+        raise Undecided("the members do not agree on the owner of these IDs")
     changes = []
-    for hint in new:
+    own = [hint for hint in new if own_records.is_own(state, hint.id)]
+    for hint in own:
         decide.check_no_grant(state, hint.id)
         if own_records.newest(state, hint.id) is None:
             # On an older disk the ID may have to be recovered first (R8).
             decide.check_ready(state)
-    for hint in new:
+    for hint in own:
         changes += own_records.add_node(state, own_records.newest(state, hint.id), hint.node, hint.host)
     upto = new[-1].number
     # Atomic with the changes: a hint added twice could restore a node that was removed.

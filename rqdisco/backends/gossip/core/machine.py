@@ -80,19 +80,24 @@ class Machine:
         An exception is a fault of this code. It must not end the contact with peers: take the
         effects up to it, and go on.
         """
-        self.state.now = now
+        state = self.state
+        state.now = now
         try:
-            _HANDLERS[type(given)](self.state, given)
+            _HANDLERS[type(given)](state, given)
         except Exception:
-            exchange.end_all(self.state)
+            exchange.end_all(state)
             raise
-        return self.take_effects()
+        if state.timers and state.timers[0][0] != state.woken_at:
+            state.woken_at = at = state.timers[0][0]
+            state.effects.append(Wake(at))
+        effects, state.effects = state.effects, []
+        return effects
 
     def take_effects(self) -> list[Effect]:
         """Return the effects that were not returned yet."""
-        _plan_wake(self.state)
         effects, self.state.effects = self.state.effects, []
-        return effects
+        # The next input plans the wake.
+        return [*effects, Wake(self.state.now.seconds)]
 
 
 def _initial_state(
@@ -103,6 +108,7 @@ def _initial_state(
     cursors = Cursors(own, store, metadata, watermarks=watermarks, era=int(config.run_id[:7], 16) + 1)
     state = State(
         config=config,
+        own=own,
         store=store,
         members=members,
         cursors=cursors,
@@ -121,16 +127,6 @@ def _initial_state(
         state.successor = members.current_owner(own)
     recovery.load(state, metadata)
     return state
-
-
-def _plan_wake(state: State) -> None:
-    at = state.timers[0][0] if state.timers else None
-    for peer in state.contacts.values() if state.is_running else ():
-        if peer.due_at is not None and (at is None or peer.due_at < at):
-            at = peer.due_at
-    if at is not None and at != state.woken_at:
-        state.woken_at = at
-        state.effects.append(Wake(at))
 
 
 def _start(state: State, _: Started) -> None:
@@ -229,14 +225,6 @@ def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> N
         state.go_on(go_on, outcome)
 
 
-def _answered(state: State, given: Answered) -> None:
-    contacts.answered(state, given.send, given.message)
-
-
-def _failed(state: State, given: Failed) -> None:
-    contacts.failed(state, given.send, given.error)
-
-
 _COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     Create: requests.create,
     FreezeStore: requests.freeze,
@@ -256,8 +244,8 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Greeted: serving.greet,
     Received: serving.serve,
     HungUp: _hang_up,
-    Answered: _answered,
-    Failed: _failed,
+    Answered: contacts.answered,
+    Failed: contacts.failed,
     Settled: _settled,
     Discarded: _discarded,
     Persisted: _persisted,

@@ -83,14 +83,19 @@ class Members:
     def learn(self, listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
         """Merge a peer's member list; return metadata to store. `first_hand` is the sender.
 
-        A member is the authority on its own URL; a member gone for good stays gone.
+        A member is the authority on its own URL; a member gone for good stays gone. What is no member
+        is left out.
         """
         changed = []
         for member in listed:
             known = self._known.get(member.incarnation)
+            if known is None and not _is_valid(member):
+                continue
             now = _merge_member(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
-                changed.append(self.put(now))
+                changed.append(self._replace(now))
+        if changed:
+            self._index()
         return changed
 
     def differences(self, theirs: Iterable[Member]) -> tuple[str, ...]:
@@ -114,10 +119,14 @@ class Members:
 
     def put(self, member: Member) -> Metadata:
         """Replace a member; return metadata to store."""
+        metadata = self._replace(member)
+        self._index()
+        return metadata
+
+    def _replace(self, member: Member) -> Metadata:
         self._known[member.incarnation] = member
         if member.incarnation == self.own.incarnation:
             self.own = member
-        self._index()
         return member_metadata(member)
 
     def _index(self) -> None:
@@ -137,9 +146,13 @@ def member_metadata(member: Member) -> Metadata:
 
 def check_member(member: Member) -> None:
     """Check the member entry of a hello. Raises Malformed."""
-    is_short = len(member.name) <= 64 and len(member.url) <= 300 and sum(map(len, member.features)) <= 1000
-    if not member.name or len(member.incarnation) != 16 or not is_short:
+    if not _is_valid(member):
         raise Malformed("not a member")
+
+
+def _is_valid(member: Member) -> bool:
+    is_short = len(member.name) <= 64 and len(member.url) <= 300 and sum(map(len, member.features)) <= 1000
+    return bool(member.name) and len(member.incarnation) == 16 and is_short
 
 
 def _merge_member(known: Member | None, other: Member, *, is_first_hand: bool) -> Member:

@@ -234,12 +234,8 @@ VERBS: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {
     "succeed": (SuccessionProposal, Agreed),
 }
 
-_encoder = msgspec.json.Encoder()
-
-
-def encode_message(message: msgspec.Struct) -> bytes:
-    """Encode a message for the wire."""
-    return _encoder.encode(message)
+# Encodes a message for the wire.
+encode_message = msgspec.json.Encoder().encode
 
 
 def decode_message(content: bytes, kind: type[T]) -> T:

@@ -47,7 +47,9 @@ def merge_hints(state: State, discovery_id: str) -> bool:
     changes = []
     for each in merging:
         # A disk of an earlier release may retain a hint that was added already.
-        if each.hint.number > state.hints.added.get(added_key(state.own, each.owner), 0):
+        if is_own(state, discovery_id) and each.hint.number > state.hints.added.get(
+            added_key(state.own, each.owner), 0
+        ):
             record = state.store.newest(discovery_id)
             if record is not None:
                 record = record if record.owner == state.own else taken_over(state, record)
@@ -57,6 +59,17 @@ def merge_hints(state: State, discovery_id: str) -> bool:
         state.hints.put(replace(each, is_merging=True))
     writes.write(state, [*changes, *map(deletion, merging)], then(_merged, tuple(merging)))
     return True
+
+
+def is_own(state: State, discovery_id: str) -> bool:
+    """Report whether an ID is one of this daemon, or unknown. Another's record must not become this
+    daemon's because somebody sent a hint for it.
+    """
+    record = state.store.newest(discovery_id)
+    if record is None or queries.owner(state, record) == state.own:
+        return True
+    state.log("warn", "node registered at another daemon not added: the ID is not ours", discovery_id=discovery_id)
+    return False
 
 
 def _merged(state: State, outcome: Exception | None, merging: Sequence[StoredHint]) -> None:

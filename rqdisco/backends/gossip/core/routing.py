@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import (
@@ -18,7 +19,7 @@ from rqdisco.backends.gossip.core import (
     replies,
     requests,
 )
-from rqdisco.backends.gossip.core.calls import call_of, refusal_of, result_of
+from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
     Claim,
@@ -29,7 +30,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Register,
     ReportLeader,
 )
-from rqdisco.backends.gossip.core.messages import NAMED_IDS, Outcome
+from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import (
@@ -43,7 +44,7 @@ from rqdisco.core.errors import (
     UnknownCreatedID,
 )
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import RegistrationOutcome
+from rqdisco.core.records import Moment, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -193,7 +194,15 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
     seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
     left = seconds - _MARGIN_SECONDS
     name = f"{state.config.run_id}-{request.number}"
-    call = call_of(command, owner, request=name, ms=int(left * 1000), until=contacts.remote_time_in(state, peer, left))
+    until: Moment | None = None
+    if peer.remote_clock is not None:
+        # A lower bound of the owner's own time at the deadline.
+        remote, received = peer.remote_clock
+        until = Moment(remote.boot, remote.ms + int((now - received + left) * 1000))
+    fields = msgspec.structs.asdict(command)
+    fields.pop("at_owner", None)
+    op, ms = OPS[type(command)], int(left * 1000)
+    call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
     request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
 
 

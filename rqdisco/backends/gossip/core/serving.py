@@ -11,7 +11,6 @@ from rqdisco.backends.gossip.core import (
     deltas,
     exchange,
     hints,
-    queries,
     replies,
     requests,
     succession,
@@ -35,7 +34,7 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, No
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
-from rqdisco.core.ids import is_created_id
+from rqdisco.core.ids import is_created_id, is_id
 
 _MAX_UNPROVED = 256
 
@@ -58,7 +57,10 @@ def greet(state: State, greeting: Greeted) -> None:
 def serve(state: State, received: Received) -> None:
     """Answer a message, now or later."""
     try:
-        sender = _authorize(state, received.session)
+        sender = state.sessions.touch(received.session)
+        if sender is None:
+            raise NotGreeted
+        _authorize(state, received.session, sender)
         if isinstance(received.message, BadMessage):
             raise received.message
         handler = _HANDLERS.get(received.verb)
@@ -71,13 +73,8 @@ def serve(state: State, received: Received) -> None:
         state.effects.append(Respond(received.call, BadMessage(error.reason)))
 
 
-def _authorize(state: State, name: str) -> Session:
-    """Return the session of a sender that may take part, and record contact with it. Raises
-    NotGreeted, Rejected.
-    """
-    sender = state.sessions.touch(name)
-    if sender is None:
-        raise NotGreeted
+def _authorize(state: State, name: str, sender: Session) -> None:
+    """Record contact with a sender. Raises NotGreeted, and Rejected where it must not take part."""
     hello = state.unproved.pop(name, None)
     if hello is not None:
         # The first message in a session proves that its hello was no replay.
@@ -95,7 +92,6 @@ def _authorize(state: State, name: str) -> Session:
     peer = state.peers.get(sender.incarnation)
     if peer is not None:
         peer.contacted_at = state.now.seconds
-    return sender
 
 
 def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
@@ -173,11 +169,16 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
-    left = _remaining_ms(state, message)
+    if not is_id(message.id):
+        raise BadMessage("not an ID")
+    left, until, now = message.ms, message.until, state.now.moment
+    if until is not None:
+        # The deadline by this daemon's own time, which alone reveals a message delayed on its way.
+        left = min(left, until.ms - now.ms) if until.boot == now.boot else 0
     if left <= 0:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
         return
-    known = queries.newest(state, message.id)
+    known = state.store.newest(message.id)
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
     owner = message.owner if known is None else state.members.current_owner(known.owner)
@@ -190,14 +191,6 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
         requests.run(state, request)
     except (RequestRefused, StoreUnavailable) as error:
         replies.fail(state, request, error)
-
-
-def _remaining_ms(state: State, call: Call) -> int:
-    """Return for how many milliseconds the sender still waits, at least."""
-    if call.until is None:
-        return call.ms
-    now = state.now.moment
-    return min(call.ms, call.until.ms - now.ms) if call.until.boot == now.boot else 0
 
 
 def _call_too_late(state: State, _: int, number: int) -> None:

@@ -48,15 +48,15 @@ class Sessions:
         """Record a message; return a newly detected conflict, which bars this run of the daemon
         from deciding.
         """
-        incarnation = f"incarnation {session.incarnation}"
-        before = self._current.get(incarnation)
+        incarnation, name = f"incarnation {session.incarnation}", f"name {session.name}"
+        before, other = self._current.get(incarnation), self._current.get(name)
+        if before == session.run_id and other == session.incarnation:
+            return None
         duplicate: str | None = None
         duplicates: set[str] = set()
         if self._set_current(incarnation, session.run_id, session):
             duplicate = f"two daemons run as {incarnation}"
             duplicates |= {session.run_id, str(before)}
-        name = f"name {session.name}"
-        other = self._current.get(name)
         if self._set_current(name, session.incarnation, session):
             duplicate = f"two daemons are called {session.name}"
             duplicates |= {session.run_id, self._current.get(f"incarnation {other}", "")}

@@ -196,6 +196,8 @@ class State:
     """The state of the machine; `now` is the time of the present input, `effects` what it caused."""
 
     config: MachineConfig
+    # This daemon's incarnation.
+    own: str
     store: Store
     members: Members
     cursors: Cursors
@@ -260,11 +262,6 @@ class State:
     agreed_on: str = ""
     jitter: int = 0
 
-    @property
-    def own(self) -> str:
-        """This daemon's incarnation."""
-        return self.config.incarnation
-
     def number(self) -> int:
         """Return a new number for a write, a send or a timer."""
         self.last_number += 1
@@ -292,7 +289,7 @@ class State:
 
     def call_at(self, at: float, go_on: Then) -> int:
         """Go on at a time, with the number that this returns."""
-        number = self.number()
+        self.last_number = number = self.last_number + 1
         heappush(self.timers, (at, number, go_on))
         return number
 

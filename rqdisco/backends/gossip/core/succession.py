@@ -65,10 +65,16 @@ def _declared(state: State, outcome: Exception | None, number: int, incarnation:
 
 
 def _leaving(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
+    if not _has_failed(state, number, outcome):
+        _ask_next(state, number, incarnation, ())
+
+
+def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, ...]) -> None:
+    """Obtain from every other member its agreement and its records of the lost one."""
     lost = state.members.get(incarnation)
-    if lost is None or _has_failed(state, number, outcome):
-        return
-    # The chosen successor may have been lost as well, and have a successor.
+    assert lost is not None
+    # Another daemon may be told to forget it at the same time. The chosen successor may have been
+    # lost as well, and have a successor.
     successor_id = state.members.current_owner(lost.successor or "")
     if successor_id != state.own:
         by = _name(state, successor_id)
@@ -76,17 +82,13 @@ def _leaving(state: State, outcome: Exception | None, number: int, incarnation: 
             state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
         )
         return
-    _ask_next(state, number, incarnation, ())
-
-
-def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, ...]) -> None:
-    """Obtain from every other member its agreement and its records of the lost one."""
-    lost = state.members.get(incarnation)
-    assert lost is not None
     members = [each for each in state.members.others if not _is_declared_lost(state, each)]
     left = [each for each in members if each.incarnation not in agreeing]
     if not left:
-        _persist(state, [replace(lost, state="forgotten")], then(_take_over, number, incarnation))
+        forgotten = replace(lost, state="forgotten")
+        # While the disk writes this, no other successor may be agreed to.
+        state.members.put(forgotten)
+        _persist(state, [forgotten], then(_take_over, number, incarnation))
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:

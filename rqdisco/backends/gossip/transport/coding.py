@@ -1,29 +1,16 @@
-"""Decodes messages by their verb."""
+"""Decoders of messages by their verb. They raise UNREADABLE's kinds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rqdisco.backends.gossip.core.messages import VERBS, decode_message
-from rqdisco.backends.gossip.core.peer_errors import BadMessage
-from rqdisco.core.codec import Malformed
+import msgspec
 
+from rqdisco.backends.gossip.core.messages import VERBS
 
-def decode_request(verb: str, body: bytes) -> Any:
-    """Return a peer's message. Raises BadMessage."""
-    kinds = VERBS.get(verb)
-    if kinds is None:
-        raise BadMessage("no such verb")
-    return _decode(body, kinds[0])
+Decode = Callable[[bytes], Any]
 
-
-def decode_answer(verb: str, body: bytes) -> Any:
-    """Return the answer to a message of this daemon. Raises BadMessage."""
-    return _decode(body, VERBS[verb][1])
-
-
-def _decode(body: bytes, kind: type[Any]) -> Any:
-    try:
-        return decode_message(body, kind)
-    except Malformed as error:
-        raise BadMessage(str(error)) from None
+# The decoders of requests and of their answers.
+REQUESTS: dict[str, Decode] = {verb: msgspec.json.Decoder(kinds[0]).decode for verb, kinds in VERBS.items()}
+ANSWERS: dict[str, Decode] = {verb: msgspec.json.Decoder(kinds[1]).decode for verb, kinds in VERBS.items()}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from rqdisco.backends.gossip.core.effects import Send
 from rqdisco.backends.gossip.core.messages import encode_message
-from rqdisco.backends.gossip.transport.coding import decode_answer
+from rqdisco.backends.gossip.transport.coding import ANSWERS
 from rqdisco.backends.gossip.transport.links import Link
 
 
@@ -23,7 +22,8 @@ class MessageSender:
 
     def send(self, effect: Send) -> Deferred[Any]:
         """Fire with the answer to a message. The verb `hello` begins a session, in which all others
-        to that peer are sent. Cancel it to abandon the message. Fails with PeerError's kinds.
+        to that peer are sent. Cancel it to abandon the message. Fails with PeerError's kinds, and
+        with UNREADABLE's.
         """
         to, verb = (effect.link, effect.url), effect.verb
         link = self._links.get(to)
@@ -31,4 +31,4 @@ class MessageSender:
             link = self._links[to] = self._link(effect.url)
         body = encode_message(effect.message)
         sending = link.greet(body, effect.seconds) if verb == "hello" else link.request(verb, body, effect.seconds)
-        return sending.addCallback(partial(decode_answer, verb))
+        return sending.addCallback(ANSWERS[verb])
