@@ -31,7 +31,7 @@ _SAMPLE_SECONDS = 2.0
 _WARM_UP_SECONDS = 75.0
 _SETTLE_SECONDS = 120.0
 _ANSWER_SECONDS = 8.0
-_WRITES = ("register", "remove", "mint", "claim", "report")
+_WRITES = ("register", "remove", "create", "claim", "report")
 
 
 class Memory(threading.Thread):

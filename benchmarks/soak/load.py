@@ -24,7 +24,7 @@ CLIENT_SECONDS = 10.0
 # Each client keeps this many registrations, so that state does not grow with time.
 _STORED = 150
 # The requests and their weights.
-_MIX = {"read": 45, "register": 22, "remove": 22, "report": 4, "claim": 1, "mint": 1, "dns": 5}
+_MIX = {"read": 45, "register": 22, "remove": 22, "report": 4, "claim": 1, "create": 1, "dns": 5}
 _NAMES, _WEIGHTS = list(_MIX), list(_MIX.values())
 _FAULT = -1
 
@@ -144,7 +144,7 @@ class Worker(threading.Thread):
             self.acknowledged.gone.add((discovery_id, address))
         return status
 
-    def _create_id(self) -> int:
+    def _create(self) -> int:
         status, answer = self._ask("POST", "/")
         if status == 200:
             self.acknowledged.created.append(json.loads(answer)["disco_id"])

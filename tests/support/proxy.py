@@ -160,9 +160,9 @@ class Proxy:
 
     def pass_by(self, way: Way, data: bytes) -> None:
         """Run the strikes that are due before something is forwarded, each once."""
-        found = [strike for strike in self._strikes if strike.way == way and strike.marker in data]
-        self._strikes = [strike for strike in self._strikes if strike not in found]
-        for strike in found:
+        # The list stays the same object: another thread may just be about to add to it.
+        for strike in [each for each in self._strikes if each.way == way and each.marker in data]:
+            self._strikes.remove(strike)
             strike.action()
             strike.struck.set()
 

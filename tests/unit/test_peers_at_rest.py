@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.core.state import ignore
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.records import Node
-from tests.support.gossip import GossipDaemon, create_id, go, settle, trio
+from tests.support.gossip import GossipDaemon, create_id, go, register, settle, trio
 
 NODES = [Node(addr=f"n{number}:4001") for number in range(2)]
 PUTS = [
@@ -123,17 +123,53 @@ def test_daemons_hold_nothing_of_what_they_did_under_faults(clock: Clock, seed: 
     assert all(daemon.is_converged for daemon in network.daemons.values())
 
 
-def test_a_daemon_holds_nothing_of_requests_whose_clients_went_away(clock: Clock) -> None:
+def test_daemons_hold_nothing_of_requests_whose_clients_went_away(clock: Clock) -> None:
     random = Random(1)
     _, daemons = trio(clock)
     ids = [create_id(daemon) for daemon in daemons]
-    for daemon in daemons:
-        hold_disk(daemon, on=True)
-    asked = [ask(random, random.choice(daemons), ids) for _ in range(100)]
-    for each in asked:
-        each.cancel()
-    for daemon in daemons:
-        hold_disk(daemon, on=False)
-    settle(clock, 60)
+    for _ in range(100):
+        for daemon in daemons:
+            hold_disk(daemon, on=random.random() < 0.7)
+        asked = [ask(random, random.choice(daemons), ids) for _ in range(5)]
+        for daemon in daemons:
+            for _ in range(random.randrange(4)):
+                if daemon.threads.held:
+                    daemon.threads.release()
+        for each in asked:
+            each.cancel()
+        for daemon in daemons:
+            hold_disk(daemon, on=False)
+    settle(clock, 20)
     assert [held(daemon) for daemon in daemons] == [{}, {}, {}]
     assert go(daemons[0].directory.create()).id
+
+
+@pytest.mark.parametrize("at", ["owner", "another"])
+@pytest.mark.parametrize("phase", ["list unwritten", "peers asked", "grant unwritten", "grant unacknowledged"])
+def test_a_node_that_goes_away_before_its_answer_leaves_nothing_and_the_next_one_bootstraps(
+    clock: Clock, phase: str, at: str
+) -> None:
+    network, (a, b, c) = trio(clock)
+    discovery_id = create_id(a)
+    if phase in ("list unwritten", "peers asked"):
+        # All peers are asked before a grant on a list that was emptied.
+        register(c, discovery_id, "n1:4001")
+        settle(clock, 2)
+        hold_disk(a, on=phase == "list unwritten")
+        Deferred.fromCoroutine(a.directory.remove(discovery_id, "n1:4001"))
+    if phase == "peers asked":
+        network.swallowed.add(("a", "barrier"))
+    elif phase == "grant unwritten":
+        hold_disk(a, on=True)
+    elif phase == "grant unacknowledged":
+        network.swallowed |= {("a", "push"), ("a", "digest")}
+    asked = Deferred.fromCoroutine((a if at == "owner" else b).directory.register(discovery_id, NODES[0], None))
+    assert not asked.called
+    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    asked.cancel()
+    network.swallowed.clear()
+    hold_disk(a, on=False)
+    settle(clock, 2)
+    assert register(c, discovery_id, "n2:4001") == ["n2:4001"]
+    settle(clock, 20)
+    assert [held(daemon) for daemon in (a, b, c)] == [{}, {}, {}]
