@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,6 +24,7 @@ from rqdisco.backends.gossip.core.inputs import Create, Drain, LookUp, Register,
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
 from tests.simulated.machines import Daemon
+from tests.simulated.small_rules import without
 from tests.simulated.wires import Asked, Exchange, Wires
 
 ADDRESSES = ("10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001")
@@ -273,3 +275,11 @@ def _one_of(exchanges: list[Exchange], which: int) -> Exchange:
 def test_daemons_keep_their_promises_whatever_happens() -> None:
     state_machine: Any = Daemons
     run_state_machine_as_test(state_machine, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("rule", ["R1", "R3"])
+def test_without_a_rule_the_search_finds_a_broken_promise(rule: str) -> None:
+    state_machine: Any = Daemons
+    found = settings(SHORT, max_examples=400, phases=(Phase.generate,), report_multiple_bugs=False)
+    with without(rule), pytest.raises(AssertionError, match="I1|I4|conflicting records"):
+        run_state_machine_as_test(state_machine, settings=found)
