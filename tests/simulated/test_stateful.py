@@ -281,5 +281,5 @@ def test_daemons_keep_their_promises_whatever_happens() -> None:
 def test_without_a_rule_the_search_finds_a_broken_promise(rule: str) -> None:
     state_machine: Any = Daemons
     found = settings(SHORT, max_examples=400, phases=(Phase.generate,), report_multiple_bugs=False)
-    with without(rule), pytest.raises(AssertionError, match="I1|I4|conflicting records"):
+    with without(rule), pytest.raises(AssertionError, match=r"I1|I4|conflicting records"):
         run_state_machine_as_test(state_machine, settings=found)
