@@ -240,12 +240,22 @@ class Daemons(RuleBasedStateMachine):
             if daemon.machine is None:
                 self.wires.start(daemon)
         self.wires.settle(20.0)
+        self._repeat_hand_over()
         self.everything_under_way_is_known()
         self.answers_are_right()
         assert not any(each.is_open for each in self.wires.asked), "a request without an answer"
         self._check_records()
         if self.acknowledged and not self.was_faulty:
             assert self.told, "nodes are listed, and nobody was told to bootstrap"
+
+    def _repeat_hand_over(self) -> None:
+        """An operator repeats a command that has failed; until then, hints wait for the owner."""
+        for daemon in self.wires.daemons:
+            assert daemon.machine is not None
+            if daemon.machine.state.members.own.state == "leaving":
+                asked = self.wires.ask(daemon, Drain())
+                self.wires.settle(10.0)
+                assert isinstance(asked.result, str), asked.result
 
     def _check_records(self) -> None:
         """I4, I5: what was acknowledged is on every daemon, and all have the same, except those that
