@@ -22,13 +22,14 @@ from benchmarks.scale import empty_bytes, scale_round
 from benchmarks.server_figures import floods_figures, pipelines_figures
 from benchmarks.stall import keep_previous, stall_round
 from benchmarks.state import State, make_state
+from benchmarks.trio import trio_figures
 from benchmarks.watch import WATCHERS, watch_round
 
 T = TypeVar("T")
 # A part that repeats the main figures of others, for use during development.
 _CORE = "core"
 _CORE_SECONDS = 2.0
-_PARTS = ("load", "kv", "names", "scale", "stall", "peers", "watch", "pipelines", "floods", "etcd")
+_PARTS = ("load", "kv", "names", "scale", "stall", "peers", "trio", "watch", "pipelines", "floods", "etcd")
 HERE = Path(__file__).parent
 
 
@@ -201,6 +202,13 @@ class Benchmark:
     def peers(self) -> None:
         """Measure three peer daemons."""
         rows, notes = peer_figures(self._round, self._rounds, self._sizes.seconds, self._sizes.changed)
+        self.rows += rows
+        self.notes += notes
+
+    def trio(self) -> None:
+        """Measure three peer daemons against three members of etcd, with requests to all of them."""
+        with tempfile.TemporaryDirectory(dir=self._directory) as work:
+            rows, notes = trio_figures(Path(work), self._rounds, self._sizes.seconds, _progress)
         self.rows += rows
         self.notes += notes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,10 +28,14 @@ from benchmarks.state import address, make_state
 CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
 _SCRIPT = Path(__file__).with_name("requests.lua")
+_SPREAD = Path(__file__).with_name("spread.lua")
 _IDS = 24_000
 _WARM_UP_IDS = 2_000
 _NODES = 4
 _MOST_REGISTRATIONS = 12_000
+
+# Host and port of a server.
+Place = tuple[str, int]
 
 
 class Load(NamedTuple):
@@ -148,7 +152,7 @@ class RqdiscoLoad:
         self._used, self._unused = _take(self._unused, self._rate, seconds)
         requests = islice(registrations(self._used), enough(self._rate, seconds))
         registered = self._bench.run(requests, seconds, once=True)
-        _check_registered(self._host, self._port, self._used, registered.rate * seconds)
+        check_registered(self._host, self._port, self._used, registered.rate * seconds)
         return registered
 
     def lookups(self, seconds: float) -> Load:
@@ -175,14 +179,14 @@ class EtcdLoad:
         used, self._for_transactions = _take(self._for_transactions, self._transaction_rate, seconds)
         requests = islice(transactions(used), enough(self._transaction_rate, seconds))
         done = self._bench.run(requests, seconds, once=True)
-        _check_in_etcd(self._host, self._port, used, done.rate * seconds)
+        check_in_etcd(self._host, self._port, used, done.rate * seconds)
         return done
 
     def puts(self, seconds: float) -> Load:
         """Measure puts of new nodes' keys."""
         self._used, self._for_puts = _take(self._for_puts, self._put_rate, seconds)
         done = self._bench.run(islice(puts(self._used), enough(self._put_rate, seconds)), seconds, once=True)
-        _check_in_etcd(self._host, self._port, self._used, done.rate * seconds)
+        check_in_etcd(self._host, self._port, self._used, done.rate * seconds)
         return done
 
     def reads(self, seconds: float) -> Load:
@@ -207,10 +211,19 @@ class Bench:
 
         Raises BenchmarkFailed if there are too few of those, or if any answer is not 200.
         """
-        with self._file.open("wb") as file:
-            for request in requests:
-                file.write(request + b"\0")
+        _write(self._file, requests)
         return self._measure(seconds, _SCRIPT, str(self._file), "once" if once else "over and over")
+
+    def run_spread(self, places: Sequence[Place], requests: Sequence[Iterable[bytes]], seconds: float) -> Load:
+        """Send to each place its requests, in order, for `seconds`; as `run` where none may be
+        repeated. The connections are shared equally.
+        """
+        arguments = []
+        for number, ((host, port), some) in enumerate(zip(places, requests, strict=True)):
+            file = self._file.with_name(f"{self._file.name}-{number}")
+            _write(file, some)
+            arguments += [host, str(port), str(file)]
+        return self._measure(seconds, _SPREAD, *arguments, threads=len(places))
 
     def run_script(self, script: Path, seconds: float) -> Load:
         """Send what a script makes up, for `seconds`. Raises BenchmarkFailed if any answer is not
@@ -218,9 +231,9 @@ class Bench:
         """
         return self._measure(seconds, script)
 
-    def _measure(self, seconds: float, script: Path, *arguments: str) -> Load:
+    def _measure(self, seconds: float, script: Path, *arguments: str, threads: int = 1) -> Load:
         used, own, busy = self._daemon.cpu_seconds(), own_cpu_seconds(), busy_seconds()
-        done = self._wrk(seconds, script, arguments)
+        done = self._wrk(seconds, script, arguments, threads)
         used, own, busy = self._daemon.cpu_seconds() - used, own_cpu_seconds() - own, busy_seconds() - busy
         if done["refused"] or done["failed"] or done["repeated"] or not done["requests"]:
             raise BenchmarkFailed(f"not every answer was 200, or there were too few requests: {done}")
@@ -232,8 +245,8 @@ class Bench:
             disturbance=max(0.0, busy - used - own) / done["seconds"],
         )
 
-    def _wrk(self, seconds: float, script: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
-        options = ["--threads", "1", "--connections", str(self._connections), "--duration", f"{seconds:.0f}s"]
+    def _wrk(self, seconds: float, script: Path, arguments: tuple[str, ...], threads: int) -> dict[str, Any]:
+        options = ["--threads", str(threads), "--connections", str(self._connections), "--duration", f"{seconds:.0f}s"]
         command = ["wrk", *options, "--script", str(script), self._url, "--", *arguments]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
         try:
@@ -241,6 +254,12 @@ class Bench:
         except (IndexError, ValueError):
             raise BenchmarkFailed(f"wrk: {finished.stdout}{finished.stderr}") from None
         return result
+
+
+def _write(file: Path, requests: Iterable[bytes]) -> None:
+    with file.open("wb") as out:
+        for request in requests:
+            out.write(request + b"\0")
 
 
 def enough(rate: float, seconds: float) -> int:
@@ -323,19 +342,19 @@ def request(method: str, path: str, body: bytes | None = None) -> bytes:
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _check_registered(host: str, port: int, ids: list[str], requests: float) -> None:
+def check_registered(host: str, port: int, ids: list[str], requests: float, query: str = "") -> None:
     """Raise BenchmarkFailed unless a sample of the IDs lists what was registered."""
     client = Client(host, port)
     least = int(requests / len(ids) - 0.1)
     for index in islice(count(0, 97), len(ids) // 97):
         expected = [address(index * 20 + number) for number in range(20)]
-        nodes = client.ask("GET", f"/{ids[index]}")["nodes"]
+        nodes = client.ask("GET", f"/{ids[index]}{query}")["nodes"]
         if len(nodes) < least or nodes != expected[: len(nodes)]:
             raise BenchmarkFailed(f"{ids[index]}: {nodes}, and not {expected[:least]} at least")
     client.close()
 
 
-def _check_in_etcd(host: str, port: int, ids: list[str], requests: float) -> None:
+def check_in_etcd(host: str, port: int, ids: list[str], requests: float) -> None:
     """Raise BenchmarkFailed unless a sample of the IDs has the keys that were put."""
     client = Client(host, port)
     least = int(requests / len(ids) - 0.1)

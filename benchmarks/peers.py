@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.load import Bench, Load, enough, puts, registrations
+from benchmarks.load import Bench, Load, enough, etcd_ids, registrations
 from benchmarks.processes import HOST, BenchmarkFailed, Client, EtcdSet, Rqdisco, free_ports
 from benchmarks.relay import Relay
 from benchmarks.state import make_state
@@ -94,6 +94,10 @@ class Peers:
             daemon.wait_for_event("peers agree")
         return addresses
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all of them so far."""
+        return sum(daemon.cpu_seconds() for daemon in self.daemons.values())
+
     def bytes(self) -> int:
         """The bytes that have passed between them so far."""
         return sum(relay.bytes for relay in self.relays.values())
@@ -110,7 +114,7 @@ def rqdisco_round(directory: Path, seconds: float) -> Load:
     state = make_state(states["a"], _IDS, nodes=0)
     with Peers(directory, states) as peers:
         host, port = peers.start_all(relayed=False)["a"]
-        _wait_until_held(peers, len(state.ids))
+        wait_until_held(peers, len(state.ids))
         bench = Bench(peers.daemons["a"], host, port, directory)
         spare, ids = state.ids[:_WARM_UP_IDS], state.ids[_WARM_UP_IDS:]
         warm = bench.run(registrations(spare), _WARM_UP_SECONDS, once=True)
@@ -118,16 +122,16 @@ def rqdisco_round(directory: Path, seconds: float) -> Load:
         return bench.run(islice(registrations(used), enough(warm.rate, seconds)), seconds, once=True)
 
 
-def etcd_round(directory: Path, seconds: float) -> Load:
-    """Measure puts into an etcd of three members, at its leader."""
-    ids = [f"{number:08x}-aaaa-8bbb-9ccc-dddddddddddd" for number in range(_IDS)]
+def etcd_round(directory: Path, seconds: float, requests_of: Callable[[list[str]], Iterator[bytes]]) -> Load:
+    """Measure requests for new nodes to an etcd of three members, at its leader."""
+    ids = etcd_ids("ring", _IDS)
     with EtcdSet(directory) as members:
         leader = members.leader()
         bench = Bench(leader, *leader.address(), directory)
         spare, rest = ids[:_WARM_UP_IDS], ids[_WARM_UP_IDS:]
-        warm = bench.run(puts(spare), _WARM_UP_SECONDS, once=True)
+        warm = bench.run(requests_of(spare), _WARM_UP_SECONDS, once=True)
         used = rest[: max(1, int(warm.rate * seconds / _NODES))]
-        return bench.run(islice(puts(used), enough(warm.rate, seconds)), seconds, once=True)
+        return bench.run(islice(requests_of(used), enough(warm.rate, seconds)), seconds, once=True)
 
 
 def visible_round(directory: Path) -> Visible:
@@ -136,7 +140,7 @@ def visible_round(directory: Path) -> Visible:
     state = make_state(states["a"], _PROBES, nodes=1)
     with Peers(directory, states) as peers:
         addresses = peers.start_all(relayed=False)
-        _wait_until_held(peers, _PROBES)
+        wait_until_held(peers, _PROBES)
         owner = Client(*addresses["a"])
         others = [Client(*addresses[name]) for name in NAMES[1:]]
         taken = sorted(_seen(owner, others, discovery_id) for discovery_id in state.ids)
@@ -172,7 +176,7 @@ def traffic_round(directory: Path, seconds: float) -> Traffic:
     state = make_state(states["a"], _HELD)
     with Peers(directory, states) as peers:
         addresses = peers.start_all()
-        _wait_until_held(peers, _HELD)
+        wait_until_held(peers, _HELD)
         time.sleep(_SETTLE_SECONDS)
         begun, before = time.monotonic(), peers.bytes()
         time.sleep(seconds)
@@ -192,9 +196,9 @@ def catch_up_round(directory: Path) -> float:
     with Peers(directory, states) as peers:
         for name in "ab":
             peers.start(name, relayed=False)
-        _wait_until_held(peers, _HELD)
+        wait_until_held(peers, _HELD)
         late = peers.start("c", relayed=False)
-        _wait_until_held(peers, _HELD)
+        wait_until_held(peers, _HELD)
         return time.monotonic() - late.started
 
 
@@ -206,21 +210,21 @@ def absence_round(directory: Path, count: int) -> float:
     make_state(states["a"], _PROBES)
     with Peers(directory / "before", states) as peers:
         peers.start_all(relayed=False)
-        _wait_until_held(peers, _PROBES)
+        wait_until_held(peers, _PROBES)
     (states["a"] / NAME).unlink()
     make_state(states["a"], count)
     with Peers(directory / "after", states) as peers:
         for name in "ab":
             peers.start(name, relayed=False)
-        _wait_until_held(peers, count)
+        wait_until_held(peers, count)
         late = peers.start("c", relayed=False)
         # It has the earlier IDs; and all of the others, some of which it may have while others are
         # missing.
-        _wait_until_held(peers, count + _PROBES, "c")
+        wait_until_held(peers, count + _PROBES, "c")
         return time.monotonic() - late.started
 
 
-def _wait_until_held(peers: Peers, count: int, names: Iterable[str] = NAMES) -> None:
+def wait_until_held(peers: Peers, count: int, names: Iterable[str] = NAMES) -> None:
     """Return when those of these names that run hold this many IDs."""
     begun = time.monotonic()
     for client in [Client(*peers.daemons[name].address()) for name in names if name in peers.daemons]:

@@ -176,9 +176,14 @@ def peers(ctx: click.Context) -> Command | None:
 
 @peers.command()
 @click.argument("name", type=TEXT)
-@yes_option("Confirm that the peer is lost for good.")
+@yes_option("Confirm that the peer is lost for good, without a question.")
 def forget(name: str, yes: bool) -> Command:
-    """Forget a peer that is lost for good and take over its IDs."""
+    """Forget a peer that is lost for good and take over its IDs.
+
+    Of several daemons of one NAME it is the one that does not answer. NAME may also be an
+    incarnation, or the 4 or more digits of it that `rqdisco peers` shows. On a terminal the command
+    first says which daemon it is and what becomes of its IDs, and asks.
+    """
     from rqdisco.cli import peers
 
     return partial(peers.forget, name=name, yes=yes)

@@ -24,7 +24,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader
-from rqdisco.client.peers import Drained, Forgotten, FreezeState, PeersDocument, PeerState
+from rqdisco.client.peers import Drained, ForgetPreview, Forgotten, FreezeState, PeersDocument, PeerState
 
 __all__ = [
     "MAX_IMPORT",
@@ -40,6 +40,7 @@ __all__ = [
     "ExportedLeader",
     "ExportedNode",
     "ExportedRecord",
+    "ForgetPreview",
     "Forgotten",
     "FreezeState",
     "ImportResult",

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 from treq.client import HTTPClient
@@ -26,7 +27,7 @@ from rqdisco.client.documents import (
 )
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
-from rqdisco.client.peers import Drained, Forgotten, FreezeState, PeersDocument
+from rqdisco.client.peers import Drained, ForgetPreview, Forgotten, FreezeState, PeersDocument
 from rqdisco.client.server_sent_events import EventReader
 from rqdisco.client.transport import RawResponse, Transport
 from rqdisco.client.urls import check_token, parse_url
@@ -223,8 +224,14 @@ class DiscoveryClient:
         """Return the peers of the daemon, through its operator socket."""
         return await self._json("GET", "/operator/peers", PeersDocument)
 
+    async def preview_forget_peer(self, name: str) -> ForgetPreview:
+        """Return what `forget_peer` would do, and change nothing."""
+        return await self._json("GET", f"/operator/peers/forget?{urlencode({'name': name})}", ForgetPreview)
+
     async def forget_peer(self, name: str) -> Forgotten:
-        """Forget a peer that is lost for good. Repeat the request if there was no response."""
+        """Forget a peer that is lost for good, given by its name, its incarnation, or the first
+        digits of that. Repeat the request if there was no response.
+        """
         return await self._json("POST", "/operator/peers/forget", Forgotten, {"name": name})
 
     async def drain(self, to: str | None = None) -> Drained:

@@ -29,6 +29,8 @@ class PeerState(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool = True
     # The peer that took over the IDs of a forgotten or drained one.
     successor: str | None = None
+    # Its incarnation.
+    successor_incarnation: str | None = None
     # Why the last message to the peer failed, or why the peer is fenced.
     why: str | None = None
 
@@ -63,11 +65,26 @@ class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
     exports: int
 
 
+class ForgetPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What it would mean to forget a peer."""
+
+    # The name and the incarnation of the peer that would be forgotten.
+    name: str
+    incarnation: str
+    # As in `PeerState`.
+    state: str
+    # How many IDs it owns; they would never tell a node to bootstrap again.
+    ids: int
+    # Seconds since the last contact; None if there was none since the queried daemon started.
+    last_contact: float | None = None
+
+
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """The result of forgetting a peer: the queried daemon now owns the peer's IDs."""
 
-    # The name of the peer.
+    # The name and the incarnation of the peer.
     forgotten: str
+    incarnation: str = ""
     # How many IDs changed their owner.
     ids: int
 

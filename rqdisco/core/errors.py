@@ -4,7 +4,7 @@ RequestRefused: the request is at fault, or not allowed. StoreUnavailable: the d
 now. `http.requests.responses` maps both to HTTP statuses. CannotStart: the daemon does not start;
 `tap` maps it to an exit status.
 
-Between peers refusals travel under names of the protocol, which `backends.gossip.forwarding`
+Between peers refusals travel under names of the protocol, which `backends.gossip.core.calls`
 defines: mostly the class names, so renaming a class may need an entry there.
 """
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-_RANDOM_BYTES = 14
+# The random bytes of an ID.
+ID_BYTES = 14
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 # Path segments and names that the service uses itself, or reserves for later.
 RESERVED_IDS = frozenset(
     {"v1", "operator", "peers", "status", "healthz", "readyz", "metrics", "events", "static", "ns"}
     | {"openapi.json", "favicon.ico", "robots.txt"}
 )
+
+# How many hex digits name an incarnation where they are unambiguous: those of its owner tag.
+SHORT_INCARNATION = 4
 
 RandomBytes = Callable[[int], bytes]
 
@@ -43,14 +47,25 @@ def owner_tag(incarnation_or_id: str) -> str:
     """Return the first 16 bits in hex, which an incarnation and every ID created by it share
     (R1).
     """
-    return incarnation_or_id[:4]
+    return incarnation_or_id[:SHORT_INCARNATION]
+
+
+def short_incarnations(incarnations: Iterable[str]) -> dict[str, str]:
+    """Return the short form of each incarnation: the first hex digits, as many as tell all of them
+    apart.
+    """
+    known = set(incarnations)
+    length = max(map(len, known), default=0)
+    while length > SHORT_INCARNATION and len({each[: length - 1] for each in known}) == len(known):
+        length -= 1
+    return {each: each[:length] for each in known}
 
 
 def new_id(incarnation: str, random: RandomBytes) -> str:
     """Return a new discovery ID: a UUID of version 8 (RFC 9562 section 5.8) with the owner tag and
     106 random bits.
     """
-    value = int.from_bytes(bytes.fromhex(owner_tag(incarnation)) + random(_RANDOM_BYTES), "big")
+    value = int.from_bytes(bytes.fromhex(owner_tag(incarnation)) + random(ID_BYTES), "big")
     value = value & ~(0xF << 76) | 8 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=value))

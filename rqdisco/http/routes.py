@@ -13,6 +13,7 @@ from rqdisco.http.api.admin import (
     DrainAnswer,
     DrainRequest,
     ForgetAnswer,
+    ForgetPreviewAnswer,
     ForgetRequest,
     FreezeAnswer,
     FreezeRequest,
@@ -512,6 +513,20 @@ _OPERATOR = (
         "/operator/peers/forget",
         ("operator", "/operator/peers/forget"),
         OperatorAPI,
+        _get(
+            OperatorAPI.preview_forget,
+            "previewForgetPeer",
+            "Show which peer would be forgotten, and how many IDs it owns; nothing changes.",
+            right="admin",
+            has_head=False,
+            parameters=[Parameter("name", "The name of the peer, its incarnation, or 4 or more digits of that.")],
+            responses={
+                200: ResponseSpec("The peer and the number of its IDs.", ForgetPreviewAnswer),
+                400: "`name` is missing.",
+                404: _NO_PEERS,
+                409: _NOT_NOW,
+            },
+        ),
         _post(
             OperatorAPI.forget,
             "forgetPeer",

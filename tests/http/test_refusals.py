@@ -79,6 +79,7 @@ class Refusals:
         ("POST", "/operator/peers%2Fforget", "forget", "operator"),
         ("GET", "/operator/export", "request", "operator"),
         ("GET", "/operator/peers", "request", "operator"),
+        ("GET", "/operator/peers/forget?name=c", "request", "operator"),
     ],
 )
 def test_the_audit_log_records_attempts_that_were_not_allowed(method: str, path: str, kind: str, api: str) -> None:

@@ -57,6 +57,7 @@ REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("POST", "/operator/import", {"records": []}, {"admin"}),
     ("POST", "/operator/export", None, {"admin"}),
     ("GET", "/operator/peers", None, {"admin"}),
+    ("GET", "/operator/peers/forget?name=x", None, {"admin"}),
     ("POST", "/operator/peers/forget", {"name": "x"}, {"admin"}),
     ("POST", "/operator/drain", {}, {"admin"}),
     ("GET", "/operator/nonsense", None, {"admin"}),

@@ -32,8 +32,8 @@ from rqdisco.backends.etcd.messages import (
 )
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.transport.connections import PooledTransport
-from rqdisco.backends.etcd.transport.network import Network
 from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
+from rqdisco.http_client.network import Network
 from rqdisco.security.certificates import Certificates, Files
 from rqdisco.security.tls import ClientPolicy
 from tests.support.certificates import Authority

@@ -89,7 +89,7 @@ def test_a_cloned_disk_and_its_original_both_stop_deciding_and_say_why(
     for name in ("c", "c-duplicate"):
         status, rows, output = peers_of(installed, trio, name)
         assert status == 1
-        assert rows.splitlines()[0].split("\t")[1] == "fenced (queried)"
+        assert rows.splitlines()[0].split("\t")[2] == "fenced (queried)"
         assert f"no decisions here: {why}" in output
     assert trio.register("a", empty, "n3:4001")[0] == 503
     assert trio.register("a", discovery_id, "n3:4001") == (200, ["n1:4001", "n2:4001", "n3:4001"])
@@ -135,14 +135,18 @@ def test_a_daemon_with_an_emptied_disk_bootstraps_nothing_and_its_clusters_grow_
     assert trio.register("a", fresh, "n8:4001") == (200, ["n8:4001"]), "new IDs still bootstrap"
     status, rows, output = peers_of(installed, trio, "a")
     assert status == 1
-    assert [tuple(row.split("\t")[:2]) for row in rows.splitlines() if row.startswith("c\t")] == [
-        ("c", "unreachable" if incarnation == lost else "up") for incarnation in sorted((lost, new))
+    assert [tuple(row.split("\t")[:3]) for row in rows.splitlines() if row.startswith("c\t")] == [
+        ("c", new[:4], "up"),
+        ("c", lost[:4], "unreachable"),
     ]
-    assert "c does not answer" in output
+    assert f"c ({lost[:4]}) does not answer" in output
 
     since = {name: len(daemon.events) for name, daemon in trio.daemons.items()}
     forgotten = installed.run("rqdisco", "--url", f"unix:{trio.socket('a')}", "peers", "forget", "c", "--yes")
-    assert (forgotten.returncode, forgotten.stderr) == (0, "rqdisco: forgot c, took over 2 IDs\n")
+    assert (forgotten.returncode, forgotten.stderr) == (
+        0,
+        f"rqdisco: forgot c ({lost}); 2 IDs are list-only: nodes join, none is told to bootstrap\n",
+    )
     for name, daemon in trio.daemons.items():
         daemon.wait_for("peers agree", since[name], count=3)
         keeper = incarnation_of(trio.state(name))

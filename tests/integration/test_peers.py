@@ -104,7 +104,7 @@ def test_an_operator_sees_peers_and_forgets_a_lost_one(trio: Trio, installed: En
     assert trio.register("c", discovery_id, "n1:4001")[0] == 200
     shown = command(installed, trio, "a", "peers")
     assert shown.returncode == 0, shown.stderr
-    assert [line.split("\t")[1] for line in shown.stdout.splitlines()] == ["ready (queried)", "up", "up"]
+    assert [line.split("\t")[2] for line in shown.stdout.splitlines()] == ["ready (queried)", "up", "up"]
     assert command(installed, trio, "a", "peers", "forget", "c", "--yes").returncode == 1, "it answers"
     trio.daemons["c"].kill()
     trio.daemons["a"].wait_for("peer does not answer", url=trio.url("c"))
@@ -124,6 +124,29 @@ def test_a_drained_daemon_hands_its_clusters_to_another(trio: Trio, installed: E
     trio.daemons["c"].terminate()
     assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"]), "the new owner grants"
     assert "orphaned" not in trio.daemons["b"].request("GET", f"/{discovery_id}").document
+
+
+def test_a_daemon_gets_peers_and_runs_alone_again_and_keeps_deciding_about_its_ids(
+    start: Start, installed: Environment, tmp_path: Path
+) -> None:
+    alone = start(tmp_path / "a")
+    led, empty = alone.create_id(), alone.create_id()
+    assert alone.nodes(led) == []
+    assert alone.request("POST", f"/{led}", {"addr": "n1:4001"}).document["nodes"] == ["n1:4001"]
+    alone.terminate()
+    trio = Trio(start, tmp_path)
+    assert trio.register("b", led, "n2:4001") == (200, ["n1:4001", "n2:4001"])
+    of_c = trio.daemons["c"].create_id()
+    for name in "cb":
+        drained = command(installed, trio, name, "drain", "--to", "a", "--yes")
+        assert drained.returncode == 0, drained.stderr
+        trio.daemons[name].terminate()
+    trio.daemons["a"].terminate()
+    alone = start(tmp_path / "a")
+    assert alone.nodes(led) == ["n1:4001", "n2:4001"]
+    for discovery_id in (empty, of_c, alone.create_id()):
+        assert alone.request("POST", f"/{discovery_id}", {"addr": "n3:4001"}).document["nodes"] == ["n3:4001"]
+    assert [*trio.complaints, *alone.complaints] == []
 
 
 def test_a_daemon_of_a_set_does_not_start_without_its_peer_options(

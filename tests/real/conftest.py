@@ -19,7 +19,7 @@ import pytest
 
 from rqdisco.recipes import MODES, Mode
 from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
-from tests.real.scenes import ManyHosts, OneHost, Scene
+from tests.real.scenes import ManyHosts, OneHost, Scene, ThreePeers
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
 from tests.support.etcd.real import ETCD, RealEtcd
 from tests.support.hosts import Hosts
@@ -30,6 +30,7 @@ MODULES: dict[str, tuple[Mode, ...]] = {
     "test_lost_claims.py": ("consul-kv",),
     "test_one_host.py": ("legacy",),
     "test_many_hosts.py": ("legacy",),
+    "test_peers.py": ("legacy", "consul-kv"),
 }
 # These have two daemons in front of an etcd too.
 WITH_ETCD = {"test_clusters.py"}
@@ -56,7 +57,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = Path(str(metafunc.module.__file__)).name
     metafunc.parametrize("case", _cases(module), ids=str)
     backends = ["single", "etcd"] if module in WITH_ETCD and ETCD is not None else ["single"]
-    metafunc.parametrize("backend", backends)
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", backends)
 
 
 @pytest.fixture
@@ -108,6 +110,17 @@ def many_hosts(
 ) -> Iterator[Scene]:
     """A scene with a host for the daemon and one for each node."""
     yield from _played(Scene(case, ManyHosts(hosts, start, tmp_path, etcd), installed, tmp_path))
+
+
+@pytest.fixture
+def peers_scene(
+    case: Case,
+    installed: Environment,  # noqa: F811, the fixture
+    start: Start,  # noqa: F811, the fixture
+    tmp_path: Path,
+) -> Iterator[Scene]:
+    """A scene with three daemons, peers of each other, on the host of the test."""
+    yield from _played(Scene(case, ThreePeers(start, tmp_path), installed, tmp_path))
 
 
 def _played(scene: Scene) -> Iterator[Scene]:

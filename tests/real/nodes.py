@@ -135,17 +135,36 @@ def assert_one_cluster(nodes: Sequence[Node], *, running: Sequence[Node] = (), s
     the leader.
     """
     running = running or nodes
-    voters = frozenset(node.raft_addr for node in nodes)
 
     def look() -> Node | None:
         assert not [node.status for node in running if node.status is not None], _describe(nodes)
-        views = {node.view() for node in running}
-        leaders = [node for node in running if views == {View(node.raft_addr, voters)}]
-        return leaders[0] if leaders else None
+        return _leader(nodes, running)
 
     leader = eventually(look, seconds)
     assert leader is not None, _describe(nodes)
     return leader
+
+
+def assert_one_cluster_of_restarted(nodes: Sequence[Node], *, seconds: float = FORMS_SECONDS) -> Node:
+    """As `assert_one_cluster`; nodes that exit are started again, as a supervisor does."""
+
+    def look() -> Node | None:
+        for node in nodes:
+            if node.status is not None:
+                node.start()
+        return _leader(nodes, nodes)
+
+    leader = eventually(look, seconds)
+    assert leader is not None, _describe(nodes)
+    return leader
+
+
+def _leader(nodes: Sequence[Node], running: Sequence[Node]) -> Node | None:
+    """Return the leader if those that run name it and all nodes as its voters."""
+    voters = frozenset(node.raft_addr for node in nodes)
+    views = {node.view() for node in running}
+    leaders = [node for node in running if views == {View(node.raft_addr, voters)}]
+    return leaders[0] if leaders else None
 
 
 def _resolved(addr: str) -> str:

@@ -21,6 +21,7 @@ from tests.real.versions import Case
 from tests.support.etcd.real import RealEtcd
 from tests.support.hosts import Hosts
 from tests.support.process import PATIENCE, DaemonProcess, Environment
+from tests.support.trio import NAMES, Trio, own_address
 
 EXPECTED = 3
 ZONE = "disco.example"
@@ -58,6 +59,12 @@ def daemons_of(etcd: RealEtcd | None) -> int:
     return 1 if etcd is None else 2
 
 
+def _wait_for_etcd(daemons: Sequence[DaemonProcess]) -> None:
+    """Wait until several daemons use the etcd that they are on."""
+    for daemon in daemons if len(daemons) > 1 else ():
+        daemon.wait_for("etcd is in use")
+
+
 class OneHost:
     """The host of the test. Each node has a loopback address to itself, and free ports. There are two
     daemons if an etcd is given, else one.
@@ -66,6 +73,7 @@ class OneHost:
     def __init__(self, start: Start, directory: Path, etcd: RealEtcd | None = None) -> None:
         self.daemons = [start(directory / f"state{number}", *using(etcd)) for number in range(daemons_of(etcd))]
         self.urls = [f"http://127.0.0.1:{daemon.port}" for daemon in self.daemons]
+        _wait_for_etcd(self.daemons)
 
     def addresses(self, number: int) -> tuple[str, str]:
         # Connections begin at 127.0.0.1, so none takes a port of another address meanwhile.
@@ -76,6 +84,35 @@ class OneHost:
 
     def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
         return partial(HTTPConnection, timeout=PATIENCE)
+
+
+class ThreePeers:
+    """The host of the test with three daemons, peers of each other. A restarted one listens where it
+    did before.
+    """
+
+    def __init__(self, start: Start, directory: Path) -> None:
+        where = {name: own_address() for name in NAMES}
+        self.urls = [f"http://{address}" for address in where.values()]
+        self.trio = Trio(start, directory, starts={name: partial(_start_at, start, where[name]) for name in NAMES})
+
+    @property
+    def daemons(self) -> Sequence[DaemonProcess]:
+        return [self.trio.daemons[name] for name in NAMES]
+
+    def addresses(self, number: int) -> tuple[str, str]:
+        return free_addresses(f"127.0.0.{number + 1}")
+
+    def command(self, number: int, *command: str) -> list[str]:
+        return list(command)
+
+    def connect(self, number: int) -> Callable[[str, int], HTTPConnection]:
+        return partial(HTTPConnection, timeout=PATIENCE)
+
+
+def _start_at(start: Start, address: str, state: Path, *options: str) -> DaemonProcess:
+    host, _, port = address.partition(":")
+    return start(state, f"--listen=tcp:{port}:interface={host}", *options)
 
 
 class ManyHosts:
@@ -94,6 +131,7 @@ class ManyHosts:
             for number, each in enumerate(listens)
         ]
         self.urls = [f"http://{service}:{port}" for port in ports]
+        _wait_for_etcd(self.daemons)
         self._resolver = directory / "resolv.conf"
         self._resolver.write_text(f"nameserver {service}\n")
 
@@ -114,17 +152,16 @@ class Scene:
     def __init__(self, case: Case, placement: Placement, installed: Environment, directory: Path) -> None:
         self.case = case
         self.placement = placement
-        self.daemon = placement.daemons[0]
-        for daemon in placement.daemons:
-            if daemon is not self.daemon:
-                # They are on an etcd.
-                daemon.wait_for("etcd is in use")
-                self.daemon.wait_for("etcd is in use")
         self.id = self.daemon.create_id()
         self.nodes: list[Node] = []
         self._installed = installed
         self._directory = directory
         self._stack = ExitStack()
+
+    @property
+    def daemon(self) -> DaemonProcess:
+        """The daemon that created the ID."""
+        return self.placement.daemons[0]
 
     def __enter__(self) -> Scene:
         return self

@@ -7,20 +7,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
 
-from rqdisco.backends.gossip.directory import FORWARD_SECONDS
+from rqdisco.backends.gossip.core.inputs import Cancelled, Delivered
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.records import Node, Put, Record
 from rqdisco.core.views import View
+from tests.simulated.choices import usual_delay
 from tests.simulated.hosts import Boot, Host
+from tests.simulated.schedule import CallFate
+from tests.simulated.tasks import Promise
 from tests.support.history import History
 
 if TYPE_CHECKING:
     from tests.simulated.world import World
 
 DEADLINE = 7.0
+# An owner may still carry out a forwarded request for so long after it arrived here (R2).
+FORWARD_SECONDS = 4.5
 
 
 class Reply:
@@ -98,7 +102,7 @@ class Clients:
             arrived = self._world.now
             was_listed.append(self._world.judge.lists(boot, key, addr))
             if at is not None and was_listed[0]:
-                return _fail_attempts()
+                return StoreUnavailable("not asked after all")
             return boot.directory.remove(key, addr)
 
         reply = await self.call(f"remove {addr}", key, arrive, at)
@@ -188,117 +192,174 @@ class Clients:
         at: Host | None = None,
         pending: PendingRequest | None = None,
     ) -> Reply | None:
-        """Send a request to some daemon; return None where no answer comes. Checks that it is in
-        time (I6).
+        """Send a request to some daemon; return None where no answer comes. `make` returns the
+        command, or an error without asking the daemon. Checks that the answer is in time (I6).
         """
         world = self._world
-        random, net, timeline = world.random, world.net, world.timeline
         pending = pending or PendingRequest()
         world.faults.before_a_call()
-        await world.sleep(net.delay())
+        name = f"{what} {world.ordinal(key)}"
+        fate, one, other = world.choices.call(name)
+        await world.sleep(fate.late or usual_delay(one))
         up = [host for host in world.hosts if host.boot is not None]
         if world.faults.are_over:
             # A drained daemon is removed, or out of the load balancer: it is not ready for lists.
             up = [host for host in up if host.takes_part] or up
         if not up or pending.is_dead or self.are_unresponsive:
             return None
-        host = at if at in up and at is not None and at.takes_part else random.choice(up)
-        boot = host.boot
-        assert boot is not None
-        pending.boot, pending.may_be_granted = boot, True
-        reply = Reply(boot, world.judge.is_owner(boot, key))
-        answer: Deferred[Reply | None] = Deferred()
-        asked, slept = world.now, boot.clock.slept - boot.clock.sleeps_for
-        hangs_up = random.random() < self.lost_answers / 2
-        calling: list[Deferred[Any]] = []
+        host = at if at in up and at is not None and at.takes_part else up[int(other * len(up))]
+        assert host.boot is not None
+        request = _Request(self, host.boot, what, key, pending, fate, usual_delay(7 * one % 1))
+        request.send(make)
+        reply: Reply | None = await request.answer
+        if reply is not None:
+            pending.may_be_granted = pending.may_be_granted and (reply.refusal is not None or pending.is_dead)
+        return reply
 
-        def begin() -> None:
-            nonlocal asked, slept
-            if not boot.is_alive or answer.called:
-                return
-            if boot.clock.sleeps_for > 0:
-                timeline.callLater(boot.clock.sleeps_for + net.delay(), begin)
-                return
-            # A request that waited in the socket of a stopped daemon is not late by the daemon's
-            # fault.
-            asked, slept = world.now, boot.clock.slept
-            doing = Deferred.fromCoroutine(make(boot))
-            calling.append(doing)
-            boot.refused.discard((key, what.partition(" ")[2]))
-            if not doing.called:
-                boot.clock.callLater(DEADLINE, lambda: None if doing.called else doing.cancel())
-            world.faults.during_a_request(what, key, reply.was_owner)
-            doing.addBoth(keep_outcome)
+    def refuse(self, what: str, key: str, reply: Reply, error: Exception) -> Exception:
+        """Note a refusal."""
+        return self._refusal(what, key, reply, error, str(error))
 
-        def stop() -> None:
-            nonlocal hangs_up
-            hangs_up = True
-            timeline.callLater(net.delay(), close)
-
-        def close() -> None:
-            if boot.is_alive and calling and not calling[0].called:
-                calling[0].cancel()
-
-        def keep_outcome(outcome: Any) -> None:
-            # The real API sends its answer in this very call.
-            if not boot.is_alive:
-                return
-            if world.now - asked > DEADLINE + 0.1 + boot.clock.slept - slept:
-                world.judge.violate(f"I6 {what} took {world.now - asked:.1f} s")
-            if isinstance(outcome, Failure):
-                reply.refusal = self._refusal(what, key, reply, outcome)
-                # A grant whose answer was lost at the owner is revoked there, unless it dies
-                # before; elsewhere nobody knows.
-                pending.may_be_granted = not reply.was_owner
-            else:
-                reply.value = outcome
-                world.judge.answered(boot, key, what, outcome)
-            if answer.called:
-                return
-            if hangs_up or random.random() < self.lost_answers:
-                world.trace.log(f"lost: {what} at {host.name}: {getattr(outcome, 'alone', None) or ''}")
-                timeline.callLater(net.delay(), _deliver, answer, None)
-            else:
-                timeline.callLater(net.delay(), _deliver, answer, reply)
-
-        pending.when_stopped = stop
-        begin()
-        if hangs_up:
-            timeline.callLater(net.delay(), close)
-        timeline.callLater(DEADLINE + 4.5, self._too_late, answer, boot, what, slept)
-        node_answered = await answer
-        if node_answered is not None:
-            pending.may_be_granted = pending.may_be_granted and (node_answered.refusal is not None or pending.is_dead)
-        return node_answered
-
-    def _refusal(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
-        error = failure.value
+    def _refusal(self, what: str, key: str, reply: Reply, error: BaseException, traceback: str) -> Exception:
         if isinstance(error, NoSuchID):
             self._world.judge.unknown(reply.boot, key)
         if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
-            self._world.judge.violate(f"{what} failed: {failure.getTraceback()}")
+            self._world.judge.violate(f"{what} failed: {traceback}")
         why = getattr(error, "reason", None) or str(error) or type(error).__name__
         self._world.trace.log(f"{what} at {reply.at}: no, {why}")
         self._world.count("refused")
         assert isinstance(error, Exception)
         return error
 
-    def _too_late(self, answer: Deferred[Reply | None], boot: Boot, what: str, slept: float) -> None:
-        if answer.called:
+
+class _Request:
+    """A request to a daemon, and its answer."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        boot: Boot,
+        what: str,
+        key: str,
+        pending: PendingRequest,
+        fate: CallFate,
+        usual: float,
+    ) -> None:
+        self.answer = Promise()
+        self._clients, self._boot, self._what, self._key, self._pending = clients, boot, what, key, pending
+        self._world = world = clients._world
+        self._fate, self._usual = fate, usual
+        self._hangs_up = fate.hangs_up
+        self._number: int | None = None
+        self._held: list[Any] = []
+        self._is_over = False
+        self._reply = Reply(boot, world.judge.is_owner(boot, key))
+        self._asked, self._slept = world.now, boot.slept - boot.sleeps_for
+        pending.boot, pending.may_be_granted = boot, True
+        pending.when_stopped = self._stop
+
+    def send(self, make: Callable[[Boot], Any]) -> None:
+        world, boot = self._world, self._boot
+        slept = self._slept
+        self._begin(make)
+        if self._hangs_up:
+            world.timeline.callLater(self._usual, self._close)
+        world.timeline.callLater(DEADLINE + 4.5, self._lose, boot, slept)
+
+    def _begin(self, make: Callable[[Boot], Any]) -> None:
+        boot, world = self._boot, self._world
+        if not boot.is_alive or self.answer.is_kept:
+            return
+        if boot.sleeps_for > 0:
+            world.timeline.callLater(boot.sleeps_for + self._usual, self._begin, make)
+            return
+        # A request that waited in the socket of a stopped daemon is not late by the daemon's fault.
+        self._asked, self._slept = world.now, boot.slept
+        command = make(boot)
+        boot.refused.discard((self._key, self._what.partition(" ")[2]))
+        if isinstance(command, Exception):
+            self._end(command)
+            return
+        world.faults.during_a_request(self._what, self._key, self._reply.was_owner)
+        self._number = boot.next_request
+        boot.request(command, self._answered)
+        if not self._is_over:
+            boot.later(DEADLINE, self._expire)
+
+    def _answered(self, result: Any, must_confirm: bool) -> None:
+        if not must_confirm:
+            self._end(result)
+        elif self._fate.held:
+            # It is not known at once whether the client is still there.
+            self._held.append(result)
+            self._boot.later(self._fate.held, self._release)
+        else:
+            self._confirm(result)
+
+    def _release(self) -> None:
+        if not self._is_over:
+            self._confirm(self._held[0])
+
+    def _confirm(self, result: Any) -> None:
+        self._end(result)
+        assert self._number is not None
+        self._boot.put(Delivered(self._number, was_delivered=True))
+
+    def _expire(self) -> None:
+        """The API answers at its deadline, whatever comes later."""
+        if not self._is_over:
+            self._cancel()
+            self._end(StoreUnavailable("not decided in time"))
+
+    def _stop(self) -> None:
+        """The client dies."""
+        self._hangs_up = True
+        self._world.timeline.callLater(self._usual, self._close)
+
+    def _close(self) -> None:
+        """The daemon notices that the client hung up."""
+        self._boot.when_awake(self._closed)
+
+    def _closed(self) -> None:
+        if self._number is not None and not self._is_over:
+            self._cancel()
+            self._end(CancelledError())
+
+    def _cancel(self) -> None:
+        assert self._number is not None
+        self._boot.forget_request(self._number)
+        # What is being held back was decided already.
+        self._boot.put(Delivered(self._number, was_delivered=False) if self._held else Cancelled(self._number))
+
+    def _end(self, result: Any) -> None:
+        """The daemon sends its answer in this very call."""
+        boot, world, reply = self._boot, self._world, self._reply
+        if self._is_over or not boot.is_alive:
+            return
+        self._is_over = True
+        if world.now - self._asked > DEADLINE + 0.1 + boot.slept - self._slept:
+            world.judge.violate(f"I6 {self._what} took {world.now - self._asked:.1f} s")
+        if isinstance(result, Exception):
+            reply.refusal = self._clients.refuse(self._what, self._key, reply, result)
+            # A grant whose answer was lost at the owner is revoked there, unless it dies before;
+            # elsewhere nobody knows.
+            self._pending.may_be_granted = not reply.was_owner
+        else:
+            reply.value = result
+            world.judge.answered(boot, self._key, self._what, result)
+        is_lost = self._hangs_up or self._fate.answer_lost
+        if is_lost:
+            world.trace.log(f"lost: {self._what} at {boot.host.name}: {getattr(result, 'bootstrap', None) or ''}")
+        delay = self._fate.answer_late or self._usual
+        world.timeline.callLater(delay, self.answer.keep, None if is_lost else reply)
+
+    def _lose(self, boot: Boot, slept: float) -> None:
+        if self.answer.is_kept:
             return
         # The daemon died, which the client sees; or it did not answer.
-        if boot.is_alive and boot.clock.slept == slept:
-            self._world.judge.violate(f"I6 {what} is never answered")
-        answer.callback(None)
-
-
-def _deliver(answer: Deferred[Reply | None], node_answered: Reply | None) -> None:
-    if not answer.called:
-        answer.callback(node_answered)
-
-
-async def _fail_attempts() -> None:
-    raise StoreUnavailable("not asked after all")
+        if boot.is_alive and boot.slept == slept and not self._is_over:
+            self._world.judge.violate(f"I6 {self._what} is never answered")
+        self.answer.keep(None)
 
 
 def _host(addr: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import shlex
 import time
 from collections import Counter
@@ -36,6 +37,12 @@ class Simulation:
 
 
 def main(simulation: Simulation) -> int:
+    """Run the command."""
+    return run_seeds(simulation, make_parser(simulation).parse_args())
+
+
+def make_parser(simulation: Simulation) -> argparse.ArgumentParser:
+    """Return the options of every simulation."""
     parser = argparse.ArgumentParser(prog=f"python -m {simulation.module}")
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first of them")
@@ -46,15 +53,27 @@ def main(simulation: Simulation) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--without", default="", choices=("", *simulation.rules), help="a rule that is not kept")
     parser.add_argument("--show", action="store_true", help="print all that happened in the first run that failed")
-    given = parser.parse_args()
-    faults = tuple(filter(None, given.faults.replace("all", ",".join(simulation.faults)).split(",")))
+    return parser
+
+
+def faults_of(simulation: Simulation, given: argparse.Namespace) -> tuple[str, ...]:
+    """Return the faults that may happen."""
+    return tuple(filter(None, given.faults.replace("all", ",".join(simulation.faults)).split(",")))
+
+
+def run_seeds(
+    simulation: Simulation, given: argparse.Namespace, explain: Callable[[Result], None] | None = None
+) -> int:
+    """Run seeds, and print the result. `explain` prints more about the first one that failed."""
+    faults = faults_of(simulation, given)
     seeds = range(given.start, given.start + given.seeds)
     one = partial(simulation.one, daemons=given.daemons, faults=faults, rule=given.without)
     began = time.monotonic()
     excused: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     failed = []
-    with ProcessPoolExecutor(given.processes) as pool:
+    _collect_rarely()
+    with ProcessPoolExecutor(given.processes, initializer=_collect_rarely) as pool:
         for result in map(one, seeds) if given.processes == 1 else pool.map(one, seeds, chunksize=4):
             excused.update(each.split(":")[0] for each in result.excused)
             counts.update(result.counts)
@@ -69,11 +88,17 @@ def main(simulation: Simulation) -> int:
         print(f"seed {result.seed}: {'; '.join(result.violations[:3])}")
     if failed and given.show:
         print("\n".join(failed[0].trace))
+    elif failed and explain is not None:
+        explain(failed[0])
     elif failed:
-        print(
-            f"all that happened, and a test to keep (regressions.py):\n  {_command(simulation, failed[0].seed, given)}"
-        )
+        print(f"all that happened:\n  {_command(simulation, failed[0].seed, given)}")
     return 1 if failed else 0
+
+
+def _collect_rarely() -> None:
+    """Look for garbage in circles less often than usual: runs make many objects, and few circles."""
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def _format_counts(counter: Counter[str]) -> str:

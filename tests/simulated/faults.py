@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from tests.simulated.hosts import Host
 from tests.simulated.nodes import SimNode
+from tests.simulated.schedule import Fault
 
 if TYPE_CHECKING:
     from tests.simulated.world import World
@@ -27,6 +29,8 @@ FAULTS = (
     "repeats",
     "replacements",
 )
+# A fault at the same moment as its reason follows it.
+_AT_ONCE = 1e-6
 # With this fault, daemons forget IDs that never had a node.
 EXPIRY = "expiry"
 
@@ -34,25 +38,142 @@ EXPIRY = "expiry"
 class Faults:
     """`kinds` are the possible faults; `spite` is how often one happens at the worst moment."""
 
-    def __init__(self, world: World, kinds: tuple[str, ...]) -> None:
-        self._world = world
-        self._random = world.random
+    def __init__(self, world: World, kinds: tuple[str, ...], random: Random) -> None:
+        self._world: Any = world
+        self._random = random
         self.kinds = kinds
         self.are_over = False
         self.spite = self._random.choice((0.0, 0.3, 0.6))
 
+    def strike(self, kind: str, **given: Any) -> None:
+        """Carry out a fault by the method of its kind."""
+        getattr(self, f"on_{kind}")(**given)
+
+    def before_a_call(self) -> None:
+        """A client is about to send a request."""
+
+    def during_a_request(self, what: str, key: str, is_at_owner: bool) -> None:
+        """A daemon has begun to serve a request."""
+
+    def after_creation(self, owner: str | None) -> None:
+        """The first nodes of an ID are about to register."""
+
+    def after_a_grant(self, owner: str) -> None:
+        """A daemon has just granted a node."""
+
+    def _strikes(self) -> bool:
+        return not self.are_over and self._random.random() < self.spite
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._world.timeline.callLater(seconds, call)
+
+    # Networks and clocks.
+
+    def _cut(self, pairs: set[tuple[str, str]], text: str) -> None:
+        self.strike("cut", pairs=sorted(pairs), seconds=self._random.choice((2, 10, 40)), text=text)
+
+    def on_cut(self, pairs: Iterable[Iterable[str]], seconds: float, text: str) -> None:
+        severed = {(one, other) for one, other in pairs}
+        self._world.trace.log(text)
+        self._world.net.sever(severed)
+
+        def heal() -> None:
+            self._world.acts()
+            self._world.net.rejoin(severed)
+            self._world.trace.log("links healed")
+
+        self._later(seconds, heal)
+
+    def _jump(self) -> None:
+        host = self._random.choice(self._world.hosts)
+        self.strike("jump", host=host.name, seconds=self._random.choice((-86400, -60, 60, 86400)))
+
+    def on_jump(self, host: str, seconds: float) -> None:
+        for each in self._world.hosts:
+            each.skew += seconds if each.name == host else 0
+
+    # Nodes.
+
+    def _some_node(self) -> SimNode | None:
+        running = [node for node in self._world.nodes.values() if node.is_up]
+        return self._random.choice(running) if running else None
+
+    def _crash_node(self) -> None:
+        node = self._some_node()
+        if node is not None:
+            self.strike("crash_node", node=node.addr)
+
+    def on_crash_node(self, node: str) -> None:
+        found = self._running(node)
+        if found is not None:
+            found.stop()
+            self._world.trace.log(f"{node} dies")
+            self._later(5, found.start)
+
+    def _wipe_node(self) -> None:
+        node = self._some_node()
+        if node is not None:
+            self.strike("wipe_node", node=node.addr)
+
+    def on_wipe_node(self, node: str) -> None:
+        found = self._running(node)
+        if found is not None:
+            found.stop()
+            found.lose_data()
+            self._world.trace.log(f"{node} loses its data")
+            self._later(5, found.start)
+
+    def _replace_node(self, node: SimNode | None = None) -> None:
+        node = node or self._some_node()
+        if node is not None and node.is_up:
+            self.strike("replace_node", node=node.addr, seconds=self._random.choice((0.5, 5, 35)))
+
+    def on_replace_node(self, node: str, seconds: float) -> None:
+        found = self._running(node)
+        if found is not None:
+            self._world.operator.replace_node(found, seconds)
+
+    def _running(self, addr: str) -> SimNode | None:
+        node = next((each for each in self._world.nodes.values() if each.addr == addr), None)
+        return node if node is not None and node.is_up else None
+
+
+class PeerFaults(Faults):
+    """The faults of daemons that are peers: chosen at random, or those of a schedule."""
+
+    def __init__(self, world: World, kinds: tuple[str, ...], scheduled: Iterable[Fault] | None, random: Random) -> None:
+        super().__init__(world, kinds, random)
+        self._choices = world.choices
+        self._scheduled = scheduled
+        self._backups = 0
+
+    @property
+    def _chooses(self) -> bool:
+        """Report whether faults are chosen here."""
+        return self._scheduled is None and not self.are_over
+
+    def strike(self, kind: str, **given: Any) -> None:
+        """Carry out a fault, and keep it in the schedule."""
+        if self.are_over:
+            return
+        self._choices.fault(Fault(self._world.now, kind, given))
+        if kind != "back_up":
+            self._world.acts()
+        super().strike(kind, **given)
+
     def plan(self, end: float) -> None:
+        """Plan the faults until then."""
         world, random = self._world, self._random
-        if "answers" in self.kinds:
-            world.clients.lost_answers = random.choice((0.0, 0.05, 0.3))
-            world.net.loss = random.choice((0.0, 0.02, 0.2))
-            world.net.slow = random.choice((0.0, 0.02, 0.2))
-            world.net.late = random.choice((0.0, 0.0, 0.05, 0.2))
-        if "repeats" in self.kinds:
-            world.net.repeats = random.choice((0.0, 0.1, 0.5))
+        if self._scheduled is not None:
+            for fault in self._scheduled:
+                world.timeline.call_at(fault.at, lambda each=fault: self.strike(each.kind, **each.given))
+            return
+        self._plan_rates()
         if "clocks" in self.kinds:
             for host in world.hosts:
-                host.skew = random.choice((0.0, random.uniform(-3600, 3600)))
+                skew = random.choice((0.0, round(random.uniform(-3600, 3600), 3)))
+                if skew:
+                    self.strike("jump", host=host.name, seconds=skew)
         strikes: list[tuple[str, Callable[[], None]]] = [
             ("partitions", self._partition),
             ("partitions", self._one_way),
@@ -68,58 +189,84 @@ class Faults:
             ("copies", self._copy),
             ("clocks", self._jump),
             ("full", self._fill),
-            ("drains", lambda: world.operator.drain(self._some_host())),
+            ("drains", lambda: self.strike("drain", host=self._some_host().name)),
             ("stalls", self._stall),
         ]
         possible = [call for name, call in strikes if name in self.kinds]
         for _ in range(random.randrange(1, 9) if possible else 0):
-            world.timeline.callLater(random.uniform(0, end - world.now), random.choice(possible))
+            self._later(random.uniform(0, end - world.now), random.choice(possible))
         if "rollbacks" in self.kinds:
             for _ in range(2):
-                world.timeline.callLater(random.uniform(0, end - world.now), self._back_up)
+                self._later(random.uniform(0, end - world.now), self._back_up)
+
+    def _plan_rates(self) -> None:
+        random, rates = self._random, {}
+        if "answers" in self.kinds:
+            rates = {
+                "answers": random.choice((0.0, 0.05, 0.3)),
+                "loss": random.choice((0.0, 0.02, 0.2)),
+                "slow": random.choice((0.0, 0.02, 0.2)),
+                "late": random.choice((0.0, 0.0, 0.05, 0.2)),
+            }
+        if "repeats" in self.kinds:
+            rates["repeats"] = random.choice((0.0, 0.1, 0.5))
+        if any(rates.values()):
+            self.strike("disturb", **rates)
+
+    def on_disturb(self, **rates: float) -> None:
+        """Disturb messages as often as this. A schedule has each of these messages too."""
+        self._choices.rates.set(**rates)
+        self._world.trace.log(f"messages are disturbed: {rates}")
 
     def heal(self) -> None:
         """End all faults of hosts and networks."""
         world = self._world
         self.are_over = True
+        world.acts()
         world.trace.log("all faults end")
         world.net.calm()
-        world.clients.lost_answers = 0.0
         for host in world.hosts:
-            host.disk.room = None
+            host.disk.is_full = False
             if host.boot is None:
                 world.timeline.callLater(1, host.start)
-            elif host.boot.backend.peers.guard.fenced is not None:
-                host.crash("kill")
+            elif host.boot.state.fenced is not None:
+                host.crash(is_power_cut=False, is_kept=True)
                 world.timeline.callLater(1, host.start)
 
     # Worst moments.
 
     def before_a_call(self) -> None:
-        if "rollbacks" in self.kinds and not self.are_over and self._random.random() < 0.3:
+        if self._chooses and "rollbacks" in self.kinds and self._random.random() < 0.3:
             self._back_up()
 
     def during_a_request(self, what: str, key: str, is_at_owner: bool) -> None:
         """Kill the process of a node while its request is at a daemon."""
         verb, _, addr = what.partition(" ")
         node = self._world.nodes.get((key, addr))
-        if self.are_over or node is None or not node.is_up or verb not in ("register", "claim"):
+        if not self._chooses or node is None or not node.is_up or verb not in ("register", "claim"):
             return
         if "replacements" in self.kinds and self._random.random() < self.spite / 4:
-            self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._replace_node(node))
+            self._later(self._random.choice((_AT_ONCE, 0.001, 0.01)), lambda: self._replace_node(node))
         if "removals" in self.kinds and is_at_owner and self._random.random() < self.spite / 4:
-            self._later(self._random.choice((0, 0.001, 0.01)), lambda: self._world.operator.clean_up_before(node))
+            self._later(
+                self._random.choice((_AT_ONCE, 0.001, 0.01)), lambda: self.strike("clean_up_before", node=node.addr)
+            )
+
+    def on_clean_up_before(self, node: str) -> None:
+        found = self._running(node)
+        if found is not None:
+            self._world.operator.clean_up_before(found)
 
     def after_creation(self, owner: str | None) -> None:
         """Isolate the owner of an ID when the first of its nodes register."""
         host = self._at(owner)
-        if host is not None and {"partitions", "disks"} <= set(self.kinds) and self._strikes():
-            self._cut_off(host)
+        if self._chooses and host is not None and {"partitions", "disks"} <= set(self.kinds) and self._strikes():
+            self._later(_AT_ONCE, lambda: self._cut_off(host))
 
     def after_a_grant(self, owner: str) -> None:
         """Apply a fault to an owner that has just granted a node."""
         host = self._at(owner)
-        if host is None or not self._strikes():
+        if not self._chooses or host is None or not self._strikes():
             return
         strikes: list[tuple[str, Callable[[Host], None]]] = [
             ("crashes", self._crash),
@@ -132,20 +279,18 @@ class Faults:
         possible = [call for name, call in strikes if name in self.kinds]
         if possible:
             strike = self._random.choice(possible)
-            self._later(self._random.choice((0, 0.002, 0.02, 2)), lambda: strike(host))
-
-    def _strikes(self) -> bool:
-        return not self.are_over and self._random.random() < self.spite
+            self._later(self._random.choice((_AT_ONCE, 0.002, 0.02, 2)), lambda: strike(host))
 
     def _at(self, owner: str | None) -> Host | None:
         alive = [host for host in self._world.hosts if host.boot is not None and host.boot.owner == owner]
         return alive[0] if alive else None
 
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._world.timeline.callLater(seconds, call)
-
     def _some_host(self) -> Host:
-        return self._random.choice(self._world.hosts)
+        host: Host = self._random.choice(self._world.hosts)
+        return host
+
+    def _named(self, name: str) -> Host | None:
+        return next((host for host in self._world.hosts if host.name == name), None)
 
     # Networks.
 
@@ -155,8 +300,14 @@ class Faults:
         pairs = {(one, other) for one in names for other in names if (one in some) != (other in some)}
         self._cut(pairs, f"{sorted(some)} cut off")
         if self._strikes():
-            near = next(host for host in self._world.hosts if host.name in some)
-            self._later(self._random.uniform(0, 10), lambda: self._world.operator.add_node(near))
+            near = next(host.name for host in self._world.hosts if host.name in some)
+            number = self._random.randrange(2)
+            self._later(self._random.uniform(0, 10), lambda: self.strike("add_node", near=near, number=number))
+
+    def on_add_node(self, near: str, number: int) -> None:
+        host = self._named(near)
+        if host is not None:
+            self._world.operator.add_node(host, number)
 
     def _cut_off(self, host: Host) -> None:
         names = [each.name for each in self._world.hosts if each is not host]
@@ -166,103 +317,113 @@ class Faults:
         one, other = self._random.sample([host.name for host in self._world.hosts], 2)
         self._cut({(one, other)}, f"{one} to {other} cut")
 
-    def _cut(self, pairs: set[tuple[str, str]], text: str) -> None:
-        self._world.trace.log(text)
-        self._world.net.sever(pairs)
-        self._later(self._random.choice((2, 10, 40)), lambda: self._join_again(pairs))
-
-    def _join_again(self, pairs: set[tuple[str, str]]) -> None:
-        self._world.net.rejoin(pairs)
-        self._world.trace.log("links healed")
-
     # Hosts.
 
     def _crash(self, host: Host | None = None) -> None:
-        host = host or self._some_host()
-        kind = self._random.choice(("kill", "power"))
-        host.crash(kind)
-        self._world.judge.ages_are_known &= kind == "kill"
-        self._later(self._random.choice((0.5, 5, 30)), host.start)
+        self.strike(
+            "crash",
+            host=(host or self._some_host()).name,
+            is_power_cut=self._random.random() < 0.5,
+            is_kept=self._random.random() < 0.5,
+            back=self._random.choice((0.5, 5, 30)),
+        )
+
+    def on_crash(self, host: str, is_power_cut: bool, is_kept: bool, back: float) -> None:
+        found = self._named(host)
+        if found is not None:
+            found.crash(is_power_cut=is_power_cut, is_kept=is_kept)
+            self._world.judge.ages_are_known &= not is_power_cut
+            self._later(back, found.start)
 
     def _stall(self, host: Host | None = None) -> None:
-        (host or self._some_host()).stand_still(self._random.choice((0.5, 3, 6, 12, 20)))
+        host = host or self._some_host()
+        self.strike("stall", host=host.name, seconds=self._random.choice((0.5, 3, 6, 12, 20)))
+
+    def on_stall(self, host: str, seconds: float) -> None:
+        found = self._named(host)
+        if found is not None:
+            found.stand_still(seconds)
 
     def _lose_disk(self, host: Host | None = None) -> None:
         host = host or self._some_host()
-        self._world.judge.loses(host, "disk")
-        host.lose_disk()
-        self._later(self._random.choice((0.5, 5, 30)), host.start)
+        self.strike("lose_disk", host=host.name, back=self._random.choice((0.5, 5, 30)))
+
+    def on_lose_disk(self, host: str, back: float) -> None:
+        found = self._named(host)
+        if found is not None:
+            self._world.judge.loses(found, "disk")
+            found.lose_disk()
+            self._later(back, found.start)
 
     def _back_up(self) -> None:
-        self._some_host().back_up()
+        self._backups += 1
+        self.strike("back_up", host=self._some_host().name, backup=self._backups)
+
+    def on_back_up(self, host: str, backup: int) -> None:
+        found = self._named(host)
+        if found is not None:
+            found.back_up(backup)
 
     def _roll_back(self, host: Host | None = None) -> None:
         host = host or self._some_host()
         if host.backups:
-            self._world.judge.loses(host, "rollback")
-            host.roll_back()
+            backup = self._random.choice(list(host.backups))
+            self.strike("roll_back", host=host.name, backup=backup, back=self._random.choice((0.5, 5)))
             if "partitions" in self.kinds and self._strikes():
                 # A host is restored before its network is.
                 self._cut_off(host)
-            self._later(self._random.choice((0.5, 5)), host.start)
+
+    def on_roll_back(self, host: str, backup: int, back: float) -> None:
+        found = self._named(host)
+        if found is not None and backup in found.backups:
+            self._world.judge.loses(found, "rollback")
+            found.roll_back(backup)
+            self._later(back, found.start)
 
     def _copy(self, host: Host | None = None) -> None:
-        """Start an image of a host beside it, under another name in the network."""
-        world = self._world
         host = host or self._some_host()
-        if any(each.name.endswith("'") for each in world.hosts):
+        if not any(each.name.endswith("'") for each in self._world.hosts):
+            self.strike("copy", host=host.name, seconds=round(self._random.uniform(3, 20), 6))
+
+    def on_copy(self, host: str, seconds: float) -> None:
+        """Start an image of a host beside it, under another name in the network."""
+        world, found = self._world, self._named(host)
+        if found is None or found.disk.incarnation is None or any(each.name.endswith("'") for each in world.hosts):
             return
-        world.judge.is_copied(host)
-        duplicate = host.copy()
+        world.judge.is_copied(found)
+        duplicate = found.copy()
         world.hosts.append(duplicate)
         duplicate.start()
 
         def stop() -> None:
-            duplicate.crash("kill")
+            world.acts()
+            duplicate.crash(is_power_cut=False, is_kept=True)
             duplicate.is_gone = True
             world.judge.copy_is_gone()
             world.hosts.remove(duplicate)
             # The operator restarts a fenced daemon.
-            self._later(1, lambda: host.crash("kill"))
-            self._later(2, host.start)
+            self._later(1, lambda: found.crash(is_power_cut=False, is_kept=True))
+            self._later(2, found.start)
 
-        self._later(self._random.uniform(3, 20), stop)
-
-    def _jump(self) -> None:
-        self._some_host().skew += self._random.choice((-86400, -60, 60, 86400))
+        self._later(seconds, stop)
 
     def _fill(self) -> None:
-        host = self._some_host()
-        host.disk.room = 0
-        self._world.trace.log(f"{host.name} has a full disk")
+        self.strike("fill", host=self._some_host().name, seconds=round(self._random.uniform(1, 20), 6))
+
+    def on_fill(self, host: str, seconds: float) -> None:
+        found = self._named(host)
+        if found is None:
+            return
+        found.disk.is_full = True
+        self._world.trace.log(f"{host} has a full disk")
 
         def empty() -> None:
-            host.disk.room = None
+            self._world.acts()
+            found.disk.is_full = False
 
-        self._later(self._random.uniform(1, 20), empty)
+        self._later(seconds, empty)
 
-    # Nodes.
-
-    def _some_node(self) -> SimNode | None:
-        running = [node for node in self._world.nodes.values() if node.is_up]
-        return self._random.choice(running) if running else None
-
-    def _crash_node(self) -> None:
-        node = self._some_node()
-        if node is not None:
-            node.stop()
-            self._world.trace.log(f"{node.addr} dies")
-            self._later(5, node.start)
-
-    def _wipe_node(self) -> None:
-        node = self._some_node()
-        if node is not None:
-            node.stop()
-            node.lose_data()
-            self._world.trace.log(f"{node.addr} loses its data")
-            self._later(5, node.start)
-
-    def _replace_node(self, node: SimNode | None = None) -> None:
-        node = node or self._some_node()
-        if node is not None and node.is_up:
-            self._world.operator.replace_node(node)
+    def on_drain(self, host: str) -> None:
+        found = self._named(host)
+        if found is not None:
+            self._world.operator.drain(found)

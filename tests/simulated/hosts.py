@@ -1,171 +1,484 @@
-"""Daemons on hosts that crash. Everything that runs of a daemon is the real code."""
+"""Daemons on hosts that crash: the machine of each, with models of its disk and its process."""
 
 from __future__ import annotations
 
-import copy
+from collections import deque
 from collections.abc import Callable
-from random import Random
-from typing import Any
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-
-from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
-from rqdisco.backends.gossip.environment import GossipEnvironment
+from rqdisco.backends.gossip.core import decide, effects, queries
+from rqdisco.backends.gossip.core.inputs import (
+    Answered,
+    Claim,
+    Command,
+    Create,
+    Delivered,
+    Discarded,
+    Failed,
+    Input,
+    Inspect,
+    LookUp,
+    Now,
+    Persisted,
+    Register,
+    Remove,
+    ReportLeader,
+    Requested,
+    Settled,
+    Started,
+    Stopped,
+    Ticked,
+    WriteRefused,
+)
+from rqdisco.backends.gossip.core.machine import Machine
+from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted
+from rqdisco.backends.gossip.core.state import MachineConfig, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
-from rqdisco.backends.single.version_ages import VersionAges
-from rqdisco.core.errors import CannotStart
-from rqdisco.core.records import Record
-from rqdisco.service.wiring.storage import open_storage
-from rqdisco.telemetry.events import Events
-from tests.simulated.network import Net
-from tests.simulated.timeline import Trace, ViewOfTime
-from tests.support.daemon import WALL_US, default_config, memory_system
-from tests.support.disk import ModelDisk
+from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.core.records import Moment, Node, Put, Record
+from tests.simulated.disk import Disk, ModelJournal
+from tests.simulated.network import Exchange
+from tests.simulated.sweep import Sweep
+from tests.simulated.tasks import Promise
+from tests.support.daemon import WALL_US
+
+if TYPE_CHECKING:
+    from tests.simulated.world import World
+
+_BOOT_BYTES = 6
+_RESTART_SECONDS = 5.0
+# Parts of a second that a write of the disk takes, and how often it takes long.
+_WRITE_SECONDS = 0.0001, 0.02
+_LONG_WRITE_SECONDS = 0.02, 0.8
+_ODDS_LONG = 0.02
+# For so many seconds a timer may be late that would change nothing.
+_MOST_REST = 20
+# What the state keeps while something is under way.
+_UNDER_WAY = ("pending", "outgoing", "writes", "replication_waits", "convergence_waits", "barriers")
+# Messages that change nothing by themselves.
+_IDLE_VERBS = ("digest", "hello", "call")
+_RESTING_VERBS = ("digest", "hello")
+
+Make = Callable[..., Machine]
+
+
+class Commands:
+    """The requests of clients, by the names that they have in `core.directory.Directory`."""
+
+    def __init__(self, new_id: Callable[[], bytes]) -> None:
+        self._new_id = new_id
+
+    def create(self) -> Command:
+        return Create(self._new_id())
+
+    def look_up(self, discovery_id: str) -> Command:
+        return LookUp(discovery_id)
+
+    def look_up_at_owner(self, discovery_id: str) -> Command:
+        return LookUp(discovery_id, at_owner=True)
+
+    def look_up_name(self, name: str) -> Command:
+        return LookUp(name)
+
+    def inspect(self, discovery_id: str) -> Command:
+        return Inspect(discovery_id)
+
+    def register(self, discovery_id: str, node: Node, host: str | None) -> Command:
+        return Register(discovery_id, node, host)
+
+    def remove(self, discovery_id: str, addr: str) -> Command:
+        return Remove(discovery_id, addr)
+
+    def claim(self, discovery_id: str, put: Put, host: str | None) -> Command:
+        return Claim(discovery_id, put, host)
+
+    def report(self, discovery_id: str, put: Put, host: str | None) -> Command:
+        return ReportLeader(discovery_id, put, host)
+
+
+@dataclass(slots=True)
+class Link:
+    """The way from a daemon to whichever one is at a URL, with its session there. It `is_down` if
+    the last message failed; `names` are those of its messages, by verb.
+    """
+
+    to: str
+    session: str | None = None
+    counter: int = 0
+    is_down: bool = False
+    names: dict[str, str] = field(default_factory=dict)
 
 
 class Boot:
     """One run of a daemon, from its start to its end."""
 
-    def __init__(self, host: Host, make: Callable[..., GossipBackend] = GossipBackend) -> None:
-        self.host = host
+    def __init__(self, host: Host, number: int) -> None:
+        world = host.world
+        self.host, self._world, self.number = host, world, number
+        self._heap = world.timeline
         self.is_alive = True
-        self.began = host.net.timeline.now
+        self.began = world.now
         self.died: float | None = None
-        self.clock = ViewOfTime(host.net.timeline)
-        random, net, timeline = host.random, host.net, host.net.timeline
-        self.pending: list[Callable[[], Any]] = []
-        self._system = memory_system(
-            self.clock,
-            random,
-            boot_id=host.boot_id,
-            wall_us=lambda: WALL_US + int((timeline.now + host.skew) * 1_000_000),
-            uptime=lambda: timeline.now,
-            call_soon=lambda call: self.clock.callLater(0, call),
-            fail=lambda why: host.crash("kill"),
-        )
-        self._storage = storage = open_storage(default_config(), self._system, host.disk, self._in_thread, 1 << 14)
-        self.owner, self.store, self.journal = storage.incarnation, storage.store, storage.journal
-        self.backend = make(
-            GossipContext(
-                config=GossipConfig(
-                    name=host.name, url=f"http://{host.name}", seeds=host.seeds, ack_required=host.ack_required
-                ),
-                limits=host.limits,
-                incarnation=self.owner,
-                store=self.store,
-                journal=self.journal,
-                metadata=storage.metadata,
-                environment=GossipEnvironment(
-                    clock=self.clock,
-                    link=lambda url: net.link(self, url),
-                    now=storage.now,
-                    wall_us=self._system.wall_us,
-                    random=random.randbytes,
-                    jitter=self._system.jitter,
-                ),
-            )
-        )
-        self.directory = self.backend.directory
+        # When the process goes on that was stopped last, and for how long it was stopped so far.
+        self.awake_at = 0.0
+        self.slept = 0.0
+        self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
-        self._record_refusals()
-        self.sweep = None if host.unused_seconds is None else self._sweep(host.unused_seconds)
-        self._replay_windows: dict[str, ReplayWindow] = {}
         # Set for a daemon of a rule's proof that accepts a repeated message.
-        self.is_credulous = getattr(self.backend, "is_credulous", False)
+        self.is_credulous = False
+        self.settled_count = 0
+        self._links: dict[int, Link] = {}
+        self.sends: dict[int, Exchange] = {}
+        self.calls: dict[int, Exchange] = {}
+        self._windows: dict[str, ReplayWindow] = {}
+        self._last_call = self._last_request = 0
+        self._requests: dict[int, Callable[[Any, bool], None]] = {}
+        self._inputs: deque[Input] = deque()
+        self._is_running = False
+        self._wake_at: float | None = None
+        self._wakes: float | None = None
+        # Whether its timer is late on purpose: see `World.is_steady`.
+        self._is_held = False
+        self._now: Now | None = None
+        self._boot_number = int.from_bytes(sha256(host.boot_id.encode()).digest()[:_BOOT_BYTES], "big")
+        self._start(host.disk)
 
-    def _sweep(self, seconds: float) -> ExpirySweeper:
-        """Return the service that forgets IDs that never had a node."""
-        return ExpirySweeper(
-            self.clock,
-            self.store,
-            self.journal,
-            self.backend.watermarks,
-            Events(),
-            OwnIDs(
-                owner=self.owner,
-                now=self._storage.now,
-                version_ages=VersionAges(self.owner, int(seconds * 1000), self._storage.metadata),
-                may_expire=self.backend.may_expire,
-                has_pending_grant=self.backend.local.has_pending_grant,
-            ),
-            interval=3.0,
+    def _start(self, disk: Disk) -> None:
+        host = self.host
+        assert disk.incarnation is not None
+        self.owner = disk.incarnation
+        self.store, metadata = disk.recover()
+        self._write_name = f"{host.name} writes"
+        self.journal = ModelJournal(
+            self.store, disk, lambda call: self.later(0.0, call), lambda call: self.later(self._write_seconds(), call)
         )
+        watermarks = ExpiryWatermarks(metadata)
+        config = MachineConfig(
+            incarnation=self.owner,
+            run_id=self._world.choices.random_bytes(f"run {host.name} {self.number}", 16).hex(),
+            name=host.name,
+            url=f"http://{host.name}",
+            host=host.name,
+            seeds=host.seeds,
+            limits=host.limits,
+        )
+        self.machine = self._world.make(config, self.store, metadata, watermarks, self.now())
+        self.state: State = self.machine.state
+        self.is_credulous = getattr(self.machine, "is_credulous", False)
+        self.store.on_settled.append(self._settled)
+        self.store.on_discarded.append(self._discarded)
+        self.sweep = None if host.unused_seconds is None else Sweep(self, watermarks, metadata, host.unused_seconds)
 
-    def _record_refusals(self) -> None:
-        directory: Any = self.directory
-        call = directory._forward
+    def run(self) -> None:
+        """Begin to take part."""
+        self._world.acts()
+        self.put(Started())
+        if self.sweep is not None:
+            self.sweep.start()
 
-        async def recording(owner: str, seconds: float, op: str, discovery_id: str, **more: Any) -> Any:
-            outcome = await call(owner, seconds, op, discovery_id, **more)
-            if op == "register" and outcome.refusal == "Undecided":
-                self.refused.add((discovery_id, more["node"].addr))
-            return outcome
+    def stop(self) -> None:
+        """Stop in order."""
+        self.put(Stopped())
 
-        directory._forward = recording
+    # Time.
+
+    def now(self) -> Now:
+        now, seconds = self._now, self._heap.now
+        if now is None or now.seconds != seconds:
+            moment = Moment(self._boot_number, int(seconds * 1000))
+            wall_us = WALL_US + int((seconds + self.host.skew) * 1_000_000)
+            now = self._now = Now(seconds, moment, wall_us)
+        return now
+
+    @property
+    def sleeps_for(self) -> float:
+        """How long the process is still stopped, 0 if it runs."""
+        return max(0.0, self.awake_at - self._heap.now)
+
+    def was_awake_since(self, moment: float) -> bool:
+        """Report whether the process was not stopped since then."""
+        return self.awake_at < moment
+
+    def sleep(self, seconds: float) -> None:
+        """Stop the process; what becomes due happens afterwards."""
+        self.slept += seconds
+        self.awake_at = max(self.awake_at, self._heap.now) + seconds
+
+    def later(self, delay: float, call: Callable[..., Any], *args: Any) -> None:
+        """Call after a delay, unless the daemon has ended by then."""
+        self._heap.callLater(delay, self.when_awake, call, args)
+
+    def when_awake(self, call: Callable[..., Any], args: tuple[Any, ...] = ()) -> None:
+        """Call now, or when the process goes on."""
+        if not self.is_alive:
+            return
+        if self.awake_at > self._heap.now:
+            self._heap.call_at(self.awake_at, self.when_awake, call, args)
+        else:
+            call(*args)
+
+    # The machine.
+
+    def put(self, given: Input) -> None:
+        """Give the machine an input, after those that came before, and do what it wants done."""
+        if not self.is_alive:
+            return
+        if self._is_running:
+            self._inputs.append(given)
+            return
+        self._is_running = True
+        inputs, receive, steps = self._inputs, self.machine.receive, self._world.steps
+        try:
+            while True:
+                wanted = receive(given, self.now())
+                if steps is not None:
+                    steps.step(self.host.name, given, wanted)
+                for effect in wanted:
+                    _PERFORM[type(effect)](self, effect)
+                if not inputs:
+                    break
+                given = inputs.popleft()
+        except Exception as error:
+            inputs.clear()
+            self._world.failed(error)
+        self._is_running = False
+        if self._is_held and not self.is_idle:
+            self.release()
+
+    def _wake(self, effect: effects.Wake) -> None:
+        self._wake_at = effect.at
+        if self._wakes is None or effect.at < self._wakes:
+            self._tick_at(max(effect.at, self._heap.now))
+
+    def _tick_at(self, at: float) -> None:
+        self._wakes = at
+        self._heap.call_at(at, self.when_awake, self._tick, (at,))
+
+    def _tick(self, expected: float) -> None:
+        if self._wakes != expected:
+            return
+        self._wakes, at, now = None, self._wake_at, self._heap.now
+        if at is None:
+            return
+        if at > now:
+            self._tick_at(at)
+        elif not self._is_held and self.is_idle and self._world.is_steady and (seconds := self._rest()):
+            self._is_held = True
+            self._world.held.append(self)
+            self._tick_at(now + seconds)
+        else:
+            self._is_held, self._wake_at = False, None
+            self.put(Ticked())
+
+    def _rest(self) -> int:
+        """Return for how many seconds an exchange would change nothing."""
+        names = [link.names["digest"] for link in self._links.values() if "digest" in link.names]
+        return self._world.choices.rest(self.host.name, names, _MOST_REST)
+
+    def release(self) -> None:
+        """Let a timer that was held run now."""
+        if self._is_held and self._wakes != self._heap.now:
+            self._tick_at(self._heap.now)
+
+    def _persist(self, effect: effects.Persist) -> None:
+        number = effect.write
+        self._world.acts()
+
+        def done(reason: str | None) -> None:
+            self.put(Persisted(number) if reason is None else WriteRefused(number, reason))
+
+        self.journal.append(effect.changes, done)
+
+    def _settled(self, changes: Any) -> None:
+        self.settled_count += 1
+        self._world.acts()
+        self._world.look_soon()
+        self.put(Settled(tuple(changes)))
+
+    def _discarded(self, changes: Any) -> None:
+        self.put(Discarded(tuple(changes)))
+
+    def _write_seconds(self) -> float:
+        part, odds = self._world.choices.usual(self._write_name)
+        low, high = _LONG_WRITE_SECONDS if odds < _ODDS_LONG else _WRITE_SECONDS
+        return low + part * (high - low)
+
+    # Messages.
+
+    def _send(self, effect: effects.Send) -> None:
+        link = self._links.get(effect.link)
+        if link is None:
+            link = self._links[effect.link] = Link(effect.url.removeprefix("http://"))
+        if effect.verb not in _IDLE_VERBS:
+            self._world.acts()
+        if link.session is None and effect.verb != "hello":
+            self.put(Failed(effect.send, NotGreeted()))
+            return
+        self.sends[effect.send] = exchange = Exchange(self._world.net, self, link, effect)
+        exchange.begin()
+
+    def _abandon(self, effect: effects.Abandon) -> None:
+        exchange = self.sends.pop(effect.send, None)
+        if exchange is not None:
+            exchange.hang_up()
+
+    def _respond(self, effect: effects.Respond) -> None:
+        exchange = self.calls.pop(effect.call, None)
+        if exchange is not None:
+            exchange.respond(effect.message)
+
+    def new_call(self) -> int:
+        """Return a number for a message that arrives."""
+        self._last_call += 1
+        return self._last_call
+
+    def new_session(self) -> str:
+        """Begin a session; return its name."""
+        name = f"{self.host.name}-{self.number}-{self._last_call}"
+        self._windows[name] = ReplayWindow()
+        return name
+
+    def window(self, session: str) -> ReplayWindow | None:
+        """Return the counters seen in a session, None if it did not begin here."""
+        return self._windows.get(session)
+
+    def answered(self, exchange: Exchange, message: Any) -> None:
+        """Receive the answer to a message."""
+        if isinstance(message, Outcome) and message.refusal == "Undecided" and exchange.message.op == "register":
+            self.refused.add((exchange.message.id, exchange.message.node.addr))
+        self.put(Answered(exchange.number, message))
+
+    # Clients.
+
+    @property
+    def next_request(self) -> int:
+        """The number that the next request will have."""
+        return self._last_request + 1
+
+    def request(self, command: Command, answered: Callable[[Any, bool], None]) -> None:
+        """Request something; `answered` gets the result or an exception, and whether the machine
+        must be told that it was sent.
+        """
+        self._last_request += 1
+        self._requests[self._last_request] = answered
+        self.put(Requested(self._last_request, command))
+
+    def ask(self, command: Command) -> Promise:
+        """Request something for an operator, who does not hang up."""
+        promise, number = Promise(), self.next_request
+
+        def answered(result: Any, must_confirm: bool) -> None:
+            if must_confirm:
+                self.put(Delivered(number, was_delivered=True))
+            promise.keep(result)
+
+        self.request(command, answered)
+        return promise
+
+    def forget_request(self, number: int) -> None:
+        """Take no answer to a request any more."""
+        self._requests.pop(number, None)
+
+    def _reply(self, effect: effects.ClientReply) -> None:
+        answered = self._requests.pop(effect.request, None)
+        if answered is not None:
+            answered(effect.result, effect.confirm)
+        elif effect.confirm:
+            self.put(Delivered(effect.request, was_delivered=False))
+
+    # Logs.
+
+    def _fence(self, effect: effects.Fence) -> None:
+        self._world.acts()
+        self._world.trace.log(f"{self.host.name} is fenced: {effect.reason}")
+
+    def _notify(self, effect: effects.Notify) -> None:
+        pass
+
+    def _log(self, effect: effects.Log) -> None:
+        if effect.level == "error":
+            self._world.trace.log(f"{self.host.name}: {effect.text.format(**effect.fields)}")
+            if "conflicting records" in effect.text:
+                self._world.judge.clash(effect.fields["discovery_id"])
+
+    @property
+    def is_idle(self) -> bool:
+        """Report whether nobody waits for it, and it waits for nothing that may be new."""
+        if self.calls or self._requests or self.state.requests:
+            return False
+        for each in self.sends.values():
+            if each.verb not in _RESTING_VERBS:
+                return False
+        net, name, contacts = self._world.net, self.host.name, self.state.contacts
+        for key, link in self._links.items():
+            if link.is_down and key in contacts and not net.is_unreachable(name, link.to):
+                return False
+        return True
+
+    # For the judge.
+
+    @property
+    def leftovers(self) -> list[str]:
+        """What the machine still keeps of requests and messages, although none is under way."""
+        if self.calls or self._requests or self.sends:
+            return []
+        return [name for name in _UNDER_WAY if getattr(self.state, name)]
+
+    def records(self) -> dict[str, Record]:
+        """Return the records on its disk."""
+        found = ((key, self.store.settled(key)) for key in self.store.ids())
+        return {key: record for key, record in found if record is not None}
+
+    def owns(self, record: Record) -> bool:
+        """Report whether it decides about an ID."""
+        return queries.owner(self.state, record) == self.owner
 
     def hints_of_its_own(self, key: str) -> list[str]:
         """Return the addresses that it answered for an ID of its own and did not add yet, if it may
         decide about the ID.
         """
-        if not self.backend.peers.guard.is_ready:
+        state = self.state
+        if not decide.is_ready(state):
             return []
-        return [hint.node.addr for _, hint in self.backend.hint_store.unmerged(key, self.owner)]
-
-    def accepts(self, session: str, counter: int) -> bool:
-        """Report whether the seals let a message pass: each only once."""
-        return self._replay_windows.setdefault(session, ReplayWindow()).accept(counter) or self.is_credulous
-
-    def records(self) -> dict[str, Record]:
-        found = ((key, self.store.settled(key)) for key in self.store.ids())
-        return {key: record for key, record in found if record is not None}
-
-    def _in_thread(self, call: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        random = self.host.random
-        seconds = random.uniform(0.0001, 0.02) if random.random() < 0.98 else random.uniform(0.02, 0.8)
-        self.pending.append(call)
-
-        def run() -> None:
-            self.pending.remove(call)
-            maybeDeferred(call).chainDeferred(done)
-
-        self.clock.callLater(seconds, run)
-        return done
+        return [each.hint.node.addr for each in state.hints.unmerged(key, self.owner)]
 
 
-class _PowerCut(BaseException):
-    pass
+_PERFORM: dict[type, Callable[[Boot, Any], None]] = {
+    effects.Send: Boot._send,
+    effects.Abandon: Boot._abandon,
+    effects.Respond: Boot._respond,
+    effects.Persist: Boot._persist,
+    effects.ClientReply: Boot._reply,
+    effects.Wake: Boot._wake,
+    effects.Fence: Boot._fence,
+    effects.Notify: Boot._notify,
+    effects.Log: Boot._log,
+}
 
 
 class Host:
     """A host on which a daemon runs."""
 
-    def __init__(
-        self,
-        net: Net,
-        trace: Trace,
-        name: str,
-        seeds: tuple[str, ...],
-        random: Random,
-        make: Callable[..., GossipBackend],
-    ) -> None:
-        self.net, self.trace, self.name, self.seeds, self.random, self._make = net, trace, name, seeds, random, make
-        self.disk = ModelDisk()
+    def __init__(self, world: World, name: str, seeds: tuple[str, ...]) -> None:
+        self.world, self.name, self.seeds = world, name, seeds
+        self.disk = Disk()
         self.boot: Boot | None = None
         self.boot_id = f"{name}-0"
         self.skew = 0.0
-        self.limits = Limits()
-        self.ack_required = False
+        self.limits = Limits(retry_window_ms=int(world.window * 1000))
         self.unused_seconds: float | None = None
-        self.backups: list[ModelDisk] = []
+        self.backups: dict[int, Disk] = {}
         self.is_gone = False
+        self._disks = self._boots = 0
         self._kept: dict[str, Record] = {}
         self._hinted: list[str] = []
         self._was_drained = False
-        net.hosts[name] = self
+        world.net.hosts[name] = self
 
     @property
     def known(self) -> dict[str, Record]:
@@ -175,17 +488,16 @@ class Host:
     @property
     def hinted(self) -> list[str]:
         """The IDs for which its disk has hints."""
-        return (
-            self._hinted
-            if self.boot is None
-            else [each.hint.id for each in self.boot.backend.hint_store._hints.values()]
-        )
+        if self.boot is None:
+            return self._hinted
+        hints = self.boot.state.hints
+        return [each.hint.id for owner in hints.owners for each in hints.for_owner(owner)]
 
     def has_met(self, incarnation: str) -> bool:
         """Report whether it knows of such a daemon; for one that does not run, whether it may."""
         if self.boot is None:
             return bool(self._kept)
-        return self.boot.backend.peers.members.get(incarnation) is not None
+        return self.boot.state.members.get(incarnation) is not None
 
     @property
     def is_drained(self) -> bool:
@@ -193,97 +505,77 @@ class Host:
         if self.boot is None:
             return self._was_drained
         # A daemon may have been handed over, although it does not know yet.
-        return self.boot.backend.peers.members.own.state != "member"
+        return self.boot.state.members.own.state != "member"
 
     @property
     def takes_part(self) -> bool:
         """Report whether the daemon here is still a member, as far as it knows."""
-        peers = None if self.boot is None else self.boot.backend.peers
-        return peers is not None and peers.members.own.state == "member" and peers.guard.fenced is None
+        if self.boot is None:
+            return False
+        state = self.boot.state
+        return state.members.own.state == "member" and state.fenced is None
 
     def start(self) -> None:
+        """Start the daemon, unless it runs; without room for a new identity, try again later."""
         if self.boot is not None or self.is_gone:
             return
-        try:
-            self.boot = Boot(self, self._make)
-        except CannotStart as refusal:
-            self.trace.log(f"{self.name} cannot start: {refusal}")
-            # The process ends, and releases its lock.
-            self.disk = self.disk.kill()
-            self.net.timeline.callLater(5, self.start)
-            return
-        self.trace.log(f"{self.name} starts as {self.boot.owner}")
-        self.boot.backend.peers.startService()
-        if self.boot.sweep is not None:
-            self.boot.sweep.startService()
+        if self.disk.incarnation is None:
+            if self.disk.is_full:
+                self.world.trace.log(f"{self.name} cannot start: no room")
+                self.world.timeline.callLater(_RESTART_SECONDS, self.start)
+                return
+            self._disks += 1
+            name = f"incarnation {self.name} {self._disks}"
+            self.disk.incarnation = self.world.choices.random_bytes(name, 8).hex()
+        self._boots += 1
+        self.boot = Boot(self, self._boots)
+        self.world.trace.log(f"{self.name} starts as {self.boot.owner}")
+        self.boot.run()
 
-    def crash(self, kind: str) -> None:
-        """End without notice: `kill` keeps what was written, `power` what was synced and perhaps
-        more.
+    def crash(self, *, is_power_cut: bool, is_kept: bool) -> None:
+        """End without notice. What was acknowledged is on the disk, and what is being written if it
+        `is_kept`. After a power cut the machine has another boot.
         """
         if self.boot is None:
             return
         self._kept, self._hinted, self._was_drained = self.known, self.hinted, self.is_drained
         boot, self.boot = self.boot, None
-        boot.is_alive, boot.died = False, self.net.timeline.now
-        boot.clock.end()
-        self.trace.log(f"{self.name} dies ({kind})")
-        for call in boot.pending:
-            self._cut_short(call)
-        if kind == "power":
-            self.boot_id = f"{self.name}-{self.random.randrange(1 << 30)}"
-            self.disk = self.disk.crash(self.random)
-        else:
-            self.disk = self.disk.kill()
+        boot.is_alive, boot.died = False, self.world.now
+        self.world.trace.log(f"{self.name} dies ({'power' if is_power_cut else 'kill'})")
+        boot.journal.cut_short(is_kept=is_kept)
+        if is_power_cut:
+            self.boot_id = f"{self.name}-{self._boots}"
 
-    def back_up(self) -> None:
+    def back_up(self, number: int) -> None:
         """Keep the disk as it is for later: a snapshot of the host, identity and all."""
-        disk = copy.deepcopy(self.disk)
-        self.backups.append(disk.kill())
+        self.backups[number] = self.disk.copy()
 
     def copy(self) -> Host:
         """Return an image of the host, under another name in the network."""
-        duplicate = Host(self.net, self.trace, f"{self.name}'", self.seeds, self.random, self._make)
-        self.back_up()
-        duplicate.disk = self.backups.pop()
+        duplicate = Host(self.world, f"{self.name}'", self.seeds)
+        duplicate.disk = self.disk.copy()
         duplicate.unused_seconds = self.unused_seconds
-        self.trace.log(f"{self.name} is copied")
+        self.world.trace.log(f"{self.name} is copied")
         return duplicate
 
-    def roll_back(self) -> None:
-        if self.backups:
-            self.trace.log(f"{self.name} is rolled back")
-            self.crash("kill")
-            self.disk = self.random.choice(self.backups)
-            self.backups = []
-            self._kept, self._hinted, self._was_drained = {}, [], False
+    def roll_back(self, number: int) -> None:
+        """Put back a backup."""
+        self.world.trace.log(f"{self.name} is rolled back")
+        self.crash(is_power_cut=False, is_kept=False)
+        self._replace_disk(self.backups[number])
 
     def lose_disk(self) -> None:
-        self.trace.log(f"{self.name} loses its disk")
-        self.crash("kill")
-        self.disk = ModelDisk()
-        self.backups = []
+        """Lose the disk."""
+        self.world.trace.log(f"{self.name} loses its disk")
+        self.crash(is_power_cut=False, is_kept=False)
+        self._replace_disk(Disk())
+
+    def _replace_disk(self, disk: Disk) -> None:
+        self.disk, self.backups = disk, {}
         self._kept, self._hinted, self._was_drained = {}, [], False
 
     def stand_still(self, seconds: float) -> None:
         """Stop the process for a while, as on a host that is migrated or swaps."""
         if self.boot is not None:
-            self.trace.log(f"{self.name} stands still for {seconds:.1f} s")
-            self.boot.clock.sleep(seconds)
-
-    def _cut_short(self, call: Callable[[], Any]) -> None:
-        steps = self.random.randrange(4)
-
-        def before(_: str) -> None:
-            nonlocal steps
-            steps -= 1
-            if steps < 0:
-                raise _PowerCut
-
-        self.disk.before = before
-        try:
-            call()
-        except (_PowerCut, Exception):
-            pass
-        finally:
-            self.disk.before = lambda operation: None
+            self.world.trace.log(f"{self.name} stands still for {seconds:.1f} s")
+            self.boot.sleep(seconds)

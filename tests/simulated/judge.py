@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rqdisco.backends.gossip.core import decide, queries
 from rqdisco.core import codec
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Record, RegistrationOutcome, is_unused, with_grant_answered
@@ -50,6 +51,7 @@ class Judge:
         self._created: dict[str, tuple[str, float]] = {}
         self._used: set[str] = set()
         self._seen: dict[tuple[str, str, int], bytes] = {}
+        self._looked_at: dict[Boot, int] = {}
         self._copied: Host | None = None
         self._copied_at = 0.0
         self._was_copied = self._was_rolled_back = False
@@ -67,11 +69,11 @@ class Judge:
     def is_owner(self, boot: Boot, key: str) -> bool:
         """Report whether a daemon decides about an ID."""
         record = boot.store.newest(key) if key else None
-        return record is not None and boot.directory._owner(record) == boot.owner
+        return record is not None and boot.owns(record)
 
     def lists(self, boot: Boot, key: str, addr: str) -> bool:
         """Report whether a daemon lists an address, as it decided or as it shows it."""
-        known = (boot.backend.local.grants.newest(key), boot.backend.local.grants.shown(key))
+        known = queries.newest(boot.state, key), queries.shown(boot.state, key)
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
     def answered(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
@@ -240,7 +242,7 @@ class Judge:
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
             return
         since = world.now - _FENCED_SECONDS
-        awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.clock.was_awake_since(since)]
+        awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.was_awake_since(since)]
         up = [host for host, boot in awake if boot.began < since]
         duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
         are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
@@ -260,16 +262,24 @@ class Judge:
     def look(self) -> None:
         """I7: no version is issued twice with different content."""
         for host in self._world.hosts:
-            for record in host.boot.records().values() if host.boot is not None else ():
-                key = record.owner, record.id, record.version
-                line = codec.encode_record(record)
-                if self._seen.setdefault(key, line) != line:
-                    self._seen[key] = line
-                    text = f"I7 {record.id} version {record.version} says two things"
+            boot = host.boot
+            if boot is None or self._looked_at.get(boot) == boot.settled_count:
+                continue
+            self._looked_at[boot] = boot.settled_count
+            for key in boot.store.ids():
+                rest = boot.store.rest(key.encode()) or b""
+                version = codec.peek_version(rest)
+                told = codec.peek_owner(rest), key, version
+                if self._seen.setdefault(told, rest) != rest:
+                    self._seen[told] = rest
+                    text = f"I7 {key} version {version} says two things"
                     self.excuse("versions", text) if self._was_rolled_back else self.violate(text)
 
     def judge(self) -> None:
         """Check what must hold once all faults have been over for long."""
+        for host in self._world.hosts:
+            if host.boot is not None and (leftovers := host.boot.leftovers):
+                self.violate(f"I10 {host.name} keeps {', '.join(leftovers)} of what is over")
         views = [(host.name, host.boot.records()) for host in self._world.hosts if host.boot and host.takes_part]
         if not views:
             return
@@ -310,7 +320,7 @@ class Judge:
     def _judge_unused(self) -> None:
         """P7: an owner that may decide forgets what nobody used for this long."""
         for host in self._world.hosts if self._world.unused_seconds is not None else ():
-            if host.boot is None or not host.boot.backend.may_expire():
+            if host.boot is None or not decide.may_expire(host.boot.state):
                 continue
             for record in host.boot.records().values():
                 if record.owner == host.boot.owner and is_unused(record):

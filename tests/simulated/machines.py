@@ -9,8 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from rqdisco.backends.gossip.core.effects import Effect, Persist, Reply
-from rqdisco.backends.gossip.core.inputs import Delivered, Discarded, Input, Now, Persisted, Refused, Settled, Started
+from rqdisco.backends.gossip.core.effects import ClientReply, Effect, Persist
+from rqdisco.backends.gossip.core.inputs import (
+    Delivered,
+    Discarded,
+    Input,
+    Now,
+    Persisted,
+    Settled,
+    Started,
+    WriteRefused,
+)
 from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.state import MachineConfig
 from rqdisco.backends.limits import Limits
@@ -116,7 +125,7 @@ class Daemon:
             effects.append(effect)
             if isinstance(effect, Persist):
                 self.unwritten.append(effect)
-            elif isinstance(effect, Reply) and effect.confirm:
+            elif isinstance(effect, ClientReply) and effect.confirm:
                 effects += self.give(Delivered(effect.request, True))
         return effects
 
@@ -141,7 +150,7 @@ class Daemon:
         store.discard()
         effects = self.give(Discarded(discarded)) if discarded else []
         for persist in refused:
-            effects += self.give(Refused(persist.write, reason))
+            effects += self.give(WriteRefused(persist.write, reason))
         return effects
 
     def next_session(self) -> str:

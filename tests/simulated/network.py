@@ -4,18 +4,20 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.python.failure import Failure
+import msgspec
 
-from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
-from tests.simulated.timeline import Timeline
+from rqdisco.backends.gossip.core.effects import Send
+from rqdisco.backends.gossip.core.inputs import Failed, Greeted, HungUp, Received
+from rqdisco.backends.gossip.core.messages import VERBS, decode_message, encode_message
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError, PeerUnreachable
+from tests.simulated.choices import Choices, usual_delay
+from tests.simulated.timeline import EventHeap, HasTime
 
 if TYPE_CHECKING:
-    from tests.simulated.hosts import Boot, Host
+    from tests.simulated.hosts import Boot, Host, Link
 
 
 class Net:
@@ -23,10 +25,9 @@ class Net:
     happens.
     """
 
-    def __init__(self, timeline: Timeline, random: Random) -> None:
-        self.timeline = timeline
+    def __init__(self, timeline: HasTime, random: Random) -> None:
+        self.timeline: Any = timeline
         self.random = random
-        self.hosts: dict[str, Host] = {}
         self.cut: set[tuple[str, str]] = set()
         self.calm()
 
@@ -64,97 +65,184 @@ class Net:
     def is_lost(self, one: str, other: str) -> bool:
         return (one, other) in self.cut or self.random.random() < self.loss
 
-    def link(self, boot: Boot, url: str) -> SimLink:
-        return SimLink(self, boot, url)
+
+class PeerNet(Net):
+    """The network of the machines of a run; messages between them are as in its choices."""
+
+    def __init__(self, heap: EventHeap, choices: Choices, *, as_bytes: bool) -> None:
+        self.hosts: dict[str, Host] = {}
+        self.choices = choices
+        self.as_bytes = as_bytes
+        super().__init__(heap, Random(0))
+
+    def calm(self) -> None:
+        super().calm()
+        self.choices.rates.set()
+
+    def is_unreachable(self, one: str, other: str) -> bool:
+        """Report whether no message of one host is answered by another one now."""
+        return self.hosts[other].boot is None or (one, other) in self.cut or (other, one) in self.cut
+
+    def was_calm_since(self, moment: float) -> bool:
+        rates = self.choices.rates
+        return not self.cut and self._disturbed_until < moment and not rates.loss and not rates.late
 
 
-class SimLink:
-    """The link from one boot of a daemon to whichever daemon is at a URL then."""
+class Exchange:
+    """A message from one daemon to whichever one is at a URL when it arrives, and its answer."""
 
-    def __init__(self, net: Net, sender: Boot, url: str) -> None:
-        self._net = net
-        self._sender = sender
-        self._to = url.removeprefix("http://")
-        self._session: str | None = None
-        self._counter = 0
+    __slots__ = (
+        "_call",
+        "_counter",
+        "_fate",
+        "_from",
+        "_is_closed",
+        "_link",
+        "_net",
+        "_receiver",
+        "_sender",
+        "_session",
+        "_usual",
+        "_usual_back",
+        "message",
+        "number",
+        "seconds",
+        "to",
+        "verb",
+    )
 
-    def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
-        def deliver(receiver: Boot) -> Deferred[Any]:
-            return maybeDeferred(receiver.backend.request_handler.greet, hello)
+    def __init__(self, net: PeerNet, sender: Boot, link: Link, effect: Send) -> None:
+        self._net, self._sender, self._link = net, sender, link
+        self._from, self.to = sender.host.name, link.to
+        self.number, self.verb, self.seconds = effect.send, effect.verb, effect.seconds
+        self.message: Any = effect.message
+        self._session = link.session
+        link.counter += 1
+        self._counter = link.counter
+        name = link.names.get(effect.verb)
+        if name is None:
+            name = link.names[effect.verb] = f"{self._from} {self.to} {effect.verb}"
+        self._fate, one, other = net.choices.message(name)
+        self._usual, self._usual_back = usual_delay(one), usual_delay(other)
+        self._receiver: Boot | None = None
+        self._call = 0
+        self._is_closed = False
+        if net.as_bytes:
+            self.message = _through_bytes(effect.message, VERBS[effect.verb][0])
 
-        def keep(answer: tuple[str, bytes]) -> bytes:
-            self._session, self._counter = answer[0], 0
-            return answer[1]
+    def begin(self) -> None:
+        """Send the message."""
+        net, fate, heap = self._net, self._fate, self._net.timeline
+        if not fate.lost and (self._from, self.to) not in net.cut:
+            heap.callLater(fate.late or self._usual, self._arrive)
+            if fate.again:
+                heap.callLater(fate.again, self._arrive_again)
+        heap.callLater(self.seconds, self._time_out)
 
-        return self._exchange(deliver, seconds).addCallback(keep)
+    def hang_up(self) -> None:
+        """Close the connection, which the other side notices a little later, and not before the
+        message.
+        """
+        if not self._fate.hang_up_lost and (self._from, self.to) not in self._net.cut:
+            self._net.timeline.callLater(self._usual, self._close)
 
-    def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
-        session = self._session
-        if session is None:
-            return fail(NotGreeted())
-        self._counter += 1
-        counter = self._counter
+    def respond(self, message: Any) -> None:
+        """Send the answer, or an error."""
+        net, fate = self._net, self._fate
+        if self._is_closed or fate.answer_lost or (self.to, self._from) in net.cut:
+            return
+        if net.as_bytes and not isinstance(message, PeerError):
+            message = _through_bytes(message, VERBS[self.verb][1])
+        net.timeline.callLater(fate.answer_late or self._usual_back, self._answer, message)
 
-        def deliver(receiver: Boot) -> Deferred[Any]:
-            if not receiver.accepts(session, counter):
-                return fail(PeerUnreachable("replayed message"))
-            return Deferred.fromCoroutine(receiver.backend.request_handler.serve(session, verb, body))
+    def _arrive(self) -> None:
+        boot = self._net.hosts[self.to].boot
+        if boot is None:
+            if (self.to, self._from) not in self._net.cut:
+                self._net.timeline.callLater(self._usual_back, self._answer, PeerUnreachable("refused"))
+        elif boot.awake_at > self._net.timeline.now:
+            # It waits in the socket; of several nobody knows which is read first.
+            self._net.timeline.callLater(boot.sleeps_for + self._usual, self._arrive)
+        else:
+            self._receiver, self._call = boot, boot.new_call()
+            boot.calls[self._call] = self
+            self._deliver(boot, self._call)
+            if self._is_closed:
+                boot.later(0.0, self._notice, boot)
 
-        return self._exchange(deliver, seconds)
+    def _arrive_again(self) -> None:
+        boot = self._net.hosts[self.to].boot
+        if boot is None:
+            return
+        if boot.sleeps_for:
+            self._net.timeline.callLater(boot.sleeps_for + self._usual, self._arrive_again)
+        else:
+            # Nobody waits for this answer.
+            self._deliver(boot, boot.new_call())
 
-    def _exchange(self, deliver: Callable[[Boot], Deferred[Any]], seconds: float) -> Deferred[Any]:
-        net, one, other = self._net, self._sender.host.name, self._to
-        timeline = net.timeline
-        serving: list[Deferred[Any]] = []
-        is_closed = False
+    def _deliver(self, boot: Boot, call: int) -> None:
+        if self.verb == "hello":
+            session = boot.new_session()
+            if call == self._call:
+                self._session = session
+            boot.put(Greeted(call, session, self.message))
+            return
+        window = boot.window(self._session or "")
+        if window is None:
+            self._refuse(boot, call, NotGreeted())
+        elif not window.accept(self._counter) and not boot.is_credulous:
+            self._refuse(boot, call, PeerUnreachable("replayed message"))
+        else:
+            boot.put(Received(call, self._session or "", self.verb, self.message))
 
-        def close() -> None:
-            nonlocal is_closed
-            is_closed = True
-            for each in serving:
-                each.cancel()
+    def _refuse(self, boot: Boot, call: int, error: PeerError) -> None:
+        if boot.calls.pop(call, None) is not None:
+            self.respond(error)
 
-        def hang_up(_: Deferred[Any]) -> None:
-            # The connection is closed, which the other side notices a little later, and not before
-            # the message.
-            if not net.is_lost(one, other):
-                timeline.callLater(net.delay(), close)
+    def _answer(self, message: Any) -> None:
+        sender = self._sender
+        if sender.awake_at > self._net.timeline.now:
+            self._net.timeline.callLater(sender.sleeps_for + self._usual_back, self._answer, message)
+            return
+        if not sender.is_alive or sender.sends.pop(self.number, None) is None:
+            return
+        link = self._link
+        if isinstance(message, PeerError):
+            if isinstance(message, NotGreeted) and link.session == self._session:
+                link.session = None
+            self._fail(message)
+            return
+        link.is_down = False
+        if self.verb == "hello":
+            link.session, link.counter = self._session, 0
+        sender.answered(self, message)
 
-        answered: Deferred[Any] = Deferred(hang_up)
+    def _time_out(self) -> None:
+        sender = self._sender
+        if self.number not in sender.sends or not sender.is_alive:
+            return
+        if sender.sleeps_for:
+            self._net.timeline.call_at(sender.awake_at, self._time_out)
+            return
+        del sender.sends[self.number]
+        self.hang_up()
+        self._fail(PeerUnreachable(f"no answer in {self.seconds:g} s"))
 
-        def arrive(is_repeated: bool = False) -> None:
-            boot = net.hosts[other].boot
-            if boot is None:
-                if not is_repeated and (other, one) not in net.cut:
-                    timeline.callLater(net.delay(), reply, Failure(PeerUnreachable("refused")))
-            elif boot.clock.sleeps_for > 0:
-                # It waits in the socket; of several nobody knows which is read first.
-                timeline.callLater(boot.clock.sleeps_for + net.delay(), arrive, is_repeated)
-            elif is_repeated:
-                deliver(boot).addErrback(lambda _: None)
-            else:
-                serving.append(deliver(boot))
-                serving[0].addBoth(send_back, boot)
-                if is_closed:
-                    boot.clock.callLater(0, serving[0].cancel)
+    def _fail(self, error: PeerError) -> None:
+        self._link.is_down = isinstance(error, PeerUnreachable)
+        self._sender.put(Failed(self.number, error))
 
-        def send_back(result: Any, boot: Boot) -> None:
-            if boot.is_alive and not net.is_lost(other, one):
-                timeline.callLater(net.way(), reply, result)
+    def _close(self) -> None:
+        self._is_closed = True
+        boot = self._receiver
+        if boot is not None and self._call in boot.calls:
+            boot.when_awake(self._notice, (boot,))
 
-        def reply(result: Any) -> None:
-            sender = self._sender
-            if sender.clock.sleeps_for > 0:
-                timeline.callLater(sender.clock.sleeps_for + net.delay(), reply, result)
-            elif not answered.called and sender.is_alive:
-                answered.callback(result) if not isinstance(result, Failure) else answered.errback(result)
-
-        if not net.is_lost(one, other):
-            timeline.callLater(net.way(), arrive)
-            if net.random.random() < net.repeats:
-                timeline.callLater(net.random.uniform(0.001, 20), arrive, True)
-        return answered.addTimeout(seconds, self._sender.clock, _in_no_time)
+    def _notice(self, boot: Boot) -> None:
+        """The receiver notices that nobody waits for its answer."""
+        if boot.calls.pop(self._call, None) is not None:
+            boot.put(HungUp(self._call))
 
 
-def _in_no_time(result: Any, seconds: float) -> Any:
-    return Failure(PeerUnreachable("no answer in time")) if isinstance(result, Failure) else result
+def _through_bytes(message: Any, kind: type[msgspec.Struct]) -> Any:
+    return decode_message(encode_message(message), kind)

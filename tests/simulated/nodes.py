@@ -6,8 +6,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from tests.simulated.clients import PendingRequest
 from tests.simulated.hosts import Host
 
@@ -49,13 +47,13 @@ class Cluster:
         if candidates and not self.is_electing:
             self.is_electing = True
             seconds = _ELECTION_SECONDS if self.has_led else _FIRST_ELECTION_SECONDS
-            world.timeline.callLater(world.raft_random.uniform(*seconds), self._elect, world)
+            world.timeline.callLater(world.raft_draws(self).uniform(*seconds), self._elect, world)
 
     def _elect(self, world: World) -> None:
         self.is_electing = False
         candidates = self._candidates(world)
         if self.leader is None and candidates:
-            self.leader, self.has_led = world.raft_random.choice(candidates), True
+            self.leader, self.has_led = world.raft_draws(self).choice(candidates), True
             world.trace.log(f"{self.leader.addr} leads {self.discovery_id}")
             self.leader.leads()
 
@@ -202,7 +200,7 @@ class SimNode:
             self.cluster.settle(self.world)
 
     def _do(self, doing: Coroutine[Any, Any, None]) -> None:
-        Deferred.fromCoroutine(doing).addErrback(self.world.failed)
+        self.world.spawn(doing)
 
 
 class ConsulNode(SimNode):
@@ -244,7 +242,7 @@ class ConsulNode(SimNode):
                 return leader
             if self.lifetime == lifetime and await self._claim(lifetime):
                 return None
-            await self.world.sleep(self.world.random.uniform(3, 6))
+            await self.world.sleep(self.world.draws(self.addr).uniform(3, 6))
         return None
 
     async def _claim(self, lifetime: int) -> bool:

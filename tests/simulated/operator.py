@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
-
-from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.backends.gossip.core.inputs import Command, Drain, Forget
+from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
@@ -28,23 +27,26 @@ class Operator:
         self._next = 0
 
     def begin(self) -> None:
-        for number in range(1 + self._world.random.randrange(2)):
+        for number in range(1 + self._world.draws("operator").randrange(2)):
             self._do(self._make_cluster(number))
         if self._world.unused_seconds is not None:
-            for _ in range(4):
-                self._do(self._create_idle(self._world.unused_seconds))
+            for number in range(4):
+                self._do(self._create_idle(f"idle {number}", self._world.unused_seconds))
 
     def forget_the_lost(self) -> None:
-        """Forget daemons whose disks were lost, by name, at some daemon, until all is done."""
+        """Forget daemons whose disks were lost, by name, at some daemon, and drain those that are
+        leaving, until all is done.
+        """
         world = self._world
-        for each in world.hosts:
-            if each.boot is not None and each.boot.backend.peers.members.own.state == "leaving":
-                self._ask(each.boot, each.boot.backend.succession.drain())
+        boots = [each.boot for each in world.hosts if each.boot is not None]
+        leaving = [boot for boot in boots if boot.state.members.own.state == "leaving"]
+        for boot in leaving:
+            self._do(self._ask(boot, Drain()))
         alive = {host.boot.owner: host.boot for host in world.hosts if host.boot is not None}
         host = next((each for each in world.hosts if each.boot is not None and each.takes_part), None)
         if host is None or host.boot is None:
             return
-        members = host.boot.backend.peers.members
+        members = host.boot.state.members
         lost = [
             # The chosen successor of its IDs is asked, as the refusals of others advise.
             (alive.get(members.current_owner(each.successor), host.boot) if each.successor else host.boot, each)
@@ -53,46 +55,44 @@ class Operator:
         ]
         if lost:
             self._do(self._forget(lost))
+        if lost or leaving:
             world.timeline.callLater(15, self.forget_the_lost)
 
     async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:
         for boot, member in lost:
             self._world.trace.log(f"operator forgets {member.name} at {boot.host.name}")
-            self._ask(boot, self._forget_one(boot, member))
+            self._do(self._forget_one(boot, member))
             await self._world.sleep(5)
 
-    async def _forget_one(self, boot: Boot, member: Member) -> int:
-        try:
-            return await boot.backend.succession.forget(member.name)
-        except NoSuccessor as doubt:
-            if member.incarnation not in str(doubt):
-                raise
+    async def _forget_one(self, boot: Boot, member: Member) -> None:
+        result = await self._ask(boot, Forget(member.name))
+        if isinstance(result, NoSuccessor) and member.incarnation in str(result):
             # Two daemons have the name, so the operator gives the incarnation.
-            return await boot.backend.succession.forget(member.incarnation)
+            await self._ask(boot, Forget(member.incarnation))
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:
             self._world.trace.log(f"{host.name} is drained")
             self._world.judge.ages_are_known = False
-            self._ask(host.boot, host.boot.backend.succession.drain())
+            self._do(self._ask(host.boot, Drain()))
 
-    def replace_node(self, node: SimNode) -> None:
-        """A node dies for good; where hosts come and go, another one replaces it, at another
-        address.
+    def replace_node(self, node: SimNode, seconds: float) -> None:
+        """A node dies for good; where hosts come and go, another one replaces it after some
+        seconds, at another address.
         """
         world = self._world
         node.stop()
         node.is_replaced = True
         fresh = self._add(node.discovery_id, type(node))
         world.trace.log(f"{node.addr} dies, and {fresh.addr} takes its place")
-        world.timeline.callLater(world.random.choice((0.5, 5, 35)), fresh.start)
+        world.timeline.callLater(seconds, fresh.start)
 
-    def add_node(self, near: Host) -> None:
+    def add_node(self, near: Host, number: int) -> None:
         """Add one node to some cluster, beside a daemon."""
         world = self._world
         keys = sorted({key for key, _ in world.nodes})
         if keys:
-            key = world.random.choice(keys)
+            key = keys[number % len(keys)]
             kind = next(type(node) for (each, _), node in world.nodes.items() if each == key)
             fresh = self._add(key, kind, near)
             world.trace.log(f"{fresh.addr} starts beside {near.name}")
@@ -107,7 +107,7 @@ class Operator:
             self._do(self._world.clients.remove(node.discovery_id, node.addr, at.host))
 
     async def _make_cluster(self, number: int) -> None:
-        world, random = self._world, self._world.random
+        world, random = self._world, self._world.draws(f"cluster {number}")
         await world.sleep(random.uniform(0, 10))
         kind = ConsulNode if random.random() < 0.25 else SimNode
         if kind is ConsulNode and random.random() < 0.5:
@@ -122,7 +122,7 @@ class Operator:
         world.faults.after_creation(owner)
         spread = random.choice((0.01, 1.0, 20.0))
         for _ in range(random.randrange(2, 5)):
-            node = self._add(discovery_id, kind, world.some_host())
+            node = self._add(discovery_id, kind, world.some_host(random))
             world.timeline.callLater(random.uniform(0, spread), node.start)
         if world.may("removals") and random.random() < 0.6:
             # With consul-kv the list has leaders only: all nodes are stopped.
@@ -134,11 +134,11 @@ class Operator:
             for _ in range(3):
                 await world.clients.resolve(discovery_id)
 
-    async def _create_idle(self, seconds: float) -> None:
+    async def _create_idle(self, actor: str, seconds: float) -> None:
         """Create an ID that nobody uses, or that a node uses when its time is nearly over, perhaps
         not for long.
         """
-        world, random = self._world, self._world.idle_random
+        world, random = self._world, self._world.draws(actor)
         await world.sleep(random.uniform(0, 80))
         asked = world.now
         record = await world.clients.create()
@@ -148,7 +148,7 @@ class Operator:
         world.trace.log(f"{record.id} is at {record.owner}, for nobody yet")
         if random.random() < 0.6:
             await world.sleep(random.uniform(0.6, 1.4) * seconds)
-            node = self._add(record.id, SimNode, world.some_host())
+            node = self._add(record.id, SimNode, world.some_host(random))
             node.start()
             if random.random() < 0.4:
                 await world.sleep(random.uniform(1, 20))
@@ -166,7 +166,7 @@ class Operator:
         world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()
-            world.timeline.callLater(world.random.uniform(0, 1), node.start)
+            world.timeline.callLater(world.draws(node.addr).uniform(0, 1), node.start)
 
     async def _replace(self, discovery_id: str) -> None:
         """Stop and remove the listed nodes, and start as many others elsewhere."""
@@ -181,8 +181,9 @@ class Operator:
             await self._remove(discovery_id, addr)
         world.trace.log(f"operator starts other nodes of {discovery_id}")
         for node in nodes:
-            fresh = self._add(discovery_id, type(node), world.some_host())
-            world.timeline.callLater(world.random.uniform(0, 1), fresh.start)
+            random = world.draws(f"instead of {node.addr}")
+            fresh = self._add(discovery_id, type(node), world.some_host(random))
+            world.timeline.callLater(random.uniform(0, 1), fresh.start)
 
     async def _take_away(self, nodes: list[SimNode]) -> None:
         world = self._world
@@ -204,13 +205,13 @@ class Operator:
         return node
 
     def _do(self, doing: Any) -> None:
-        Deferred.fromCoroutine(doing).addErrback(self._world.failed)
+        self._world.spawn(doing)
 
-    def _ask(self, boot: Boot, doing: Any) -> None:
-        def done(outcome: Any) -> None:
-            error = getattr(outcome, "value", None)
-            self._world.trace.log(f"operator at {boot.host.name}: {outcome if error is None else f'no, {error}'}")
-            if boot.is_alive and error and not isinstance(error, (NoSuccessor, StoreUnavailable, CancelledError)):
-                self._world.judge.violate(f"operator: {outcome.getTraceback()}")
-
-        Deferred.fromCoroutine(doing).addBoth(done)
+    async def _ask(self, boot: Boot, command: Command) -> Any:
+        """Return what a daemon answers to an operator, an exception if it refuses."""
+        result = await boot.ask(command)
+        is_refusal = isinstance(result, Exception)
+        self._world.trace.log(f"operator at {boot.host.name}: {f'no, {result}' if is_refusal else result}")
+        if is_refusal and not isinstance(result, (NoSuccessor, StoreUnavailable)):
+            self._world.judge.violate(f"operator: {type(result).__name__}: {result}")
+        return result

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rqdisco.backends.gossip.core.effects import Effect, Fence, Log, Reply, Respond, Send
+from rqdisco.backends.gossip.core.effects import ClientReply, Effect, Fence, Log, Respond, Send
 from rqdisco.backends.gossip.core.inputs import (
     Answered,
     Cancelled,
@@ -231,7 +231,7 @@ class Table:
                 answer = Answer(effect.message, session if isinstance(effect.message, Hello) else None)
                 text = repr(effect.message) if isinstance(effect.message, PeerError) else message_text(effect.message)
                 answered.append((before.get(effect.call, THIS), self.answers.of(answer, (text, answer.session))))
-            elif isinstance(effect, Reply):
+            elif isinstance(effect, ClientReply):
                 said.append((effect.request, _said(effect.result)))
             elif isinstance(effect, Fence):
                 failure = f"{daemon.name} is fenced: {effect.reason}"

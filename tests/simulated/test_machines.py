@@ -27,7 +27,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Drain,
     Failed,
     Forget,
-    Freeze,
+    FreezeStore,
     Greeted,
     HungUp,
     Input,
@@ -37,7 +37,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Register,
     Remove,
     Requested,
-    Thaw,
+    ThawStore,
     Ticked,
 )
 from rqdisco.backends.gossip.core.messages import VERBS, decode_message, encode_message
@@ -182,8 +182,8 @@ COMMANDS = st.one_of(
     st.builds(ClearLeader, st.just("orders"), st.none()),
     st.builds(Forget, TEXTS),
     st.builds(Drain),
-    st.builds(Freeze, st.just("maintenance")),
-    st.builds(Thaw),
+    st.builds(FreezeStore, st.just("maintenance")),
+    st.builds(ThawStore),
 )
 
 

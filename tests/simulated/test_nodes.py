@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from tests.simulated.nodes import ConsulNode, SimNode
 from tests.simulated.world import World
@@ -33,7 +32,11 @@ class Stage:
     def get(self, pending: Coroutine[Any, Any, Any]) -> Any:
         """Return the answer to a client within a second."""
         got: list[Any] = []
-        Deferred.fromCoroutine(pending).addBoth(got.append)
+
+        async def wait() -> None:
+            got.append(await pending)
+
+        self.world.spawn(wait())
         self.run(1)
         return got[0]
 

@@ -58,4 +58,4 @@ def test_without_a_rule_a_violation_is_found(rule: str, bounds: Bounds, kind: st
         show(small, found.violation.path, shown.append)
 
     assert shown[-1] == f"VIOLATION {found.violation.text}"
-    assert any("-> Reply" in each for each in shown) or kind != "I1"
+    assert any("-> ClientReply" in each for each in shown) or kind != "I1"

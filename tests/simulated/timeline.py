@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -122,10 +122,46 @@ class ViewOfTime:
             call(*args, **kwargs)
 
 
+class EventHeap:
+    """Virtual time without Twisted: calls that are due at one moment run in the order in which they
+    were scheduled, and cannot be cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._due: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
+        self._count = 0
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any) -> None:
+        """Call after a delay."""
+        self._count += 1
+        heappush(self._due, (self.now + delay, self._count, call, args))
+
+    def call_at(self, at: float, call: Callable[..., Any], *args: Any) -> None:
+        """Call at a moment, or now if it is over."""
+        self._count += 1
+        heappush(self._due, (max(at, self.now), self._count, call, args))
+
+    def run_until(self, end: float) -> None:
+        """Run everything up to a moment."""
+        due = self._due
+        while due and due[0][0] <= end:
+            self.now, _, call, args = heappop(due)
+            call(*args)
+        self.now = max(self.now, end)
+
+
+class HasTime(Protocol):
+    """Whatever has a present time."""
+
+    @property
+    def now(self) -> float: ...
+
+
 class Trace:
     """The events of a run, as text for people and as a number for comparison."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: HasTime) -> None:
         self._timeline = timeline
         self.lines: list[str] = []
 

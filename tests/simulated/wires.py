@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
-from rqdisco.backends.gossip.core.effects import Abandon, Effect, Fence, Log, Persist, Reply, Respond, Send, Wake
+from rqdisco.backends.gossip.core.effects import Abandon, ClientReply, Effect, Fence, Log, Persist, Respond, Send, Wake
 from rqdisco.backends.gossip.core.inputs import (
     Answered,
     Cancelled,
@@ -240,7 +240,7 @@ class Wires:
                 self._abandon(daemon, effect.send)
             elif isinstance(effect, Respond):
                 self._respond(daemon, effect)
-            elif isinstance(effect, Reply):
+            elif isinstance(effect, ClientReply):
                 self._reply(daemon, effect)
             elif isinstance(effect, Wake):
                 assert effect.at >= self.clock - 1e-9 or effect.at == daemon.wake_at
@@ -283,7 +283,7 @@ class Wires:
             assert isinstance(effect.message, (Hello, PeerError))
         self.answers.append(answer)
 
-    def _reply(self, daemon: Daemon, effect: Reply) -> None:
+    def _reply(self, daemon: Daemon, effect: ClientReply) -> None:
         asked = next(each for each in self.asked if each.number == effect.request)
         assert asked.daemon is daemon
         assert asked.is_open, "answered twice, or after its client was gone"

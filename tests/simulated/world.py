@@ -5,24 +5,28 @@ invariants.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
 
-from rqdisco.backends.gossip.assembly import GossipBackend
+from rqdisco.backends.gossip.core.machine import Machine
+from tests.simulated.choices import Choices
 from tests.simulated.clients import Clients
-from tests.simulated.faults import EXPIRY, FAULTS, Faults
-from tests.simulated.hosts import Host
+from tests.simulated.faults import EXPIRY, FAULTS, PeerFaults
+from tests.simulated.hosts import Boot, Host, Make
 from tests.simulated.judge import Judge
-from tests.simulated.network import Net
+from tests.simulated.network import PeerNet
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
-from tests.simulated.timeline import Timeline, Trace
+from tests.simulated.schedule import FORMAT, VERSION, Header, Schedule
+from tests.simulated.steps import Steps
+from tests.simulated.tasks import Promise, spawn
+from tests.simulated.timeline import EventHeap, Trace
 from tests.support.logs import observed_by
 
 FAULTY_SECONDS = 90.0
@@ -30,6 +34,9 @@ QUIET_SECONDS = 110.0
 # The last requests reach every disk within this time.
 UNREACHABLE_SECONDS = 10.0
 WINDOW = 30.0
+# After so long without any change, each daemon has told the others that it has nothing new.
+_STEADY_SECONDS = 1.7
+_LOOK_SECONDS = 2.0
 
 
 @dataclass
@@ -52,78 +59,168 @@ class Result:
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()[:16]
 
 
-class World:
-    """Everything of one run; `faults` are the possible ones."""
+class AnyWorld(ABC):
+    """What the nodes, the operator and the judge of every simulation need."""
 
-    def __init__(
-        self,
-        seed: int,
-        daemons: int = 3,
-        faults: tuple[str, ...] = FAULTS,
-        make: Callable[..., GossipBackend] = GossipBackend,
-        window: float = WINDOW,
-    ) -> None:
-        self.random = Random(f"world {seed}")
-        self.timeline = Timeline()
-        self.trace = Trace(self.timeline)
-        self.window = window
-        self.result = Result(seed)
-        self.net = Net(self.timeline, Random(f"net {seed}"))
-        names = "abcde"[:daemons]
-        after = dict(zip(names, names[1:] + names[:1], strict=True))
-        self.hosts = [
-            Host(self.net, self.trace, name, (f"http://{after[name]}",), Random(f"{name} {seed}"), make)
-            for name in names
-        ]
-        self.nodes: dict[tuple[str, str], SimNode] = {}
-        self.unused_seconds: float | None = None
-        self.report_seconds = self.random.choice((10, 300))
-        self.judge = Judge(self)
-        self.clients = Clients(self)
-        self.operator = Operator(self)
-        self.faults = Faults(self, faults)
-        # Random numbers for unused IDs change nothing in runs without them.
-        self.idle_random = Random(f"idle {seed}")
-        # Nor do random numbers for elections.
-        self.raft_random = Random(f"raft {seed}")
-        if self.may(EXPIRY):
-            self.unused_seconds = self.idle_random.choice((6.0, 15.0, 40.0))
-            for host in self.hosts:
-                host.unused_seconds = self.unused_seconds
+    timeline: Any
+    trace: Trace
+    result: Result
+    hosts: Any
+    nodes: dict[tuple[str, str], SimNode]
+    judge: Any
+    clients: Any
+    operator: Any
+    faults: Any
+    window = WINDOW
+    unused_seconds: float | None = None
+    report_seconds: int = 10
 
     @property
     def now(self) -> float:
-        return self.timeline.now
+        now: float = self.timeline.now
+        return now
 
-    def sleep(self, seconds: float) -> Deferred[None]:
-        return deferLater(self.timeline, seconds)
+    @abstractmethod
+    def sleep(self, seconds: float) -> Any:
+        """Wait."""
+
+    @abstractmethod
+    def spawn(self, doing: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine beside all others."""
+
+    @abstractmethod
+    def draws(self, actor: str) -> Any:
+        """Return the random numbers of somebody who acts."""
+
+    @abstractmethod
+    def raft_draws(self, cluster: Any) -> Any:
+        """Return the random numbers of a cluster's elections."""
 
     def may(self, fault: str) -> bool:
         """Report whether a kind of fault may happen in this run."""
         return fault in self.faults.kinds
 
-    def some_host(self) -> Host | None:
+    def some_host(self, draws: Any) -> Any:
         """Return a daemon that a node is near to, None if it uses any."""
-        return self.random.choice((None, *self.hosts))
-
-    def failed(self, failure: Any) -> None:
-        self.judge.violate(f"the simulation failed: {failure.getTraceback()}")
+        return draws.choice((None, *self.hosts))
 
     def count(self, what: str) -> None:
         self.result.counts[what] = self.result.counts.get(what, 0) + 1
 
+
+class World(AnyWorld):
+    """Everything of one run of daemons that are peers; `faults` are the possible ones.
+
+    It is drawn from a seed, or follows a schedule; `self.schedule` is what it did. `make` makes the
+    machine of a daemon, `steps` gets each of its inputs with their effects.
+    """
+
+    def __init__(
+        self,
+        seed: int | Schedule,
+        daemons: int = 3,
+        faults: tuple[str, ...] = FAULTS,
+        make: Make = Machine,
+        *,
+        window: float = WINDOW,
+        as_bytes: bool = False,
+        steps: Steps | None = None,
+    ) -> None:
+        recorded = seed if isinstance(seed, Schedule) else None
+        header = _draw_header(seed, daemons, faults, window, as_bytes) if isinstance(seed, int) else seed.header
+        self.schedule = Schedule(header)
+        self.choices = Choices(self.schedule, recorded)
+        self.timeline = EventHeap()
+        # The daemons whose timers are late on purpose.
+        self.held: list[Boot] = []
+        self._acted_at = 0.0
+        self._looks_soon = False
+        self.trace = Trace(self.timeline)
+        self.steps = steps
+        if steps is not None:
+            steps.clock, steps.trace = self.timeline, self.trace
+        self.make = make
+        self.window = header.window
+        self.unused_seconds, self.report_seconds = header.unused_seconds, header.report_seconds
+        self.result = Result(seed if isinstance(seed, int) else 0)
+        self.net = PeerNet(self.timeline, self.choices, as_bytes=header.as_bytes)
+        names = "abcde"[: header.daemons]
+        after = dict(zip(names, names[1:] + names[:1], strict=True))
+        self.hosts = [Host(self, name, (f"http://{after[name]}",)) for name in names]
+        for host in self.hosts:
+            host.unused_seconds = self.unused_seconds
+        self.nodes = {}
+        self._count = len(self.hosts)
+        self._ordinals: dict[str, int] = {}
+        self._new_ids = 0
+        self.judge = Judge(self)
+        self.clients = Clients(self)
+        self.operator = Operator(self)
+        scheduled = None if recorded is None else recorded.faults
+        self.faults = PeerFaults(self, header.faults, scheduled, Random(f"faults {header.salt}"))
+
+    def sleep(self, seconds: float) -> Promise:
+        promise = Promise()
+        self.timeline.callLater(seconds, promise.keep)
+        return promise
+
+    def spawn(self, doing: Coroutine[Any, Any, Any]) -> None:
+        spawn(doing, self.failed)
+
+    def draws(self, actor: str) -> Any:
+        return self.choices.draws(actor)
+
+    def raft_draws(self, cluster: Any) -> Any:
+        return self.choices.draws(f"raft {cluster.seed}")
+
+    def ordinal(self, key: str) -> int:
+        """Return the place of an ID among those that were used."""
+        return self._ordinals.setdefault(key, len(self._ordinals))
+
+    def new_id(self) -> bytes:
+        """Return the random bytes of a new ID."""
+        self._new_ids += 1
+        return self.choices.random_bytes(f"id {self._new_ids}", 14)
+
+    def failed(self, error: Exception) -> None:
+        self.judge.violate(f"the simulation failed: {''.join(traceback.format_exception(error))}")
+
+    def acts(self) -> None:
+        """Something changes at a daemon, or may change at another one."""
+        self._acted_at = self.timeline.now
+        if self.held:
+            held, self.held = self.held, []
+            for boot in held:
+                boot.release()
+
+    @property
+    def is_steady(self) -> bool:
+        """Report whether daemons have exchanged all they know since the last change. Until the next
+        one, an exchange would change nothing, and is left out for a while.
+        """
+        # Whether a copy runs shows when it exchanges digests.
+        return self.timeline.now - self._acted_at > _STEADY_SECONDS and len(self.hosts) == self._count
+
+    def look_soon(self) -> None:
+        """Let the judge look at new versions."""
+        if not self._looks_soon:
+            self._looks_soon = True
+            self.timeline.callLater(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looks_soon = False
+        self.judge.look()
+
     def run(self) -> Result:
-        """Run it. Failures that the daemons log are violations."""
+        """Run it. Failures that services of the daemons log are violations."""
+        if self.unused_seconds is None:
+            return self._run()
         with observed_by(self._watch_log):
             return self._run()
 
     def _watch_log(self, event: dict[str, Any]) -> None:
-        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
-            self.trace.log(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
-        if "log_failure" in event:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical) and "log_failure" in event:
             self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
-        elif "discovery_id" in event and "conflicting records" in str(event.get("log_format")):
-            self.judge.clash(event["discovery_id"])
 
     def _run(self) -> Result:
         for host in self.hosts:
@@ -132,9 +229,7 @@ class World:
         self.operator.begin()
         end = self.now + FAULTY_SECONDS
         self.faults.plan(end)
-        while self.now < end:
-            self.timeline.run_until(self.now + 2)
-            self.judge.look()
+        self.timeline.run_until(end)
         self.faults.heal()
         self.timeline.run_until(self.now + 30)
         self.operator.forget_the_lost()
@@ -145,7 +240,23 @@ class World:
         self.judge.judge()
         for host in self.hosts:
             if host.boot is not None:
-                host.boot.backend.peers.stopService()
-                host.crash("kill")
+                host.boot.stop()
+                host.crash(is_power_cut=False, is_kept=True)
         self.result.trace = self.trace.lines
         return self.result
+
+
+def _draw_header(seed: int, daemons: int, faults: tuple[str, ...], window: float, as_bytes: bool) -> Header:
+    random = Random(f"world {seed}")
+    unused_seconds = random.choice((6.0, 15.0, 40.0)) if EXPIRY in faults else None
+    return Header(
+        format=FORMAT,
+        version=VERSION,
+        salt=str(seed),
+        daemons=daemons,
+        faults=faults,
+        report_seconds=Random(f"reports {seed}").choice((10, 300)),
+        unused_seconds=unused_seconds,
+        window=window,
+        as_bytes=as_bytes,
+    )

@@ -14,6 +14,7 @@ from rqdisco.cli.app import App, Command, run
 from rqdisco.cli.main import run_command_line
 from rqdisco.cli.output import CommandOutput
 from rqdisco.client import DiscoveryClient
+from rqdisco.http.server.interfaces import Application
 from tests.support.backends import new_daemon
 from tests.support.in_memory_http import InMemoryClient
 
@@ -25,7 +26,9 @@ RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 class Service:
     """A service as its clients reach it; it refuses connections while it is `away`."""
 
-    def __init__(self, resource: IResource | None = None, *, operator: bool = False, **daemon: Any) -> None:
+    def __init__(
+        self, resource: Application | IResource | None = None, *, operator: bool = False, **daemon: Any
+    ) -> None:
         self.daemon = new_daemon(**daemon)
         apis = self.daemon.apis
         self._stub = InMemoryClient(resource or (apis.operators() if operator else apis.public()))
@@ -186,6 +189,10 @@ class Running:
     def __init__(self) -> None:
         self.status: int | None = None
         self.deferred: Deferred[Any] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status is not None
 
     def end(self, status: int) -> None:
         self.status = status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -79,6 +80,10 @@ class Threads:
         """Let the oldest held call run to its end."""
         call, done = self.held.pop(0)
         maybeDeferred(call).chainDeferred(done)
+
+    def held_writes(self) -> list[list[bytes]]:
+        """Return the lines of each held write of the journal."""
+        return [call.args[0] for call, _ in self.held if isinstance(call, partial)]
 
     def release_all(self) -> None:
         while self.held:
@@ -295,11 +300,13 @@ class Daemon(AnyDaemon):
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
             claim_metrics(self.claims),
             leader_metrics(leaders),
-            freeze_metrics(stored.local),
+            freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]
-        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.local.frozen)
-        backend = Served(directory=stored.local, names=stored.local, health=health, leaders=leaders, metrics=metrics)
+        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen)
+        backend = Served(
+            directory=stored.directory, names=stored.directory, health=health, leaders=leaders, metrics=metrics
+        )
         self._serve(backend, system, telemetry, **served)
 
     def count_ids(self) -> int | None:

@@ -9,12 +9,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, NoReturn
 
+import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext
+from rqdisco.backends.gossip.core import decide, queries
+from rqdisco.backends.gossip.core.inputs import Forget
+from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, VERBS, Digest, Hello, decode_message, encode_message
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.links import NotGreeted, PeerUnreachable
 from rqdisco.backends.limits import Limits
 from rqdisco.core.records import Node
 from rqdisco.service.wiring.storage import StoredDirectory, open_storage
@@ -42,6 +47,10 @@ class DirectNetwork:
         # How far all wall clocks were set, in seconds.
         self.set_by = 0.0
         self.messages: list[tuple[str, str, str, bytes]] = []
+        # Daemons that do not say in their hellos that they hide claims, as before R5c.
+        self.before_hidden_claims: set[str] = set()
+        # The last sessions, by sender and receiver.
+        self.sessions: dict[tuple[str, str], str] = {}
 
     def split(self, *names: str) -> None:
         """Cut these daemons off from all others, both ways."""
@@ -54,6 +63,14 @@ class DirectNetwork:
         """End all cuts."""
         self.cut.clear()
         self.unreachable.clear()
+
+    def hello_of(self, sender: str, hello: bytes) -> bytes:
+        """Return a hello as the release of its sender sends it."""
+        if sender not in self.before_hidden_claims:
+            return hello
+        message = decode_message(hello, Hello)
+        features = tuple(each for each in message.features if each != HIDDEN_CLAIMS)
+        return encode_message(replace(message, features=features))
 
     def link(self, sender: str) -> Callable[[str], DirectLink]:
         """Return the factory of one daemon's links."""
@@ -85,20 +102,21 @@ class DirectLink:
             return fail(PeerUnreachable("refused"))
         self._network.messages.append((*pair, verb, body))
         if verb == "hello":
-            try:
-                self._session, answer = daemon.backend.request_handler.greet(body)
-            except Exception as error:
-                return fail(error)
-            answered: Deferred[bytes] = Deferred()
-            answered.callback(answer)
+            hello = self._network.hello_of(self._sender, body)
+            answered = daemon.backend.driver.greet(hello).addCallback(self._begin_session)
         else:
             assert self._session is not None
-            answered = Deferred.fromCoroutine(daemon.backend.request_handler.serve(self._session, verb, body))
+            answered = daemon.backend.driver.serve(self._session, verb, body)
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
         return answered.addTimeout(seconds, self._network.clock, _time_out)
+
+    def _begin_session(self, greeting: tuple[str, bytes]) -> bytes:
+        self._session, answer = greeting
+        self._network.sessions[self._sender, self._receiver] = self._session
+        return self._network.hello_of(self._receiver, answer)
 
 
 def _time_out(_: object, seconds: float) -> NoReturn:
@@ -168,11 +186,11 @@ class GossipDaemon:
                     now=self.now,
                     wall_us=system.wall_us,
                     random=system.random,
-                    jitter=system.jitter,
                 ),
             )
         )
-        self.directory = self.backend.directory
+        self.directory, self.report = self.backend.directory, self.backend.report
+        self.state, self.members = self.backend.state, self.backend.state.members
         self.unused_days = unused_days
         self.events: list[Event] = []
         events = Events(self.events.append)
@@ -180,21 +198,22 @@ class GossipDaemon:
         self.leaders.startService()
         stored = StoredDirectory(
             directory=self.directory,
-            local=self.backend.local,
+            has_pending_grant=self.backend.has_pending_grant,
+            revoke_stuck=self.backend.revoke_stuck,
             watermarks=self.backend.watermarks,
             may_expire=self.backend.may_expire,
-            is_ownerless=self.backend.report.is_ownerless,
+            is_ownerless=self.report.is_ownerless,
         )
         self.sweep = build_expiry_sweeper(unused_days, system, storage, stored, events)
         self.sweep.startService()
         self.is_up = True
         network.daemons[name] = self
-        self.backend.peers.startService()
+        self.backend.driver.startService()
 
     def stop(self) -> None:
         """Kill the daemon."""
         self.is_up = False
-        self.backend.peers.stopService()
+        self.backend.driver.stopService()
         self.sweep.stopService()
         self.leaders.stopService()
 
@@ -204,6 +223,64 @@ class GossipDaemon:
         seed = self.random.randrange(1 << 30)
         options = {"limits": self.limits, "unused_days": self.unused_days, **options}
         return GossipDaemon(self.network, self.name, self.seeds, disk=disk or self.disk.kill(), seed=seed, **options)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may decide about IDs from before its start."""
+        return decide.is_ready(self.state)
+
+    @property
+    def objection(self) -> str | None:
+        """Why it decides nothing."""
+        return decide.objection(self.state)
+
+    @property
+    def unconfirmed(self) -> list[str]:
+        """The incarnations that it waits for before it is ready."""
+        return [each.incarnation for each in decide.unconfirmed(self.state)]
+
+    @property
+    def is_converged(self) -> bool:
+        """Whether all members agree, and it has all their changes."""
+        return queries.is_converged(self.state)
+
+    @property
+    def hints(self) -> int:
+        """The number of registrations that it stores for other owners."""
+        return self.state.hints.count
+
+    def reaches(self, incarnation: str) -> bool:
+        """Report whether a member answered the last request."""
+        return queries.is_up(self.state, incarnation)
+
+    def contact(self, incarnation: str) -> float | None:
+        """Return the seconds since the last contact with a member."""
+        return queries.contact(self.state, incarnation, self.clock.seconds())
+
+    async def forget(self, name: str) -> int:
+        """Make it the owner of a lost daemon's IDs; return their number."""
+        ids: int = await self.backend.driver.request(Forget(name))
+        return ids
+
+    async def drain(self, to: str | None = None) -> str:
+        """Hand its IDs over."""
+        return await self.backend.admin.drain(to)
+
+    def greet(self, receiver: GossipDaemon) -> None:
+        """Begin a session with another daemon, by the last hello."""
+        sent = reversed(self.network.messages)
+        hello = next(body for sender, _, verb, body in sent if (sender, verb) == (self.name, "hello"))
+        self.network.sessions[self.name, receiver.name], _ = result(receiver.backend.driver.greet(hello))
+
+    def send(self, receiver: GossipDaemon, verb: str, message: msgspec.Struct) -> Deferred[Any]:
+        """Send a message in the session with another daemon; fire with the answer."""
+        session = self.network.sessions[self.name, receiver.name]
+        answer = receiver.backend.driver.serve(session, verb, encode_message(message))
+        return answer.addCallback(lambda body: decode_message(body, VERBS[verb][1]))
+
+    def fence(self, by: GossipDaemon, why: str) -> None:
+        """Let another daemon tell it that it must decide nothing."""
+        result(by.send(self, "digest", Digest(held={}, fingerprint=by.members.fingerprint, fenced=why)))
 
 
 def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:

@@ -88,7 +88,8 @@ def _operator_answer(path: str) -> dict[str, Any]:
     if path == "/operator/import":
         return {"imported": 1, "unchanged": 0, "refused": [{"id": NASTY, "why": NASTY}]}
     if path == "/operator/peers/forget":
-        return {"forgotten": NASTY, "ids": 1}
+        # The answers to the preview and to the command.
+        return {"name": NASTY, "forgotten": NASTY, "incarnation": NASTY, "state": NASTY, "ids": 1}
     if path == "/operator/drain":
         return {"to": NASTY}
     peer = {"url": NASTY, "state": NASTY, "name": NASTY, "incarnation": NASTY, "successor": NASTY, "why": NASTY}

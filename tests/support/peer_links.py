@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
-from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
+from rqdisco.backends.gossip.transport.setup import peer_client
+from rqdisco.http_client.interfaces import PostReply
 from tests.support.daemon import result
 from tests.support.in_memory_http import InMemoryAgent
 
@@ -31,40 +33,54 @@ class Answering:
         self.sessions = 0
         self.cancelled = 0
 
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
+    def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
         if isinstance(self.answer, Exception):
-            raise self.answer
+            return fail(self.answer)
         self.sessions += 1
-        return f"s{self.sessions}", b"greeted " + hello
+        return succeed((f"s{self.sessions}", b"greeted " + hello))
 
-    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
+    def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         self.received.append((session, verb, body))
         if self.answer is None:
-            waiting: Deferred[bytes] = Deferred(lambda _: self._cancel())
-            return await waiting
+            self.waiting.append(Deferred(lambda _: self._cancel()))
+            return self.waiting[-1]
         if isinstance(self.answer, Exception):
-            raise self.answer
-        answer: bytes = self.answer
-        return answer
+            return fail(self.answer)
+        return succeed(self.answer)
 
     def _cancel(self) -> None:
         self.cancelled += 1
 
 
 class Wire:
-    """An agent that lets a test see, change and repeat what is sent."""
+    """A client of a listener in memory, which lets a test see, change and repeat what is sent. It
+    arrives at once.
 
-    def __init__(self, resource: PeerResource) -> None:
+    A message is a server, the head of a request, and its body.
+    """
+
+    def __init__(self, resource: PeerResource, clock: Clock) -> None:
         self.agent = InMemoryAgent(resource)
-        self.sent: list[tuple[bytes, bytes, Headers, Any]] = []
-        self.change_headers: Any = lambda headers: headers
+        self.sent: list[tuple[str, bytes, bytes]] = []
+        self.change_head: Callable[[bytes], bytes] = lambda head: head
+        self.change_reply: Callable[[PostReply], PostReply] = lambda reply: reply
+        self._client = peer_client(self.agent, clock)
 
-    def request(self, method: bytes, uri: bytes, headers: Headers, body: Any) -> Any:
-        self.sent.append((method, uri, headers, body))
-        return self.agent.request(method, uri, self.change_headers(headers), body)
+    def post(
+        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+    ) -> Deferred[PostReply]:
+        self.sent.append((server, head, body))
+        posted = self._client.post(server, self.change_head(head), body, seconds, is_slow=is_slow)
+        posted.addCallback(self.change_reply)
+        self.agent.flush()
+        return posted
 
-    def repeat(self, index: int) -> Any:
-        return self.agent.request(*self.sent[index])
+    def send(self, server: str, head: bytes, body: bytes) -> PostReply:
+        """Send a message as it is; return the answer."""
+        posted = self._client.post(server, head, body, 2)
+        self.agent.flush()
+        reply: PostReply = result(posted)
+        return reply
 
 
 class Pair:
@@ -75,10 +91,9 @@ class Pair:
         self.handler = Answering()
         self.theirs = Keys(other or ring(1))
         self.resource = PeerResource(self.handler, self.theirs, self.clock, Random(1).randbytes)
-        self.wire = Wire(self.resource)
+        self.wire = Wire(self.resource, self.clock)
         self.ours = Keys(one or ring(1))
-        agent: Any = self.wire
-        self.link = HTTPLink("http://b:1", agent, self.clock, self.ours, Random(2).randbytes)
+        self.link = HTTPLink("http://b:1", self.wire, self.ours, Random(2).randbytes)
 
     def flush(self, deferred: Deferred[bytes]) -> bytes:
         for _ in range(5):

@@ -8,7 +8,6 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.limits import Limits
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.http.apis import Apis
@@ -134,17 +133,14 @@ def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
 
 def over_peers(daemon: GossipDaemon) -> PreparedDaemon:
     """Return a daemon with peers, asked by its operator."""
-    admin = GossipAdmin(daemon.backend.report, daemon.backend.succession)
-    return _over(daemon.directory, "operator", daemon.clock, daemon, admin)
+    return _over(daemon.directory, "operator", daemon.clock, daemon, daemon.backend.admin)
 
 
 def backend(audience: Audience) -> PreparedDaemon:
     """Return the first of three daemons, with an ID that it owns."""
     network, daemons = trio(Clock())
     first = daemons[0]
-    prepared = _over(
-        first.directory, audience, network.clock, first, GossipAdmin(first.backend.report, first.backend.succession)
-    )
+    prepared = _over(first.directory, audience, network.clock, first, first.backend.admin)
     creating = Deferred.fromCoroutine(first.directory.create())
     settle(network.clock, 1)
     prepared.id = result(creating).id

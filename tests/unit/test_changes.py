@@ -7,8 +7,8 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.backends.gossip.replication.change_log import ChangeLog
-from rqdisco.backends.gossip.replication.packed import PackedKeys
+from rqdisco.backends.gossip.core.change_log import ChangeLog
+from rqdisco.backends.gossip.core.packed import PackedKeys
 
 KEYS = st.one_of(
     st.uuids().map(lambda each: str(each).encode()),

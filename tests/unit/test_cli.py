@@ -35,7 +35,7 @@ def test_create_prints_the_name_that_it_was_given_and_refuses_one_that_exists(se
 def test_create_waits_for_a_daemon_that_cannot_create_a_name_yet(service: Service, shell: Shell) -> None:
     service.daemon.fill()
     waiting = shell.start("create", "--name", "orders", "--wait", "60")
-    assert waiting.status is None
+    assert not waiting.has_ended
     service.daemon.empty()
     service.advance(10)
     assert (waiting.status, shell.lines) == (0, ["orders"])

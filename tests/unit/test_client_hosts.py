@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Call, decode_message
+from rqdisco.backends.gossip.core.messages import Call, decode_message
 from rqdisco.core.errors import InvalidValue, LoopbackConflict, Undecided
 from rqdisco.core.exports import ExportEncoder, ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
@@ -192,14 +192,14 @@ def test_the_same_host_is_listed_on_the_owners_behalf_and_no_other(three: Three,
     for addr in (SECOND, THIRD, f"{M2}:4001"):
         with pytest.raises(LoopbackConflict, match=ANOTHER):
             gossip.register(c, discovery_id, addr, M2)
-    assert [hint.host for hint in c.backend.hint_store.next_batch(a.owner)[1]] == [M1]
+    assert [hint.host for hint in c.state.hints.next_batch(a.owner)[1]] == [M1]
     c = c.restart()
     settle(clock, 3)
     network.heal()
     settle(clock, 5)
     assert listed(a, discovery_id) == [DEFAULT, SECOND]
     assert seen(a.directory, discovery_id).host == M1
-    assert c.backend.hint_store.count == 0
+    assert c.hints == 0
 
 
 def test_no_first_loopback_address_is_listed_on_the_owners_behalf(three: Three, clock: Clock) -> None:
@@ -230,7 +230,7 @@ def test_a_loopback_address_is_left_out_where_the_list_has_become_another_hosts(
     network.heal()
     settle(clock, 5)
     assert listed(a, discovery_id) == [f"{M1}:4003", f"{M2}:4001"]
-    assert c.backend.hint_store.count == 0
+    assert c.hints == 0
     (line,) = [event for event in log if "not added" in str(event.get("log_format"))]
     assert line["addr"] == SECOND
     assert "localhost:4003 is a loopback address beside others" in line["why"]
@@ -246,11 +246,11 @@ def test_a_handed_over_id_stays_with_its_host_and_one_of_a_lost_daemon_with_the_
         gossip.register(owner, there, DEFAULT, M1)
         settle(clock, 1)
         if how == "drained":
-            wait(clock, a.backend.succession.drain("b"))
+            wait(clock, a.drain("b"))
         else:
             c.stop()
             settle(clock, 3)
-            wait(clock, b.backend.succession.forget("c"))
+            wait(clock, b.forget("c"))
         settle(clock, 1)
         assert seen(b.directory, there).host == M1
         with pytest.raises(LoopbackConflict):

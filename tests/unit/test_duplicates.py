@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.backends.gossip.membership.members import Session, Sessions
+from rqdisco.backends.gossip.core.sessions import Session, Sessions
 
 BEFORE = Session(incarnation="7606d09ec940d27c", run_id="1", name="a")
 AFTER = Session(incarnation="7606d09ec940d27c", run_id="2", name="a")

@@ -29,7 +29,7 @@ from rqdisco.backends.etcd.messages import (
     range_op,
 )
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 from tests.support.logs import observed_by
 
 E1, E2, E3 = "https://e1:2379", "https://e2:2379", "https://e3:2379"

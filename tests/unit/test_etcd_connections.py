@@ -10,10 +10,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.etcd.transport.connections import PooledTransport
-from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
-from rqdisco.backends.etcd.transport.pool import IDLE_SECONDS, MAX_CONNECTIONS
+from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.pool import IDLE_SECONDS, PoolConfig
 from tests.support.etcd_wire import PlayedNetwork
 
+MAX_CONNECTIONS = 4
 E1, E2 = "http://e1:2379", "http://e2:2379"
 PATH = "/v3/kv/range"
 SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -30,7 +31,8 @@ class Posts:
     def __init__(self, *, accepts_at_once: bool = True, max_answer: int = 1000) -> None:
         self.clock = Clock()
         self.network = PlayedNetwork(accepts_at_once=accepts_at_once)
-        self.transport = PooledTransport(self.network, self.clock, max_answer)
+        config = PoolConfig(max_connections=MAX_CONNECTIONS, max_answer=max_answer)
+        self.transport = PooledTransport(self.network, self.clock, config)
 
     def __call__(self, body: bytes = b"{}", endpoint: str = E1, token: str | None = None) -> list[Any]:
         """Send a request; return a list that its outcome is added to."""
@@ -297,7 +299,7 @@ def test_no_request_of_the_past_keeps_memory_or_a_timer(posts: Posts) -> None:
     for _ in range(100):
         posts()
         posts.network.links[0].answer(SHORT)
-    assert len(posts.transport._deadlines._heap) == 1
+    assert len(posts.transport._client._deadlines._heap) == 1
     posts.clock.advance(10)
     assert posts.clock.getDelayedCalls() == []
 

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.authentication import authentication
 from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
 from tests.support.etcd.encoding import b64

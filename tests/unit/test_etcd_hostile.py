@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from rqdisco.backends.etcd import batch_queue
 from rqdisco.backends.etcd.meta import encode_meta
-from rqdisco.backends.etcd.transport.interfaces import AnswerTooLarge, PostReply
 from rqdisco.core.errors import EtcdUnavailable, NoSuchID, StoreUnavailable, TooManyNodes, Undecided
 from rqdisco.core.records import Node, Record
+from rqdisco.http_client.interfaces import AnswerTooLarge, PostReply
 from tests.support.daemon import give_up, result, transferred
 from tests.support.etcd.asking import A, B, create, go, is_alone, listed, put_by, register, remove
 from tests.support.etcd.daemon import PREFIX, Backend, Cluster, opened

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
-from rqdisco.backends.etcd.transport.interfaces import PostReply
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import (
     CannotStart,
@@ -24,6 +23,7 @@ from rqdisco.core.errors import (
 )
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
+from rqdisco.http_client.interfaces import PostReply
 from rqdisco.tap import _STATUS
 from tests.support.daemon import give_up, result
 from tests.support.etcd.asking import A, put_by

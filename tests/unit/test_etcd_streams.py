@@ -8,8 +8,8 @@ import pytest
 from twisted.internet import error
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken
 from rqdisco.backends.etcd.transport.streams import HEAD_SECONDS, AgentStreams, stream_agent
+from rqdisco.http_client.interfaces import ConnectionBroken
 from tests.support.etcd_wire import Link, PlayedNetwork
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

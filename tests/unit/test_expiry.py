@@ -4,7 +4,6 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -16,7 +15,6 @@ from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Moment, Node, Put
 from rqdisco.storage.compaction import compact
-from rqdisco.storage.memory import Change
 from tests.support.daemon import DAY, STATE, Daemon, answer_of, create_id, register, result, shown
 
 
@@ -34,14 +32,13 @@ def live(clock: Clock, days: float) -> None:
 
 def live_until_it_is_marked(daemon: Daemon) -> None:
     """Advance until the expiry watermark is on its way to the disk, and not there yet."""
-
-    def noticed(changes: Sequence[Change], _: bool) -> tuple[Change, ...]:
-        daemon.threads.hold = daemon.threads.hold or any(each.key.startswith(b"!expired/") for each in changes)
-        return ()
-
-    daemon.journal.before_write.append(noticed)
-    while not daemon.threads.hold:
-        live(daemon.clock, 1 / 24)
+    daemon.threads.hold = True
+    live(daemon.clock, 1 / 24)
+    while not any(b"!expired/" in line for write in daemon.threads.held_writes() for line in write):
+        if daemon.threads.held:
+            daemon.threads.release()
+        else:
+            live(daemon.clock, 1 / 24)
 
 
 def is_there(daemon: Daemon, discovery_id: str) -> bool:

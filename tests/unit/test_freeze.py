@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.forwarding import outcome_of_refusal
+from rqdisco.backends.gossip.core.calls import outcome_of_refusal
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import AlreadyFrozen, Frozen, StoreUnavailable, Undecided
 from rqdisco.core.exports import TransferredRecord
@@ -193,11 +193,11 @@ def test_a_change_forwarded_to_a_frozen_owner_is_refused_with_its_reason_and_ans
             network.split("c")
             owner = owner.restart()
             settle(network.clock, 3)
-            assert not owner.backend.peers.guard.is_ready
+            assert not owner.is_ready
         for daemon in (owner, other):
             with pytest.raises(Frozen, match=WHY):
                 wait(network.clock, daemon.directory.register(discovery_id, Node(addr=C), None))
-        assert other.backend.hint_store.count == 0
+        assert other.hints == 0
 
 
 def test_a_frozen_daemon_answers_nothing_on_behalf_of_an_owner_that_is_away(
@@ -231,10 +231,10 @@ def test_what_was_answered_on_behalf_of_a_frozen_owner_still_reaches_it(
     go(owner.directory.freeze(WHY))
     network.heal()
     settle(network.clock, 10)
-    assert other.backend.hint_store.count == 0
+    assert other.hints == 0
     assert [node.addr for node in go(owner.directory.inspect(discovery_id)).nodes] == [A, B, C]
-    assert owner.backend.report.as_object()["frozen"] == WHY
-    assert f"no changes here: {WHY}" in owner.backend.report.notes()
+    assert owner.report.as_object()["frozen"] == WHY
+    assert f"no changes here: {WHY}" in owner.report.notes()
 
 
 def test_a_grant_that_waits_for_peers_is_refused_by_a_freeze_in_the_meantime(
@@ -260,11 +260,11 @@ def test_a_frozen_daemon_takes_over_and_hands_over_no_ids(peers: tuple[DirectNet
     network, (first, _, third) = peers
     go(first.directory.freeze(WHY))
     with pytest.raises(Frozen):
-        go(first.backend.succession.drain("b"))
+        go(first.drain("b"))
     third.stop()
     settle(network.clock, 10)
     with pytest.raises(Frozen):
-        go(first.backend.succession.forget("c"))
+        go(first.forget("c"))
 
 
 def test_releases_that_do_not_know_frozen_daemons_take_the_outcome_for_a_refusal() -> None:

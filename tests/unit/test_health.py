@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Member
+from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Node
 from rqdisco.telemetry.health import Condition, Health
@@ -17,7 +17,7 @@ WELL = Condition((), ())
 
 
 def health_of(daemon: GossipDaemon) -> Health:
-    return Health(lambda: daemon.journal.refused, daemon.backend.report)
+    return Health(lambda: daemon.journal.refused, daemon.report)
 
 
 def test_a_healthy_daemon_has_no_remarks(three: Three) -> None:
@@ -62,17 +62,18 @@ def test_registrations_that_wait_for_their_owner_are_shown(three: Three, clock: 
     assert health_of(b).for_lists() == Condition((), ("a does not answer", "1 registrations wait for their owners"))
 
 
-def test_a_duplicate_is_fenced_and_continues_to_list(three: Three) -> None:
-    _, (a, _, _) = three
-    a.backend.peers.guard.fenced = "two daemons run as incarnation x"
+def test_a_duplicate_is_fenced_and_continues_to_list(three: Three, logged_errors: list[Any]) -> None:
+    _, (a, b, _) = three
+    a.fence(b, "two daemons run as incarnation x")
     why = "no decisions here: two daemons run as incarnation x"
     assert health_of(a).for_lists() == Condition((), (why,))
     assert health_of(a).for_grants() == Condition((why,), ())
+    logged_errors.clear()
 
 
 def test_a_daemon_that_handed_its_ids_over_is_to_be_taken_out(three: Three, clock: Clock) -> None:
     _, (_, _, c) = three
-    assert wait(clock, c.backend.succession.drain("b")) == "b"
+    assert wait(clock, c.drain("b")) == "b"
     for condition in (health_of(c).for_lists(), health_of(c).for_grants()):
         assert condition.wrong[0] == "this daemon was drained"
 
@@ -128,7 +129,7 @@ def test_differing_member_lists_are_shown_and_logged_once(
     three: Three, clock: Clock, log: list[dict[str, Any]]
 ) -> None:
     _, (a, b, c) = three
-    members = b.backend.peers.members
+    members = b.members
     known, learn = dict(members._known), members.learn
 
     def learn_all_but_c(listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
@@ -140,7 +141,7 @@ def test_differing_member_lists_are_shown_and_logged_once(
     members._index()
     settle(clock, 1.5)
     note = f"b lists other members: does not list c ({c.owner})"
-    assert note in a.backend.report.notes()
+    assert note in a.report.notes()
     assert note in health_of(a).for_lists().notes
     assert health_of(a).for_lists().wrong == ()
     settle(clock, 8)

@@ -6,12 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip import assembly
-from rqdisco.backends.gossip.peer_set import PeerSet
-from rqdisco.backends.gossip.transport.messages import HIDDEN_CLAIMS, Hello
 from rqdisco.core.errors import NotReady, Ownerless, Undecided, UnknownCreatedID
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
@@ -112,7 +108,7 @@ def test_nobody_wins_again_under_an_ownerless_id_but_its_leader_may_report(three
     settle(clock, 2)
     a.stop()
     settle(clock, 3)
-    assert wait(clock, b.backend.succession.forget("a")) == 1
+    assert wait(clock, b.forget("a")) == 1
     settle(clock, 3)
     for at in (b, c):
         assert_hidden(look_up(at, discovery_id))
@@ -131,7 +127,7 @@ def test_a_successor_lets_the_claimant_win_again_and_another_host_after_30_secon
     settle(clock, 60)
     claim(a, discovery_id, A)
     settle(clock, 2)
-    assert wait(clock, a.backend.succession.drain("b")) == "b"
+    assert wait(clock, a.drain("b")) == "b"
     settle(clock, 3)
     assert_hidden(look_up(c, discovery_id))
     assert not claim(b, discovery_id, A, HOST_B).won
@@ -162,22 +158,12 @@ def test_the_next_claim_after_a_clearing_asks_all_peers_and_wins(three: Three, c
     assert wait(clock, b.directory.claim(discovery_id, B, HOST_B)).won
 
 
-class BeforeHiddenClaims(PeerSet):
-    """The peers of a daemon of an older release, which shows everything in a record."""
-
-    def hello(self) -> Hello:
-        hello = super().hello()
-        return replace(hello, features=tuple(each for each in hello.features if each != HIDDEN_CLAIMS))
-
-
 @pytest.fixture
-def mixed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Three]:
+def mixed(clock: Clock) -> Iterator[Three]:
     """Return a daemon of this release and an older one that have met."""
     network = DirectNetwork(clock)
-    daemons = [GossipDaemon(network, "a")]
-    with monkeypatch.context() as patch:
-        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
-        daemons.append(GossipDaemon(network, "b", ["a"]))
+    network.before_hidden_claims.add("b")
+    daemons = [GossipDaemon(network, "a"), GossipDaemon(network, "b", ["a"])]
     settle(clock, 5)
     yield network, daemons
     for daemon in network.daemons.values():
@@ -196,9 +182,10 @@ def test_a_claim_beside_a_peer_that_would_show_it_is_visible_and_wins_only_once(
 
 
 def test_claims_are_hidden_once_the_last_older_peer_runs_this_release(mixed: Three, clock: Clock) -> None:
-    _, (a, b) = mixed
+    network, (a, b) = mixed
     before, after = create_id(a), create_id(a)
     claim(a, before, A)
+    network.before_hidden_claims.clear()
     b = b.restart()
     settle(clock, 12)
     assert claim(a, after, A).won
@@ -209,18 +196,16 @@ def test_claims_are_hidden_once_the_last_older_peer_runs_this_release(mixed: Thr
         assert not claim(at, before, A).won
 
 
-def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(
-    three: Three, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, (a, b, _) = three
+def test_a_hidden_claim_does_not_win_again_while_a_peer_runs_an_older_release(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
     discovery_id = create_id(a)
     claim(a, discovery_id, A)
-    with monkeypatch.context() as patch:
-        patch.setattr(assembly, "PeerSet", BeforeHiddenClaims)
-        b = b.restart()
+    network.before_hidden_claims.add("b")
+    b = b.restart()
     settle(clock, 12)
     assert not claim(a, discovery_id, A).won
     assert_hidden(look_up(a, discovery_id))
+    network.before_hidden_claims.clear()
     b.restart()
     settle(clock, 12)
     assert claim(a, discovery_id, A).again

@@ -24,15 +24,8 @@ PURE = {
     "backends.etcd.attempts",
     "backends.etcd.counts",
     "backends.etcd.endpoints",
-    "backends.gossip.membership.decision_guard",
-    "backends.gossip.membership.members",
-    "backends.gossip.membership.grant_ages",
-    "backends.gossip.replication.change_log",
-    "backends.gossip.replication.cursors",
-    "backends.gossip.replication.id_order",
-    "backends.gossip.replication.packed",
+    "backends.gossip.transport.coding",
     "backends.gossip.transport.keyring",
-    "backends.gossip.transport.messages",
     "backends.gossip.transport.seals",
     "backends.single.version_ages",
     "dns.zone",
@@ -54,9 +47,9 @@ PURE = {
     "storage.wal.frames",
     "telemetry.counters",
 }
-CORE = {name for name in MODULES if name.startswith("core.")} | PURE
+CORE = {name for name in MODULES if name.startswith(("core.", "backends.gossip.core."))} | PURE
 STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json math re shlex"
-STANDARD += " hmac typing unicodedata urllib uuid weakref zlib"
+STANDARD += " contextlib dataclasses heapq hmac typing unicodedata urllib uuid weakref zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
 PRIVATE_IN_TWISTED = {
@@ -74,7 +67,7 @@ PRIVATE_IN_TWISTED = {
 # from itself.
 FLOORS = [
     {"", "core", "coroutines", "request_body", "twisted_compat"},
-    {"limits", "telemetry", "security", "recipes"},
+    {"limits", "telemetry", "security", "recipes", "http_client"},
     {"storage"},
     {"backends"},
     {"probes"},

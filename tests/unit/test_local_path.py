@@ -6,43 +6,14 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 
 import pytest
 
-import rqdisco
 from rqdisco.http.server.throttling import ThrottledApplication
 from tests.support.connections import Connection, Server, request
+from tests.support.entered import entered
 
-ROOT = f"{Path(rqdisco.__file__).parent}/"
 MOST_CALLS = 129
-
-
-def entered(action: Callable[[], object]) -> list[str]:
-    """Functions of the package that `action` enters, in order; comprehensions are not counted, and
-    a coroutine that is resumed is not counted again.
-    """
-    frames: set[FrameType] = set()
-    names: list[str] = []
-
-    def profile(frame: FrameType, event: str, _: object) -> None:
-        code = frame.f_code
-        if event != "call" or frame in frames or not code.co_filename.startswith(ROOT):
-            return
-        if code.co_name == "<lambda>" or not code.co_name.startswith("<"):
-            frames.add(frame)
-            names.append(f"{code.co_filename.removeprefix(ROOT)} {code.co_qualname}")
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-    return names
 
 
 def ask(connection: Connection, path: str, document: object = None) -> dict[str, object]:

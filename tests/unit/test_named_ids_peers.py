@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rqdisco.backends.gossip.transport.messages import NAMED_IDS
+from rqdisco.backends.gossip.core.messages import NAMED_IDS
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import IDExists, NoSuchID, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Node, Put, Record
@@ -46,7 +46,7 @@ def claim(daemon: GossipDaemon, name: str, addr: str) -> bool:
 
 def owned_by(daemon: GossipDaemon) -> str:
     """Return a name whose ID this daemon would own."""
-    members = daemon.backend.peers.members
+    members = daemon.members
     return next(name for name in NAMES if members.owner_of_name(name) == daemon.owner)
 
 
@@ -56,7 +56,7 @@ def test_a_name_created_at_any_daemon_is_seen_at_all_and_has_the_owner_that_all_
     _, daemons = three
     for number, name in enumerate(NAMES):
         creator = daemons[number % 3]
-        assert create(creator, name) == creator.backend.peers.members.owner_of_name(name)
+        assert create(creator, name) == creator.members.owner_of_name(name)
     settle(clock, 0.2)
     assert [[listed(daemon, name) for name in NAMES] for daemon in daemons] == [[[]] * len(NAMES)] * 3
     assert {go(daemons[0].directory.inspect(name)).owner for name in NAMES} == {daemon.owner for daemon in daemons}
@@ -180,7 +180,7 @@ def test_a_name_is_created_through_peers_of_this_release_only_and_the_answer_nam
 
 def test_the_limit_of_the_owner_counts_whichever_daemon_is_asked(clock: Clock) -> None:
     network, (a, b) = trio(clock, "ab", limits=Limits(max_ids=1))
-    name, other = [name for name in NAMES if b.backend.peers.members.owner_of_name(name) == b.owner][:2]
+    name, other = [name for name in NAMES if b.members.owner_of_name(name) == b.owner][:2]
     create(a, name)
     settle(clock, 0.2)
     with pytest.raises(TooManyIDs):
@@ -199,7 +199,11 @@ class SlowLink(DirectLink):
             return super().request(verb, body, seconds)
         held: Deferred[bytes] = Deferred()
         deliver = super().request
-        self._network.held.append(lambda: deliver(verb, body, seconds).chainDeferred(held))
+
+        def release() -> None:
+            deliver(verb, body, seconds).chainDeferred(held)
+
+        self._network.held.append(release)
         return held
 
 
@@ -216,11 +220,11 @@ def test_a_name_asked_for_before_a_new_member_joined_is_not_created_by_its_forme
     network = SlowNetwork(clock)
     a, b = GossipDaemon(network, "a"), GossipDaemon(network, "b", ["a"])
     settle(clock, 5)
-    names = [name for name in NAMES if a.backend.peers.members.owner_of_name(name) == b.owner]
+    names = [name for name in NAMES if a.members.owner_of_name(name) == b.owner]
     asking = {name: Deferred.fromCoroutine(a.directory.create_named(name)) for name in names}
     c = GossipDaemon(network, "c", ["a"])
     settle(clock, 3)
-    taken = [name for name in names if c.backend.peers.members.owner_of_name(name) == c.owner]
+    taken = [name for name in names if c.members.owner_of_name(name) == c.owner]
     assert taken, "c is the owner of some of these names now"
     # b has not received what c creates when the requests arrive there.
     network.dropped = {("c", "push")}

@@ -95,7 +95,7 @@ def test_an_owner_stopped_before_it_published_its_last_change_grants_soon_after_
     a.stop()
     network.heal()
     a = a.restart()
-    while not a.backend.peers.guard.is_ready:
+    while not a.is_ready:
         clock.advance(0.01)
     asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     settle(clock, 0.5)
@@ -114,7 +114,7 @@ def test_a_version_that_a_peer_had_before_the_disk_is_not_issued_again(three: Th
     assert [node.addr for node in known.nodes] == ["n1:1", "n2:1"]
     clock.advance(-0.5)
     a = a.restart()
-    assert a.backend.local.versions.next() > known.version
+    assert go(a.directory.create()).version > known.version
 
 
 def test_a_restarted_owner_decides_nothing_old_before_it_reached_all_members(three: Three, clock: Clock) -> None:
@@ -211,7 +211,7 @@ def test_a_hint_for_an_id_that_the_owner_has_yet_to_recover_is_not_lost(three: T
     network.split("a")
     a = a.restart(before)
     # It gets a query before it sends one.
-    a.backend.peers.stopService()
+    a.backend.driver.stopService()
     network.heal()
     settle(clock, 3)
     a = a.restart()
@@ -261,6 +261,28 @@ def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_re
     assert listed(a, discovery_id) == listed(b, discovery_id) == listed(c, discovery_id) == ["n1:1"]
 
 
+def test_a_published_and_refused_change_is_corrected_although_a_newer_one_was_withheld(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    a.threads.hold = True
+    published = registering(a, discovery_id, "n2:1")
+    # The wall clock jumps beyond the versions that are reserved on the disk.
+    network.set_by = 300.0
+    withheld = registering(a, discovery_id, "n3:1")
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    a.disk.room, a.threads.hold = 0, False
+    a.threads.release_all()
+    assert refused(published)
+    assert refused(withheld)
+    a.disk.room = None
+    settle(clock, 5)
+    assert [listed(daemon, discovery_id) for daemon in (a, b, c)] == [["n1:1"]] * 3
+
+
 def test_a_published_and_refused_change_is_corrected_with_the_first_durable_change(three: Three, clock: Clock) -> None:
     _, (a, b, _) = three
     discovery_id = create_id(a)
@@ -286,7 +308,7 @@ def test_a_stalled_disk_leaves_nobody_in_doubt(three: Three, clock: Clock) -> No
     asked = registering(a, discovery_id, "n2:1")
     for _ in range(20):
         clock.advance(0.1)
-        assert a.backend.peers.guard.is_ready
+        assert a.is_ready
     a.threads.hold = False
     a.threads.release_all()
     settle(clock, 5)
@@ -304,7 +326,7 @@ def test_a_refused_change_keeps_nobody_from_claiming_a_new_key(three: Three, clo
     settle(clock, 2)
     a.disk.room = None
     settle(clock, 5)
-    assert b.backend.peers.convergence.is_converged()
+    assert b.is_converged
     claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}'), None))
     settle(clock, 2)
     assert result(claiming).won
@@ -322,7 +344,7 @@ def test_a_node_that_asks_repeatedly_has_one_hint(three: Three, clock: Clock) ->
         asked = registering(b, discovery_id, "n2:1")
         settle(clock, 2)
         assert [node.addr for node in result(asked).listed] == ["n1:1", "n2:1"]
-    assert b.backend.hint_store.count == 1
+    assert b.hints == 1
 
 
 def test_an_owner_on_an_older_disk_denies_no_id_before_it_reached_all_others(three: Three, clock: Clock) -> None:

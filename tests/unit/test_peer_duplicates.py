@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Pull, encode_message
+from rqdisco.backends.gossip.core.messages import Hello, Pull, decode_message, encode_message
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node, Put
+from tests.support.daemon import result
 from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle
 
 
@@ -20,12 +21,12 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
     network, (a, b, _c) = three
     duplicate = GossipDaemon(network, "d", ["b"], seed=9, called="a")
     settle(clock, 6)
-    assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == "two daemons are called a"
+    assert a.state.fenced == duplicate.state.fenced == "two daemons are called a"
     with pytest.raises(Undecided):
         create_id(a)
     with pytest.raises(Undecided):
-        go(a.backend.local.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
-    assert b.backend.peers.guard.fenced is None
+        go(a.directory.claim("named", decode_put(b'{"addr": "n1:2"}'), None))
+    assert b.state.fenced is None
     settle(clock, 20)
     complaints = [event["log_source"] for event in logged_errors if "duplicate peer identity" in event["log_format"]]
     assert len(complaints) == len(set(complaints)) == 2, "by both others, and not every second"
@@ -35,7 +36,7 @@ def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, 
 
 def peers_shown(daemon: GossipDaemon) -> dict[str, Any]:
     """Return the reported peers by incarnation."""
-    report: dict[str, Any] = daemon.backend.report.as_object()
+    report: dict[str, Any] = daemon.report.as_object()
     return {peer["incarnation"]: peer for peer in report["peers"]}
 
 
@@ -50,8 +51,10 @@ def test_all_others_show_a_fenced_daemon_with_the_reason(three: Three, clock: Cl
         duplicate.owner: ("fenced", why),
     }
     assert [peer["state"] for peer in shown.values() if peer["name"] == "b"] == ["up"]
-    assert f"a decides nothing: {why}" in c.backend.report.notes()
-    assert c.backend.report.against_grants() == c.backend.report.against_lists() == []
+    assert sorted(note for note in c.report.notes() if "decides nothing" in note) == sorted(
+        f"a ({owner[:4]}) decides nothing: {why}" for owner in (a.owner, duplicate.owner)
+    )
+    assert c.report.against_grants() == c.report.against_lists() == []
     duplicate.stop()
     settle(clock, 6)
     a.restart()
@@ -71,25 +74,26 @@ def test_a_replayed_hello_from_before_a_restart_stops_nobody(three: Three, clock
     a = a.restart()
     settle(clock, 3)
     for daemon in (a, b, c):
-        daemon.backend.request_handler.greet(old)
+        result(daemon.backend.driver.greet(old))
     settle(clock, 3)
-    assert [daemon.backend.peers.guard.objection for daemon in (a, b, c)] == [None] * 3
+    assert [daemon.objection for daemon in (a, b, c)] == [None] * 3
     assert register(a, create_id(a), "n1:1") == ["n1:1"]
 
 
 def url_of(daemon: GossipDaemon, peer: GossipDaemon) -> str:
     """Return the URL at which a daemon reaches a peer."""
-    member = daemon.backend.peers.members.get(peer.owner)
+    member = daemon.members.get(peer.owner)
     assert member is not None
     return member.url
 
 
 def test_a_hello_takes_effect_with_the_next_message_of_its_session(three: Three, clock: Clock) -> None:
-    _, (a, b, _) = three
-    moved = encode_message(msgspec.structs.replace(a.backend.peers.hello(), url="http://elsewhere"))
-    session, _ = b.backend.request_handler.greet(moved)
+    network, (a, b, _) = three
+    hello = [body for sender, _, verb, body in network.messages if (sender, verb) == ("a", "hello")][-1]
+    moved = encode_message(msgspec.structs.replace(decode_message(hello, Hello), url="http://elsewhere"))
+    network.sessions["a", "b"], _ = result(b.backend.driver.greet(moved))
     assert url_of(b, a) == "http://a"
-    go(b.backend.request_handler.serve(session, "pull", encode_message(Pull(owner=b.owner, after=0))))
+    result(a.send(b, "pull", Pull(owner=b.owner, after=0)))
     assert url_of(b, a) == "http://elsewhere"
 
 
@@ -102,7 +106,7 @@ def test_a_duplicate_of_an_incarnation_that_greets_its_original_stops_both(
     duplicate = GossipDaemon(network, "d", ["a"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 6)
     why = f"two daemons run as incarnation {a.owner}"
-    assert a.backend.peers.guard.fenced == duplicate.backend.peers.guard.fenced == why
+    assert a.state.fenced == duplicate.state.fenced == why
     duplicate.stop()
     logged_errors.clear()
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Delta
+from rqdisco.backends.gossip.core.messages import Delta, Page
 from rqdisco.core.errors import NoSuchID
 from tests.support.daemon import DAY, result
 from tests.support.gossip import (
@@ -182,7 +181,8 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
     while not c.threads.held:
         settle(clock, 0.1)
     # The watermark is being written; the records of an older message go with the next batch.
-    taking = Deferred.fromCoroutine(c.backend.peers.exchange.apply_delta(delta_of(a.owner, line)))
+    a.greet(c)
+    taking = a.send(c, "push", Page(delta=delta_of(a.owner, line)))
     c.threads.release()
     assert c.backend.watermarks.of(a.owner)
     settle(clock, 65)

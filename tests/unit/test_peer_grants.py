@@ -90,9 +90,11 @@ def test_a_grant_that_no_peer_acknowledges_in_time_is_revoked(three: Three, cloc
     network, (a, _b, _c) = three
     discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
+    network.dropped |= {("b", "digest"), ("c", "digest")}
     with pytest.raises(Undecided):
         wait(clock, a.directory.register(discovery_id, Node(addr="n1:1"), None), 1.5)
     network.heal()
+    network.dropped.clear()
     settle(clock, 4)
     assert register(a, discovery_id, "n2:1") == ["n2:1"]
 
@@ -105,3 +107,21 @@ def test_nobody_is_granted_without_a_required_acknowledgement(clock: Clock) -> N
     with pytest.raises(Undecided):
         register(a, discovery_id, "n1:1")
     a.stop()
+
+
+def test_requests_that_waited_for_a_grant_go_on_in_several_turns_of_the_reactor(three: Three, clock: Clock) -> None:
+    """One after the other they would keep all other clients waiting: long lists take milliseconds each."""
+    _, (a, _, _) = three
+    discovery_id = create_id(a)
+    a.threads.hold = True
+    asked = [
+        Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr=f"n{number}:1"), None))
+        for number in range(50)
+    ]
+    a.threads.hold = False
+    a.threads.release_all()
+    assert 1 <= sum(each.called for each in asked) < 20
+    settle(clock, 1)
+    answers = [result(each) for each in asked]
+    assert [each.bootstrap for each in answers] == ["granted", *[None] * 49]
+    assert len(answers[-1].listed) == 50

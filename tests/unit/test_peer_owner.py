@@ -49,7 +49,7 @@ def test_an_owner_decides_nothing_that_omits_its_answers_from_before_it_was_read
     a.network.swallowed.add(("a", "pull"))
     b.restart()
     settle(clock, 10)
-    assert a.backend.peers.guard.is_ready
+    assert a.is_ready
     shown = wait(clock, a.directory.look_up_at_owner(discovery_id), 1)
     assert [node.addr for node in shown.nodes] == ["n3:1", "n7:1", "n8:1"]
     removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
@@ -61,8 +61,8 @@ def test_an_owner_adopts_its_answers_from_before_it_was_ready_at_the_moment_it_i
     a, b, discovery_id = restarted_owner(clock)
     b.restart()
     # The moment at which it reaches the last member, before any exchange has ended.
-    a.backend.peers.guard.confirm(b.owner)
-    assert a.backend.peers.guard.is_ready
+    a.state.confirmed.add(b.owner)
+    assert a.is_ready
     assert [node.addr for node in go(a.directory.look_up_at_owner(discovery_id)).nodes] == ["n3:1", "n7:1", "n8:1"]
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_decided_while_the_disk_refuses_the_earlier_answers(clock: Cl
     removal = wait(clock, a.directory.remove(discovery_id, "n3:1"), 2)
     assert [node.addr for node in removal.record.nodes] == ["n7:1", "n8:1"]
     settle(clock, 2)
-    assert a.backend.hint_store.count == 0
+    assert a.hints == 0
 
 
 def test_a_node_added_and_removed_again_does_not_return_with_a_restart(clock: Clock) -> None:
@@ -129,7 +129,7 @@ def test_a_refusal_of_the_owner_holds_at_every_daemon(three: Three, clock: Clock
     settle(clock, 8)
     with pytest.raises(Undecided, match="cannot grant a bootstrap without c"):
         result(asked)
-    assert b.backend.hint_store.count == 0
+    assert b.hints == 0
 
 
 def test_peers_of_an_owner_that_is_not_ready_list_what_it_holds_and_no_older_copy(three: Three, clock: Clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rqdisco.backends.gossip.forwarding import outcome_of_refusal, refusal_from_outcome
+from rqdisco.backends.gossip.core.calls import outcome_of_refusal, refusal_of
 from rqdisco.core.errors import (
     LoopbackConflict,
     NoSuchID,
@@ -36,7 +36,7 @@ def test_a_refusal_travels_under_a_name_of_the_protocol_and_is_raised_again(
 ) -> None:
     outcome = outcome_of_refusal(refusal)
     assert outcome.refusal == name
-    raised = refusal_from_outcome(outcome, "x")
+    raised = refusal_of(outcome, "x")
     assert (type(raised), str(raised)) == (type(refusal), str(refusal))
 
 

@@ -10,20 +10,20 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.transport.messages import Outcome, decode_message
+from rqdisco.backends.gossip.core.messages import Call, decode_message
 from rqdisco.backends.limits import Limits
 from rqdisco.core import ids
 from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
-from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
+from tests.support.gossip import Three, create_id, go, listed, register, settle, trio, wait
 
 
 def test_one_seed_is_enough_to_meet_all_members(three: Three) -> None:
     _, daemons = three
-    assert all(len(daemon.backend.peers.peers) == 2 for daemon in daemons)
-    assert all(daemon.backend.peers.convergence.is_converged() for daemon in daemons)
+    assert all(len(daemon.state.peers) == 2 for daemon in daemons)
+    assert all(daemon.is_converged for daemon in daemons)
 
 
 def test_a_change_is_everywhere_at_once(three: Three, clock: Clock) -> None:
@@ -57,15 +57,8 @@ def test_a_request_that_arrives_after_its_caller_gave_up_is_not_carried_out(thre
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     wait(clock, a.directory.remove(discovery_id, "n1:1"))
     body = next(body for _, _, verb, body in reversed(network.messages) if verb == "call")
-    late = Deferred.fromCoroutine(a.backend.request_handler.serve(_session(b, a), "call", body))
-    assert decode_message(result(late), Outcome).reason == "came too late"
+    assert result(b.send(a, "call", decode_message(body, Call))).reason == "came too late"
     assert listed(a, discovery_id) == []
-
-
-def _session(speaker: GossipDaemon, listener: GossipDaemon) -> str:
-    link: Any = speaker.backend.peers.peers[listener.owner]._link
-    session: str = link._session
-    return session
 
 
 def test_an_id_with_an_unknown_tag_is_unknown_without_a_query(three: Three) -> None:
@@ -88,10 +81,25 @@ def test_peers_answer_for_an_unreachable_owner_which_gets_the_hint_once(three: T
     network.heal()
     settle(clock, 3)
     assert listed(a, discovery_id) == ["n1:1", "n2:1", "n3:1"]
-    assert c.backend.hint_store.count == 0
+    assert c.hints == 0
     go(a.directory.remove(discovery_id, "n3:1"))
     settle(clock, 3)
     assert listed(c, discovery_id) == ["n1:1", "n2:1"], "a hint restores nobody"
+
+
+def test_the_log_of_an_owner_names_the_daemon_that_answered_on_its_behalf(
+    three: Three, clock: Clock, log: list[dict[str, Any]]
+) -> None:
+    network, (a, _, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    network.split("a")
+    settle(clock, 3)
+    register(c, discovery_id, "n2:1")
+    network.heal()
+    settle(clock, 3)
+    (added,) = (event for event in log if event["log_format"] == "registrations from elsewhere added")
+    assert (added["sender"], added["count"]) == (c.owner, 1)
 
 
 def test_a_node_sent_to_a_list_after_it_was_emptied_is_in_the_log_of_the_owner(
@@ -168,7 +176,7 @@ def test_names_that_nobody_created_have_one_owner_and_none_while_a_member_is_unr
     three: Three, clock: Clock
 ) -> None:
     network, daemons = three
-    owners = {daemon.backend.peers.members.owner_of_name("prod") for daemon in daemons}
+    owners = {daemon.members.owner_of_name("prod") for daemon in daemons}
     assert len(owners) == 1
     network.split("c")
     settle(clock, 3)
@@ -216,7 +224,8 @@ def test_an_isolated_daemon_logs_that_and_logs_the_end(three: Three, clock: Cloc
     network, (_, _, c) = three
 
     def logged() -> list[str]:
-        return [event["log_format"] for event in log if event.get("log_source") is c.backend.peers]
+        of_c = [event["log_format"] for event in log if event.get("log_source") is c.backend.driver]
+        return [text for text in of_c if text.startswith("peers ")]
 
     network.split("c")
     settle(clock, 3)

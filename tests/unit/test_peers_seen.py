@@ -10,9 +10,9 @@ from prometheus_client.metrics_core import Metric
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.admin import MAX_LAG
+from rqdisco.backends.gossip.core.change_log import ChangeLog
 from rqdisco.backends.gossip.metrics import peer_metrics
-from rqdisco.backends.gossip.replication.change_log import ChangeLog
-from rqdisco.backends.gossip.report import MAX_LAG
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
 from tests.support.daemon import result
@@ -22,7 +22,7 @@ from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 def watched(daemon: GossipDaemon) -> dict[str, Any]:
     """Return the samples by name; those of peers as what each peer has."""
     found: dict[str, Any] = {}
-    families: list[Metric] = list(peer_metrics(daemon.backend.report.status)())
+    families: list[Metric] = list(peer_metrics(daemon.report.status)())
     for sample in (sample for family in families for sample in family.samples):
         if "peer" in sample.labels:
             found.setdefault(sample.name, {})[sample.labels["peer"]] = sample.value
@@ -89,6 +89,7 @@ def test_a_grant_that_peers_were_too_slow_for_is_revoked_and_counted(three: Thre
     network, (a, _b, _c) = three
     discovery_id = create_id(a)
     network.unreachable |= {("a", "b"), ("a", "c")}
+    network.dropped |= {("b", "digest"), ("c", "digest")}
     registering = register(a, discovery_id, "n1:1")
     settle(clock, 1.5)
     with pytest.raises(Undecided):
@@ -100,9 +101,9 @@ def test_a_grant_that_peers_were_too_slow_for_is_revoked_and_counted(three: Thre
 def test_a_daemon_with_a_duplicate_is_fenced_and_reports_that_once(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
-    _network, (a, _b, _c) = three
-    a.backend.peers.fence("two daemons are called a")
-    a.backend.peers.fence("two daemons are called a")
+    _network, (a, b, c) = three
+    a.fence(b, "two daemons are called a")
+    a.fence(c, "two daemons are called a")
     assert a.fences == ["two daemons are called a"]
     assert watched(a)["rqdisco_fenced"] == 1
     logged_errors.clear()
@@ -110,8 +111,8 @@ def test_a_daemon_with_a_duplicate_is_fenced_and_reports_that_once(
 
 def test_ids_of_a_member_have_an_owner_and_those_of_a_stranger_have_none(three: Three) -> None:
     _network, (a, b, _c) = three
-    assert not a.backend.report.is_ownerless(b.owner)
-    assert a.backend.report.is_ownerless("f" * 16)
+    assert not a.report.is_ownerless(b.owner)
+    assert a.report.is_ownerless("f" * 16)
 
 
 def test_an_id_of_an_unknown_owner_is_shown_as_ownerless_like_nodes_are_answered(three: Three) -> None:
@@ -132,9 +133,9 @@ def test_an_id_has_an_owner_while_that_is_unreachable_and_none_once_it_is_forgot
     settle(clock, 5)
     record = go(a.directory.look_up(discovery_id))
     assert a.directory.has_owner(record)
-    member = a.backend.peers.members.get(b.owner)
+    member = a.members.get(b.owner)
     assert member is not None
-    a.backend.peers.members.put(replace(member, state="forgotten"))
+    a.members.put(replace(member, state="forgotten"))
     assert not a.directory.has_owner(record)
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from rqdisco.backends.gossip.replication.cursors import RECORDS_PER_MESSAGE, Replication
-from rqdisco.backends.gossip.transport.messages import Delta, Pull
+from rqdisco.backends.gossip.core.cursors import RECORDS_PER_MESSAGE, Cursors
+from rqdisco.backends.gossip.core.messages import Delta, Pull
 from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
-from rqdisco.storage.memory import Store
+from rqdisco.storage.memory import Change, Store
 
 OWNER, HERE = "a" * 16, "b" * 16
 
@@ -32,21 +32,25 @@ class Receiver:
 
     def __init__(self, own: str = HERE, at_start: Sequence[Record] = (), era: int = 1) -> None:
         self.store = Store()
-        self.put(*at_start)
-        self.replication = Replication(own, self.store, era=era)
+        self.store.settle([self.store.put(each) for each in at_start])
+        self.cursors = Cursors(own, self.store, era=era)
 
     def take(self, *deltas: Delta) -> None:
         for each in deltas:
-            taken = self.replication.apply(each)
-            self.store.settle(list(taken.changes))
-            self.replication.commit(each, taken)
+            taken = self.cursors.apply(each)
+            self._settle(taken.changes)
+            self.cursors.commit(each.owner, taken.reached)
 
     def put(self, *records: Record) -> None:
-        self.store.settle([self.store.put(each) for each in records])
+        self._settle([self.store.put(each) for each in records])
+
+    def _settle(self, changes: list[Change]) -> None:
+        self.store.settle(changes)
+        self.cursors.settled(changes)
 
     @property
     def cursor(self) -> int:
-        return self.replication.cursor(OWNER)
+        return self.cursors.cursor(OWNER)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -73,9 +77,9 @@ def test_changes_beyond_a_gap_are_stored_and_move_no_cursor() -> None:
 
 def test_a_change_refused_by_the_disk_fills_no_gap_later() -> None:
     receiver = Receiver()
-    receiver.replication.apply(STEPS[1])
+    receiver.cursors.apply(STEPS[1])
     receiver.store.discard()
-    receiver.replication.rollback()
+    receiver.cursors.rollback()
     receiver.take(STEPS[0])
     assert receiver.cursor == 10
 
@@ -84,7 +88,7 @@ def test_a_delta_twice_changes_nothing() -> None:
     receiver = Receiver()
     receiver.take(*STEPS, *STEPS)
     assert receiver.cursor == 15
-    assert receiver.replication.apply(STEPS[2]).changes == ()
+    assert receiver.cursors.apply(STEPS[2]).changes == []
 
 
 def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
@@ -93,7 +97,7 @@ def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
     receiver = Receiver()
     page, upto, pages = 0, 0, 0
     while True:
-        answer = sender.replication.page(Pull(owner=OWNER, after=0, page=page, upto=upto))
+        answer = sender.cursors.page(Pull(owner=OWNER, after=0, page=page, upto=upto))
         receiver.take(answer.delta)
         pages += 1
         if not answer.page:
@@ -101,7 +105,7 @@ def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
         page, upto = answer.page, answer.delta.upto
         sender.put(record(count + pages, count + pages), record(0, count + pages + 100))
     assert pages > 2
-    later = sender.replication.delta(OWNER, receiver.cursor)
+    later = sender.cursors.delta(OWNER, receiver.cursor)
     if later is not None:
         receiver.take(later)
     assert receiver.versions == sender.versions
@@ -112,7 +116,7 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
     """Return the IDs of all pages from one on."""
     sent = []
     while True:
-        page = receiver.replication.page(Pull(owner=OWNER, after=1, page=place, upto=5000))
+        page = receiver.cursors.page(Pull(owner=OWNER, after=1, page=place, upto=5000))
         sent += [codec.decode_record(bytes(raw)).id for raw in page.delta.records]
         place = page.page
         if not place:
@@ -122,14 +126,14 @@ def rest_of(receiver: Receiver, place: int) -> list[str]:
 def test_a_paging_receiver_misses_nothing_when_its_peer_restarts_in_between() -> None:
     """IDs are in another order then, and a place in the previous one has no meaning."""
     records = [record(number, 2 + number) for number in range(1600)]
-    place = Receiver(at_start=records).replication.page(Pull(owner=OWNER, after=1)).page
+    place = Receiver(at_start=records).cursors.page(Pull(owner=OWNER, after=1)).page
     again = Receiver(at_start=list(reversed(records)), era=7)
     assert set(rest_of(again, place)) == {each.id for each in records}
 
 
 def test_a_paging_receiver_misses_nothing_when_many_ids_are_forgotten_in_between() -> None:
     receiver = Receiver(at_start=[record(number, 2 + number) for number in range(25_000)])
-    receiver.replication.skip_versions(30_000)
-    page = receiver.replication.page(Pull(owner=OWNER, after=1))
+    receiver.cursors.skip_versions(30_000)
+    page = receiver.cursors.page(Pull(owner=OWNER, after=1))
     receiver.store.drop([f"id-{number}".encode() for number in range(23_000)])
     assert {f"id-{number}" for number in range(23_000, 25_000)} <= set(rest_of(receiver, page.page))

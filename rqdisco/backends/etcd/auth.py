@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from rqdisco.backends.etcd.counts import EtcdCounts
 from rqdisco.backends.etcd.failures import AuthFailed
 from rqdisco.backends.etcd.refusals import RefusalKind, read_refusal
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, PostReply
 from rqdisco.core.codec import UNREADABLE
 from rqdisco.coroutines import run_in_background
+from rqdisco.http_client.interfaces import ConnectionBroken, PostReply
 
 PATH = "/v3/auth/authenticate"
 # After a refusal etcd is not asked again for this long: it hashes each password for a tenth of a

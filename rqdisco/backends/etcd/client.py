@@ -43,16 +43,10 @@ from rqdisco.backends.etcd.messages import (
 from rqdisco.backends.etcd.refusals import MISFIT, GatewayRefusal, RefusalKind, read_refusal
 from rqdisco.backends.etcd.response_shape import fits
 from rqdisco.backends.etcd.revisions import RevisionGuard
-from rqdisco.backends.etcd.transport.interfaces import (
-    AnswerTooLarge,
-    ConnectionBroken,
-    NotSent,
-    PostReply,
-    PostTransport,
-    StreamTransport,
-)
+from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
 from rqdisco.backends.etcd.watch_connection import Watch
 from rqdisco.core.codec import UNREADABLE
+from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 
 SECONDS = 5.0
 # With less time left no further copy is sent: its answer would come too late.

@@ -15,8 +15,8 @@ from rqdisco.backends.etcd.record_store import Snapshot
 from rqdisco.backends.limits import Limits
 from rqdisco.core import transitions
 from rqdisco.core.addresses import same_node
-from rqdisco.core.errors import ImportConflict
-from rqdisco.core.exports import TransferredRecord, adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.decisions import import_into
+from rqdisco.core.exports import TransferredRecord, to_record
 from rqdisco.core.records import NO_BOOT, ClaimOutcome, Grant, Node, Put, Record, RegistrationOutcome, with_new_owner
 
 
@@ -110,11 +110,8 @@ def import_record(
         record = with_new_owner(record, own, version=version, lost=True)
     if known is None:
         return as_stored(record, store.epoch)
-    if not is_equivalent(known, record):
-        raise ImportConflict(transferred.id)
-    if as_own and may_adopt(known, record, is_migration=is_migration):
-        return replace(adopted(known, record), epoch=store.epoch)
-    return known
+    after = import_into(known, record, as_own=as_own, is_migration=is_migration)
+    return known if after is known else replace(after, epoch=store.epoch)
 
 
 def new_record(discovery_id: str, store: Meta, wall_us: int) -> EtcdRecord:

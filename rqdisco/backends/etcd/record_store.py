@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.etcd import etcd_record
 from rqdisco.backends.etcd.batches import Batches
-from rqdisco.backends.etcd.deadlines import DeferredDeadline, RequestDeadlines
 from rqdisco.backends.etcd.etcd_record import EtcdRecord
 from rqdisco.backends.etcd.failures import EtcdFailure, LeaseNotFound, TooLarge, unavailable
 from rqdisco.backends.etcd.keys import EtcdKeys
@@ -31,6 +30,7 @@ from rqdisco.backends.etcd.paging import RangeCursor
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import EtcdUnavailable, StoreUnavailable
+from rqdisco.http_client.deadlines import DeferredDeadline, RequestDeadlines
 
 # So long a request waits for etcd, which leaves time for an answer within 8 s (P4).
 PATIENCE_SECONDS = 5.0

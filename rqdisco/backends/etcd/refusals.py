@@ -10,8 +10,8 @@ from enum import Enum, auto
 
 import msgspec
 
-from rqdisco.backends.etcd.transport.interfaces import PostReply
 from rqdisco.core.codec import UNREADABLE
+from rqdisco.http_client.interfaces import PostReply
 
 
 class RefusalKind(Enum):

@@ -13,8 +13,9 @@ from rqdisco.backends.etcd.endpoints import Endpoints
 from rqdisco.backends.etcd.failures import AuthFailed, EtcdFailure, NotApplied
 from rqdisco.backends.etcd.messages import WatchCreate, WatchResponse, encode
 from rqdisco.backends.etcd.refusals import GATEWAY_OFF, MISFIT, RefusalKind, read_refusal, refusal_of_text
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, EtcdStream, NotSent, PostReply, StreamTransport
+from rqdisco.backends.etcd.transport.interfaces import EtcdStream, StreamTransport
 from rqdisco.core.codec import UNREADABLE
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 PATH = "/v3/watch"
 

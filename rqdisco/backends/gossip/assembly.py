@@ -1,6 +1,6 @@
-"""Build the backend of a daemon with peers: all parts of `backends.gossip`, and how they connect.
+"""Builds the backend of a daemon with peers.
 
-`service.wiring.backend` makes one `GossipBackend` per daemon.
+`service.wiring.gossip` makes one `GossipBackend` per daemon.
 """
 
 from __future__ import annotations
@@ -9,27 +9,23 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from rqdisco.backends.gossip.admin import GossipAdmin, PeerReport
+from rqdisco.backends.gossip.core import decide
+from rqdisco.backends.gossip.core.inputs import RevokeStuck
+from rqdisco.backends.gossip.core.machine import Machine
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import Member
+from rqdisco.backends.gossip.core.state import MachineConfig
 from rqdisco.backends.gossip.directory import GossipDirectory
+from rqdisco.backends.gossip.driver import Driver
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.membership.decision_guard import DecisionGuard
-from rqdisco.backends.gossip.membership.members import Members
-from rqdisco.backends.gossip.peer_set import PeerSet
-from rqdisco.backends.gossip.replication.cursors import Replication
-from rqdisco.backends.gossip.replication.exchange import Exchange
-from rqdisco.backends.gossip.replication.hints import HintMerger, HintStore
-from rqdisco.backends.gossip.replication.own_recovery import OwnRecovery
-from rqdisco.backends.gossip.replication.replica_parts import ReplicaParts
-from rqdisco.backends.gossip.report import PeerReport
-from rqdisco.backends.gossip.request_handler import PeerRequestHandler
-from rqdisco.backends.gossip.succession import OwnerSuccession
-from rqdisco.backends.gossip.transport.messages import FEATURES, Member
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.single.directory import SingleDirectory
+from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.core.addresses import is_local
 from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.host_binding import LOCALHOST
-from rqdisco.storage.memory import Change, Store
+from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
 
@@ -67,83 +63,54 @@ def known_members(metadata: Sequence[Metadata], own: str) -> Sequence[Member]:
 
 
 class GossipBackend:
-    """The directory of a daemon with peers, its replication, and the handler of peer requests.
+    """The backend of a daemon with peers.
 
-    `directory` answers the APIs, `local` decides about the IDs this daemon owns, `peers` is the
-    service to start, `request_handler` handles the requests of peers. `may_expire` reports whether
-    this daemon may expire its own unused IDs.
+    `state` is the machine's, to read. `driver` is the service to start, which also answers peers.
+    `directory` answers the APIs, `report` and `admin` operators.
     """
 
     def __init__(self, context: GossipContext) -> None:
-        config, store, journal, incarnation = context.config, context.store, context.journal, context.incarnation
-        metadata, environment = context.metadata, context.environment
-        own = Member(incarnation=incarnation, name=config.name, url=config.url, features=FEATURES)
-        members = Members(own, metadata)
-        run_id = environment.random_name()
-        self.watermarks = ExpiryWatermarks(metadata)
-        replication = Replication(incarnation, store, metadata, watermarks=self.watermarks, era=int(run_id[:7], 16) + 1)
-        guard = DecisionGuard(
-            lambda: members.own, lambda: members.others, lambda: self.peers.lacks_members, context.on_fenced
-        )
-        self.peers = PeerSet(
-            environment,
-            run_id,
-            members,
-            replication,
-            guard,
-            config.seeds,
-            ack_required=config.ack_required,
-        )
-        self.local = SingleDirectory(
+        store, environment, subscriptions = context.store, context.environment, Subscriptions()
+        store.on_settled.append(subscriptions.settled)
+        store.on_dropped.append(subscriptions.dropped)
+        self.watermarks = ExpiryWatermarks(context.metadata)
+        self.driver = Driver(
+            lambda now: Machine(_machine_config(context), store, context.metadata, self.watermarks, now),
             store,
-            journal,
-            incarnation,
+            context.journal,
             environment,
-            context.limits,
-            coordinator=self.peers,
-            # A client that reaches this daemon by loopback runs on the same host.
-            machine=LOCALHOST if is_local(config.url) else None,
-            metadata=metadata,
+            subscriptions.notify,
+            context.on_fenced,
         )
-        self.hint_store = HintStore(journal, environment.wall_ms, members.current_owner, metadata)
-        hint_merger = HintMerger(self.local, journal, lambda: guard.is_ready, metadata)
-        parts = ReplicaParts(
-            members=members,
-            replication=replication,
-            guard=guard,
-            journal=journal,
-            local=self.local,
-            watermarks=self.watermarks,
-        )
-        own_recovery = OwnRecovery(environment.clock, parts, metadata)
-        exchange = Exchange(parts, self.hint_store, own_recovery, environment.wall_ms, self.peers.convergence.update)
-        self.may_expire = lambda: guard.objection is None and own_recovery.is_complete and self.local.frozen is None
-        self.store = store
-        self.directory = GossipDirectory(
-            self.local,
-            store,
-            self.peers,
-            self.hint_store,
-            environment.clock,
-            environment.random_name,
-            retry_window_ms=context.limits.retry_window_ms,
-        )
-        self.succession = OwnerSuccession(
-            environment.clock, self.peers, exchange, self.local, store, journal, lambda: bool(self.local.grants.pending)
-        )
-        self.request_handler = PeerRequestHandler(
-            environment, self.peers, self.local, journal, self.hint_store, hint_merger, self.succession
-        )
-        self.report = PeerReport(self.peers, self.hint_store, lambda: self.local.frozen)
+        self.state = state = self.driver.state
+        seconds = environment.clock.seconds
+        self.directory = GossipDirectory(state, self.driver, subscriptions, environment.random, seconds)
+        self.report = PeerReport(state, seconds)
+        self.admin = GossipAdmin(self.report, self.driver, environment.clock)
 
-        def changes_to_add(changes: Sequence[Change], may_send: bool) -> Sequence[Change]:
-            """Return changes that the journal writes together with `changes`."""
-            extra = replication.before_write(changes, may_send=may_send, may_correct=guard.is_ready)
-            return (*extra, *own_recovery.marker_before_write(changes))
+    def may_expire(self) -> bool:
+        """Report whether this daemon may expire its own unused IDs."""
+        return decide.may_expire(self.state)
 
-        # These parts refer to each other, so they are connected once all exist.
-        replication.on_foreign_grant.append(self.directory.on_replicated)
-        journal.before_write.append(changes_to_add)
-        self.peers.attach(exchange, self.hint_store, hint_merger, self.succession.resume)
-        if members.own.state != "member":
-            guard.successor = members.current_owner(incarnation)
+    def has_pending_grant(self, discovery_id: str) -> bool:
+        """Report whether a grant of the ID is pending."""
+        return discovery_id in self.state.pending
+
+    async def revoke_stuck(self) -> None:
+        """Try once more to revoke the grants that the disk refused to revoke."""
+        await self.driver.request(RevokeStuck())
+
+
+def _machine_config(context: GossipContext) -> MachineConfig:
+    config = context.config
+    return MachineConfig(
+        incarnation=context.incarnation,
+        run_id=context.environment.random_name(),
+        name=config.name,
+        url=config.url,
+        # A client that reaches this daemon by loopback runs on the same host.
+        host=LOCALHOST if is_local(config.url) else context.incarnation,
+        seeds=config.seeds,
+        ack_required=config.ack_required,
+        limits=context.limits,
+    )

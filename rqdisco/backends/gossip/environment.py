@@ -11,15 +11,10 @@ from rqdisco.backends.gossip.transport.links import Link
 
 
 class GossipEnvironment(Environment, frozen=True, kw_only=True):
-    """`link` makes a Link to a URL, `jitter` returns factors around 1."""
+    """`link` makes a Link to a URL."""
 
     clock: IReactorTime
     link: Callable[[str], Link]
-    jitter: Callable[[], float]
-
-    def wall_ms(self) -> int:
-        """Return the wall clock in milliseconds."""
-        return self.wall_us() // 1000
 
     def random_name(self) -> str:
         """Return an unguessable name."""

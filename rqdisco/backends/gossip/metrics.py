@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client.metrics_core import Metric
 
-from rqdisco.backends.gossip.report import MAX_LAG, ClusterStatus
+from rqdisco.backends.gossip.admin import MAX_LAG, ClusterStatus
 from rqdisco.telemetry.metric_families import counter, gauge, gauges
 from rqdisco.telemetry.metrics import MetricSource
 

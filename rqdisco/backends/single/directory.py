@@ -6,21 +6,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.single.coordinator import Coordinator
-from rqdisco.backends.single.grants import PendingGrant
 from rqdisco.backends.single.local_records import LocalRecords
 from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.takeover import Takeover
-from rqdisco.core import host_binding, transitions
-from rqdisco.core.addresses import same_node
+from rqdisco.core import decisions, host_binding, transitions
 from rqdisco.core.codec import Metadata
 from rqdisco.core.directory import Clearing, Removal
-from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, Ownerless, Undecided, UnknownCreatedID
+from rqdisco.core.errors import AmbiguousName, IDExists, NoSuchID, Ownerless, UnknownCreatedID
 from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
@@ -29,18 +25,13 @@ from rqdisco.storage.memory import Store
 from rqdisco.storage.wal.writer import Journal
 
 T = TypeVar("T")
-# A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
-_MANY_CLAIMS = 3
 # Decoding a page takes about a millisecond.
 _PAGE = 100
 
 
 class SingleDirectory:
-    """The directory of one daemon, which owns every ID that it creates (R1). `coordinator` stands
-    for its peers, if it has any.
-
-    `machine` names the daemon's machine in records, by default with its incarnation. `metadata` is
-    stored beside the records.
+    """The directory of one daemon, which owns every ID that it creates (R1) and names its machine in
+    records. `metadata` is stored beside the records.
     """
 
     _log = Logger()
@@ -53,28 +44,20 @@ class SingleDirectory:
         environment: Environment,
         limits: Limits,
         *,
-        coordinator: Coordinator | None = None,
-        machine: str | None = None,
         metadata: Sequence[Metadata] = (),
     ) -> None:
         self._store = store
         self._journal = journal
         self._now = environment.now
         self._began_ms = self._now().ms
-        # By ID, when grants were made that the disk lost and peers gave back.
-        self._recovered_grants: dict[str, int] = {}
         self._random = environment.random
         self._limits = limits
-        self._coordinator = coordinator
         self._subscriptions = Subscriptions()
         store.on_settled.append(self._subscriptions.settled)
         store.on_dropped.append(self._subscriptions.dropped)
-        machine = owner if machine is None else machine
-        self._records = LocalRecords(
-            store, journal, self._subscriptions, owner, machine, environment.wall_us, coordinator, metadata
-        )
+        self._records = LocalRecords(store, journal, self._subscriptions, owner, environment.wall_us, metadata)
         self.grants, self.versions = self._records.grants, self._records.versions
-        self.takeover = Takeover(store, self._records, limits, self._now)
+        self.takeover = Takeover(self._records, limits, self._now)
 
     @property
     def size(self) -> int:
@@ -99,10 +82,6 @@ class SingleDirectory:
     async def thaw(self) -> None:
         await self._records.freeze.thaw()
 
-    def check_frozen(self) -> None:
-        """Raise Frozen if the daemon is frozen."""
-        self._records.freeze.check()
-
     def has_owner(self, record: View | Record) -> bool:
         return record.owner == self._records.owner and not record.ownerless
 
@@ -116,19 +95,17 @@ class SingleDirectory:
             # The disk may still refuse it.
             await self._records.flush(discovery_id)
             raise IDExists(discovery_id)
-        if self._coordinator is not None:
-            self._coordinator.check_unknown()
         version = self.versions.next()
         record = self._records.new_record(discovery_id, version=version, max_ids=self._limits.max_ids)
         return await self._records.save(None, record, version)
 
     def name_host(self, host: str | None) -> str | None:
-        return host_binding.name_host(host, self._records.machine)
+        return host_binding.name_host(host, self._records.owner)
 
     async def look_up(self, discovery_id: str) -> View:
         record = self.grants.shown(discovery_id)
         if record is None:
-            raise self.missing_error(discovery_id)
+            raise NoSuchID(discovery_id)
         return self.view(record)
 
     async def look_up_at_owner(self, discovery_id: str) -> View:
@@ -137,15 +114,14 @@ class SingleDirectory:
     async def inspect(self, discovery_id: str) -> Record:
         record = self._inspect(discovery_id)
         if record is None:
-            raise self.missing_error(discovery_id)
+            raise NoSuchID(discovery_id)
         return record
 
     def view(self, record: Record) -> View:
-        hinted = () if self._coordinator is None else self._coordinator.hinted(record.id)
         is_owner = record.owner == self._records.owner
         if is_owner:
-            record = host_binding.rename_host(record, self._records.machine)
-        return view_of(record, is_owner=is_owner, hinted=hinted)
+            record = host_binding.rename_host(record, self._records.owner)
+        return view_of(record, is_owner=is_owner)
 
     def age(self, record: View | Record) -> float | None:
         return 0.0
@@ -165,57 +141,45 @@ class SingleDirectory:
         return self._store.name_index.has_subdomains(name.encode())
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
-        host = host_binding.name_host(host, self._records.machine)
         if discovery_id in self.grants.pending:
             await self.grants.finished(discovery_id)
         if self._records.freeze.reason is not None:
-            self.check_frozen()
+            self._records.freeze.check()
         record = self._records.newest(discovery_id)
         if record is None:
-            raise self.missing_error(discovery_id)
-        outcome = self._register(record, node, host)
+            raise NoSuchID(discovery_id)
+        outcome = transitions.register(
+            record,
+            node,
+            host=self.name_host(host),
+            now=self._now(),
+            retry_window_ms=self._limits.retry_window_ms,
+            max_nodes=self._limits.max_nodes,
+        )
         if outcome.bootstrap is not None:
             self._check_owner(record)
         if record.ownerless:
-            outcome = _without_pending(outcome, self.view(outcome.record), node)
+            outcome = decisions.list_ownerless(outcome, self.view(outcome.record), node)
         if outcome.bootstrap != "granted":
             return replace(outcome, record=await self._records.save(record, outcome.record))
-        pending = self.grants.begin(record.id)
-        if self._coordinator is not None and (record.was_emptied or record.nodes):
-            record, outcome = await self._past_barrier(pending, lambda newest: self._register(newest, node, host))
-            if outcome.bootstrap != "granted":
-                # The change is put before others may decide.
-                saving = Deferred.fromCoroutine(self._records.save(record, outcome.record))
-                self.grants.end(pending)
-                return replace(outcome, record=await saving)
         granted = replace(outcome.record, version=self.versions.next())
-        return replace(outcome, record=await self.grants.commit(pending, record, granted))
+        return replace(outcome, record=await self.grants.commit(record, granted))
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
-        record, removed = await self.remove_from(discovery_id, addr)
-        return Removal(record=self.view(record), removed=removed)
-
-    async def remove_from(self, discovery_id: str, addr: str) -> tuple[Record, bool]:
-        """As `remove`; return the whole record, and whether there was anything to remove."""
         # The disk may still refuse what was decided, and then what is shown is listed again.
         arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
-        known_on_arrival = [known for known in arrival if known is not None]
         record = await self._records.after_pending_grant(discovery_id)
         if record is None:
-            raise self.missing_error(discovery_id)
-        # R9: remove what was listed on arrival, not what registered while this request waited.
-        was_listed = any(transitions.remove(known, addr) is not known for known in known_on_arrival)
-        after = record
-        if was_listed and not all(transitions.is_newer(record, known, addr) for known in known_on_arrival):
-            after = transitions.remove(record, addr)
-        return await self._records.save(record, after), after is not record
+            raise NoSuchID(discovery_id)
+        after = decisions.remove(record, arrival, addr)
+        saved = await self._records.save(record, after)
+        return Removal(record=self.view(saved), removed=after is not record)
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
-        host = host_binding.name_host(host, self._records.machine)
+        host = self.name_host(host)
         known = await self._records.after_pending_grant(discovery_id)
         if known is None and is_created_id(discovery_id):
-            error = self.missing_error(discovery_id)
-            raise error if isinstance(error, Undecided) else UnknownCreatedID(discovery_id)
+            raise UnknownCreatedID(discovery_id)
         record = self._new_named(discovery_id) if known is None else known
         outcome = self._claim(record, put, host)
         if not outcome.won:
@@ -225,28 +189,19 @@ class SingleDirectory:
         if outcome.again:
             # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
             record = await self._records.save(record, outcome.record, outcome.record.version)
-            self._warn_of_claims(record)
+            if (fields := decisions.many_claims(record)) is not None:
+                self._log.warn(decisions.MANY_CLAIMS, **fields)
             return replace(outcome, record=record)
-        pending = self.grants.begin(record.id)
-        if self._coordinator is not None and record.was_emptied:
-            record, outcome = await self._past_barrier(pending, lambda newest: self._claim(newest, put, host))
-            if not outcome.won:
-                self.grants.end(pending)
-                await self._records.flush(record.id)
-                return outcome
-        return replace(outcome, record=await self.grants.commit(pending, record, outcome.record))
+        return replace(outcome, record=await self.grants.commit(record, outcome.record))
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
-        host = host_binding.name_host(host, self._records.machine)
+        host = self.name_host(host)
         known = await self._records.after_pending_grant(discovery_id)
-        if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
+        if not decisions.may_report(known, put, index):
             await self._records.flush(discovery_id)
             return False
         version = self.versions.next()
-        record = self._new_named(discovery_id) if known is None else known
-        if known is None and is_created_id(discovery_id):
-            # The cluster exists; but the daemon that created the ID may have granted others (R7).
-            record = replace(record, ownerless=True)
+        record = decisions.reported_first(self._new_named(discovery_id)) if known is None else known
         after = transitions.report(record, put, host=host, version=version, max_nodes=self._limits.max_nodes)
         if after is None:
             await self._records.flush(discovery_id)
@@ -256,17 +211,14 @@ class SingleDirectory:
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:
         # The disk may still refuse what was decided, and then what is shown is there again.
-        known_on_arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
+        arrival = (self.grants.newest(discovery_id), self.grants.shown(discovery_id))
         record = await self._records.after_pending_grant(discovery_id)
-        if record is None or record.leader is None or (index is not None and not _is_at(record, index)):
+        after, clearing = decisions.clear_leader(record, arrival, index)
+        if after is None or after is record:
             await self._records.flush(discovery_id)
-            return Clearing(done=record is None or record.leader is None)
-        # R9: the caller does not mean a leader that was put while this request waited.
-        if not any(_is_at(known, record.leader.modified) for known in known_on_arrival):
-            await self._records.flush(discovery_id)
-            return Clearing(done=True)
-        await self._records.save(record, transitions.clear_leader(record))
-        return Clearing(done=True, removed="leader" if record.unreported is None else "claim")
+        else:
+            await self._records.save(record, after)
+        return clearing
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         scan = self._store.scan()
@@ -280,23 +232,9 @@ class SingleDirectory:
     async def adopt(self, transferred: TransferredRecord, *, as_own: bool, during: str | None = None) -> bool:
         return await self.takeover.import_record(transferred, as_own=as_own, during=during)
 
-    def missing_error(self, discovery_id: str) -> NoSuchID | Undecided:
-        """Return the error for an ID without a record."""
-        return self._records.missing_error(discovery_id)
-
     def has_pending_grant(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
         return discovery_id in self.grants.pending
-
-    def recovered(self, record: Record) -> None:
-        """Note that a record of this daemon's own came back from a peer (R8).
-
-        A grant that seems to be made since this daemon started, but was not made by it, is from
-        before the whole machine was set back. Its age is unknown, so its retry window is closed.
-        """
-        grant = record.grant
-        if grant is not None and grant.boot == self._now().boot and grant.at >= self._began_ms:
-            self._recovered_grants[record.id] = grant.at
 
     def _inspect(self, discovery_id: str) -> Record | None:
         record = self.grants.shown(discovery_id)
@@ -305,24 +243,14 @@ class SingleDirectory:
 
     def _new_named(self, discovery_id: str) -> Record:
         """Return a record for an ID that no daemon created, older than any version. Raises
-        NoSuchID, TooManyIDs, Undecided.
+        NoSuchID, TooManyIDs, Frozen.
         """
         if not self._limits.create_named:
             raise NoSuchID(discovery_id)
-        if self._coordinator is not None:
-            self._coordinator.check_unknown()
         return self._records.new_record(discovery_id, version=0, max_ids=self._limits.max_ids)
 
-    def _register(self, record: Record, node: Node, host: str | None) -> RegistrationOutcome:
-        limits, retry_window_ms = self._limits, self._limits.retry_window_ms
-        if record.grant is not None and self._recovered_grants.get(record.id) == record.grant.at:
-            retry_window_ms = 0
-        return transitions.register(
-            record, node, host=host, now=self._now(), retry_window_ms=retry_window_ms, max_nodes=limits.max_nodes
-        )
-
     def _claim(self, record: Record, put: Put, host: str | None) -> ClaimOutcome:
-        version, coordinator = self.versions.next(), self._coordinator
+        version = self.versions.next()
         outcome = transitions.claim(
             record,
             put,
@@ -330,54 +258,13 @@ class SingleDirectory:
             version=version,
             now=self._now(),
             max_nodes=self._limits.max_nodes,
-            is_hidden=not self._limits.visible_claims and (coordinator is None or coordinator.hide_claims()),
-            may_repeat=coordinator is None or coordinator.repeat_claims(),
+            is_hidden=not self._limits.visible_claims,
+            may_repeat=True,
             began_ms=self._began_ms,
         )
         return replace(outcome, record=replace(outcome.record, version=version)) if outcome.won else outcome
 
-    def _warn_of_claims(self, record: Record) -> None:
-        """Log, once, a node that repeats its claim many times."""
-        if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
-            self._log.warn(
-                "{addr} won the claim {times} times and never reported itself: restart that rqlited",
-                addr=record.leader.addr,
-                times=record.unreported.times,
-                discovery_id=record.id,
-            )
-
     def _check_owner(self, record: Record) -> None:
-        """Raise Ownerless where this daemon may not grant (R1, R7)."""
+        """Raise Ownerless for an ID of a lost daemon (R1, R7)."""
         if not self.has_owner(record):
             raise Ownerless(record.id)
-
-    async def _past_barrier(self, pending: PendingGrant, decide: Callable[[Record], T]) -> tuple[Record, T]:
-        """Bring all members up to date, then return the newest record and the decision about it
-        (R5). Raises as `decide`.
-        """
-        assert self._coordinator is not None
-        try:
-            await self._records.flush(pending.id)
-            stored = self._records.newest(pending.id, as_stored=True)
-            assert stored is not None
-            await self._coordinator.barrier(stored)
-            self.check_frozen()
-            newest = self._records.newest(pending.id)
-            assert newest is not None
-            return newest, decide(newest)
-        except Exception:
-            self.grants.end(pending)
-            raise
-
-
-def _without_pending(outcome: RegistrationOutcome, shown: View, node: Node) -> RegistrationOutcome:
-    """List, under an ownerless ID, no node whose grant may never have been answered. Raises
-    Undecided where no other node is left.
-    """
-    if all(same_node(each.addr, node.addr) for each in shown.nodes):
-        raise Undecided("its owner was lost before it answered the first node, create a new ID")
-    return replace(outcome, listed=shown.nodes)
-
-
-def _is_at(record: Record | None, index: int) -> bool:
-    return record is not None and record.leader is not None and record.leader.modified == index

@@ -6,11 +6,10 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
-from rqdisco.backends.single.coordinator import Coordinator
 from rqdisco.backends.single.subscriptions import Subscriptions
 from rqdisco.backends.single.versions import Versions
 from rqdisco.core import records
-from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Record
 from rqdisco.coroutines import HoldableResult, run_in_background
 from rqdisco.storage.memory import Store
@@ -20,15 +19,14 @@ from rqdisco.storage.wal.writer import Journal
 class PendingGrant:
     """A grant that is not answered yet, and the requests that wait for it.
 
-    `before` is the record before the grant, None while peers are asked and nothing is decided yet.
-    The grant is stuck if it must be revoked, for `reason`, and the disk refused that.
+    `before` is the record before the grant. The grant is stuck if it must be revoked and the disk
+    refused that.
     """
 
-    def __init__(self, discovery_id: str) -> None:
-        self.id = discovery_id
-        self.before: Record | None = None
+    def __init__(self, before: Record) -> None:
+        self.id = before.id
+        self.before = before
         self.is_stuck = False
-        self.reason = ""
         self._waiting: list[Deferred[None]] = []
 
     def wait(self) -> Deferred[None]:
@@ -55,44 +53,29 @@ class PendingGrant:
 
 class Grants:
     """Pending grants. Until one is answered or revoked, nothing else is decided about its ID, and
-    the record is shown without it. `coordinator` stands for the peers, if there are any.
-
-    `pending` holds them by ID.
+    the record is shown without it. `pending` holds them by ID.
     """
 
     _log = Logger()
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        versions: Versions,
-        subscriptions: Subscriptions,
-        coordinator: Coordinator | None,
-    ) -> None:
+    def __init__(self, store: Store, journal: Journal, versions: Versions, subscriptions: Subscriptions) -> None:
         self._store = store
         self._journal = journal
         self._versions = versions
         self._subscriptions = subscriptions
-        self._coordinator = coordinator
         self.pending: dict[str, PendingGrant] = {}
-
-    def is_decided(self, discovery_id: str) -> bool:
-        """Report whether a grant of the ID is decided and not answered yet."""
-        pending = self.pending.get(discovery_id)
-        return pending is not None and pending.before is not None
 
     def shown(self, discovery_id: str) -> Record | None:
         """Return the record on the disk, without a pending grant."""
         record, pending = self._store.settled(discovery_id), self.pending.get(discovery_id)
-        if record is None or pending is None or pending.before is None or record.version <= pending.before.version:
+        if record is None or pending is None or record.version <= pending.before.version:
             return record
         return pending.before
 
     def newest(self, discovery_id: str) -> Record | None:
         """Return the newest record, without a pending grant."""
         pending = self.pending.get(discovery_id)
-        return self._store.newest(discovery_id) if pending is None or pending.before is None else pending.before
+        return self._store.newest(discovery_id) if pending is None else pending.before
 
     async def finished(self, discovery_id: str) -> None:
         """Return when no grant of the ID is pending. Raises StoreUnavailable."""
@@ -102,22 +85,11 @@ class Grants:
                 Deferred.fromCoroutine(self._revoke(pending))
             await waiting
 
-    def begin(self, discovery_id: str) -> PendingGrant:
-        """Block other decisions about the ID until `end`."""
-        self.pending[discovery_id] = pending = PendingGrant(discovery_id)
-        return pending
-
-    def end(self, pending: PendingGrant) -> None:
-        """Allow other decisions: the grant is answered or given up."""
-        del self.pending[pending.id]
-        pending.release()
-        self._subscriptions.notify(pending.id)
-
-    async def commit(self, pending: PendingGrant, before: Record, granted: Record) -> Record:
+    async def commit(self, before: Record, granted: Record) -> Record:
         """Return the granted record once it is durable; the caller answers before its next
-        await.
+        await. No other decisions about the ID are made until then.
         """
-        pending.before = before
+        self.pending[before.id] = pending = PendingGrant(before)
         answer: HoldableResult[Record] = HoldableResult()
         run_in_background(self._commit(granted, pending, answer))
         return await answer
@@ -129,47 +101,27 @@ class Grants:
 
     async def _commit(self, granted: Record, pending: PendingGrant, answer: HoldableResult[Record]) -> None:
         """Continues if the caller of `commit` is cancelled, which fires `answer`."""
-        is_replicated = True
         try:
-            if self._coordinator is None:
-                await self._journal.append(self._store.put(granted))
-            else:
-                is_replicated = await self._write_pending(granted)
+            await self._journal.append(self._store.put(granted))
         except Exception:
-            self.end(pending)
+            self._end(pending)
             if not answer.called:
                 answer.errback()
             return
         if answer.held is not None:
             await answer.held
-        if answer.called or not is_replicated:
-            pending.reason = "its client was gone" if answer.called else "no peer had it in time"
+        if answer.called:
             await self._revoke(pending)
-            if not answer.called:
-                answer.errback(Undecided(pending.reason))
             return
         # The caller sends its answer in this very call; only then may others be decided.
         answer.callback(granted)
-        if self._coordinator is not None:
-            self._write_answered(granted)
-        self.end(pending)
+        self._end(pending)
 
-    async def _write_pending(self, granted: Record) -> bool:
-        """Make a grant durable, marked as pending, here and at a peer. Return False if no peer has
-        it in time.
-        """
-        assert self._coordinator is not None
-        assert granted.grant is not None
-        await self._journal.append(self._store.put(replace(granted, grant=replace(granted.grant, pending=True))))
-        return await self._coordinator.replicated(granted.version, is_grant=True)
-
-    def _write_answered(self, granted: Record) -> None:
-        """Let peers list the node from now on. No request waits for that."""
-        try:
-            writing = self._journal.append(self._store.put(replace(granted, version=self._versions.next())))
-        except StoreUnavailable:
-            return
-        writing.addErrback(lambda failure: failure.trap(StoreUnavailable))
+    def _end(self, pending: PendingGrant) -> None:
+        """Allow other decisions: the grant is answered or given up."""
+        del self.pending[pending.id]
+        pending.release()
+        self._subscriptions.notify(pending.id)
 
     async def _revoke(self, pending: PendingGrant) -> None:
         """Restore the record before a grant that was not answered (R6).
@@ -178,7 +130,6 @@ class Grants:
         """
         pending.is_stuck = False
         before = pending.before
-        assert before is not None
         try:
             restored = replace(records.with_grant_revoked(before), version=self._versions.next())
             await self._journal.append(self._store.put(restored))
@@ -186,5 +137,5 @@ class Grants:
             self._log.warn("grant not revoked yet: {reason}", reason=error.reason, discovery_id=before.id)
             pending.stick(error)
             return
-        self._log.info("grant revoked, {why}", why=pending.reason, discovery_id=before.id)
-        self.end(pending)
+        self._log.info("grant revoked, {why}", why="its client was gone", discovery_id=before.id)
+        self._end(pending)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from rqdisco.backends.single.grants import Grants
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 
 
 class StoredBackendService(Service):
-    """Runs the snapshots, and the contact with `peers` if there are any. On stop, revokes grants
-    whose requests have ended, then flushes the write-ahead log.
+    """Runs the snapshots, and the contact with `peers` if there are any. On stop, calls
+    `revoke_stuck` to revoke grants whose requests have ended, then flushes the write-ahead log.
     """
 
-    def __init__(self, grants: Grants, journal: Journal, compactor: Compactor, peers: Service | None) -> None:
-        self._grants = grants
+    def __init__(
+        self,
+        revoke_stuck: Callable[[], Coroutine[Any, Any, None]],
+        journal: Journal,
+        compactor: Compactor,
+        peers: Service | None,
+    ) -> None:
+        self._revoke_stuck = revoke_stuck
         self._journal = journal
         self._compactor = compactor
         self._peers = peers
@@ -32,7 +40,7 @@ class StoredBackendService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await self._grants.revoke_stuck()
+        await self._revoke_stuck()
         if self._peers is not None:
             await maybeDeferred(self._peers.stopService)
         await maybeDeferred(self._compactor.stopService)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,7 +22,7 @@ from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
 from rqdisco.http.requests.request import Request, decoded_path
-from rqdisco.http.requests.responses import BadBatch, NotFound, Response, StreamedResponse
+from rqdisco.http.requests.responses import BadBatch, BadRequest, NotFound, Response, StreamedResponse
 from rqdisco.http.requests.runner import ApiRunner, Attempt
 from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
@@ -42,22 +43,27 @@ T = TypeVar("T")
 
 
 class ClusterAdmin(Protocol):
-    """The operations on peers for an operator. `forget` and `drain` raise RequestRefused,
-    StoreUnavailable.
+    """The operations on peers for an operator. All but `show` raise RequestRefused, `forget` and
+    `drain` also StoreUnavailable.
     """
 
     def show(self) -> Mapping[str, object]:
         """Return all peers and their state."""
 
-    async def forget(self, name: str) -> int:
-        """Take over the IDs of a peer that is lost; return their number."""
+    async def preview_forget(self, name: str) -> Mapping[str, object]:
+        """Return the fields of a `ForgetPreviewAnswer`, and change nothing."""
+
+    async def forget(self, name: str) -> Mapping[str, object]:
+        """Take over the IDs of a peer that is lost; return the fields of a `ForgetAnswer`."""
 
     async def drain(self, to: str | None) -> str:
         """Hand over this daemon's IDs, to the peer named `to` if given; return their new owner."""
 
 
 class ForgetRequest(msgspec.Struct):
-    """The name of a peer that is lost for good."""
+    """A peer that is lost for good: its name, its incarnation, or the first 4 or more digits of
+    that.
+    """
 
     name: str
 
@@ -86,10 +92,24 @@ class FreezeAnswer(msgspec.Struct, frozen=True):
     exports: int
 
 
+class ForgetPreviewAnswer(msgspec.Struct, frozen=True):
+    """The peer that would be forgotten, and how many IDs would get a new owner. `last_contact` is
+    in seconds, null if there was none since this daemon started.
+    """
+
+    name: str
+    incarnation: str
+    url: str
+    state: str
+    last_contact: float | None
+    ids: int
+
+
 class ForgetAnswer(msgspec.Struct, frozen=True):
     """The peer that was forgotten, and how many IDs have a new owner."""
 
     forgotten: str
+    incarnation: str
     ids: int
 
 
@@ -125,6 +145,7 @@ class ListedPeer(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     state: str
     successor: str | UnsetType | None = UNSET
+    successor_incarnation: str | UnsetType | None = UNSET
     last_contact: float | UnsetType | None = UNSET
     lag: int | UnsetType | None = UNSET
     clock_offset_ms: int | UnsetType | None = UNSET
@@ -225,14 +246,25 @@ class OperatorAPI(Api):
         """Show all peers and their state."""
         return Response(200, encode_object(msgspec.convert(self._cluster_admin().show(), PeersAnswer)))
 
+    async def preview_forget(self, request: Request, token: Token | None) -> Response:
+        """Show what it would mean to forget a peer."""
+        cluster_admin = self._cluster_admin()
+        names = parse_qs(request.query.decode("utf-8", "replace")).get("name", [])
+        if len(names) != 1:
+            raise BadRequest("`name` must be given, once")
+        return Response(
+            200, encode_object(msgspec.convert(await cluster_admin.preview_forget(names[0]), ForgetPreviewAnswer))
+        )
+
     async def forget(self, request: Request, token: Token | None) -> Response:
         """Forget a peer that is lost for good."""
         with Attempt(self._runner, "forget", request, token=token) as attempt:
             body = self._decoded(request, ForgetRequest)
             attempt.details = {"name": body.name}
-            count = await self._cluster_admin().forget(body.name)
-            attempt.result, attempt.details = "forgotten", {"name": body.name, "ids": count}
-        return Response(200, encode_object(ForgetAnswer(body.name, count)))
+            answer = msgspec.convert(await self._cluster_admin().forget(body.name), ForgetAnswer)
+            details = {"name": answer.forgotten, "incarnation": answer.incarnation, "ids": answer.ids}
+            attempt.result, attempt.details = "forgotten", details
+        return Response(200, encode_object(answer))
 
     async def drain(self, request: Request, token: Token | None) -> Response:
         """Hand over this daemon's IDs to another peer."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from rqdisco.core.ids import short_incarnations
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
@@ -36,6 +37,7 @@ class PeerView(msgspec.Struct, frozen=True):
 
     state: str
     name: str | None = None
+    incarnation: str | None = None
     url: str = ""
     last_contact: float | None = None
     lag: int | None = None
@@ -51,8 +53,22 @@ class PeersView(msgspec.Struct, frozen=True):
     """This daemon and its peers."""
 
     name: str
+    incarnation: str
     state: str
     peers: list[PeerView]
+
+    def short_incarnation(self, incarnation: str | None) -> str:
+        """Return the short form of an incarnation, nothing for a peer that was never met."""
+        known = (self.incarnation, *(each.incarnation for each in self.peers))
+        return "" if incarnation is None else short_incarnations(each for each in known if each)[incarnation]
+
+    def label(self, daemon: PeerView | PeersView) -> str | None:
+        """Return the name of a peer or of this daemon, with its incarnation where another one has
+        that name.
+        """
+        if daemon.name is None or [self.name, *(each.name for each in self.peers)].count(daemon.name) < 2:
+            return daemon.name
+        return f"{daemon.name} ({self.short_incarnation(daemon.incarnation)})"
 
 
 class EtcdMemberView(msgspec.Struct, frozen=True, kw_only=True):

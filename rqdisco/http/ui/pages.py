@@ -232,7 +232,7 @@ def _peer_states(cluster_admin: ClusterAdmin | None) -> Sequence[tuple[str, str]
     if cluster_admin is None:
         return ()
     view = msgspec.convert(cluster_admin.show(), PeersView)
-    return [(view.name, view.state), *((peer.name or peer.url, peer.state) for peer in view.peers)]
+    return [(view.label(view) or "", view.state), *((view.label(peer) or peer.url, peer.state) for peer in view.peers)]
 
 
 def prefers_html(accept: str) -> bool:

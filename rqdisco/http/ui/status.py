@@ -10,7 +10,7 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.daemon_status import DiskView, EtcdMemberView, PeerView, StatusView
+from rqdisco.http.ui.daemon_status import DiskView, EtcdMemberView, PeersView, PeerView, StatusView
 from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes
 from rqdisco.telemetry.recent import RecentChange
 
@@ -70,12 +70,12 @@ class StatusPage(Element):
     @renderer
     def graph(self, _: IRequest, tag: Tag) -> Tag:
         assert self._view.peers is not None
-        return _graph(self._view.peers.name, [peer for peer in self._view.peers.peers if peer.name is not None])
+        return _graph(self._view.peers)
 
     @renderer
     def peer_rows(self, _: IRequest, tag: Tag) -> Tag:
         assert self._view.peers is not None
-        return tag([self._peer_row(each) for each in self._view.peers.peers])
+        return tag([self._peer_row(each, self._view.peers) for each in self._view.peers.peers])
 
     @renderer
     def etcd(self, _: IRequest, tag: Tag) -> Tag | str:
@@ -117,10 +117,11 @@ class StatusPage(Element):
         )
         return tags.tr(*(tags.td(cell) for cell in cells))
 
-    def _peer_row(self, peer: PeerView) -> Tag:
+    def _peer_row(self, peer: PeerView, peers: PeersView) -> Tag:
         name = peer.name or (peer.url if self._is_operator else "a peer")
         cells = (
             escape_invisible(name),
+            peers.short_incarnation(peer.incarnation),
             peer.state,
             "" if peer.last_contact is None else f"{peer.last_contact:.1f} s ago",
             "" if peer.lag is None else f"{peer.lag:,}",
@@ -174,8 +175,9 @@ def _plot(title: str, counts: Sequence[int]) -> Tag:
     return tags.div(tags.h2(title), tags.strong(f"{total:,}"), picture, caption, class_="card plot")
 
 
-def _graph(own: str, peers: Sequence[PeerView]) -> Tag:
+def _graph(view: PeersView) -> Tag:
     """This daemon above its peers, with the number of changes that each of them lacks."""
+    own, peers = view.label(view) or "", [peer for peer in view.peers if peer.name is not None]
     width, height = max(340, 130 * len(peers)), 110 if not peers else 250
     middle = width / 2, 50.0
     places = [(width * (at + 1) / (len(peers) + 1), 185.0) for at in range(len(peers))]
@@ -185,7 +187,7 @@ def _graph(own: str, peers: Sequence[PeerView]) -> Tag:
         parts.append(Tag("line")(class_=wire, x1=f"{middle[0]}", y1=f"{middle[1]}", x2=f"{x:.0f}", y2=f"{y:.0f}"))
     parts += _disc(own, "this daemon", *middle, "disc own")
     for peer, (x, y) in zip(peers, places, strict=True):
-        parts += _disc(peer.name or "", _lag(peer), x, y, "disc" if peer.is_up else "disc silent")
+        parts += _disc(view.label(peer) or "", _lag(peer), x, y, "disc" if peer.is_up else "disc silent")
     label = f"{own} and {count(len(peers), 'peer')}; the table shows the changes that each of them lacks"
     return Tag("svg")(
         *parts,

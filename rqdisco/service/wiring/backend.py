@@ -21,7 +21,7 @@ from rqdisco.telemetry.metrics import MetricSource
 if TYPE_CHECKING:
     # Not loaded where they are not used.
     from rqdisco.backends.etcd.monitor import EtcdMonitor
-    from rqdisco.backends.gossip.report import PeerReport
+    from rqdisco.backends.gossip.admin import PeerReport
 
 
 async def _no_check() -> None:

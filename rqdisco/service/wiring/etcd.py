@@ -24,12 +24,12 @@ from rqdisco.backends.etcd.service import EtcdBackendService, LastSeenSaver
 from rqdisco.backends.etcd.startup import check, wait_for_etcd
 from rqdisco.backends.etcd.transport.connections import PooledTransport
 from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
-from rqdisco.backends.etcd.transport.network import Network
 from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
+from rqdisco.http_client.network import Network
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.file_modes import warn_of_loose_mode
 from rqdisco.security.tls import ClientPolicy

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext, known_members
-from rqdisco.backends.gossip.cluster_admin import GossipAdmin
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.backends.gossip.transport.http_link import Keys
@@ -43,24 +42,24 @@ def build_gossip_directory(
                 now=storage.now,
                 wall_us=system.wall_us,
                 random=system.random,
-                jitter=system.jitter,
             ),
             # The code that fences has logged the reason.
             on_fenced=lambda why: events.publish(Event(kind="fence", outcome="fenced", why=why, logged=False)),
         )
     )
-    resource = PeerResource(gossip.request_handler, keys, system.reactor, system.random)
+    resource = PeerResource(gossip.driver, keys, system.reactor, system.random)
     return StoredDirectory(
         directory=gossip.directory,
-        local=gossip.local,
+        has_pending_grant=gossip.has_pending_grant,
+        revoke_stuck=gossip.revoke_stuck,
         watermarks=gossip.watermarks,
         may_expire=gossip.may_expire,
         is_ownerless=lambda owner: owner != storage.incarnation and gossip.report.is_ownerless(owner),
         peers=PeerParts(
-            service=gossip.peers,
+            service=gossip.driver,
             report=gossip.report,
             metrics=peer_metrics(gossip.report.status),
-            admin=GossipAdmin(gossip.report, gossip.succession),
+            admin=gossip.admin,
             resource=resource,
             reload_keys=partial(reload_keys, peers.keys, keys, resource),
         ),

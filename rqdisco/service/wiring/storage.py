@@ -4,12 +4,12 @@ log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.codec import Metadata, decode_stored_metadata
 from rqdisco.core.directory import Directory
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -47,13 +47,15 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
 class StoredDirectory(msgspec.Struct, frozen=True, kw_only=True):
     """The directory of a daemon that stores its records, and what concerns their owners.
 
-    `local` decides about the IDs this daemon owns. `watermarks` tell which IDs have expired;
+    `has_pending_grant` reports whether a grant of an ID is pending, `revoke_stuck` tries once more
+    to revoke grants that the disk refused to revoke. `watermarks` tell which IDs have expired;
     `may_expire` reports whether this daemon may expire IDs of its own now. `is_ownerless` reports
     whether the owner of an ID, given by its incarnation, is gone for good.
     """
 
     directory: Directory
-    local: SingleDirectory
+    has_pending_grant: Callable[[str], bool]
+    revoke_stuck: Callable[[], Coroutine[Any, Any, None]]
     watermarks: ExpiryWatermarks
     may_expire: Callable[[], bool]
     is_ownerless: Callable[[str], bool]

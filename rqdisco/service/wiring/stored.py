@@ -82,7 +82,7 @@ def build_stored_backend(
             snapshot_metrics(compactor),
             *([] if peers is None else [peers.metrics]),
         ],
-        service=StoredBackendService(stored.local.grants, journal, compactor, None if peers is None else peers.service),
+        service=StoredBackendService(stored.revoke_stuck, journal, compactor, None if peers is None else peers.service),
         background=[
             leaders,
             initial_count,
@@ -123,7 +123,8 @@ def build_single_directory(config: Config, system: System, storage: Storage) -> 
     )
     return StoredDirectory(
         directory=local,
-        local=local,
+        has_pending_grant=local.has_pending_grant,
+        revoke_stuck=local.grants.revoke_stuck,
         watermarks=ExpiryWatermarks(storage.metadata),
         may_expire=lambda: local.frozen is None,
         is_ownerless=lambda owner: owner != storage.incarnation,
@@ -196,6 +197,6 @@ def build_expiry_sweeper(
             now=storage.now,
             version_ages=ages,
             may_expire=stored.may_expire,
-            has_pending_grant=stored.local.has_pending_grant,
+            has_pending_grant=stored.has_pending_grant,
         ),
     )

@@ -6,7 +6,7 @@ A thread writes the batch; everything else here runs on the reactor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -38,8 +38,6 @@ class Journal:
     `in_thread` runs a blocking call and fires with its result. `soon` runs a call in the next turn
     of the reactor, so that requests that arrive together share a batch. `failed` is called once,
     with the reason, when nothing can be acknowledged any more; the process must then end.
-    `before_write` callbacks get the changes of a batch, and whether the disk took the one before;
-    they return changes to write with them.
     """
 
     _log = Logger()
@@ -65,7 +63,6 @@ class Journal:
         self._broken: str | None = None
         self._between: list[Deferred[None]] = []
         self.refused: str | None = None
-        self.before_write: list[Callable[[Sequence[Change], bool], Sequence[Change]]] = []
         self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
@@ -124,8 +121,6 @@ class Journal:
         batch, self._next = self._next, _Batch()
         self._writing = batch
         if batch.changes:
-            for add_changes in self.before_write:
-                batch.changes.extend(add_changes(batch.changes, self.refused is None))
             # Only the newest version of a record needs to reach the disk.
             lines = list({change.key: change.line for change in batch.changes}.values())
             self._in_thread(partial(self._commit, lines)).addCallbacks(self._written, self._not_written)

@@ -100,8 +100,8 @@ class EtcdClients(Clients):
         request.send(make)
         return await request.answer
 
-    def refuse(self, what: str, key: str, reply: Reply, failure: Failure) -> Exception:
-        return self._refusal(what, key, reply, failure)
+    def refuse(self, what: str, key: str, reply: Reply, failure: Any) -> Exception:
+        return self._refusal(what, key, reply, failure.value, failure.getTraceback())
 
 
 class _EtcdReply(Reply):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.simulated.network import Net
 from tests.simulated.timeline import Timeline
 from tests.support.etcd.gateway import Answer, refuse

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from rqdisco.core.exports import ImportedNode, TransferredRecord
 from tests.simulated.etcd.hosts import EtcdBoot
 from tests.simulated.nodes import Cluster, ConsulNode, SimNode
@@ -183,6 +181,3 @@ class EtcdOperator(Operator):
         if random.random() < 0.4:
             await world.sleep(random.uniform(5, 20))
             await self._rebuild(key)
-
-    def _do(self, doing: Any) -> None:
-        Deferred.fromCoroutine(doing).addErrback(self._world.failed)

@@ -4,8 +4,13 @@ faults; and the invariants.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from random import Random
 from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogLevel
 
 from rqdisco.backends.etcd.assembly import EtcdBackend
 from rqdisco.backends.limits import Limits
@@ -19,14 +24,15 @@ from tests.simulated.etcd.store import Store
 from tests.simulated.etcd.watchers import Watchers
 from tests.simulated.nodes import SimNode
 from tests.simulated.timeline import Timeline, Trace
-from tests.simulated.world import FAULTY_SECONDS, QUIET_SECONDS, UNREACHABLE_SECONDS, Result, World
+from tests.simulated.world import FAULTY_SECONDS, QUIET_SECONDS, UNREACHABLE_SECONDS, AnyWorld, Result
+from tests.support.logs import observed_by
 
 
 def keep_all_rules(_: EtcdBackend) -> None:
     pass
 
 
-class EtcdWorld(World):
+class EtcdWorld(AnyWorld):
     """Everything of one run; `switch` turns a rule off in each backend."""
 
     hosts: Any
@@ -64,10 +70,38 @@ class EtcdWorld(World):
         self.clients = EtcdClients(self)
         self.operator = EtcdOperator(self)
         self.watchers = Watchers(self)
-        self.faults = EtcdFaults(self, faults)
+        self.faults = EtcdFaults(self, faults, self.random)
 
-    def some_host(self) -> Any:
-        return self.random.choice((None, *self.hosts))
+    def sleep(self, seconds: float) -> Deferred[None]:
+        return deferLater(self.timeline, seconds)
+
+    def spawn(self, doing: Coroutine[Any, Any, Any]) -> None:
+        Deferred.fromCoroutine(doing).addErrback(self.failed)
+
+    def draws(self, actor: str) -> Random:
+        return self.random
+
+    def raft_draws(self, cluster: Any) -> Random:
+        return self.raft_random
+
+    def acts(self) -> None:
+        """Nothing is left out here while nothing happens."""
+
+    def failed(self, failure: Any) -> None:
+        self.judge.violate(f"the simulation failed: {failure.getTraceback()}")
+
+    def run(self) -> Result:
+        """Run it. Failures that the daemons log are violations."""
+        with observed_by(self._watch_log):
+            return self._run()
+
+    def _watch_log(self, event: dict[str, Any]) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            self.trace.log(str(event.get("log_format")).format(**{**event, "log_failure": ""}))
+        if "log_failure" in event:
+            self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
+        elif "discovery_id" in event and "conflicting records" in str(event.get("log_format")):
+            self.judge.clash(event["discovery_id"])
 
     def _run(self) -> Result:
         for host in self.hosts:

@@ -12,7 +12,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.etcd.transport.interfaces import PostReply
+from rqdisco.http_client.interfaces import PostReply
 from tests.support.etcd.gateway import TIMEOUT, Gateway
 from tests.support.etcd.memory import ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import Saved

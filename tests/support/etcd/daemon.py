@@ -17,10 +17,10 @@ from rqdisco.backends.etcd.meta import decode_meta
 from rqdisco.backends.etcd.monitor import COUNT_SECONDS, EtcdMonitor
 from rqdisco.backends.etcd.names import KEEP_SECONDS
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
-from rqdisco.backends.etcd.transport.interfaces import PostReply
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import EtcdUnavailable
 from rqdisco.core.records import Moment, Record
+from rqdisco.http_client.interfaces import PostReply
 from rqdisco.security.certificates import Files
 from rqdisco.service.config import EtcdConfig
 from rqdisco.service.wiring.etcd import open_over_transport

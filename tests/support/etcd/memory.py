@@ -14,7 +14,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, NotSent, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.gateway import Answer, Gateway, GatewayStream, refuse
 from tests.support.etcd.model import Member, ModelEtcd
 from tests.support.etcd.wire import Refusal

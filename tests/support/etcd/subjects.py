@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken, PostReply
+from rqdisco.http_client.interfaces import ConnectionBroken, PostReply
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import ModelStream, ModelStreams, ModelTransport, model_on
 from tests.support.etcd.model import ModelEtcd

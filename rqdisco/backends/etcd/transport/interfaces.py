@@ -7,29 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 from twisted.internet.defer import Deferred
 
-
-class NotSent(Exception):
-    """The request was certainly not received: the connection was refused, or never established."""
-
-
-class ConnectionBroken(Exception):
-    """The request may have been received, and no whole answer came: the connection ended, or the
-    time is up.
-    """
-
-
-class AnswerTooLarge(ConnectionBroken):
-    """The answer is larger than this daemon reads."""
-
-
-class PostReply(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer."""
-
-    status: int
-    body: bytes
+from rqdisco.http_client.interfaces import PostReply
 
 
 class PostTransport(Protocol):

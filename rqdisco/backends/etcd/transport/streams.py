@@ -14,8 +14,8 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory
 
-from rqdisco.backends.etcd.transport.interfaces import ConnectionBroken
-from rqdisco.backends.etcd.transport.network import describe
+from rqdisco.http_client.interfaces import ConnectionBroken
+from rqdisco.http_client.network import describe
 from rqdisco.request_body import RequestBody
 from rqdisco.twisted_compat import silence_client_connections
 

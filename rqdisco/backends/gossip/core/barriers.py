@@ -4,14 +4,12 @@ record, and returns the hints that it has for the owner, until there are none le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from rqdisco.backends.gossip.core import contacts, hints, queries
 from rqdisco.backends.gossip.core.messages import Barrier, Hints
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import PendingBarrier, State, Then, then
 from rqdisco.core import codec
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Record
@@ -20,29 +18,17 @@ BARRIER_SECONDS = 3.0
 _MAX_ROUNDS = 20
 
 
-@dataclass(slots=True)
-class PendingBarrier:
-    """A barrier under way: the members that were asked, and the message under way to each of those
-    that are not done.
-    """
-
-    record: Record
-    members: frozenset[str]
-    go_on: Then
-    sent: dict[str, int] = field(default_factory=dict)
-
-
 def run(state: State, record: Record, go_on: Then) -> None:
     """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
     others = state.members.others
-    unreachable = [each.name for each in others if not queries.is_up(state, each.incarnation)]
+    unreachable = [state.members.label(each) for each in others if not queries.is_up(state, each.incarnation)]
     if unreachable:
         state.go_on(go_on, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
         return
     if not others:
         state.go_on(go_on, None)
         return
-    barrier = PendingBarrier(record, frozenset(each.incarnation for each in others), go_on)
+    barrier = PendingBarrier(state.number(), record, frozenset(each.incarnation for each in others), go_on)
     state.barriers[record.id] = barrier
     for each in others:
         _ask(state, barrier, each.incarnation, "", 0, 1)
@@ -50,7 +36,7 @@ def run(state: State, record: Record, go_on: Then) -> None:
 
 def abandon(state: State, discovery_id: str) -> None:
     """Give a barrier up; nothing goes on."""
-    barrier: PendingBarrier | None = state.barriers.pop(discovery_id, None)
+    barrier = state.barriers.pop(discovery_id, None)
     if barrier is not None:
         for number in barrier.sent.values():
             contacts.abandon(state, number)
@@ -60,7 +46,8 @@ def _ask(state: State, barrier: PendingBarrier, incarnation: str, of: str, added
     record = barrier.record
     peer = state.peers.get(incarnation)
     if attempt > _MAX_ROUNDS or peer is None:
-        _fail(state, record.id, "a peer has too many hints")
+        why = "the members changed during the barrier" if peer is None else "a peer has too many hints"
+        _fail(state, record.id, why)
         return
     line = msgspec.Raw(codec.encode_record(record))
     message = Barrier(owner=record.owner, record=line, of=of, added=added)
@@ -69,13 +56,13 @@ def _ask(state: State, barrier: PendingBarrier, incarnation: str, of: str, added
 
 
 def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incarnation: str, attempt: int) -> None:
-    barrier: PendingBarrier | None = state.barriers.get(discovery_id)
+    barrier = state.barriers.get(discovery_id)
     if barrier is None or incarnation not in barrier.sent:
         return
     if isinstance(outcome, PeerError):
         _fail(state, discovery_id, "cannot grant a bootstrap: a peer does not answer")
     elif outcome.hints:
-        go_on = then(_added, discovery_id, incarnation, outcome.of, attempt)
+        go_on = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:
             hints.add(state, incarnation, outcome.of, outcome.hints, go_on)
         except StoreUnavailable as error:
@@ -86,9 +73,17 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
             _finish(state, barrier)
 
 
-def _added(state: State, outcome: int | Exception, discovery_id: str, incarnation: str, of: str, attempt: int) -> None:
-    barrier: PendingBarrier | None = state.barriers.get(discovery_id)
-    if barrier is None:
+def _added(
+    state: State,
+    outcome: int | Exception,
+    number: int,
+    discovery_id: str,
+    incarnation: str,
+    of: str,
+    attempt: int,
+) -> None:
+    barrier = state.barriers.get(discovery_id)
+    if barrier is None or barrier.number != number:
         return
     if isinstance(outcome, Exception):
         _fail(state, discovery_id, "the disk does not take what peers answered")
@@ -104,6 +99,6 @@ def _finish(state: State, barrier: PendingBarrier) -> None:
 
 
 def _fail(state: State, discovery_id: str, why: str) -> None:
-    barrier: PendingBarrier = state.barriers[discovery_id]
+    barrier = state.barriers[discovery_id]
     abandon(state, discovery_id)
     state.go_on(barrier.go_on, Undecided(why))

@@ -16,7 +16,7 @@ from rqdisco.backends.gossip.core.inputs import (
     LookUp,
     Register,
     Remove,
-    Report,
+    ReportLeader,
 )
 from rqdisco.backends.gossip.core.messages import Call, Op, Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
@@ -24,7 +24,7 @@ from rqdisco.core import errors
 from rqdisco.core.directory import Clearing, Removal
 from rqdisco.core.errors import Frozen, NotReady, RequestRefused, StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
-from rqdisco.core.views import View, view_of
+from rqdisco.core.views import view_of
 
 # Names of refusals on the wire, where they differ from the classes. Daemons of all releases must
 # agree on them, to answer clients as the owner would.
@@ -44,7 +44,7 @@ _OPS: dict[type, Op] = {
     Register: "register",
     Remove: "remove",
     Claim: "claim",
-    Report: "report",
+    ReportLeader: "report",
     ClearLeader: "clear_leader",
     LookUp: "look_up",
     Inspect: "look_up",
@@ -55,7 +55,7 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
     "register": (Register, "node"),
     "remove": (Remove, "addr"),
     "claim": (Claim, "put"),
-    "report": (Report, "put"),
+    "report": (ReportLeader, "put"),
     "clear_leader": (ClearLeader, None),
     # A lookup that was forwarded is one at the owner.
     "look_up": (LookUp, None),
@@ -112,32 +112,27 @@ def outcome_of_refusal(refusal: Exception) -> Outcome:
     return Outcome(refusal=_wire_name(type(refusal)), reason=str(refusal))
 
 
-def result_of(command: Any, outcome: Outcome) -> Any:
-    """Return the result of a request that its owner executed. Raises the owner's refusal; Undecided
-    where the owner may not decide.
-    """
-    if isinstance(command, (Report, ClearLeader)):
-        if outcome.refusal is not None:
-            raise refusal_of(outcome, command.id)
-        is_report = isinstance(command, Report)
-        return outcome.yes if is_report else Clearing(done=outcome.yes, removed=outcome.removed)
-    record = _record_of(outcome, command.id)
-    if isinstance(command, Register):
-        return RegistrationOutcome(record=record, listed=outcome.listed, bootstrap=outcome.bootstrap)
-    if isinstance(command, Claim):
-        return ClaimOutcome(record=record, won=outcome.yes, again=outcome.again)
-    if isinstance(command, (CreateNamed, Inspect)):
-        return record
-    view: View = view_of(record, is_owner=True, hinted=outcome.listed)
-    return Removal(record=view, removed=outcome.yes) if isinstance(command, Remove) else view
+_RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
+    CreateNamed: lambda _, record: record,
+    Inspect: lambda _, record: record,
+    LookUp: lambda outcome, record: view_of(record, is_owner=True, hinted=outcome.listed),
+    Register: lambda outcome, record: RegistrationOutcome(
+        record=record, listed=outcome.listed, bootstrap=outcome.bootstrap
+    ),
+    Remove: lambda outcome, record: Removal(record=view_of(record, is_owner=True), removed=outcome.yes),
+    Claim: lambda outcome, record: ClaimOutcome(record=record, won=outcome.yes, again=outcome.again),
+}
 
 
-def _record_of(outcome: Outcome, discovery_id: str) -> Record:
-    if outcome.refusal is not None:
-        raise refusal_of(outcome, discovery_id)
+def result_of(command: Command, outcome: Outcome) -> Any:
+    """Return the result of a request that its owner executed, and did not refuse."""
+    if isinstance(command, ReportLeader):
+        return outcome.yes
+    if isinstance(command, ClearLeader):
+        return Clearing(done=outcome.yes, removed=outcome.removed)
     if outcome.record is None:
-        raise StoreUnavailable("the owner's answer lacks the record")
-    return outcome.record
+        return StoreUnavailable("the owner's answer lacks the record")
+    return _RESULTS[type(command)](outcome, outcome.record)
 
 
 def refusal_of(outcome: Outcome, discovery_id: str) -> Exception:

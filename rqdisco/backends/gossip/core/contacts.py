@@ -7,7 +7,14 @@ import msgspec
 from rqdisco.backends.gossip.core import members as membership
 from rqdisco.backends.gossip.core.effects import Abandon, Fence, Send
 from rqdisco.backends.gossip.core.messages import FEATURES, PROTOCOL, Digest, Hello, Member
-from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.core.peer_errors import (
+    BadMessage,
+    Misdirected,
+    NotGreeted,
+    PeerError,
+    PeerUnreachable,
+    Rejected,
+)
 from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.records import Moment
@@ -91,9 +98,8 @@ def update_peers(state: State) -> None:
         urls = {each.url for each in members.all}
         for url in [url for url in state.unidentified if url in urls]:
             drop(state.unidentified.pop(url))
-    if len(state.peers) != len(members.others):
-        others = {each.incarnation for each in members.others}
-        for incarnation in [each for each in state.peers if each not in others]:
+    if state.peers.keys() != members.other_incarnations:
+        for incarnation in state.peers.keys() - members.other_incarnations:
             drop(state.peers.pop(incarnation))
 
 
@@ -116,11 +122,23 @@ def drop(peer: Peer) -> None:
     peer.is_dropped, peer.due_at = True, None
 
 
+def forget_dropped(state: State) -> None:
+    """Forget the peers that were dropped, once nothing is under way with them."""
+    if len(state.contacts) > len(state.peers) + len(state.unidentified):
+        busy = {each.peer for each in state.outgoing.values()}
+        for peer in list(state.contacts.values()):
+            if peer.is_dropped and peer.step is None and peer.key not in busy:
+                del state.contacts[peer.key]
+
+
 def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
     number = state.number()
+    if not state.is_running:
+        state.go_on(go_on, PeerUnreachable("this daemon stops"))
+        return number
     outgoing = Outgoing(number, peer.key, verb, message, seconds, go_on)
     state.outgoing[number] = outgoing
     if peer.session:
@@ -133,7 +151,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
 
 def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
     outgoing.session = peer.session
-    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds)
+    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds, peer.key)
     state.effects.append(effect)
 
 

@@ -25,7 +25,7 @@ def objection(state: State) -> str:
     """Return why members are not converged, in words that continue a sentence."""
     if state.unidentified:
         return "not all peers were contacted"
-    silent = [each.name for each in state.members.others if not queries.is_up(state, each.incarnation)]
+    silent = [state.members.label(each) for each in state.members.others if not queries.is_up(state, each.incarnation)]
     if silent:
         return f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
     return (

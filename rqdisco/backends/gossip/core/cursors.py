@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.change_log import ChangeLog
 from rqdisco.backends.gossip.core.id_order import IDOrder
-from rqdisco.backends.gossip.core.messages import Delta, Page, Pull
+from rqdisco.backends.gossip.core.messages import MAX_VERSION, Delta, Page, Pull
 from rqdisco.core import codec, records
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -86,7 +86,7 @@ class Cursors:
         # Own changes sent while the disk is writing them, and those sent and then refused by it.
         self._in_flight: dict[bytes, Change] = {}
         self._refused: dict[bytes, bytes] = {}
-        self._correcting: set[bytes] = set()
+        self._correcting: dict[bytes, int] = {}
         # The highest own version that is to be published once it is durable, and all later ones after it.
         self._withheld = 0
 
@@ -199,11 +199,11 @@ class Cursors:
         """
         changes = []
         for raw in delta.records:
-            record = codec.decode_record(bytes(raw))
+            line, record = _decode_line(bytes(raw))
             known = self._store.newest(record.id)
             is_lost = known is None or records.precedence(known, record) == "newer"
             if record.owner == self._own and is_lost and not self._watermarks.covers(record):
-                changes.append(self._store.put_line(bytes(raw), record.version))
+                changes.append(self._store.put_line(line, record.version))
         return changes
 
     def skip_versions(self, version: int) -> None:
@@ -283,22 +283,35 @@ class Cursors:
         if not own:
             return ()
         newest = max(each.version for each in own)
-        if may_send and newest <= self._reserved and self._withheld <= self.own_cursor:
+        extra: list[Change] = []
+        if self._refused:
+            extra = self._corrections(own) if may_correct else []
+            own = [*own, *extra]
+        if may_send and newest <= self._reserved and self._withheld <= self.own_cursor and not extra:
             for change in own:
                 self._publish(change)
                 self._in_flight[change.key] = change
         else:
-            self._withheld = newest
-        extra: list[Change] = []
-        if may_correct and self._refused and not self._correcting:
-            self._correcting = set(self._refused)
-            left = self._correcting - {each.key for each in own}
-            extra += self.put_corrections(sorted(left), self._store.last_version + 1)
-            self._withheld = max([self._withheld, *(each.version for each in extra)])
-        if newest > self._reserved - _RESERVED // 2:
+            self._withheld = max(self._withheld, *(each.version for each in own))
+        if newest > self._reserving - _RESERVED // 2:
             self._reserving = newest + _RESERVED
             extra.append(metadata_change(Metadata(id=_RESERVE, owner=self._own, number=self._reserving)))
         return extra
+
+    @property
+    def reserving(self) -> int:
+        """The highest version that is reserved, or is being."""
+        return self._reserving
+
+    def _corrections(self, own: Sequence[Change]) -> list[Change]:
+        """Return the corrections of refused records that are not under way yet."""
+        for change in own:
+            if change.key in self._refused:
+                self._correcting[change.key] = change.version
+        left = sorted(self._refused.keys() - self._correcting.keys())
+        corrections = self.put_corrections(left, self._store.last_version + 1)
+        self._correcting |= {each.key: each.version for each in corrections}
+        return list(corrections)
 
     def _extend_cursor(self, delta: Delta) -> int:
         """Return the cursor after a delta. One beyond a gap is remembered, since messages overtake
@@ -318,13 +331,6 @@ class Cursors:
     def settled(self, changes: Sequence[Change]) -> list[Record]:
         """Follow changes that the disk has; return the records of other owners that hold a grant."""
         before = self.published
-        self._reserved = self._reserving
-        if self.own_changes(changes):
-            self._in_flight = {
-                key: change for key, change in self._in_flight.items() if self._store.is_pending_key(key)
-            }
-            self.confirm_corrections(self._correcting)
-            self._correcting = set()
         self._order.append_new()
         granted = []
         for change in changes:
@@ -333,6 +339,7 @@ class Cursors:
                 if change.version > before:
                     self._publish(change)
                 self.own_cursor = max(self.own_cursor, change.version)
+                self._end_write(change)
                 continue
             self._log(owner).add(change.version, change.key)
             self._newest[owner] = max(self._newest.get(owner, 0), change.version)
@@ -344,12 +351,33 @@ class Cursors:
         self._log(self._own).add(change.version, change.key)
         self.published = max(self.published, change.version)
 
-    def discarded(self) -> None:
-        """Follow the loss of all pending changes, which the disk refused."""
+    def discarded(self, changes: Sequence[Change]) -> None:
+        """Follow the loss of pending changes, which the disk refused."""
+        for change in changes:
+            self._correcting.pop(change.key, None)
+            sent = self._in_flight.get(change.key)
+            # What was sent may be older: a newer change of the same ID was withheld.
+            if sent is not None and sent.version <= change.version:
+                self._refused[change.key] = self._in_flight.pop(change.key).rest
+        if self._withheld <= max((change.version for change in changes), default=0):
+            self._withheld = 0
+
+    def reserved(self, version: int) -> None:
+        """All versions up to this one are reserved on the disk."""
+        self._reserved = max(self._reserved, version)
+
+    def reservation_failed(self) -> None:
+        """Reserve versions with the next write again."""
         self._reserving = self._reserved
-        self._correcting, self._withheld = set(), 0
-        self._refused |= {key: change.rest for key, change in self._in_flight.items()}
-        self._in_flight.clear()
+
+    def _end_write(self, change: Change) -> None:
+        """Forget what was sent while the disk wrote this change, or an older one of the same ID."""
+        sent = self._in_flight.get(change.key)
+        if sent is not None and sent.version <= change.version:
+            del self._in_flight[change.key]
+        if self._correcting.get(change.key, change.version + 1) <= change.version:
+            del self._correcting[change.key]
+            self._refused.pop(change.key, None)
 
     def _log(self, owner: str) -> ChangeLog:
         log = self._logs.get(owner)
@@ -378,10 +406,17 @@ class Cursors:
 
 
 def _decode_line(line: bytes) -> tuple[bytes, Record]:
-    """Decode a record of a delta. Raises Malformed."""
+    """Decode a record of a delta. Raises Malformed also where the store could not read it back."""
     record = codec.decode_record(line)
-    if codec.split_record(line)[0] != record.id.encode() or not is_id(record.id):
+    key, rest = codec.split_record(line)
+    try:
+        peeked = key.decode(), codec.peek_owner(rest), codec.peek_version(rest)
+    except ValueError:
+        peeked = "", "", 0
+    if peeked != (record.id, record.owner, record.version) or not is_id(record.id):
         raise Malformed("not a canonical record")
+    if record.version > MAX_VERSION:
+        raise Malformed("the version of a record is too high")
     return line, record
 
 

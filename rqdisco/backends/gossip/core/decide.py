@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, Member
 from rqdisco.backends.gossip.core.state import State
-from rqdisco.core import records, transitions
+from rqdisco.core import decisions, records, transitions
 from rqdisco.core.addresses import is_local, same_node
 from rqdisco.core.errors import Frozen, NotReady, Ownerless, TooManyIDs, Undecided
 from rqdisco.core.host_binding import check_list
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
-from rqdisco.core.views import View, view_of
+from rqdisco.core.views import view_of
 
 CONTACT_SECONDS = 24 * 3600.0
 DISAGREE = "peers disagree or are unreachable"
@@ -75,7 +75,7 @@ def check(state: State, discovery_id: str) -> None:
 def check_ready(state: State) -> None:
     """Raise NotReady if this daemon may lack records of its own."""
     if not is_ready(state):
-        names = ", ".join(each.name for each in unconfirmed(state))
+        names = ", ".join(map(state.members.label, unconfirmed(state)))
         raise NotReady(f"no contact since the start with: {names}" if names else "no peer contacted yet")
 
 
@@ -127,7 +127,7 @@ def register(state: State, record: Record, node: Node, host: str | None) -> Regi
     )
     if outcome.bootstrap is not None:
         check_owner(state, record)
-    return _without_pending(outcome, queries.view(state, outcome.record), node) if record.ownerless else outcome
+    return decisions.list_ownerless(outcome, queries.view(state, outcome.record), node) if record.ownerless else outcome
 
 
 def claim(state: State, record: Record, put: Put, host: str | None) -> ClaimOutcome:
@@ -186,15 +186,6 @@ def _lacks_members(state: State) -> bool:
     cluster.
     """
     return state.began_with_records and bool(state.unidentified) and not state.members.others
-
-
-def _without_pending(outcome: RegistrationOutcome, shown: View, node: Node) -> RegistrationOutcome:
-    """List, under an ownerless ID, no node whose grant may never have been answered. Raises Undecided
-    where no other node is left.
-    """
-    if all(same_node(each.addr, node.addr) for each in shown.nodes):
-        raise Undecided("its owner was lost before it answered the first node, create a new ID")
-    return replace(outcome, listed=shown.nodes)
 
 
 def _newer(copy: Record | None, reply: Record | None) -> Record | None:

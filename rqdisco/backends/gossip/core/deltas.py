@@ -60,7 +60,11 @@ class Pulling(msgspec.Struct, frozen=True):
 
 def pull(state: State, pulling: Pulling, message: Pull) -> None:
     """Pull what follows `message.after`, page by page."""
-    contacts.send(state, state.contacts[pulling.key], "pull", message, PAGE_SECONDS, then(_received, message, pulling))
+    peer = state.contacts.get(pulling.key)
+    if peer is None:
+        state.go_on(pulling.go_on, PeerError("the peer is gone"))
+    else:
+        contacts.send(state, peer, "pull", message, PAGE_SECONDS, then(_received, message, pulling))
 
 
 def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: Pulling) -> None:

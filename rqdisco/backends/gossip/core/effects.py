@@ -13,8 +13,9 @@ Level = Literal["debug", "info", "warn", "error"]
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message to the daemon at a URL, in the session with it; `hello` begins one.
+    """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
+    Each peer has a link of its own: two that had one URL, one after the other, share no session.
     `Answered` or `Failed` follows within `seconds`.
     """
 
@@ -23,6 +24,7 @@ class Send(msgspec.Struct, frozen=True):
     verb: str
     message: msgspec.Struct
     seconds: float
+    link: int
 
 
 class Abandon(msgspec.Struct, frozen=True):
@@ -41,14 +43,14 @@ class Respond(msgspec.Struct, frozen=True):
 class Persist(msgspec.Struct, frozen=True):
     """Write changes to the disk, all or none; without any, wait for all that were put before.
 
-    `Persisted` or `Refused` follows.
+    `Persisted` or `WriteRefused` follows.
     """
 
     write: int
     changes: tuple[Change, ...]
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ClientReply(msgspec.Struct, frozen=True):
     """Answer a client: a result, or the error to raise.
 
     With `confirm`, a `Delivered` follows, in the same turn in which the answer was sent.
@@ -87,4 +89,4 @@ class Log(msgspec.Struct, frozen=True):
     fields: dict[str, Any] = {}
 
 
-Effect = Send | Abandon | Respond | Persist | Reply | Wake | Fence | Notify | Log
+Effect = Send | Abandon | Respond | Persist | ClientReply | Wake | Fence | Notify | Log

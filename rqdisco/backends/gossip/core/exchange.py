@@ -37,6 +37,7 @@ _LASTING_ROUNDS = 3
 def begin_due(state: State) -> None:
     """Begin the rounds whose time has come."""
     now = state.now.seconds
+    contacts.forget_dropped(state)
     for peer in list(state.contacts.values()):
         if peer.due_at is not None and peer.due_at <= now:
             _begin(state, peer)
@@ -180,6 +181,14 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         error = error or PeerError("the peer is gone")
     for go_on in done:
         state.go_on(go_on, error)
+
+
+def end_all(state: State) -> None:
+    """End all rounds after a fault, so that new ones begin."""
+    for peer in state.contacts.values():
+        if peer.step is not None:
+            peer.step, peer.this_round = None, []
+            peer.due_at = None if peer.is_dropped else state.now.seconds + INTERVAL
 
 
 def _correct_refused(state: State, peer: Peer, go_on: Then) -> bool:

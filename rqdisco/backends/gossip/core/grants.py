@@ -7,31 +7,45 @@ record is written as answered. Nobody waits for that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import pushes, replies, writes
 from rqdisco.backends.gossip.core.effects import Notify
-from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, Then, ignore, then
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, Then, ignore, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
+# As many as a usual cluster has nodes.
+_RELEASED_AT_ONCE = 5
 
-def begin(state: State, discovery_id: str, request: Request) -> PendingGrant:
+
+def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
     """Block other decisions about the ID until `end`."""
-    state.pending[discovery_id] = pending = PendingGrant(discovery_id, request.number)
+    state.pending[discovery_id] = pending = GrantInProgress(discovery_id, request.number)
     return pending
 
 
-def end(state: State, pending: PendingGrant) -> None:
+def end(state: State, pending: GrantInProgress) -> None:
     """Allow other decisions: the grant is answered or given up."""
     del state.pending[pending.id]
     state.effects.append(Notify(pending.id))
-    for go_on in pending.waiting:
+    _release(state, None, pending.waiting)
+
+
+def _release(state: State, _: None, waiting: Sequence[Then]) -> None:
+    """Let requests that waited go on, a few in a turn: with long lists each takes milliseconds."""
+    # No time passes for a daemon that stops.
+    count = _RELEASED_AT_ONCE if state.is_running else len(waiting)
+    if len(waiting) > count:
+        state.go_on_soon(then(_release, waiting[count:]))
+    for go_on in waiting[:count]:
         state.go_on(go_on, None)
 
 
-def commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+def commit(state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
     """Make a grant durable, here and at a peer; then answer it."""
     granted = outcome.record
     assert granted.grant is not None
@@ -57,10 +71,12 @@ def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
     if request is None:
         _give_up(state, pending, "its client was gone")
     elif not outcome:
-        _give_up(state, pending, "no peer had it in time")
-        replies.fail(state, request, Undecided(pending.reason))
+        pending.refusal = Undecided("no peer had it in time")
+        _give_up(state, pending, pending.refusal.reason)
     elif replies.answer_grant(state, request, pending.outcome):
         _answered(state, pending)
+    else:
+        pending.is_offered = True
 
 
 def delivered(state: State, number: int, was_delivered: bool) -> None:
@@ -75,19 +91,19 @@ def delivered(state: State, number: int, was_delivered: bool) -> None:
         _give_up(state, pending, "its client was gone")
 
 
-def _answered(state: State, pending: PendingGrant) -> None:
+def _answered(state: State, pending: GrantInProgress) -> None:
     """Let peers list the node from now on."""
     granted = replace(pending.outcome.record, version=state.next_version())
     writes.write(state, [state.store.put(granted)], then(ignore))
     end(state, pending)
 
 
-def _give_up(state: State, pending: PendingGrant, reason: str) -> None:
+def _give_up(state: State, pending: GrantInProgress, reason: str) -> None:
     pending.reason = reason
     revoke(state, pending)
 
 
-def revoke(state: State, pending: PendingGrant) -> None:
+def revoke(state: State, pending: GrantInProgress) -> None:
     """Restore the record before a grant that was not answered (R6).
 
     If the disk refuses, the waiting requests fail, and the next request tries again.
@@ -100,6 +116,9 @@ def revoke(state: State, pending: PendingGrant) -> None:
 
 def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
     pending = state.pending[discovery_id]
+    request = state.requests.get(pending.request)
+    if pending.refusal is not None and request is not None:
+        replies.fail(state, request, pending.refusal)
     if outcome is None:
         state.log("info", "grant revoked, {why}", why=pending.reason, discovery_id=discovery_id)
         end(state, pending)
@@ -129,3 +148,11 @@ def revoke_stuck(state: State) -> None:
     for pending in list(state.pending.values()):
         if pending.is_stuck:
             revoke(state, pending)
+
+
+def is_offered(state: State, request: ClientRequest) -> bool:
+    """Report whether a request was answered with a grant, and it is not known yet whether its client
+    got that.
+    """
+    pending = state.pending.get(getattr(request.command, "id", ""))
+    return pending is not None and pending.request == request.number and pending.is_offered

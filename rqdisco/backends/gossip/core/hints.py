@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.core.hint_store import BATCH_SIZE, StoredHint, adde
 from rqdisco.backends.gossip.core.messages import Hint
 from rqdisco.backends.gossip.core.state import State, Then, then
 from rqdisco.core.codec import Metadata
-from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from rqdisco.storage.memory import metadata_change
 
@@ -138,16 +138,20 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     # Atomic with the changes: a hint added twice could restore a node that was removed.
     changes.append(metadata_change(Metadata(id=key, owner=of, number=upto)))
     state.hints.added[key] = upto
-    writes.write(state, changes, then(_added_new, key, before, upto, go_on))
-    state.log("info", "registrations from elsewhere added", sender=sender, count=len(new))
+    writes.write(state, changes, then(_added_new, sender, of, before, len(new), upto, go_on))
 
 
 def _added(state: State, outcome: Exception | None, upto: int, go_on: Then) -> None:
     state.go_on(go_on, upto if outcome is None else outcome)
 
 
-def _added_new(state: State, outcome: Exception | None, key: str, before: int, upto: int, go_on: Then) -> None:
-    if isinstance(outcome, StoreUnavailable):
+def _added_new(
+    state: State, outcome: Exception | None, sender: str, of: str, before: int, count: int, upto: int, go_on: Then
+) -> None:
+    if outcome is None:
+        state.log("info", "registrations from elsewhere added", sender=sender, count=count)
+    else:
         # The failed write discards all that was built on it.
+        key = added_key(sender, of)
         state.hints.added[key] = min(state.hints.added.get(key, 0), before)
     state.go_on(go_on, upto if outcome is None else outcome)

@@ -70,7 +70,7 @@ class Claim(msgspec.Struct, frozen=True):
     host: str | None
 
 
-class Report(msgspec.Struct, frozen=True):
+class ReportLeader(msgspec.Struct, frozen=True):
     id: str
     put: Put
     host: str | None
@@ -88,11 +88,11 @@ class Adopt(msgspec.Struct, frozen=True):
     during: str | None = None
 
 
-class Freeze(msgspec.Struct, frozen=True):
+class FreezeStore(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Thaw(msgspec.Struct, frozen=True):
+class ThawStore(msgspec.Struct, frozen=True):
     pass
 
 
@@ -122,11 +122,11 @@ Command = (
     | Register
     | Remove
     | Claim
-    | Report
+    | ReportLeader
     | ClearLeader
     | Adopt
-    | Freeze
-    | Thaw
+    | FreezeStore
+    | ThawStore
     | Forget
     | Drain
     | RevokeStuck
@@ -142,7 +142,7 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """A client of this daemon requests something; a `Reply` of the same number follows."""
+    """A client of this daemon requests something; a `ClientReply` of the same number follows."""
 
     request: int
     command: Command
@@ -155,7 +155,7 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A `Reply` that asked for confirmation was sent to the client, or certainly was not."""
+    """A `ClientReply` that asked for confirmation was sent to the client, or certainly was not."""
 
     request: int
     was_delivered: bool
@@ -208,7 +208,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 class Discarded(msgspec.Struct, frozen=True):
     """The disk refused a batch; the store has discarded these pending changes. It comes before the
-    `Refused` of each write.
+    `WriteRefused` of each write.
     """
 
     changes: Sequence[Change]
@@ -220,7 +220,7 @@ class Persisted(msgspec.Struct, frozen=True):
     write: int
 
 
-class Refused(msgspec.Struct, frozen=True):
+class WriteRefused(msgspec.Struct, frozen=True):
     """The disk refused a `Persist`, for this reason."""
 
     write: int
@@ -245,6 +245,6 @@ Input = (
     | Settled
     | Discarded
     | Persisted
-    | Refused
+    | WriteRefused
     | Ticked
 )

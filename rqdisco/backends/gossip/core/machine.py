@@ -36,25 +36,25 @@ from rqdisco.backends.gossip.core.inputs import (
     Drain,
     Failed,
     Forget,
-    Freeze,
+    FreezeStore,
     Greeted,
     HungUp,
     Input,
     Now,
     Persisted,
     Received,
-    Refused,
     Requested,
     RevokeStuck,
     Settled,
     Started,
     Stopped,
-    Thaw,
+    ThawStore,
     Ticked,
+    WriteRefused,
 )
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
-from rqdisco.backends.gossip.core.state import MachineConfig, Request, State
+from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -75,13 +75,23 @@ class Machine:
         self.state = _initial_state(config, store, metadata, watermarks, now)
 
     def receive(self, given: Input, now: Now) -> list[Effect]:
-        """Process an input, and return the effects of it."""
-        state = self.state
-        state.now = now
-        _HANDLERS[type(given)](state, given)
-        if state.is_running:
-            _plan_wake(state)
-        effects, state.effects = state.effects, []
+        """Process an input, and return the effects of it.
+
+        An exception is a fault of this code. It must not end the contact with peers: take the
+        effects up to it, and go on.
+        """
+        self.state.now = now
+        try:
+            _HANDLERS[type(given)](self.state, given)
+        except Exception:
+            exchange.end_all(self.state)
+            raise
+        return self.take_effects()
+
+    def take_effects(self) -> list[Effect]:
+        """Return the effects that were not returned yet."""
+        _plan_wake(self.state)
+        effects, self.state.effects = self.state.effects, []
         return effects
 
 
@@ -115,7 +125,7 @@ def _initial_state(
 
 def _plan_wake(state: State) -> None:
     at = state.timers[0][0] if state.timers else None
-    for peer in state.contacts.values():
+    for peer in state.contacts.values() if state.is_running else ():
         if peer.due_at is not None and (at is None or peer.due_at < at):
             at = peer.due_at
     if at is not None and at != state.woken_at:
@@ -133,6 +143,7 @@ def _start(state: State, _: Started) -> None:
 
 def _stop(state: State, _: Stopped) -> None:
     state.is_running = False
+    pushes.give_up(state)
     for number in list(state.outgoing):
         contacts.abandon(state, number)
 
@@ -140,7 +151,9 @@ def _stop(state: State, _: Stopped) -> None:
 def _tick(state: State, _: Ticked) -> None:
     state.woken_at = None
     now = state.now.seconds
-    while state.timers and state.timers[0][0] <= now:
+    # What is put off to a later turn during this one waits for the next.
+    last = state.last_number
+    while state.timers and state.timers[0][0] <= now and state.timers[0][1] <= last:
         _at, number, go_on = heappop(state.timers)
         state.go_on(go_on, number)
     exchange.begin_due(state)
@@ -148,7 +161,7 @@ def _tick(state: State, _: Ticked) -> None:
 
 def _request(state: State, requested: Requested) -> None:
     command = requested.command
-    request = Request(requested.request, command, began_at=state.now.seconds)
+    request = ClientRequest(requested.request, command, began_at=state.now.seconds)
     state.requests[request.number] = request
     handler = _COMMANDS.get(type(command))
     try:
@@ -160,7 +173,7 @@ def _request(state: State, requested: Requested) -> None:
         replies.fail(state, request, error)
 
 
-def _revoke_stuck(state: State, request: Request, _: RevokeStuck) -> None:
+def _revoke_stuck(state: State, request: ClientRequest, _: RevokeStuck) -> None:
     grants.revoke_stuck(state)
     replies.reply(state, request, None)
 
@@ -174,11 +187,9 @@ def _hang_up(state: State, hung_up: HungUp) -> None:
 
 
 def _client_is_gone(state: State, number: int) -> None:
-    request = state.requests.pop(number, None)
-    if request is not None:
-        requests.abandoned(state, request)
-        if request.send:
-            contacts.abandon(state, request.send)
+    request = state.requests.get(number)
+    if request is not None and not grants.is_offered(state, request):
+        requests.abandon(state, request)
 
 
 def _confirm(state: State, given: Delivered) -> None:
@@ -189,26 +200,33 @@ def _settled(state: State, settled: Settled) -> None:
     before = state.cursors.published
     for record in state.cursors.settled(settled.changes):
         state.grant_ages.observe(record, state.now.seconds)
-    state.disk_refuses = None
     if state.cursors.published != before:
         pushes.push(state)
 
 
-def _discarded(state: State, _: Discarded) -> None:
-    state.cursors.discarded()
+def _discarded(state: State, discarded: Discarded) -> None:
+    state.cursors.discarded(discarded.changes)
 
 
 def _persisted(state: State, persisted: Persisted) -> None:
-    go_on = state.writes.pop(persisted.write, None)
-    if go_on is not None:
-        state.go_on(go_on, None)
+    number = persisted.write
+    if number in state.writes:
+        state.disk_refuses = None
+    state.cursors.reserved(state.reservations.pop(number, 0))
+    _end_write(state, number, None)
 
 
-def _refused(state: State, refused: Refused) -> None:
+def _refused(state: State, refused: WriteRefused) -> None:
     state.disk_refuses = refused.reason
-    go_on = state.writes.pop(refused.write, None)
+    if state.reservations.pop(refused.write, 0):
+        state.cursors.reservation_failed()
+    _end_write(state, refused.write, StoreUnavailable(refused.reason))
+
+
+def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> None:
+    go_on = state.writes.pop(number, None) or state.flushes.pop(number, None)
     if go_on is not None:
-        state.go_on(go_on, StoreUnavailable(refused.reason))
+        state.go_on(go_on, outcome)
 
 
 def _answered(state: State, given: Answered) -> None:
@@ -219,10 +237,10 @@ def _failed(state: State, given: Failed) -> None:
     contacts.failed(state, given.send, given.error)
 
 
-_COMMANDS: dict[type, Callable[[State, Request, Any], None]] = {
+_COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     Create: requests.create,
-    Freeze: requests.freeze,
-    Thaw: requests.thaw,
+    FreezeStore: requests.freeze,
+    ThawStore: requests.thaw,
     Forget: succession.forget,
     Drain: succession.drain,
     RevokeStuck: _revoke_stuck,
@@ -243,5 +261,5 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Settled: _settled,
     Discarded: _discarded,
     Persisted: _persisted,
-    Refused: _refused,
+    WriteRefused: _refused,
 }

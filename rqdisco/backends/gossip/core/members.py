@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.messages import Member, decode_message, encode_message
 from rqdisco.core.codec import Malformed, Metadata
-from rqdisco.core.ids import owner_tag
+from rqdisco.core.ids import owner_tag, short_incarnations
 
 _MEMBER = "!member/"
 _STATES = ("member", "leaving", "forgotten", "drained")
@@ -44,6 +44,14 @@ class Members:
     def named(self, name: str) -> list[Member]:
         """Return the active members of a name."""
         return [each for each in self.active if each.name == name]
+
+    def label(self, member: Member) -> str:
+        """Return the name of a member, with the short form of its incarnation where several members
+        have that name.
+        """
+        if len(self.named(member.name)) < 2:
+            return member.name
+        return f"{member.name} ({short_incarnations(each.incarnation for each in self.all)[member.incarnation]})"
 
     def tagged(self, tag: str) -> list[Member]:
         """Return all members whose IDs begin with a tag (R1)."""
@@ -117,6 +125,7 @@ class Members:
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
         self.active = tuple(each for each in self.all if each.state in _ACTIVE_STATES)
         self.others = tuple(each for each in self.active if each.incarnation != self.own.incarnation)
+        self.other_incarnations = frozenset(each.incarnation for each in self.others)
         entries = [f"{each.incarnation} {each.state} {each.successor} {each.declared_lost}" for each in self.all]
         self.fingerprint = hashlib.sha256("\n".join(entries).encode()).hexdigest()[:8]
 

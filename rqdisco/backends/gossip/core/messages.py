@@ -5,7 +5,7 @@ Each verb has its own message type. Records travel as the journal's lines, byte 
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -16,6 +16,10 @@ T = TypeVar("T")
 
 # Names on the wire that differ from the fields.
 _DIGEST_NAMES = {"newest_beyond_gap": "beyond", "fingerprint": "agreed"}
+
+# Versions are milliseconds since 1970. Nothing above this is accepted: the next one would exceed 64 bits.
+MAX_VERSION = 1 << 62
+Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
 
 # Supported protocol versions, lowest and highest; two peers use the highest common one.
 PROTOCOL = (1, 1)
@@ -70,12 +74,12 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     which requests forwarded to it use as deadline (R2).
     """
 
-    held: dict[str, int]
+    held: dict[str, Version]
     fingerprint: str
-    issued: int = 0
-    newest_beyond_gap: dict[str, int] = {}
+    issued: Version = 0
+    newest_beyond_gap: dict[str, Version] = {}
     members: tuple[Member, ...] = ()
-    expired: dict[str, int] = {}
+    expired: dict[str, Version] = {}
     fenced: str | None = None
     stopped: str | None = None
     wall_ms: int = 0
@@ -88,15 +92,15 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"})
     """
 
     owner: str
-    after: int
-    upto: int
+    after: Version
+    upto: Version
     records: list[msgspec.Raw]
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledges a durable delta with the receiver's cursor of the owner."""
 
-    held: int
+    held: Version
 
 
 class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
@@ -105,9 +109,9 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     """
 
     owner: str
-    after: int
-    page: int = 0
-    upto: int = 0
+    after: Version
+    page: Version = 0
+    upto: Version = 0
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,7 +120,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     delta: Delta
-    page: int = 0
+    page: Version = 0
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,7 +130,7 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `host` is the client host (R5d).
     """
 
-    number: int
+    number: Version
     id: str
     node: Node
     host: str | None = None
@@ -145,7 +149,7 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True, rename={"owner": "home"})
 class Added(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledges hints: those up to this number are in the records, or never will be."""
 
-    upto: int
+    upto: Version
 
 
 class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
@@ -157,7 +161,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     owner: str
     record: msgspec.Raw
     of: str = ""
-    added: int = 0
+    added: Version = 0
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
@@ -169,7 +173,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     owner: str
     op: Op
     request: str
-    ms: int
+    ms: Version
     id: str
     node: Node | None = None
     addr: str | None = None
@@ -205,7 +209,7 @@ class SuccessionProposal(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
     incarnation: str
     successor: str
-    upto: int = 0
+    upto: Version = 0
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +218,7 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     successor: str
-    held: int
+    held: Version
 
 
 # The types of the request and the answer of each verb.

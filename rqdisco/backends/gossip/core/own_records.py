@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import decide, pushes, queries, writes
 from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
 from rqdisco.backends.gossip.core.state import State, Then, then
-from rqdisco.core import records, transitions
+from rqdisco.core import decisions, records, transitions
 from rqdisco.core.errors import LoopbackConflict, NoSuchID, NotReady, TooManyNodes, Undecided
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import Grant, Node, Record
+from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Change
 
 
@@ -56,11 +56,12 @@ def merge_hints(state: State, discovery_id: str) -> bool:
     for each in merging:
         state.hints.put(replace(each, is_merging=True))
     writes.write(state, [*changes, *map(deletion, merging)], then(_merged, tuple(merging)))
-    state.log("info", "own hints added", discovery_id=discovery_id, count=len(merging))
     return True
 
 
 def _merged(state: State, outcome: Exception | None, merging: Sequence[StoredHint]) -> None:
+    if outcome is None:
+        state.log("info", "own hints added", discovery_id=merging[0].hint.id, count=len(merging))
     for each in merging:
         if outcome is None:
             state.hints.remove(each.hint.number)
@@ -79,18 +80,8 @@ def taken_over(state: State, record: Record) -> Record:
 def inherited(state: State, record: Record, *, lost: bool) -> Record:
     """Return the record as this daemon's own, after its owner handed it over or was lost (R7)."""
     version = state.next_version()
-    return reset_claim_window(state, records.with_new_owner(record, state.own, version=version, lost=lost))
-
-
-def reset_claim_window(state: State, record: Record) -> Record:
-    """Restart the window in which only the winner of an unreported claim may repeat it: when, and
-    for an import where, the winner was answered is not known here (R5c).
-    """
-    if record.ownerless or record.unreported is None or record.leader is None:
-        return record
-    now = state.now.moment
-    grant = record.grant or Grant(addr=record.leader.addr, boot=now.boot, at=now.ms)
-    return replace(record, grant=replace(grant, boot=now.boot, at=now.ms))
+    record = records.with_new_owner(record, state.own, version=version, lost=lost)
+    return decisions.with_claim_window(record, state.now.moment)
 
 
 def create(state: State, discovery_id: str, version: int) -> Record:

@@ -38,6 +38,12 @@ def _too_late(state: State, number: int) -> None:
         state.go_on(waiting[1], False)
 
 
+def give_up(state: State) -> None:
+    """Wait for no member any more: the daemon stops."""
+    for number in list(state.replication_waits):
+        _too_late(state, number)
+
+
 def push(state: State) -> None:
     """Send new changes to all peers that are up, within the limit of pushes in flight."""
     peers = queries.active_peers(state)
@@ -87,5 +93,7 @@ def _pushed(state: State, outcome: Held | PeerError, key: int, after: int, upto:
 def _acknowledge(state: State, above: int, upto: int) -> None:
     done = [number for number, (version, _) in state.replication_waits.items() if above < version <= upto]
     for number in done:
-        _, go_on = state.replication_waits.pop(number)
-        state.go_on(go_on, True)
+        # What goes on may push, and acknowledge others meanwhile.
+        waiting = state.replication_waits.pop(number, None)
+        if waiting is not None:
+            state.go_on(waiting[1], True)

@@ -51,6 +51,7 @@ def recover(state: State, peer: Peer, go_on: Then) -> bool:
         state.confirmed.add(peer.incarnation)
         return True
     state.must_reissue = state.may_have_marker = True
+    state.recoveries += 1
     writes.write_metadata(state, [writes.behind_marker(state)], then(_marker_written, peer.key, newest, expired, go_on))
     return False
 
@@ -109,7 +110,7 @@ def finish(state: State, peer: Peer, go_on: Then) -> bool:
             state.trusted_upto = state.cursors.own_cursor
     if state.must_reissue:
         state.is_reissuing = True
-        _reissue(state, None, 0, go_on)
+        _reissue(state, None, 0, state.recoveries, go_on)
         return False
     if state.expired_upto > state.watermarks.of(state.own):
         watermark = expiry_watermark(state.own, state.expired_upto)
@@ -122,7 +123,7 @@ def finish(state: State, peer: Peer, go_on: Then) -> bool:
     return True
 
 
-def _reissue(state: State, outcome: Exception | None, position: int, go_on: Then) -> None:
+def _reissue(state: State, outcome: Exception | None, position: int, recoveries: int, go_on: Then) -> None:
     """Give all own records above the trusted version new ones, in parts."""
     if outcome is not None:
         state.is_reissuing = False
@@ -130,16 +131,17 @@ def _reissue(state: State, outcome: Exception | None, position: int, go_on: Then
         return
     keys, after = state.cursors.keys_of_owner(state.own, position, above=state.trusted_upto)
     changes = state.cursors.reissue([each.decode() for each in keys], state.next_version())
-    next_part = then(_reissue, after, go_on) if after else then(_reissued, go_on)
+    next_part = then(_reissue, after, recoveries, go_on) if after else then(_reissued, recoveries, go_on)
     if changes:
         writes.write(state, changes, next_part)
     else:
         state.go_on_soon(next_part)
 
 
-def _reissued(state: State, outcome: Exception | None, go_on: Then) -> None:
+def _reissued(state: State, outcome: Exception | None, recoveries: int, go_on: Then) -> None:
     state.is_reissuing = False
-    if outcome is None and decide.is_ready(state):
+    if outcome is None and recoveries == state.recoveries:
+        # Nothing was recovered meanwhile, which had to be reissued as well.
         state.must_reissue = False
         state.trusted_upto = state.cursors.own_cursor
     state.go_on(go_on, outcome)

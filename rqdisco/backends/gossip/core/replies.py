@@ -6,22 +6,22 @@ from typing import Any
 
 from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.calls import Removed, outcome_of, outcome_of_refusal
-from rqdisco.backends.gossip.core.effects import Reply, Respond
+from rqdisco.backends.gossip.core.effects import ClientReply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import Request, State
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
+from rqdisco.backends.gossip.core.state import ClientRequest, State
 from rqdisco.core.directory import Removal
-from rqdisco.core.errors import NotReady
+from rqdisco.core.errors import NotReady, StoreUnavailable
 
 
-def id_of(request: Request) -> str:
+def id_of(request: ClientRequest) -> str:
     """Return the ID that a request is about."""
     command: Any = request.command
     return str(command.transferred.id if isinstance(command, Adopt) else command.id)
 
 
-def reply(state: State, request: Request, result: Any) -> None:
+def reply(state: State, request: ClientRequest, result: Any) -> None:
     """Answer a request, unless its client is gone."""
     if state.requests.pop(request.number, None) is None:
         return
@@ -30,21 +30,21 @@ def reply(state: State, request: Request, result: Any) -> None:
         return
     if isinstance(result, Removed):
         result = Removal(record=queries.view(state, result.record), removed=result.removed)
-    state.effects.append(Reply(request.number, result))
+    state.effects.append(ClientReply(request.number, result))
 
 
-def answer_grant(state: State, request: Request, result: Any) -> bool:
+def answer_grant(state: State, request: ClientRequest, result: Any) -> bool:
     """Answer a request with a grant. Report whether that counts as delivered: a client of this daemon
     may be gone, which `Delivered` tells.
     """
     if request.call is not None:
         reply(state, request, result)
         return True
-    state.effects.append(Reply(request.number, result, confirm=True))
+    state.effects.append(ClientReply(request.number, result, confirm=True))
     return False
 
 
-def fail(state: State, request: Request, error: Exception) -> None:
+def fail(state: State, request: ClientRequest, error: Exception) -> None:
     """Refuse a request. While the owner is not ready, its nodes may be listed all the same (R8)."""
     if request.number not in state.requests:
         return
@@ -53,7 +53,7 @@ def fail(state: State, request: Request, error: Exception) -> None:
         return
     del state.requests[request.number]
     if request.call is None:
-        state.effects.append(Reply(request.number, error))
+        state.effects.append(ClientReply(request.number, error))
     elif isinstance(error, PeerError):
         state.effects.append(Respond(request.call, error))
     elif isinstance(error, NotReady) and isinstance(request.command, Register):
@@ -63,3 +63,10 @@ def fail(state: State, request: Request, error: Exception) -> None:
         state.effects.append(Respond(request.call, outcome))
     else:
         state.effects.append(Respond(request.call, outcome_of_refusal(error)))
+
+
+def respond_error(state: State, call: int, error: Exception) -> None:
+    """Fail a message of a peer."""
+    if not isinstance(error, PeerError):
+        error = BadMessage(error.reason if isinstance(error, StoreUnavailable) else str(error))
+    state.effects.append(Respond(call, error))

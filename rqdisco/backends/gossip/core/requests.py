@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import barriers, decide, grants, own_records, queries, replies, writes
+from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, own_records, queries, replies, writes
 from rqdisco.backends.gossip.core.calls import Removed
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
@@ -15,37 +15,34 @@ from rqdisco.backends.gossip.core.inputs import (
     ClearLeader,
     Create,
     CreateNamed,
-    Freeze,
+    FreezeStore,
+    Inspect,
     LookUp,
     Register,
     Remove,
-    Report,
-    Thaw,
+    ReportLeader,
+    ThawStore,
 )
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import PendingGrant, Request, State, then
-from rqdisco.core import transitions
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
+from rqdisco.core import decisions, transitions
 from rqdisco.core.codec import Metadata
-from rqdisco.core.directory import Clearing
 from rqdisco.core.errors import (
     AlreadyFrozen,
     IDExists,
-    ImportConflict,
     RequestRefused,
     StoreUnavailable,
     Undecided,
     UnknownCreatedID,
 )
-from rqdisco.core.exports import adopted, is_equivalent, may_adopt, to_record
+from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
-# A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
-_MANY_CLAIMS = 3
 _FROZEN = "!frozen"
 
 
-def run(state: State, request: Request) -> None:
+def run(state: State, request: ClientRequest) -> None:
     """Execute a request about an ID of this daemon, after any pending grant of it."""
     _run(state, None, request.number)
 
@@ -58,11 +55,12 @@ def _run(state: State, outcome: Exception | None, number: int) -> None:
         replies.fail(state, request, outcome)
         return
     discovery_id = replies.id_of(request)
-    if request.arrival is None:
+    if request.arrival is None and isinstance(request.command, (Remove, ClearLeader)):
         # The disk may still refuse what was decided, and then what is shown is listed again.
         known = (queries.newest(state, discovery_id), queries.shown(state, discovery_id))
         request.arrival = tuple(each for each in known if each is not None)
-    if grants.wait(state, discovery_id, then(_run, number)):
+    is_reading = isinstance(request.command, (LookUp, Inspect))
+    if not is_reading and grants.wait(state, discovery_id, then(_run, number)):
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
@@ -70,7 +68,7 @@ def _run(state: State, outcome: Exception | None, number: int) -> None:
         replies.fail(state, request, error)
 
 
-def create(state: State, request: Request, command: Create) -> None:
+def create(state: State, request: ClientRequest, command: Create) -> None:
     """Create an ID. Raises TooManyIDs, Undecided, Frozen."""
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
@@ -78,7 +76,7 @@ def create(state: State, request: Request, command: Create) -> None:
     own_records.save(state, None, record, then(_saved, request.number, None), version)
 
 
-def _create_named(state: State, request: Request, command: CreateNamed) -> None:
+def _create_named(state: State, request: ClientRequest, command: CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
         own_records.flush(state, command.id, then(_exists, request.number))
@@ -116,7 +114,7 @@ def _flushed(state: State, outcome: Exception | None, number: int, result: Any) 
             replies.fail(state, request, outcome)
 
 
-def _answer_unchanged(state: State, request: Request, discovery_id: str, result: Any) -> None:
+def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
     own_records.flush(state, discovery_id, then(_flushed, request.number, result))
 
 
@@ -125,7 +123,7 @@ def _known(state: State, discovery_id: str) -> Record | None:
     return own_records.newest(state, discovery_id)
 
 
-def _register(state: State, request: Request, command: Register) -> None:
+def _register(state: State, request: ClientRequest, command: Register) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
@@ -140,13 +138,15 @@ def _register(state: State, request: Request, command: Register) -> None:
         _commit(state, pending, record, outcome)
 
 
-def _commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+def _commit(
+    state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome
+) -> None:
     if isinstance(outcome, RegistrationOutcome):
         outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
     grants.commit(state, pending, before, outcome)
 
 
-def _begin_barrier(state: State, pending: PendingGrant) -> None:
+def _begin_barrier(state: State, pending: GrantInProgress) -> None:
     """Bring all members up to date, then decide about the newest record (R5)."""
     own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
 
@@ -186,7 +186,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
 
 
 def _decide_again(
-    state: State, request: Request, pending: PendingGrant, record: Record, outcome: RegistrationOutcome
+    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: RegistrationOutcome
 ) -> None:
     if outcome.bootstrap == "granted":
         _commit(state, pending, record, outcome)
@@ -196,7 +196,9 @@ def _decide_again(
     grants.end(state, pending)
 
 
-def _claim_again(state: State, request: Request, pending: PendingGrant, record: Record, outcome: ClaimOutcome) -> None:
+def _claim_again(
+    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: ClaimOutcome
+) -> None:
     if outcome.won:
         _commit(state, pending, record, outcome)
         return
@@ -204,7 +206,7 @@ def _claim_again(state: State, request: Request, pending: PendingGrant, record: 
     _answer_unchanged(state, request, record.id, outcome)
 
 
-def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | None:
+def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
     """Return the pending grant of a request, None if its client is gone; then others may decide."""
     pending = state.pending.get(discovery_id)
     if pending is None or pending.request != number:
@@ -215,13 +217,16 @@ def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | 
     return None
 
 
-def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
+def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
     grants.end(state, pending)
     replies.fail(state, state.requests[pending.request], error)
 
 
-def abandoned(state: State, request: Request) -> None:
-    """The client of a request is gone: pass no barrier for it."""
+def abandon(state: State, request: ClientRequest) -> None:
+    """The client of a request is gone: ask nobody for it any more."""
+    state.requests.pop(request.number, None)
+    if request.send:
+        contacts.abandon(state, request.send)
     discovery_id = getattr(request.command, "id", "")
     pending = state.pending.get(discovery_id)
     if pending is not None and pending.request == request.number and discovery_id in state.barriers:
@@ -229,20 +234,16 @@ def abandoned(state: State, request: Request) -> None:
         grants.end(state, pending)
 
 
-def _remove(state: State, request: Request, command: Remove) -> None:
+def _remove(state: State, request: ClientRequest, command: Remove) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
-    # R9: remove what was listed on arrival, not what registered while this request waited.
-    arrival, addr, after = request.arrival or (), command.addr, record
-    was_listed = any(transitions.remove(known, addr) is not known for known in arrival)
-    if was_listed and not all(transitions.is_newer(record, known, addr) for known in arrival):
-        after = transitions.remove(record, addr)
+    after = decisions.remove(record, request.arrival or (), command.addr)
     result = Removed(record=after, removed=after is not record)
     own_records.save(state, record, after, then(_saved, request.number, result))
 
 
-def _claim(state: State, request: Request, command: Claim) -> None:
+def _claim(state: State, request: ClientRequest, command: Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
@@ -253,8 +254,8 @@ def _claim(state: State, request: Request, command: Claim) -> None:
         _answer_unchanged(state, request, record.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-        own_records.save(state, record, outcome.record, then(_saved, request.number, outcome), outcome.record.version)
-        _warn_of_claims(state, record)
+        go_on = then(_claimed_again, request.number, outcome)
+        own_records.save(state, record, outcome.record, go_on, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
         if record.was_emptied:
@@ -263,28 +264,19 @@ def _claim(state: State, request: Request, command: Claim) -> None:
             _commit(state, pending, record, outcome)
 
 
-def _warn_of_claims(state: State, record: Record) -> None:
-    """Log, once, a node that repeats its claim many times."""
-    if record.unreported is not None and record.unreported.times == _MANY_CLAIMS and record.leader is not None:
-        state.log(
-            "warn",
-            "{addr} won the claim {times} times and never reported itself: restart that rqlited",
-            addr=record.leader.addr,
-            times=record.unreported.times,
-            discovery_id=record.id,
-        )
+def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
+    if isinstance(outcome, Record) and (fields := decisions.many_claims(outcome)) is not None:
+        state.log("warn", decisions.MANY_CLAIMS, **fields)
+    _saved(state, outcome, number, claim)
 
 
-def _report(state: State, request: Request, command: Report) -> None:
-    known, index, put = _known(state, command.id), command.index, command.put
-    if index is not None and not (_is_at(known, index) and transitions.may_see_leader(known, put)):
+def _report(state: State, request: ClientRequest, command: ReportLeader) -> None:
+    known, put = _known(state, command.id), command.put
+    if not decisions.may_report(known, put, command.index):
         _answer_unchanged(state, request, command.id, False)
         return
     version = state.next_version()
-    record = own_records.create_named(state, command.id) if known is None else known
-    if known is None and is_created_id(command.id):
-        # The cluster exists; but the daemon that created the ID may have granted others (R7).
-        record = replace(record, ownerless=True)
+    record = decisions.reported_first(own_records.create_named(state, command.id)) if known is None else known
     most = state.config.limits.max_nodes
     after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
     if after is None:
@@ -293,24 +285,23 @@ def _report(state: State, request: Request, command: Report) -> None:
         own_records.save(state, record, after, then(_saved, request.number, True), version)
 
 
-def _clear_leader(state: State, request: Request, command: ClearLeader) -> None:
+def _clear_leader(state: State, request: ClientRequest, command: ClearLeader) -> None:
     record = _known(state, command.id)
-    leader = None if record is None else record.leader
-    if record is None or leader is None or (command.index is not None and not _is_at(record, command.index)):
-        _answer_unchanged(state, request, command.id, Clearing(done=leader is None))
-    elif not any(_is_at(known, leader.modified) for known in request.arrival or ()):
-        # R9: the caller does not mean a leader that was put while this request waited.
-        _answer_unchanged(state, request, command.id, Clearing(done=True))
+    after, clearing = decisions.clear_leader(record, request.arrival or (), command.index)
+    if after is None or after is record:
+        _answer_unchanged(state, request, command.id, clearing)
     else:
-        result = Clearing(done=True, removed="leader" if record.unreported is None else "claim")
-        own_records.save(state, record, transitions.clear_leader(record), then(_saved, request.number, result))
+        own_records.save(state, record, after, then(_saved, request.number, clearing))
 
 
-def _is_at(record: Record | None, index: int) -> bool:
-    return record is not None and record.leader is not None and record.leader.modified == index
+def _inspect(state: State, request: ClientRequest, command: Inspect) -> None:
+    record = queries.inspect(state, command.id)
+    if record is None:
+        raise own_records.missing_error(state, command.id)
+    replies.reply(state, request, record)
 
 
-def _look_up(state: State, request: Request, command: LookUp) -> None:
+def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
     """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
@@ -324,7 +315,7 @@ def _look_up(state: State, request: Request, command: LookUp) -> None:
         replies.reply(state, request, Outcome(record=record, listed=tuple(state.hints.nodes(command.id))))
 
 
-def _adopt(state: State, request: Request, command: Adopt) -> None:
+def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
     decide.check_frozen(state, command.during)
     transferred, as_own = command.transferred, command.as_own
     known = own_records.newest(state, transferred.id)
@@ -332,32 +323,31 @@ def _adopt(state: State, request: Request, command: Adopt) -> None:
     owner = state.own if as_own or transferred.owner is None else transferred.owner
     record = to_record(transferred, owner, version=version, max_nodes=state.config.limits.max_nodes)
     record = record if owner == state.own else own_records.taken_over(state, record)
-    record = own_records.reset_claim_window(state, record)
+    record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
         own_records.save(state, None, record, then(_saved, request.number, True), version)
         return
-    if not is_equivalent(known, record):
-        raise ImportConflict(transferred.id)
-    after = known
-    if as_own and may_adopt(known, record, is_migration=command.during is not None):
-        after = own_records.reset_claim_window(state, adopted(known, record))
+    after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
+    if after is not known:
+        after = decisions.with_claim_window(after, state.now.moment)
     own_records.save(state, known, after, then(_saved, request.number, after is not known), version)
 
 
-_HANDLERS: dict[type, Callable[[State, Request, Any], None]] = {
+_HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     CreateNamed: _create_named,
     Register: _register,
     Remove: _remove,
     Claim: _claim,
-    Report: _report,
+    ReportLeader: _report,
     ClearLeader: _clear_leader,
+    Inspect: _inspect,
     LookUp: _look_up,
     Adopt: _adopt,
 }
 
 
-def freeze(state: State, request: Request, command: Freeze) -> None:
+def freeze(state: State, request: ClientRequest, command: FreezeStore) -> None:
     """See `Freezable.freeze`."""
     before, reason = state.frozen, command.reason
     if before not in (None, reason):
@@ -380,13 +370,14 @@ def _freeze_written(state: State, outcome: Exception | None, number: int, before
 def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
     if outcome is not None:
         _flushed(state, outcome, number, None)
-    elif not left:
+        return
+    while left and not grants.wait(state, left[0], then(_await_grants, number, left)):
+        left = left[1:]
+    if not left:
         writes.flush(state, then(_flushed, number, None))
-    elif not grants.wait(state, left[0], then(_await_grants, number, left)):
-        _await_grants(state, None, number, left[1:])
 
 
-def thaw(state: State, request: Request, command: Thaw) -> None:
+def thaw(state: State, request: ClientRequest, command: ThawStore) -> None:
     """See `Freezable.thaw`."""
     writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
 

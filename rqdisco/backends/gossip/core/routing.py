@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from rqdisco.backends.gossip.core import (
     contacts,
     convergence,
@@ -16,7 +18,7 @@ from rqdisco.backends.gossip.core import (
     replies,
     requests,
 )
-from rqdisco.backends.gossip.core.calls import call_of, result_of
+from rqdisco.backends.gossip.core.calls import call_of, refusal_of, result_of
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
     Claim,
@@ -25,11 +27,11 @@ from rqdisco.backends.gossip.core.inputs import (
     Inspect,
     LookUp,
     Register,
-    Report,
+    ReportLeader,
 )
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import (
     IDExists,
     NoSuchID,
@@ -52,11 +54,13 @@ _RECENT_SECONDS = 1.5
 _UNREACHABLE = "the owner of this ID does not answer"
 
 
-def route(state: State, request: Request) -> None:
+def route(state: State, request: ClientRequest) -> None:
     """Execute a client's request here, or at the owner. Raises RequestRefused's kinds,
     StoreUnavailable.
     """
     command: Any = request.command
+    if isinstance(command, (Register, Claim, ReportLeader)):
+        command = request.command = replace(command, host=queries.name_host(state, command.host))
     if isinstance(command, Register):
         request.fallback = then(_on_behalf, request.number, Outcome())
     if isinstance(command, Adopt):
@@ -75,13 +79,13 @@ def route(state: State, request: Request) -> None:
     if known is not None:
         _execute_at(state, request, queries.owner(state, known))
     elif is_created_id(command.id):
-        request.candidates = _creators(state, command.id)
+        request.is_unknown, request.candidates = True, _creators(state, command.id)
         _ask_next(state, request)
     else:
         _route_new(state, request)
 
 
-def _execute_at(state: State, request: Request, owner: str) -> None:
+def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
     if owner == state.own:
         requests.run(state, request)
     else:
@@ -94,7 +98,7 @@ def _creators(state: State, discovery_id: str) -> list[str]:
     return list(dict.fromkeys(state.members.current_owner(each.incarnation) for each in tagged))
 
 
-def _ask_next(state: State, request: Request) -> None:
+def _ask_next(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that is unknown here at the next daemon that may have created it."""
     command: Any = request.command
     while request.candidates:
@@ -110,22 +114,23 @@ def _ask_next(state: State, request: Request) -> None:
             request.doubt = error
             continue
         return
+    request.is_unknown = False
     if request.doubt is None and state.unidentified:
         # A peer that was never contacted may be the creator.
         request.doubt = Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
-    elif isinstance(command, (Report, ClearLeader)):
+    elif isinstance(command, ReportLeader):
         _route_new(state, request)
     else:
         # A created ID must not come into being twice.
-        kind = UnknownCreatedID if isinstance(command, Claim) else NoSuchID
+        kind = UnknownCreatedID if isinstance(command, (Claim, ClearLeader)) else NoSuchID
         replies.fail(state, request, kind(command.id))
 
 
-def _route_new(state: State, request: Request) -> None:
+def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
-    if not isinstance(request.command, (Claim, Report, ClearLeader, CreateNamed)):
+    if not isinstance(request.command, (Claim, ReportLeader, ClearLeader, CreateNamed)):
         raise NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
@@ -155,7 +160,7 @@ def _converged(state: State, outcome: bool, number: int) -> None:
         replies.fail(state, request, error)
 
 
-def _route_import(state: State, request: Request, command: Adopt) -> None:
+def _route_import(state: State, request: ClientRequest, command: Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
         convergence.wait(state, then(_converged, request.number))
@@ -163,23 +168,26 @@ def _route_import(state: State, request: Request, command: Adopt) -> None:
         _import(state, request, queries.owner(state, known) == state.own)
 
 
-def _import(state: State, request: Request, is_own: bool) -> None:
+def _import(state: State, request: ClientRequest, is_own: bool) -> None:
     if not is_own:
         raise Undecided("another daemon owns this ID: import it there")
     requests.run(state, request)
 
 
-def forward(state: State, request: Request, owner: str) -> None:
+def forward(state: State, request: ClientRequest, owner: str) -> None:
     """Forward a request once (R2). Raises OwnerUnreachable if the owner is not up."""
     peer, command = state.peers.get(owner), request.command
     now = state.now.seconds
     # Contact after the last failure justifies an attempt.
     is_recent = peer is not None and peer.contacted_at is not None and now - peer.contacted_at < _RECENT_SECONDS
     if peer is None or not (peer.is_up or is_recent):
-        if request.fallback is not None and not request.candidates and request.doubt is None:
+        if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
             return
         raise OwnerUnreachable(_UNREACHABLE)
+    if request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)):
+        # The creator would create it for a report, and has nothing to clear.
+        command = LookUp(replies.id_of(request), at_owner=True)
     is_look_up = isinstance(command, (LookUp, Inspect))
     seconds = LOOK_UP_SECONDS if is_look_up else FORWARD_SECONDS
     seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
@@ -193,31 +201,38 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
     request = state.requests.get(number)
     if request is None:
         return
+    command: Any = request.command
     if isinstance(outcome, PeerError):
         why = str(outcome) or type(outcome).__name__
         state.log("warn", "request not forwarded: {why}", why=why, owner=owner)
-        _not_executed(state, request, OwnerUnreachable(_UNREACHABLE))
-        return
-    if outcome.refusal == NotReady.__name__ and isinstance(request.command, Register):
+        if request.fallback is not None and not request.is_unknown:
+            state.go_on(request.fallback, _UNREACHABLE)
+        else:
+            _refused(state, request, OwnerUnreachable(_UNREACHABLE))
+    elif outcome.refusal == NotReady.__name__ and isinstance(command, Register):
         _on_behalf(state, outcome.reason, number, outcome)
-        return
-    try:
-        replies.reply(state, request, result_of(request.command, outcome))
-    except NoSuchID:
-        _ask_next(state, request)
-    except (RequestRefused, StoreUnavailable) as error:
-        # A refusal by the owner is final: this copy may lack what the owner has.
-        replies.fail(state, request, error)
-
-
-def _not_executed(state: State, request: Request, error: OwnerUnreachable) -> None:
-    if request.candidates:
-        request.doubt = error
-        _ask_next(state, request)
-    elif request.fallback is not None:
-        state.go_on(request.fallback, error.reason)
+    elif outcome.refusal is not None:
+        _refused(state, request, refusal_of(outcome, command.id))
+    elif request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)) and outcome.record is not None:
+        request.is_unknown = False
+        try:
+            _execute_at(state, request, queries.owner(state, outcome.record))
+        except (RequestRefused, StoreUnavailable) as error:
+            replies.fail(state, request, error)
     else:
-        replies.fail(state, request, error)
+        replies.reply(state, request, result_of(command, outcome))
+
+
+def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
+    """Go on after a refusal by the owner. That is final, since this copy may lack what the owner has;
+    of an ID that is unknown here another daemon may be the owner.
+    """
+    if request.is_unknown and isinstance(refusal, (NoSuchID, StoreUnavailable)):
+        if isinstance(refusal, StoreUnavailable):
+            request.doubt = refusal
+        _ask_next(state, request)
+    else:
+        replies.fail(state, request, refusal)
 
 
 def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:

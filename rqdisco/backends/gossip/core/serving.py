@@ -33,7 +33,7 @@ from rqdisco.backends.gossip.core.messages import (
 )
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.core.sessions import Session
-from rqdisco.backends.gossip.core.state import Request, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.ids import is_created_id
 
@@ -123,7 +123,7 @@ def _pushed(state: State, outcome: Exception | None, call: int, owner: str) -> N
     if outcome is None:
         state.effects.append(Respond(call, Held(held=state.cursors.cursor(owner))))
     else:
-        _respond_error(state, call, outcome)
+        replies.respond_error(state, call, outcome)
 
 
 def _pull(state: State, call: int, sender: Session, pull: Pull) -> None:
@@ -138,7 +138,7 @@ def _hints(state: State, call: int, sender: Session, message: Hints) -> None:
 
 def _hints_added(state: State, outcome: int | Exception, call: int) -> None:
     if isinstance(outcome, Exception):
-        _respond_error(state, call, outcome)
+        replies.respond_error(state, call, outcome)
     else:
         state.effects.append(Respond(call, Added(upto=outcome)))
 
@@ -155,12 +155,12 @@ def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier
     if outcome is None:
         hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
     else:
-        _respond_error(state, call, outcome)
+        replies.respond_error(state, call, outcome)
 
 
 def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: Barrier) -> None:
     if outcome is not None:
-        _respond_error(state, call, outcome)
+        replies.respond_error(state, call, outcome)
     elif not state.hints.all_durable(barrier.owner):
         # Hints still being written count; later ones are checked against the record just stored.
         writes.flush(state, then(_barrier_hints, call, barrier))
@@ -183,7 +183,7 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     owner = message.owner if known is None else state.members.current_owner(known.owner)
     if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
         raise Misdirected
-    request = Request(-call, calls.command_of(message), call, state.now.seconds)
+    request = ClientRequest(-call, calls.command_of(message), call, state.now.seconds)
     state.requests[request.number] = request
     state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
     try:
@@ -204,7 +204,7 @@ def _call_too_late(state: State, _: int, number: int) -> None:
     request = state.requests.get(number)
     if request is not None:
         replies.fail(state, request, StoreUnavailable("not decided in time"))
-        requests.abandoned(state, request)
+        requests.abandon(state, request)
 
 
 def _agree(state: State, call: int, sender: Session, proposal: SuccessionProposal) -> None:
@@ -215,12 +215,6 @@ def _succeed(state: State, call: int, sender: Session, proposal: SuccessionPropo
     if proposal.incarnation != sender.incarnation:
         raise BadMessage("handed-over IDs are not the sender's own")
     succession.succeed(state, call, proposal)
-
-
-def _respond_error(state: State, call: int, error: Exception) -> None:
-    if not isinstance(error, PeerError):
-        error = BadMessage(error.reason if isinstance(error, StoreUnavailable) else str(error))
-    state.effects.append(Respond(call, error))
 
 
 _HANDLERS: dict[str, Callable[[State, int, Session, Any], None]] = {

@@ -137,7 +137,7 @@ class Peer:
 
 
 @dataclass(slots=True)
-class Request:
+class ClientRequest:
     """A request of a client here, or of one at a peer: then `call` is the peer's message, and the
     number is negative.
     """
@@ -149,6 +149,7 @@ class Request:
     # The states of its record when it arrived (R9).
     arrival: tuple[Record, ...] | None = None
     # The owners left to ask, for an ID that is unknown here, and why one did not answer.
+    is_unknown: bool = False
     candidates: list[str] = field(default_factory=list)
     doubt: StoreUnavailable | None = None
     # The message to the owner, and what to do instead while the owner may not decide (R4, R8).
@@ -157,7 +158,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class PendingGrant:
+class GrantInProgress:
     """A grant that is not answered yet, and the requests that wait for it.
 
     `before` is the record before the grant, None while peers are asked and nothing is decided yet.
@@ -167,11 +168,27 @@ class PendingGrant:
     id: str
     request: int
     before: Record | None = None
-    granted: Record | None = None
     outcome: Any = None
+    # Whether the answer was given to the driver, which confirms that it was sent.
+    is_offered: bool = False
     is_stuck: bool = False
+    # What the client of a grant to be revoked is told, once it is.
+    refusal: StoreUnavailable | None = None
     reason: str = ""
     waiting: list[Then] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class PendingBarrier:
+    """A barrier under way: the members that were asked, and the message under way to each of those
+    that are not done. `number` tells it from an earlier one of the same ID.
+    """
+
+    number: int
+    record: Record
+    members: frozenset[str]
+    go_on: Then
+    sent: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -202,8 +219,11 @@ class State:
     # What is under way, by number.
     outgoing: dict[int, Outgoing] = field(default_factory=dict)
     writes: dict[int, Then] = field(default_factory=dict)
-    requests: dict[int, Request] = field(default_factory=dict)
-    pending: dict[str, PendingGrant] = field(default_factory=dict)
+    flushes: dict[int, Then] = field(default_factory=dict)
+    # The highest versions that writes under way reserve.
+    reservations: dict[int, int] = field(default_factory=dict)
+    requests: dict[int, ClientRequest] = field(default_factory=dict)
+    pending: dict[str, GrantInProgress] = field(default_factory=dict)
     timers: list[tuple[float, int, Then]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
@@ -232,9 +252,10 @@ class State:
     convergence_waits: dict[int, Then] = field(default_factory=dict)
     unreplicated: int = 0
     unreplicated_grants: int = 0
-    barriers: dict[str, Any] = field(default_factory=dict)
+    barriers: dict[str, PendingBarrier] = field(default_factory=dict)
     is_correcting: bool = False
     is_reissuing: bool = False
+    recoveries: int = 0
     taken_over: set[str] = field(default_factory=set)
     agreed_on: str = ""
     jitter: int = 0
@@ -252,11 +273,15 @@ class State:
     def log(self, level: Level, text: str, **fields: Any) -> None:
         self.effects.append(Log(level, text, fields))
 
-    def persist(self, changes: Sequence[Change], go_on: Then) -> None:
-        """Write changes; `writes.write` is the way to it."""
+    def persist(self, changes: Sequence[Change], go_on: Then) -> int:
+        """Write changes that are no own records, see `writes.write` for those, and go on. Without
+        changes, go on once everything put so far is durable.
+        """
         number = self.number()
-        self.writes[number] = go_on
+        waiting = self.writes if changes else self.flushes
+        waiting[number] = go_on
         self.effects.append(Persist(number, tuple(changes)))
+        return number
 
     def go_on(self, go_on: Then, outcome: Any) -> None:
         go_on.function(self, outcome, *go_on.args)

@@ -25,10 +25,11 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.deltas import Pulling
 from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
+from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import Request, State, Then, then
+from rqdisco.backends.gossip.core.state import ClientRequest, State, Then, then
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _REQUEST_SECONDS = 5.0
@@ -38,7 +39,7 @@ _DRAIN_SECONDS = 60.0
 # Forgetting a lost daemon.
 
 
-def forget(state: State, request: Request, command: Forget) -> None:
+def forget(state: State, request: ClientRequest, command: Forget) -> None:
     """Make this daemon the owner of the IDs of a lost one; the reply is their number.
 
     Every other member must answer and agree, except those declared lost here or elsewhere: where two
@@ -46,7 +47,7 @@ def forget(state: State, request: Request, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    lost = _find_lost(state, command.name)
+    lost = find_lost(state.members, command.name, lambda each: queries.is_up(state, each))
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     go_on = then(_declared, request.number, lost.incarnation)
     _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
@@ -71,7 +72,9 @@ def _leaving(state: State, outcome: Exception | None, number: int, incarnation: 
     successor_id = state.members.current_owner(lost.successor or "")
     if successor_id != state.own:
         by = _name(state, successor_id)
-        _refuse(state, number, f"{lost.name} is being forgotten already, by {by}: repeat the command there")
+        _refuse(
+            state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
+        )
         return
     _ask_next(state, number, incarnation, ())
 
@@ -87,7 +90,7 @@ def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, 
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:
-        _refuse(state, number, f"{member.name} must agree, and does not answer")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer")
         return
     proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
     go_on = then(_agreed, number, proposal, member, agreeing)
@@ -104,7 +107,7 @@ def _agreed(
 ) -> None:
     peer = state.peers.get(member.incarnation)
     if isinstance(outcome, PeerError) or peer is None:
-        _refuse(state, number, f"{member.name} must agree, and does not answer: {outcome}")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
     elif outcome.successor != proposal.successor:
         by = _name(state, outcome.successor)
         _refuse(
@@ -127,12 +130,12 @@ def _pulled(
     agreeing: tuple[str, ...],
 ) -> None:
     if isinstance(outcome, PeerError):
-        _refuse(state, number, f"{member.name} must agree, and does not answer: {outcome}")
+        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
     elif _has_failed(state, number, outcome):
         return
     elif held > state.cursors.cursor(proposal.incarnation):
         name = _name(state, proposal.incarnation)
-        _refuse(state, number, f"{member.name} has records of {name} that are not here yet, try again")
+        _refuse(state, number, f"{state.members.label(member)} has records of {name} that are not here yet, try again")
     else:
         _ask_next(state, number, proposal.incarnation, (*agreeing, member.incarnation))
 
@@ -145,35 +148,6 @@ def _take_over(state: State, outcome: Exception | None, number: int, incarnation
 def _taken_over(state: State, outcome: int | Exception, number: int) -> None:
     if not _has_failed(state, number, outcome):
         replies.reply(state, state.requests[number], outcome)
-
-
-def _find_lost(state: State, name: str) -> Member:
-    """Return the member to forget, given by name or incarnation. Raises NoSuccessor."""
-    everybody = state.members.all
-    known = [each for each in everybody if name in (each.name, each.incarnation) and each.incarnation != state.own]
-    unreachable = [each for each in known if not queries.is_up(state, each.incarnation)]
-    unfinished = [each for each in unreachable if each.state in ("member", "leaving")] or [
-        each
-        for each in unreachable
-        if each.state == "forgotten" and state.members.current_owner(each.incarnation) == state.own
-    ]
-    if not known:
-        raise NoSuccessor(f"no peer is called {name}")
-    if not unfinished:
-        raise NoSuccessor(f"{name} answers, or is gone already; drain a peer that answers")
-    # Prefer one that is being forgotten already.
-    lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
-    has_own_name = lost.name == state.members.own.name
-    # A drained incarnation does not come back.
-    may_come_back = [each for each in known if each.state != "drained"]
-    is_any_up = any(each not in unreachable for each in may_come_back)
-    if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or has_own_name):
-        which = ", ".join(each.incarnation for each in unfinished)
-        raise NoSuccessor(
-            f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
-            f" try again when it answers, or name the lost incarnation, one of {which}"
-        )
-    return lost
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:
@@ -196,7 +170,7 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 # Draining this daemon.
 
 
-def drain(state: State, request: Request, command: Drain) -> None:
+def drain(state: State, request: ClientRequest, command: Drain) -> None:
     """Hand all IDs of this daemon to another, stop deciding, and reply with the other's name. Raises
     NoSuccessor, Frozen.
     """
@@ -219,44 +193,53 @@ def _begin_drain(state: State, outcome: Exception | None, number: int, successor
 
 
 def _await_decisions(state: State, _: object, number: int, successor: Member, until: float) -> None:
+    """Wait for the end of pending grants, and until what this daemon answered itself is added."""
     if number not in state.requests:
         return
     if not state.pending:
         hints.merge_all(state)
-        writes.flush(state, then(_synchronize, number, successor, _others_up(state)))
-    elif state.now.seconds >= until:
+        if not state.hints.for_owner(state.own):
+            _exchange_with_successor(state, number, successor)
+            return
+    if state.now.seconds >= until:
         _refuse(state, number, "decisions are still in progress, try again")
     else:
         state.call_at(state.now.seconds + 0.05, then(_await_decisions, number, successor, until))
 
 
-def _others_up(state: State) -> tuple[str, ...]:
-    return tuple(each.incarnation or "" for each in queries.active_peers(state) if each.is_up)
+def _exchange_with_successor(state: State, number: int, successor: Member) -> None:
+    peer = state.peers.get(successor.incarnation)
+    if peer is None:
+        _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
+    else:
+        exchange.begin_round(state, peer, then(_deliver_hints, number, successor, None))
 
 
-def _synchronize(
-    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...]
+def _deliver_hints(
+    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...] | None
 ) -> None:
-    """Exchange everything with the successor, and deliver all hints, since peers accept none from a
-    drained daemon.
-    """
-    if isinstance(outcome, PeerError):
+    """Deliver all hints, since peers accept none from a drained daemon; then hand over."""
+    if left is None and isinstance(outcome, PeerError):
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
         return
-    if _has_failed(state, number, outcome):
+    if left is None and _has_failed(state, number, outcome):
         return
-    hints.merge_all(state)
+    owners = state.hints.owners
+    left = tuple(owner for owner in owners if queries.is_up(state, owner)) if left is None else left
     if left:
-        if (peer := state.peers.get(left[0])) is not None:
-            exchange.begin_round(state, peer, then(_synchronize, number, successor, left[1:]))
-        else:
-            _synchronize(state, None, number, successor, left[1:])
-        return
-    if owners := state.hints.owners:
+        go_on = then(_deliver_hints, number, successor, left[1:])
+        exchange.begin_round(state, state.peers[left[0]], go_on)
+    elif owners:
         names = ", ".join(_name(state, owner) for owner in owners)
         _refuse(state, number, f"registrations wait here for {names}: try again when it is back, or forgotten")
-        return
+    else:
+        writes.flush(state, then(_hand_over, number, successor))
+
+
+def _hand_over(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
     peer = state.peers.get(successor.incarnation)
+    if _has_failed(state, number, outcome):
+        return
     if peer is None:
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
         return
@@ -297,12 +280,8 @@ def _choose_successor(state: State, own: Member, to: str | None) -> Member:
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
-    try:
-        decide.check_frozen(state)
-        if member is None:
-            raise BadMessage("no such member")
-    except (StoreUnavailable, BadMessage) as error:
-        state.effects.append(Respond(call, error if isinstance(error, BadMessage) else BadMessage(error.reason)))
+    if member is None or state.frozen is not None:
+        replies.respond_error(state, call, BadMessage(state.frozen or "no such member"))
         return
     changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
@@ -311,7 +290,7 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        state.effects.append(Respond(call, BadMessage(str(outcome))))
+        replies.respond_error(state, call, outcome or BadMessage("no such member"))
     else:
         held = state.cursors.cursor(incarnation)
         state.effects.append(Respond(call, Agreed(successor=member.successor or "", held=held)))
@@ -329,15 +308,19 @@ def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
 
 def _check_succession(state: State, outcome: Exception | None, call: int, proposal: SuccessionProposal) -> None:
     member, peer = state.members.get(proposal.incarnation), state.peers.get(proposal.incarnation)
+    own = state.members.own
     is_behind = peer is not None and bool(state.cursors.behind(peer.held))
     held = state.cursors.cursor(proposal.incarnation)
     error: str | None = None
     if state.frozen is not None:
         error = state.frozen
     elif outcome is not None:
-        error = str(outcome) or type(outcome).__name__
+        error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
+    elif own.state != "member" and own.successor != proposal.incarnation:
+        # Its own successor may have agreed already, up to its last version before these IDs.
+        error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
         error = "not all records are here yet"
     elif not decide.is_ready(state):
@@ -351,15 +334,16 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
     if outcome is not None:
-        state.effects.append(Respond(call, BadMessage(str(outcome))))
+        replies.respond_error(state, call, outcome)
     else:
         takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
-    is_failed = isinstance(outcome, Exception)
-    answer = BadMessage(str(outcome)) if is_failed else Agreed(successor=state.own, held=held)
-    state.effects.append(Respond(call, answer))
+    if isinstance(outcome, Exception):
+        replies.respond_error(state, call, outcome)
+    else:
+        state.effects.append(Respond(call, Agreed(successor=state.own, held=held)))
 
 
 # Shared.
@@ -392,4 +376,4 @@ def _refuse(state: State, number: int, why: str) -> None:
 
 def _name(state: State, incarnation: str | None) -> str:
     member = None if incarnation is None else state.members.get(incarnation)
-    return str(incarnation) if member is None else member.name
+    return str(incarnation) if member is None else state.members.label(member)

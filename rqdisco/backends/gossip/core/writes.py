@@ -20,11 +20,14 @@ def write(state: State, changes: Sequence[Change], go_on: Then) -> None:
     if not state.cursors.own_changes(changes):
         state.persist(changes, go_on)
         return
+    before = state.cursors.reserving
     extra = [
         *state.cursors.before_write(changes, may_send=state.disk_refuses is None, may_correct=decide.is_ready(state)),
         *_marker_before_write(state),
     ]
-    state.persist([*changes, *extra], go_on)
+    number = state.persist([*changes, *extra], go_on)
+    if state.cursors.reserving != before:
+        state.reservations[number] = state.cursors.reserving
     pushes.push(state)
 
 

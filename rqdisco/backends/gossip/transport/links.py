@@ -1,8 +1,8 @@
-"""The interfaces of the peer transport, and its errors.
+"""The interfaces of the peer transport; its errors are in `core.peer_errors`.
 
 A Link sends messages to one peer, and a MessageHandler answers them at the peer. A message is a
 verb and bytes, sent in a session that a hello began. HTTPLink and PeerResource carry messages over
-HTTP; PeerRequestHandler is the MessageHandler. The tests have links of their own.
+HTTP; the Driver is the MessageHandler. The tests have links of their own.
 """
 
 from __future__ import annotations
@@ -13,37 +13,6 @@ from twisted.internet.defer import Deferred
 
 # Timeout for pushing records, and for connecting.
 PUSH_SECONDS = 2.0
-
-
-class PeerError(Exception):
-    """A message to a peer failed."""
-
-
-class PeerUnreachable(PeerError):
-    """No answer in time. The peer may have received the message all the same, or receive it
-    later.
-    """
-
-
-class NotGreeted(PeerError):
-    """There is no session, or the peer has dropped it: greet, then repeat the message.
-
-    The message was not processed.
-    """
-
-
-class Misdirected(PeerError):
-    """The message was for another incarnation than the receiver's, which did nothing (R2)."""
-
-
-class Rejected(PeerError):
-    """The peer accepts no messages of ours; the text is the reason, for example that we were
-    forgotten (R7).
-    """
-
-
-class BadMessage(PeerError):
-    """The message is not valid in the protocol."""
 
 
 class Link(Protocol):
@@ -59,12 +28,12 @@ class Link(Protocol):
 
 
 class MessageHandler(Protocol):
-    """Answers peers. Both methods raise PeerError's kinds, except PeerUnreachable; the sender's
-    Link fails with the same kind.
+    """Answers peers. Both methods fail with PeerError's kinds, except PeerUnreachable; the sender's
+    Link fails with the same kind. They are cancelled when the sender stops waiting.
     """
 
-    def greet(self, hello: bytes) -> tuple[str, bytes]:
-        """Begin a session; return its name, a short text, and the answer to the hello."""
+    def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
+        """Begin a session; fire with its name, a short text, and the answer to the hello."""
 
-    async def serve(self, session: str, verb: str, body: bytes) -> bytes:
-        """Answer a message; cancelled when its sender stops waiting."""
+    def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
+        """Fire with the answer to a message."""

@@ -7,20 +7,14 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, Rejected
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.links import (
-    BadMessage,
-    MessageHandler,
-    Misdirected,
-    NotGreeted,
-    PeerError,
-    Rejected,
-)
+from rqdisco.backends.gossip.transport.links import MessageHandler
 from rqdisco.backends.gossip.transport.seals import (
     KEY_HEADER,
     SESSION_HEADER,
@@ -104,16 +98,20 @@ class PeerResource:
             self._log_wrong_key(request, fields)
             _respond(request, 401, b"unknown key\n")
             return
-        try:
-            session, body = self._handler.greet(content)
-            status = 200
-        except PeerError as error:
-            session, body, status = "-", str(error).encode(), _STATUS.get(type(error), 400)
-        nonce = self._random(16).hex()
-        if status == 200:
-            self._sessions.add(session, SealedSession(key.derive(*session_parts(fields[2], session, nonce))))
-        seal = key.seal(*greeting_parts(fields[2], session, nonce, body))
-        _respond(request, status, body, ((KEY_HEADER, f"{session} {nonce} {seal}".encode()),))
+        greeting = self._handler.greet(content)
+        request.on_abandoned(greeting.cancel)
+
+        def respond(result: tuple[str, bytes] | Failure) -> None:
+            status, session, nonce = 200, "-", self._random(16).hex()
+            if isinstance(result, Failure):
+                status, body = self._failed(result)
+            else:
+                session, body = result
+                self._sessions.add(session, SealedSession(key.derive(*session_parts(fields[2], session, nonce))))
+            seal = key.seal(*greeting_parts(fields[2], session, nonce, body))
+            _respond(request, status, body, ((KEY_HEADER, f"{session} {nonce} {seal}".encode()),))
+
+        greeting.addBoth(respond)
 
     def _serve(self, request: PeerRequest, verb: str, content: bytes) -> None:
         fields = _header_fields(request, SESSION_HEADER)
@@ -130,7 +128,7 @@ class PeerResource:
             _respond(request, 409, b"replayed message\n")
             return
         self._sessions.mark_used(name)
-        serving = Deferred.fromCoroutine(self._handler.serve(name, verb, content))
+        serving = self._handler.serve(name, verb, content)
         request.on_abandoned(serving.cancel)
 
         def respond(result: bytes | Failure) -> None:

@@ -7,17 +7,24 @@ from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IPolicyForHTTPS
 
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import BadKeys, KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, Link
 from rqdisco.backends.gossip.transport.resource import PeerResource
+from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER
 from rqdisco.core.errors import KeysUnusable
 from rqdisco.core.ids import RandomBytes
+from rqdisco.http_client.client import EndpointFactory, HTTPClient
+from rqdisco.http_client.network import Network
+from rqdisco.http_client.pool import PoolConfig
 from rqdisco.security.file_modes import warn_of_loose_mode
-from rqdisco.twisted_compat import silence_client_connections
+
+# To each peer, whose listener takes 32 from one host and refuses more; and those of them that calls
+# may take. A message beyond that waits for a connection, as it would wait for the peer's CPU.
+CONNECTIONS = 30
+CALL_CONNECTIONS = 22
 
 _log = Logger()
 
@@ -25,18 +32,20 @@ _log = Logger()
 def link_factory(
     reactor: IReactorTime, keys: Keys, random: RandomBytes, policy: IPolicyForHTTPS
 ) -> Callable[[str], Link]:
-    """Return a factory of links that share a connection pool; `policy` applies to https."""
-    agent = Agent(reactor, policy, connectTimeout=PUSH_SECONDS, pool=_pool(reactor))
-    return lambda url: HTTPLink(url, agent, reactor, keys, random)
+    """Return a factory of links that share their connections; `policy` applies to https."""
+    client = peer_client(Network(reactor, policy), reactor)
+    return lambda url: HTTPLink(url, client, keys, random)
 
 
-def _pool(reactor: IReactorTime) -> HTTPConnectionPool:
-    pool = HTTPConnectionPool(reactor, persistent=True)
-    pool.maxPersistentPerHost = 8
-    silence_client_connections(pool)
-    # Shorter than a peer's idle timeout: a connection it just closed would lose a message.
-    pool.cachedConnectionTimeout = 60
-    return pool
+def peer_client(network: EndpointFactory, clock: IReactorTime) -> HTTPClient:
+    """Return the client that sends a daemon's messages."""
+    config = PoolConfig(
+        max_connections=CONNECTIONS,
+        max_slow=CALL_CONNECTIONS,
+        connect_seconds=PUSH_SECONDS,
+        kept_headers=frozenset({KEY_HEADER, SESSION_HEADER}),
+    )
+    return HTTPClient(network, clock, config)
 
 
 def read_keys(path: Path) -> KeyRing:

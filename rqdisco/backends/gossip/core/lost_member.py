@@ -1,0 +1,83 @@
+"""Which daemon an operator means who declares one lost (R7). Pure: members and who answers in, one
+member or the reason against it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.messages import Member
+from rqdisco.core.errors import NoSuccessor
+from rqdisco.core.ids import SHORT_INCARNATION
+
+_ACTIVE_STATES = ("member", "leaving")
+
+
+def find_lost(members: Members, name: str, is_up: Callable[[str], bool]) -> Member:
+    """Return the member to forget, given by its name, its incarnation or the beginning of it.
+
+    Of several daemons of one name it is the one that does not answer. Raises NoSuccessor where
+    none does, where all answer, or where there is none.
+    """
+    known = _known(members, name)
+    unreachable = [each for each in known if not is_up(each.incarnation)]
+    unfinished = [each for each in unreachable if each.state in _ACTIVE_STATES] or [
+        each
+        for each in unreachable
+        if each.state == "forgotten" and members.current_owner(each.incarnation) == members.own.incarnation
+    ]
+    if not unfinished:
+        raise NoSuccessor(_why_none(name, known, is_up))
+    # Prefer one that is being forgotten already.
+    lost = next((each for each in unfinished if each.state == "leaving"), unfinished[0])
+    has_own_name = lost.name == members.own.name
+    # A drained incarnation does not come back.
+    may_come_back = [each for each in known if each.state != "drained"]
+    is_any_up = any(each not in unreachable for each in may_come_back)
+    if lost.state == "member" and len(may_come_back) > 1 and not (is_any_up or has_own_name):
+        raise NoSuccessor(
+            f"no daemon called {name} answers, and the one that came back without its disk may only be cut off:"
+            f" try again when it answers, or name the lost incarnation: {_listed(known, is_up)}"
+        )
+    return lost
+
+
+def _known(members: Members, name: str) -> Sequence[Member]:
+    """Return the other daemons that a name or an incarnation stands for. Raises NoSuccessor."""
+    others = [each for each in members.all if each.incarnation != members.own.incarnation]
+    named = [each for each in others if each.name == name]
+    if named:
+        return named
+    begin_so = [
+        each for each in members.all if len(name) >= SHORT_INCARNATION and each.incarnation.startswith(name.lower())
+    ]
+    if len(begin_so) > 1:
+        raise NoSuccessor(f"several incarnations begin with {name}: {', '.join(each.incarnation for each in begin_so)}")
+    if not begin_so or begin_so[0] not in others:
+        raise NoSuccessor(f"no peer is called {name}")
+    return begin_so
+
+
+def _why_none(name: str, known: Sequence[Member], is_up: Callable[[str], bool]) -> str:
+    """Explain why none of these daemons can be forgotten."""
+    if len(known) == 1:
+        return f"{name} answers, or is gone already; drain a peer that answers"
+    if len([each for each in known if is_up(each.incarnation)]) > 1:
+        return (
+            f"several daemons called {name} answer: stop the one that is to go, then name its incarnation:"
+            f" {_listed(known, is_up)}"
+        )
+    return f"every daemon called {name} answers, or is gone already; drain a peer that answers: {_listed(known, is_up)}"
+
+
+def _listed(known: Sequence[Member], is_up: Callable[[str], bool]) -> str:
+    # The one that answers comes first, as in `rqdisco peers`.
+    in_order = sorted(known, key=lambda each: (not is_up(each.incarnation), each.url, each.incarnation))
+    return ", ".join(f"{each.incarnation} ({_state(each, is_up)})" for each in in_order)
+
+
+def _state(member: Member, is_up: Callable[[str], bool]) -> str:
+    if member.state != "member":
+        return member.state
+    return "up" if is_up(member.incarnation) else "unreachable"

@@ -1,0 +1,304 @@
+"""Runs the machine: hands it what happens, one input after the other, and performs its effects.
+
+Everything that can fail, be cancelled or take time is here: the disk, peers, the timer, and clients
+that go away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from rqdisco.backends.gossip.core import effects, inputs
+from rqdisco.backends.gossip.core.machine import Machine
+from rqdisco.backends.gossip.core.messages import encode_message
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
+from rqdisco.backends.gossip.environment import GossipEnvironment
+from rqdisco.backends.gossip.transport.coding import decode_request
+from rqdisco.backends.gossip.transport.sender import MessageSender
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.coroutines import HoldableResult
+from rqdisco.storage.memory import Store
+from rqdisco.storage.wal.writer import Journal
+
+# How long the machine may work before the reactor serves others.
+SLICE_SECONDS = 0.005
+# Of an input that the machine failed on, in the log.
+_SHOWN_CHARACTERS = 2_000
+
+
+class Driver(Service):
+    """Runs the machine that `build` returns, whose store is `store` and whose changes `journal`
+    writes. It is the MessageHandler of the daemon.
+
+    `state` is the machine's state, to read. `notify` is called with an ID whose watchers to tell,
+    `on_fenced` with the reason when this daemon is fenced.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        build: Callable[[inputs.Now], Machine],
+        store: Store,
+        journal: Journal,
+        environment: GossipEnvironment,
+        notify: Callable[[str], None],
+        on_fenced: Callable[[str], None],
+    ) -> None:
+        self._journal = journal
+        self._sender = MessageSender(environment.link)
+        self._environment = environment
+        self._clock = environment.clock
+        self._inputs: deque[inputs.Input] = deque()
+        # Results of the disk, which the store shows already: the machine must not decide before it knows.
+        self._results: deque[inputs.Input] = deque()
+        self._is_working = self._is_stopped = False
+        self._pause: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._woken_at = self._ticked_at = 0.0
+        self._last_number = 0
+        self._machine = build(self._now())
+        self.state = self._machine.state
+        # What is under way, by number.
+        self._requests: dict[int, HoldableResult[Any]] = {}
+        self._calls: dict[int, Deferred[bytes]] = {}
+        self._sends: dict[int, Deferred[Any]] = {}
+        self._performers: dict[type[effects.Effect], Callable[[Any], None]] = {
+            effects.Send: self._send,
+            effects.Abandon: lambda effect: self._abandon(effect.send),
+            effects.Respond: self._respond,
+            effects.Persist: self._persist,
+            effects.ClientReply: self._reply,
+            effects.Wake: self._wake,
+            effects.Fence: lambda effect: on_fenced(effect.reason),
+            effects.Notify: lambda effect: notify(effect.id),
+            effects.Log: self._write_log,
+        }
+        store.on_settled.append(lambda changes: self._put_result(inputs.Settled(changes)))
+        store.on_discarded.append(lambda changes: self._put_result(inputs.Discarded(changes)))
+
+    def startService(self) -> None:
+        super().startService()
+        self._put(inputs.Started())
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._put(inputs.Stopped())
+        self._is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for send in list(self._sends):
+            self._abandon(send)
+
+    # Requests of clients.
+
+    def request(self, command: inputs.Command) -> Deferred[Any]:
+        """Fire with the reply to a command. Cancel it when the client is gone; a grant is then
+        revoked.
+        """
+        number = self._number()
+        answer: HoldableResult[Any] = HoldableResult(lambda _: self._cancelled(number))
+        self._requests[number] = answer
+        self._put(inputs.Requested(number, command))
+        return answer
+
+    def _cancelled(self, request: int) -> None:
+        # If a reply is held back, `_deliver` finds that it was cancelled.
+        if self._requests.pop(request, None) is not None:
+            self._put(inputs.Cancelled(request))
+
+    def _reply(self, effect: effects.ClientReply) -> None:
+        answer = self._requests.pop(effect.request, None)
+        if effect.confirm:
+            self._reply_confirmed(effect, answer)
+        elif answer is None or answer.called:
+            return
+        elif isinstance(effect.result, Exception):
+            answer.errback(effect.result)
+        else:
+            answer.callback(effect.result)
+
+    def _reply_confirmed(self, effect: effects.ClientReply, answer: HoldableResult[Any] | None) -> None:
+        """Reply once the client is known to be there, if that is in doubt now."""
+        if answer is not None and answer.held is not None:
+            answer.held.addCallback(lambda _: self._deliver(effect, answer))
+        else:
+            self._deliver(effect, answer)
+
+    def _deliver(self, effect: effects.ClientReply, answer: HoldableResult[Any] | None) -> None:
+        was_delivered = answer is not None and not answer.called
+        if answer is not None and was_delivered:
+            # The client is sent its answer in this very call.
+            answer.callback(effect.result)
+        self._put(inputs.Delivered(effect.request, was_delivered))
+
+    # Messages of peers: the MessageHandler of the transport.
+
+    def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
+        """See `MessageHandler.greet`."""
+        try:
+            message = decode_request("hello", hello)
+        except PeerError as error:
+            return fail(error)
+        session = self._environment.random_name()
+        answered = self._answer_call(lambda call: inputs.Greeted(call, session, message))
+        return answered.addCallback(lambda answer: (session, answer))
+
+    def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
+        """See `MessageHandler.serve`."""
+        message: msgspec.Struct | BadMessage
+        try:
+            message = decode_request(verb, body)
+        except BadMessage as error:
+            message = error
+        return self._answer_call(lambda call: inputs.Received(call, session, verb, message))
+
+    def _answer_call(self, input_of: Callable[[int], inputs.Input]) -> Deferred[bytes]:
+        number = self._number()
+        answer: Deferred[bytes] = Deferred(lambda _: self._hung_up(number))
+        self._calls[number] = answer
+        self._put(input_of(number))
+        return answer
+
+    def _hung_up(self, call: int) -> None:
+        if self._calls.pop(call, None) is not None:
+            self._put(inputs.HungUp(call))
+
+    def _respond(self, effect: effects.Respond) -> None:
+        answer = self._calls.pop(effect.call, None)
+        if answer is None:
+            return
+        if isinstance(effect.message, PeerError):
+            answer.errback(effect.message)
+        else:
+            answer.callback(encode_message(effect.message))
+
+    # Messages to peers.
+
+    def _send(self, effect: effects.Send) -> None:
+        if self._is_stopped:
+            return
+        self._sends[effect.send] = sending = self._sender.send(effect)
+        sending.addCallbacks(partial(self._answered, effect), partial(self._not_answered, effect))
+
+    def _answered(self, effect: effects.Send, message: Any) -> None:
+        del self._sends[effect.send]
+        self._put(inputs.Answered(effect.send, message))
+
+    def _not_answered(self, effect: effects.Send, failure: Failure) -> None:
+        if self._sends.pop(effect.send, None) is None:
+            # It was abandoned.
+            return
+        error = failure.value
+        if not isinstance(error, PeerError):
+            self._log.failure("message not sent", failure, url=effect.url)
+            error = PeerUnreachable("internal error")
+        self._put(inputs.Failed(effect.send, error))
+
+    def _abandon(self, send: int) -> None:
+        sending = self._sends.pop(send, None)
+        if sending is not None:
+            sending.cancel()
+
+    # The disk, the timer and the log.
+
+    def _persist(self, effect: effects.Persist) -> None:
+        try:
+            writing = self._journal.append(*effect.changes) if effect.changes else self._journal.barrier()
+        except StoreUnavailable as error:
+            self._put_result(inputs.WriteRefused(effect.write, error.reason))
+            return
+        writing.addCallbacks(
+            lambda _: self._put_result(inputs.Persisted(effect.write)),
+            lambda failure: self._put_result(inputs.WriteRefused(effect.write, failure.value.reason)),
+        )
+
+    def _wake(self, effect: effects.Wake) -> None:
+        self._woken_at = effect.at
+        if self._is_stopped:
+            return
+        seconds = max(0.0, effect.at - self._clock.seconds())
+        if self._timer is None:
+            self._timer = self._clock.callLater(seconds, self._tick)
+        else:
+            self._timer.reset(seconds)
+
+    def _tick(self) -> None:
+        self._timer = None
+        # The sum of a time and a delay may be rounded down.
+        self._ticked_at = self._woken_at
+        self._put(inputs.Ticked())
+
+    def _write_log(self, effect: effects.Log) -> None:
+        self._log.emit(LogLevel.lookupByName(effect.level), effect.text, **effect.fields)
+
+    # The loop.
+
+    def _put(self, happened: inputs.Input) -> None:
+        """Hand an input to the machine, after those that wait."""
+        self._inputs.append(happened)
+        self._work_unless_busy()
+
+    def _put_result(self, happened: inputs.Input) -> None:
+        """Hand a result of the disk to the machine, before all else that waits: what is decided must
+        not build on changes that the store has discarded.
+        """
+        self._results.append(happened)
+        self._work_unless_busy()
+
+    def _work_unless_busy(self) -> None:
+        if not self._is_working and self._pause is None:
+            self._work()
+
+    def _work(self) -> None:
+        """Process inputs until none waits, or until others must have their turn."""
+        self._pause, self._is_working = None, True
+        end = self._clock.seconds() + SLICE_SECONDS
+        while waiting := self._results or self._inputs:
+            self._process(waiting.popleft())
+            if (self._results or self._inputs) and self._clock.seconds() > end:
+                self._pause = self._clock.callLater(0, self._work)
+                break
+        self._is_working = False
+
+    def _process(self, happened: inputs.Input) -> None:
+        try:
+            caused = self._machine.receive(happened, self._now())
+        except Exception as error:
+            self._log.failure("internal error at input {input}", input=repr(happened)[:_SHOWN_CHARACTERS])
+            self._fail(happened, error)
+            caused = self._machine.take_effects()
+        for effect in caused:
+            try:
+                self._performers[type(effect)](effect)
+            except Exception:
+                self._log.failure("internal error at effect {effect}", effect=repr(effect)[:_SHOWN_CHARACTERS])
+
+    def _fail(self, happened: inputs.Input, error: Exception) -> None:
+        """Fail the request or message that the machine could not process."""
+        waiting: Deferred[Any] | None = None
+        if isinstance(happened, inputs.Requested):
+            waiting = self._requests.pop(happened.request, None)
+        elif isinstance(happened, (inputs.Greeted, inputs.Received)):
+            waiting = self._calls.pop(happened.call, None)
+        if waiting is not None and not waiting.called:
+            waiting.errback(error)
+
+    def _now(self) -> inputs.Now:
+        seconds = max(self._clock.seconds(), self._ticked_at)
+        return inputs.Now(seconds, self._environment.now(), self._environment.wall_us())
+
+    def _number(self) -> int:
+        self._last_number += 1
+        return self._last_number

@@ -1,1 +1,0 @@
-"""Members of the cluster, their liveness, and whether this daemon may decide."""

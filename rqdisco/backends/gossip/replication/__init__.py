@@ -1,1 +1,0 @@
-"""Replication of each owner's records to the other members."""

@@ -1,0 +1,34 @@
+"""Sends messages to peers, over one link to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from rqdisco.backends.gossip.core.effects import Send
+from rqdisco.backends.gossip.core.messages import encode_message
+from rqdisco.backends.gossip.transport.coding import decode_answer
+from rqdisco.backends.gossip.transport.links import Link
+
+
+class MessageSender:
+    """`link` makes the link to a URL."""
+
+    def __init__(self, link: Callable[[str], Link]) -> None:
+        self._link = link
+        self._links: dict[tuple[int, str], Link] = {}
+
+    def send(self, effect: Send) -> Deferred[Any]:
+        """Fire with the answer to a message. The verb `hello` begins a session, in which all others
+        to that peer are sent. Cancel it to abandon the message. Fails with PeerError's kinds.
+        """
+        to, verb = (effect.link, effect.url), effect.verb
+        link = self._links.get(to)
+        if link is None:
+            link = self._links[to] = self._link(effect.url)
+        body = encode_message(effect.message)
+        sending = link.greet(body, effect.seconds) if verb == "hello" else link.request(verb, body, effect.seconds)
+        return sending.addCallback(partial(decode_answer, verb))

@@ -1,0 +1,206 @@
+"""Everything of a run that is left to chance: drawn from a seed, or taken from a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from random import Random
+from typing import TypeVar
+from zlib import crc32
+
+from tests.simulated.schedule import CallFate, Fate, Fault, Schedule
+
+T = TypeVar("T")
+
+_USUAL = Fate()
+_USUAL_CALL = CallFate()
+_HELD_SECONDS = 2.0
+_ODDS_HELD = 0.1
+
+
+class Rates:
+    """How often each fault of a message happens; `answers` is how often a client loses an answer.
+    `odds_usual` is how often a message has no fault.
+    """
+
+    def __init__(self) -> None:
+        self.set()
+
+    def set(
+        self, loss: float = 0.0, slow: float = 0.0, late: float = 0.0, repeats: float = 0.0, answers: float = 0.0
+    ) -> None:
+        """Set all rates."""
+        self.loss, self.slow, self.late, self.repeats, self.answers = loss, slow, late, repeats, answers
+        self.odds_usual = (1 - loss) ** 3 * ((1 - late) * (1 - slow)) ** 2 * (1 - repeats)
+        self.disturb_messages = self.odds_usual < 1
+
+
+class Draws:
+    """The draws of one actor, in order: taken from a record as long as that lasts."""
+
+    def __init__(self, random: Random, recorded: Sequence[float], kept: list[float]) -> None:
+        self._random, self._recorded, self._kept = random, recorded, kept
+
+    def random(self) -> float:
+        return self.next(lambda: round(self._random.random(), 6))
+
+    def uniform(self, low: float, high: float) -> float:
+        return self.next(lambda: round(self._random.uniform(low, high), 6))
+
+    def randrange(self, low: int, high: int | None = None) -> int:
+        first, end = (0, low) if high is None else (low, high)
+        return min(int(self.next(lambda: self._random.randrange(first, end))), end - 1)
+
+    def choice(self, values: Sequence[T]) -> T:
+        return values[self.randrange(len(values))]
+
+    def next(self, draw: Callable[[], float]) -> float:
+        place = len(self._kept)
+        value = self._recorded[place] if place < len(self._recorded) else draw()
+        self._kept.append(value)
+        return value
+
+
+class Choices:
+    """The choices of a run, kept in `schedule` as they are made.
+
+    Without a seed they are taken from `recorded`. Usual delays follow from the salt and from what
+    they are for.
+    """
+
+    def __init__(self, schedule: Schedule, recorded: Schedule | None = None) -> None:
+        self.schedule, self.recorded = schedule, recorded
+        self.rates = Rates()
+        salt = schedule.header.salt
+        self._salt = salt
+        self._random = Random(f"fates {salt}")
+        self._draws: dict[str, Draws] = {}
+        # What was drawn for the next message of a name.
+        self._next_fates: dict[str, Fate] = {}
+        # By the name of a kind of messages or requests: how many there were, and its hash.
+        self._counts: dict[str, int] = {}
+        self._hashes: dict[str, int] = {}
+
+    def draws(self, actor: str) -> Draws:
+        """Return the draws of an actor."""
+        draws = self._draws.get(actor)
+        if draws is None:
+            recorded = () if self.recorded is None else self.recorded.draws.get(actor, ())
+            kept = self.schedule.draws.setdefault(actor, [])
+            draws = self._draws[actor] = Draws(Random(f"{actor} {self._salt}"), recorded, kept)
+        return draws
+
+    def fault(self, fault: Fault) -> None:
+        """Keep a fault."""
+        self.schedule.faults.append(fault)
+
+    def random_bytes(self, name: str, count: int) -> bytes:
+        """Return the random bytes for a name."""
+        return sha256(f"{self._salt} {name}".encode()).digest()[:count]
+
+    def usual(self, name: str) -> tuple[float, float]:
+        """Return two numbers from 0 to 1 for the next event of a name."""
+        return self._usual(name, self._count(name))
+
+    def message(self, name: str) -> tuple[Fate, float, float]:
+        """Return what happens to the next message of a name, and two numbers for its usual
+        delays.
+        """
+        count = self._count(name)
+        fate = _USUAL
+        if self.recorded is not None:
+            fates = self.recorded.messages.get(name)
+            fate = _USUAL if fates is None else fates.get(count, _USUAL)
+        elif name in self._next_fates:
+            fate = self._next_fates.pop(name)
+        elif self.rates.disturb_messages:
+            fate = self._draw_fate()
+        if fate is not _USUAL:
+            self.schedule.messages.setdefault(name, {})[count] = fate
+        return fate, *self._usual(name, count)
+
+    def rest(self, host: str, names: Sequence[str], most: int) -> int:
+        """Return for how many seconds all messages of these names, one a second, would pass as
+        usual. The next one of the name that would not is disturbed as drawn.
+        """
+
+        def draw() -> float:
+            if self.rates.disturb_messages:
+                for second in range(most):
+                    for name in names:
+                        fate = self._draw_fate()
+                        if fate is not _USUAL:
+                            self._next_fates[name] = fate
+                            return second
+            return most
+
+        return int(self.draws(f"{host} rests").next(draw))
+
+    def call(self, name: str) -> tuple[CallFate, float, float]:
+        """Return what happens to the next request of a client, and two numbers for the rest."""
+        count = self._count(name)
+        fate = _USUAL_CALL
+        if self.recorded is not None:
+            fate = self.recorded.calls.get(name, {}).get(count, _USUAL_CALL)
+        elif self.rates.answers or self.rates.slow:
+            fate = self._draw_call_fate()
+        if fate is not _USUAL_CALL:
+            self.schedule.calls.setdefault(name, {})[count] = fate
+        return fate, *self._usual(name, count)
+
+    def _count(self, name: str) -> int:
+        count = self._counts.get(name, 0)
+        self._counts[name] = count + 1
+        return count
+
+    def _usual(self, name: str, count: int) -> tuple[float, float]:
+        seed = self._hashes.get(name)
+        if seed is None:
+            seed = self._hashes[name] = crc32(f"{self._salt} {name}".encode())
+        mixed = ((seed ^ count) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        return (mixed >> 32) / 4294967296, ((mixed >> 8) & 0xFFFFFF) / 16777216
+
+    def _draw_fate(self) -> Fate:
+        rates = self.rates
+        if self._random.random() < rates.odds_usual:
+            return _USUAL
+        while True:
+            fate = self._draw_disturbed(rates)
+            if fate is not None:
+                return fate
+
+    def _draw_disturbed(self, rates: Rates) -> Fate | None:
+        random = self._random.random
+        lost, answer_lost, hang_up_lost = random() < rates.loss, random() < rates.loss, random() < rates.loss
+        late, answer_late = self._lateness(), self._lateness()
+        again = round(self._random.uniform(0.001, 20), 6) if random() < rates.repeats else 0.0
+        if not (lost or answer_lost or hang_up_lost or late or answer_late or again):
+            return None
+        return Fate(lost, late, again, answer_lost, answer_late, hang_up_lost)
+
+    def _draw_call_fate(self) -> CallFate:
+        random, rates = self._random.random, self.rates
+        hangs_up, answer_lost = random() < rates.answers / 2, random() < rates.answers
+        late, answer_late = self._slowness(), self._slowness()
+        is_held = rates.answers > 0 and random() < _ODDS_HELD
+        held = round(self._random.uniform(0, _HELD_SECONDS), 6) if is_held else 0.0
+        if not (hangs_up or answer_lost or late or answer_late or held):
+            return _USUAL_CALL
+        return CallFate(late, hangs_up, answer_lost, answer_late, held)
+
+    def _lateness(self) -> float:
+        """Return the delay of a message, which may be longer than anybody waits for its answer; 0
+        for the usual one.
+        """
+        if self._random.random() < self.rates.late:
+            return round(self._random.uniform(4, 20), 6)
+        return self._slowness()
+
+    def _slowness(self) -> float:
+        return round(self._random.uniform(0.05, 3.0), 6) if self._random.random() < self.rates.slow else 0.0
+
+
+def usual_delay(number: float) -> float:
+    """Return the usual delay for a number from 0 to 1."""
+    return 0.0005 + 0.0095 * number

@@ -1,0 +1,136 @@
+"""Daemons at rest hold nothing of what they did: memory does not grow with the number of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from rqdisco.core.codec import decode_put
+from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.records import Node
+from tests.support.gossip import GossipDaemon, create_id, go, settle, trio
+
+NODES = [Node(addr=f"n{number}:4001") for number in range(2)]
+PUTS = [
+    decode_put(f'{{"id":"{number}","api_addr":"h{number}:1","addr":"n{number}:4002"}}'.encode()) for number in (0, 1)
+]
+# What the state of the machine holds of things under way.
+UNDER_WAY = (
+    "barriers",
+    "convergence_waits",
+    "created",
+    "flushes",
+    "outgoing",
+    "pending",
+    "pulling",
+    "replication_waits",
+    "requests",
+    "reservations",
+    "taken_over",
+    "timers",
+    "unidentified",
+    "writes",
+)
+
+
+def held(daemon: GossipDaemon) -> dict[str, Any]:
+    """Return what a daemon still holds of requests, messages and writes, by kind."""
+    state, driver = daemon.state, daemon.backend.driver
+    found = {name: getattr(state, name) for name in UNDER_WAY}
+    for name in ("_calls", "_inputs", "_requests", "_sends"):
+        found[name] = getattr(driver, name)
+    found["hints"], found["undeleted"] = state.hints.count, state.hints.undeleted
+    known = {peer.key for peer in state.peers.values()}
+    found["former peers"] = state.contacts.keys() - known
+    for peer in state.contacts.values():
+        left = (peer.waiting, peer.this_round, peer.next_round, peer.pushes_in_flight, peer.is_greeting)
+        found[f"peer {peer.url}"] = [each for each in left if each]
+    return {what: content for what, content in found.items() if content}
+
+
+def hold_disk(daemon: GossipDaemon, *, on: bool) -> None:
+    """Let what a daemon writes wait, or let it all be written."""
+    daemon.threads.hold = on
+    if not on:
+        daemon.threads.release_all()
+
+
+def requests(random: Random, daemon: GossipDaemon, ids: list[str]) -> list[Callable[[], Coroutine[Any, Any, Any]]]:
+    """Return one request of each kind."""
+    directory, discovery_id = daemon.directory, random.choice([*ids, "orders", "00000000-0000-8000-8000-000000000000"])
+    node, put = random.choice(NODES), random.choice(PUTS)
+    return [
+        directory.create,
+        lambda: directory.create_named(f"name{random.randrange(100)}"),
+        lambda: directory.register(discovery_id, node, None),
+        lambda: directory.register(discovery_id, node, None),
+        lambda: directory.remove(discovery_id, node.addr),
+        lambda: directory.claim(discovery_id, put, None),
+        lambda: directory.report(discovery_id, PUTS[0], None),
+        lambda: directory.clear_leader(discovery_id),
+        lambda: directory.look_up_at_owner(discovery_id),
+        lambda: directory.inspect(discovery_id),
+    ]
+
+
+def ask(random: Random, daemon: GossipDaemon, ids: list[str]) -> Deferred[Any]:
+    """Send a request of any kind; what it is answered does not matter here."""
+    asked = Deferred.fromCoroutine(random.choice(requests(random, daemon, ids))())
+    asked.addErrback(lambda failure: failure.trap(RequestRefused, StoreUnavailable, CancelledError))
+    return asked
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_daemons_hold_nothing_of_what_they_did_under_faults(clock: Clock, seed: int) -> None:
+    random = Random(seed)
+    network, _ = trio(clock)
+    ids = [create_id(daemon) for daemon in network.daemons.values()]
+    asked: list[Deferred[Any]] = []
+    for _ in range(300):
+        daemon = random.choice(list(network.daemons.values()))
+        asked.append(ask(random, daemon, ids))
+        fault = random.random()
+        if fault < 0.05:
+            network.split(daemon.name)
+        elif fault < 0.1:
+            network.unreachable.add((daemon.name, random.choice("abc")))
+        elif fault < 0.2:
+            network.heal()
+        elif fault < 0.4:
+            hold_disk(daemon, on=not daemon.threads.hold)
+        elif fault < 0.45:
+            daemon.disk.room = None if daemon.disk.room == 0 else 0
+        elif fault < 0.47:
+            hold_disk(daemon, on=False)
+            daemon.restart()
+        elif fault < 0.7:
+            random.choice(asked[-4:]).cancel()
+        settle(clock, random.choice((0, 0, 0, 0.1, 0.1, 2)))
+    network.heal()
+    for daemon in network.daemons.values():
+        daemon.disk.room = None
+        hold_disk(daemon, on=False)
+    settle(clock, 60)
+    assert {name: held(daemon) for name, daemon in network.daemons.items()} == {"a": {}, "b": {}, "c": {}}
+    assert all(daemon.is_converged for daemon in network.daemons.values())
+
+
+def test_a_daemon_holds_nothing_of_requests_whose_clients_went_away(clock: Clock) -> None:
+    random = Random(1)
+    _, daemons = trio(clock)
+    ids = [create_id(daemon) for daemon in daemons]
+    for daemon in daemons:
+        hold_disk(daemon, on=True)
+    asked = [ask(random, random.choice(daemons), ids) for _ in range(100)]
+    for each in asked:
+        each.cancel()
+    for daemon in daemons:
+        hold_disk(daemon, on=False)
+    settle(clock, 60)
+    assert [held(daemon) for daemon in daemons] == [{}, {}, {}]
+    assert go(daemons[0].directory.create()).id
