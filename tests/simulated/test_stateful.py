@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.inputs import Create, Drain, LookUp, Register, Remove
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
@@ -261,16 +262,20 @@ class Daemons(RuleBasedStateMachine):
         """I4, I5: what was acknowledged is on every daemon, and all have the same, except those that
         handed their IDs over.
         """
-        records = []
+        records, hinted = [], set[str]()
         for daemon in self.wires.daemons:
             assert daemon.machine is not None
             state = daemon.machine.state
             assert not any((state.pending, state.requests, state.writes, state.barriers, state.replication_waits))
             if state.members.own.state != "drained":
-                records.append(state.store.settled(self.id))
+                record = state.store.settled(self.id)
+                records.append(record)
+                if record is not None and queries.owner(state, record) == state.own:
+                    # An owner shows its own hints, and adds them before it decides.
+                    hinted |= {each.addr for each in state.hints.nodes(self.id)}
         assert records[0] is not None
         assert all(each == records[0] for each in records)
-        listed = {each.addr for each in records[0].nodes}
+        listed = {each.addr for each in records[0].nodes} | hinted
         assert self.acknowledged <= listed, f"I4: acknowledged {self.acknowledged}, listed {listed}"
 
     def _running(self, at: int) -> Daemon | None:
