@@ -32,7 +32,7 @@ _UNUSED: dict[type, set[str]] = {
     Peer: {"last_error", "clock_offset_ms", "differences", "differing_exchanges"},
 }
 # What is found by number, so that the order in which it began means nothing.
-_UNORDERED = {"outgoing", "writes", "requests"}
+_UNORDERED = {"outgoing", "writes", "flushes", "reservations", "requests"}
 _SAME = (int, float, str, bytes, bool, type(None), type, FunctionType, BuiltinFunctionType, BaseException)
 
 _MESSAGES = {Delta, *(kind for kinds in VERBS.values() for kind in kinds)}

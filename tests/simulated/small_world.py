@@ -145,21 +145,20 @@ class SmallWorld:
             elif item[0] == _MESSAGE:
                 yield ("deliver" if self.table.facts[world.daemons[1 - item[1]]].is_up else "refuse", item)
 
-    def check_end(self, world: World) -> str | None:
-        """Return what is wrong where nothing can happen any more."""
-        owner = self.table.facts[world.daemons[0]]
-        is_quiet = all(self.table.facts[each].is_idle for each in world.daemons) and not world.items
-        if not is_quiet or not owner.is_ready or owner.nodes is None:
+    def check_quiet(self, world: World) -> str | None:
+        """Return what is wrong with a world in which nothing is under way."""
+        if world.items:
+            return None
+        owner, other = (self.table.facts[each] for each in world.daemons)
+        if not (owner.is_idle and other.is_idle and owner.is_ready) or owner.nodes is None:
             return None
         acked = [address for address, each in zip(ADDRESSES, world.clients, strict=True) if each.is_acked]
-        hinted = self.table.facts[world.daemons[1]].hinted + owner.hinted
-        lost = [each for each in acked if each not in owner.nodes and each not in hinted]
-        if lost:
-            return f"P2: {lost[0]} was acknowledged, and is gone"
-        if acked and world.losses == self.bounds.losses and world.crashes == self.bounds.crashes:
-            is_removed = world.operator.removed > 0
-            if not is_removed and not any(each.is_told for each in world.clients):
-                return "P1: nodes are listed, and nobody was told to bootstrap"
+        known = (*owner.nodes, *owner.hinted, *other.hinted)
+        if lost := [each for each in acked if each not in known]:
+            return f"I4: {lost[0]} was acknowledged, and is gone"
+        was_calm = (world.losses, world.crashes, world.operator.removed) == (self.bounds.losses, self.bounds.crashes, 0)
+        if acked and was_calm and not any(each.is_told for each in world.clients):
+            return "I3: nodes are listed, and nobody was told to bootstrap"
         return None
 
     def text_of(self, event: Event) -> str:
@@ -489,9 +488,10 @@ def search(
             if time.monotonic() - began > seconds:
                 is_late = True
                 break
-            was_any = False
+            if (wrong := small.check_quiet(world)) is not None:
+                violation = Violation(wrong, _path(number, parents, by_event, list(events)))
+                break
             for event in small.events(world):
-                was_any = True
                 steps += 1
                 after, wrong = small.apply(world, event)
                 if wrong is not None:
@@ -504,8 +504,6 @@ def search(
                 parents.append(number)
                 by_event.append(events.setdefault(event, len(events)))
                 following.append((len(parents) - 1, after))
-            if violation is None and not was_any and (wrong := small.check_end(world)) is not None:
-                violation = Violation(wrong, _path(number, parents, by_event, list(events)))
             if violation is not None:
                 break
         if following:
@@ -538,6 +536,7 @@ def show(small: SmallWorld, path: list[Event], show: Callable[[str], None]) -> N
     for number, event in enumerate(path):
         show(f"{number + 1}. {small.text_of(event)}")
         world, wrong = small.apply(world, event)
+        wrong = wrong or small.check_quiet(world)
         if wrong is not None:
             show(f"VIOLATION {wrong}")
     small.table.show = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,10 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.inputs import Create, Drain, LookUp, Register, Remove
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
 from tests.simulated.machines import Daemon
+from tests.simulated.small_rules import without
 from tests.simulated.wires import Asked, Exchange, Wires
 
 ADDRESSES = ("10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001")
@@ -238,6 +241,7 @@ class Daemons(RuleBasedStateMachine):
             if daemon.machine is None:
                 self.wires.start(daemon)
         self.wires.settle(20.0)
+        self._repeat_hand_over()
         self.everything_under_way_is_known()
         self.answers_are_right()
         assert not any(each.is_open for each in self.wires.asked), "a request without an answer"
@@ -245,20 +249,33 @@ class Daemons(RuleBasedStateMachine):
         if self.acknowledged and not self.was_faulty:
             assert self.told, "nodes are listed, and nobody was told to bootstrap"
 
+    def _repeat_hand_over(self) -> None:
+        """An operator repeats a command that has failed; until then, hints wait for the owner."""
+        for daemon in self.wires.daemons:
+            assert daemon.machine is not None
+            if daemon.machine.state.members.own.state == "leaving":
+                asked = self.wires.ask(daemon, Drain())
+                self.wires.settle(10.0)
+                assert isinstance(asked.result, str), asked.result
+
     def _check_records(self) -> None:
         """I4, I5: what was acknowledged is on every daemon, and all have the same, except those that
         handed their IDs over.
         """
-        records = []
+        records, hinted = [], set[str]()
         for daemon in self.wires.daemons:
             assert daemon.machine is not None
             state = daemon.machine.state
             assert not any((state.pending, state.requests, state.writes, state.barriers, state.replication_waits))
             if state.members.own.state != "drained":
-                records.append(state.store.settled(self.id))
+                record = state.store.settled(self.id)
+                records.append(record)
+                if record is not None and queries.owner(state, record) == state.own:
+                    # An owner shows its own hints, and adds them before it decides.
+                    hinted |= {each.addr for each in state.hints.nodes(self.id)}
         assert records[0] is not None
         assert all(each == records[0] for each in records)
-        listed = {each.addr for each in records[0].nodes}
+        listed = {each.addr for each in records[0].nodes} | hinted
         assert self.acknowledged <= listed, f"I4: acknowledged {self.acknowledged}, listed {listed}"
 
     def _running(self, at: int) -> Daemon | None:
@@ -273,3 +290,11 @@ def _one_of(exchanges: list[Exchange], which: int) -> Exchange:
 def test_daemons_keep_their_promises_whatever_happens() -> None:
     state_machine: Any = Daemons
     run_state_machine_as_test(state_machine, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("rule", ["R1", "R3"])
+def test_without_a_rule_the_search_finds_a_broken_promise(rule: str) -> None:
+    state_machine: Any = Daemons
+    found = settings(SHORT, max_examples=400, phases=(Phase.generate,), report_multiple_bugs=False)
+    with without(rule), pytest.raises(AssertionError, match=r"I1|I4|conflicting records"):
+        run_state_machine_as_test(state_machine, settings=found)

@@ -298,7 +298,8 @@ class Wires:
             state = daemon.machine.state
             writes = [each.write for each in daemon.unwritten if isinstance(each, Persist)]
             assert len(writes) == len(set(writes))
-            assert set(state.writes) == set(writes), "a write that nobody waits for, or one that is not under way"
+            waited_for = {*state.writes, *state.flushes}
+            assert waited_for == set(writes), "a write that nobody waits for, or one that is not under way"
             awaited = {each.send for each in self._under_way if each.sender is daemon and self._is_awaited(each)}
             waiting = {number for peer in state.contacts.values() for number in peer.waiting}
             assert set(state.outgoing) - waiting <= awaited, "a message that is not under way"
