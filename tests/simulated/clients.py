@@ -21,7 +21,7 @@ from tests.simulated.tasks import Promise
 from tests.support.history import History
 
 if TYPE_CHECKING:
-    from tests.simulated.world import World
+    from tests.simulated.world import AnyWorld
 
 DEADLINE = 7.0
 # An owner may still carry out a forwarded request for so long after it arrived here (R2).
@@ -61,7 +61,7 @@ class Clients:
     `are_unresponsive`; `histories` are by ID.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         self._world = world
         self.lost_answers = 0.0
         self.are_unresponsive = False

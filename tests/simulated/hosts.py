@@ -195,7 +195,8 @@ class Boot:
     @property
     def sleeps_for(self) -> float:
         """How long the process is still stopped, 0 if it runs."""
-        return max(0.0, self.awake_at - self._heap.now)
+        left: float = self.awake_at - self._heap.now
+        return max(0.0, left)
 
     def was_awake_since(self, moment: float) -> bool:
         """Report whether the process was not stopped since then."""

@@ -17,7 +17,7 @@ from tests.support.linearizable import Undecided, check
 from tests.support.one_list import Rules
 
 if TYPE_CHECKING:
-    from tests.simulated.world import World
+    from tests.simulated.world import AnyWorld
 
 # Two daemons of one identity are discovered by the next exchanges with a peer.
 _FENCED_SECONDS = 8.0
@@ -37,7 +37,7 @@ class Judge:
     nodes were listed on the owner's behalf.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         self._world = world
         self.clusters: list[Cluster] = []
         self.acknowledged: dict[str, set[str]] = {}

@@ -163,7 +163,7 @@ class SimNode:
 
     async def _ask_for_a_list(self) -> list[str] | None:
         self.pending = pending = PendingRequest()
-        listed = await self.world.clients.register(self.discovery_id, self.addr, self.near, pending)
+        listed: list[str] | None = await self.world.clients.register(self.discovery_id, self.addr, self.near, pending)
         self._end_request(pending)
         if listed is None:
             self.last = "503"
@@ -238,7 +238,7 @@ class ConsulNode(SimNode):
     async def _register(self, lifetime: int) -> str | None:
         """Return the leader to join; None if the leader key was won."""
         while self.lifetime == lifetime:
-            leader = await self.world.clients.leader(self.discovery_id)
+            leader: str | None = await self.world.clients.leader(self.discovery_id)
             if leader is not None:
                 self.last = f"found {leader}"
                 return leader

@@ -14,7 +14,7 @@ from tests.simulated.hosts import Boot, Host
 from tests.simulated.nodes import ConsulNode, SimNode
 
 if TYPE_CHECKING:
-    from tests.simulated.world import World
+    from tests.simulated.world import AnyWorld
 
 # As long as a decision may come about a request that was sent before.
 _DEADLINE_SECONDS = 8.0
@@ -23,7 +23,7 @@ _DEADLINE_SECONDS = 8.0
 class Operator:
     """Waits for every answer, as the manual requires."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AnyWorld) -> None:
         self._world = world
         self._next = 0
 

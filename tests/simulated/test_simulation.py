@@ -152,7 +152,8 @@ def test_a_failing_schedule_shrinks_to_the_fault_that_makes_it_fail() -> None:
 
     shrunk = Shrinker(run).shrink(world.schedule)
     assert [each.kind for each in shrunk.faults] == ["crash"]
-    assert shrunk.messages == shrunk.calls == {}
+    assert not shrunk.messages
+    assert not shrunk.calls
 
 
 def test_steps_show_each_input_with_its_effects() -> None:

@@ -200,12 +200,12 @@ class EtcdFaults(Faults):
         some = self._random.sample(members, self._random.randrange(1, len(members) + 1))
         self._cut({(host.name, member) for member in some}, f"{host.name} cut off from {some}")
 
-    def _crash(self, host: EtcdHost | None = None) -> None:  # type: ignore[override] # another kind of host
+    def _crash(self, host: EtcdHost | None = None) -> None:
         host = host or self._random.choice(self._world.hosts)
         host.crash()
         self._later(self._random.choice((0.5, 5, 30)), host.start)
 
-    def _stall(self, host: EtcdHost | None = None) -> None:  # type: ignore[override] # another kind of host
+    def _stall(self, host: EtcdHost | None = None) -> None:
         (host or self._random.choice(self._world.hosts)).stand_still(self._random.choice((0.5, 3, 6, 9, 12, 20, 60)))
 
     def during_a_request(self, what: str, key: str, is_at_owner: bool) -> None:

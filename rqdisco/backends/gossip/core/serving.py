@@ -79,19 +79,23 @@ def _authorize(state: State, name: str, sender: Session) -> None:
     if hello is not None:
         # The first message in a session proves that its hello was no replay.
         contacts.accept_hello(state, hello)
-    if sender.incarnation == state.own:
-        raise Rejected(f"two daemons run as incarnation {state.own}")
-    member = state.members.get(sender.incarnation)
-    if member is None:
-        raise NotGreeted
-    if member.state not in ("member", "leaving"):
-        raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
+    if sender.incarnation not in state.members.other_incarnations:
+        _reject(state, sender)
     duplicate = state.sessions.record_activity(sender)
     if duplicate is not None:
         state.log("error", "duplicate peer identity", why=duplicate)
     peer = state.peers.get(sender.incarnation)
     if peer is not None:
         peer.contacted_at = state.now.seconds
+
+
+def _reject(state: State, sender: Session) -> None:
+    if sender.incarnation == state.own:
+        raise Rejected(f"two daemons run as incarnation {state.own}")
+    member = state.members.get(sender.incarnation)
+    if member is None:
+        raise NotGreeted
+    raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
 
 
 def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
