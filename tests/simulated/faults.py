@@ -11,7 +11,7 @@ from tests.simulated.nodes import SimNode
 from tests.simulated.schedule import Fault
 
 if TYPE_CHECKING:
-    from tests.simulated.world import World
+    from tests.simulated.world import AnyWorld
 
 FAULTS = (
     "answers",
@@ -40,7 +40,7 @@ LOOPBACK = "loopback"
 class Faults:
     """`kinds` are the possible faults; `spite` is how often one happens at the worst moment."""
 
-    def __init__(self, world: World, kinds: tuple[str, ...], random: Random) -> None:
+    def __init__(self, world: AnyWorld, kinds: tuple[str, ...], random: Random) -> None:
         self._world: Any = world
         self._random = random
         self.kinds = kinds
@@ -143,7 +143,9 @@ class Faults:
 class PeerFaults(Faults):
     """The faults of daemons that are peers: chosen at random, or those of a schedule."""
 
-    def __init__(self, world: World, kinds: tuple[str, ...], scheduled: Iterable[Fault] | None, random: Random) -> None:
+    def __init__(
+        self, world: AnyWorld, kinds: tuple[str, ...], scheduled: Iterable[Fault] | None, random: Random
+    ) -> None:
         super().__init__(world, kinds, random)
         self._choices = world.choices
         self._scheduled = scheduled

@@ -276,7 +276,8 @@ class Boot:
     def _rest(self) -> int:
         """Return for how many seconds an exchange would change nothing."""
         names = [link.names["digest"] for link in self._links.values() if "digest" in link.names]
-        return self._world.choices.rest(self.host.name, names, _MOST_REST)
+        rest: int = self._world.choices.rest(self.host.name, names, _MOST_REST)
+        return rest
 
     def release(self) -> None:
         """Let a timer that was held run now."""
@@ -304,7 +305,8 @@ class Boot:
     def _write_seconds(self) -> float:
         part, odds = self._world.choices.usual(self._write_name)
         low, high = _LONG_WRITE_SECONDS if odds < _ODDS_LONG else _WRITE_SECONDS
-        return low + part * (high - low)
+        seconds: float = low + part * (high - low)
+        return seconds
 
     # Messages.
 

@@ -10,7 +10,7 @@ from tests.simulated.clients import PendingRequest
 from tests.simulated.hosts import Host
 
 if TYPE_CHECKING:
-    from tests.simulated.world import World
+    from tests.simulated.world import AnyWorld
 
 _SETTLES_SECONDS = 10.0
 # A bootstrapped node leads after a timeout without a leader; the loss of a leader has to be noticed
@@ -36,7 +36,7 @@ class Cluster:
     has_led: bool = False
     is_electing: bool = False
 
-    def settle(self, world: World) -> None:
+    def settle(self, world: AnyWorld) -> None:
         """Let a leader that is gone or without a majority step down, and a majority without a
         leader elect one.
         """
@@ -49,7 +49,7 @@ class Cluster:
             seconds = _ELECTION_SECONDS if self.has_led else _FIRST_ELECTION_SECONDS
             world.timeline.callLater(world.raft_draws(self).uniform(*seconds), self._elect, world)
 
-    def _elect(self, world: World) -> None:
+    def _elect(self, world: AnyWorld) -> None:
         self.is_electing = False
         candidates = self._candidates(world)
         if self.leader is None and candidates:
@@ -57,7 +57,7 @@ class Cluster:
             world.trace.log(f"{self.leader.addr} leads {self.discovery_id}")
             self.leader.leads()
 
-    def _candidates(self, world: World) -> list[SimNode]:
+    def _candidates(self, world: AnyWorld) -> list[SimNode]:
         """Return the members that run with their data, if they are most of all."""
         members = [world.nodes[self.discovery_id, addr] for addr in sorted(self.members)]
         running = [node for node in members if node.is_up and node.cluster is self]
@@ -80,7 +80,7 @@ class SimNode:
     `is_replaced` that it died for good and is still listed.
     """
 
-    world: World
+    world: AnyWorld
     discovery_id: str
     addr: str
     near: Host | None = None

@@ -76,6 +76,9 @@ class AnyWorld(ABC):
     clients: Any
     operator: Any
     faults: Any
+    net: Any
+    choices: Any
+    ordinal: Any
     window = WINDOW
     unused_seconds: float | None = None
     report_seconds: int = 10
@@ -185,7 +188,8 @@ class World(AnyWorld):
     def new_id(self) -> bytes:
         """Return the random bytes of a new ID."""
         self._new_ids += 1
-        return self.choices.random_bytes(f"id {self._new_ids}", 14)
+        new: bytes = self.choices.random_bytes(f"id {self._new_ids}", 14)
+        return new
 
     def failed(self, error: Exception) -> None:
         self.judge.violate(f"the simulation failed: {''.join(traceback.format_exception(error))}")

@@ -165,14 +165,11 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         pushes.push(state)
         contacts.update_peers(state)
         _log_differences(state, peer)
-        if decide.is_ready(state):
-            takeover.resume(state)
     # Failed rounds may also be the last that this daemon needed to become ready.
-    hints.retry_deletions(state)
-    grants.revoke_stuck(state)
-    if decide.is_ready(state):
-        hints.merge_all(state)
+    _tidy(state)
     _log_agreement(state)
+    if not state.peers:
+        state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
         peer.waits_since, peer.is_triggered = state.now.seconds, False
@@ -184,6 +181,23 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         error = error or PeerError("the peer is gone")
     for go_on in done:
         state.go_on(go_on, error)
+
+
+def _tidy(state: State) -> None:
+    """Finish what an earlier round, start or disk left."""
+    hints.retry_deletions(state)
+    grants.revoke_stuck(state)
+    if decide.is_ready(state):
+        takeover.resume(state)
+        hints.merge_all(state)
+
+
+def _tidy_alone(state: State, _: object) -> None:
+    """Finish what is left on the last daemon, which exchanges with nobody."""
+    if state.is_running and not state.peers:
+        _tidy(state)
+        if state.hints.count or state.hints.undeleted or state.pending or state.taking_over:
+            state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
 
 
 def end_all(state: State) -> None:

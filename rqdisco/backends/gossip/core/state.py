@@ -258,7 +258,9 @@ class State:
     is_correcting: bool = False
     is_reissuing: bool = False
     recoveries: int = 0
+    # Those whose IDs were taken over in this run, and how many takeovers are under way.
     taken_over: set[str] = field(default_factory=set)
+    taking_over: int = 0
     agreed_on: str = ""
     jitter: int = 0
 

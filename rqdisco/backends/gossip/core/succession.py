@@ -195,10 +195,10 @@ def _begin_drain(state: State, outcome: Exception | None, number: int, successor
 
 
 def _await_decisions(state: State, _: object, number: int, successor: Member, until: float) -> None:
-    """Wait for the end of pending grants, and until what this daemon answered itself is added."""
+    """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
     if number not in state.requests:
         return
-    if not state.pending:
+    if not state.pending and not state.taking_over:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
             _exchange_with_successor(state, number, successor)

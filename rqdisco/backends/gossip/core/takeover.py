@@ -20,6 +20,7 @@ def take_over(state: State, incarnation: str, go_on: Then, *, is_lost: bool) -> 
     """Make this daemon the owner of all records of another, in parts. The outcome is their number, or
     StoreUnavailable.
     """
+    state.taking_over += 1
     _take_part(state, None, incarnation, 0, 0, is_lost, go_on)
 
 
@@ -27,8 +28,7 @@ def _take_part(
     state: State, outcome: Exception | None, incarnation: str, position: int, count: int, is_lost: bool, go_on: Then
 ) -> None:
     if outcome is not None:
-        state.taken_over.discard(incarnation)
-        state.go_on(go_on, outcome)
+        _taken_over(state, outcome, incarnation, count, go_on)
         return
     keys, after = state.cursors.keys_of_owner(incarnation, position)
     changes = []
@@ -49,6 +49,7 @@ def _take_part(
 
 
 def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int, go_on: Then) -> None:
+    state.taking_over -= 1
     if outcome is not None:
         state.taken_over.discard(incarnation)
     elif count:
