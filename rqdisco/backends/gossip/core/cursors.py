@@ -91,6 +91,7 @@ class Cursors:
         self._correcting: dict[bytes, int] = {}
         # The highest own version that is to be published once it is durable, and all later ones after it.
         self._withheld = 0
+        self._summary: tuple[dict[str, int], dict[str, int]] | None = None
 
     @property
     def held(self) -> dict[str, int]:
@@ -105,6 +106,20 @@ class Cursors:
             for owner, newest in self._newest.items()
             if owner != self._own and newest > self.cursor(owner)
         }
+
+    @property
+    def summary(self) -> tuple[dict[str, int], dict[str, int]]:
+        """What is held and what lies beyond gaps, to be read only; the same objects until it
+        changes.
+        """
+        if self._summary is None:
+            self._summary = self.held, self.newest_beyond_gap
+        return self._summary
+
+    @property
+    def has_refused(self) -> bool:
+        """Report whether this disk refused records that peers received."""
+        return bool(self._refused)
 
     def cursor(self, owner: str) -> int:
         """Return the version up to which records of `owner` are durable here without a gap."""
@@ -211,6 +226,7 @@ class Cursors:
     def commit(self, owner: str, reached: int) -> None:
         """Move the cursor of an owner after the disk has written an applied delta."""
         self._held[owner] = max(self._held.get(owner, 0), reached)
+        self._summary = None
 
     def rollback(self) -> None:
         """Forget expected cursors after a failed write, which discards all that was built on it."""
@@ -238,6 +254,7 @@ class Cursors:
     def advance_own_cursor(self, version: int) -> None:
         """Move the own cursor: all own records up to `version` that any peer had are here."""
         self.own_cursor = max(self.own_cursor, version)
+        self._summary = None
         self.published = max(self.published, version)
 
     def reissue(self, discovery_ids: Iterable[str], version: int) -> Sequence[Change]:
@@ -363,6 +380,7 @@ class Cursors:
     def settled(self, changes: Sequence[Change]) -> list[Record]:
         """Follow changes that the disk has; return the records of other owners that hold a grant."""
         before = self.published
+        self._summary = None
         self._order.append_new()
         granted = []
         for change in changes:

@@ -84,9 +84,10 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
     answer has.
     """
     cursors, members = state.cursors, state.members
+    held, beyond = cursors.summary
     return Digest(
-        held=cursors.held,
-        newest_beyond_gap=cursors.newest_beyond_gap,
+        held=held,
+        newest_beyond_gap=beyond,
         issued=cursors.newest_pending,
         expired=state.watermarks.all,
         fingerprint=members.fingerprint,
@@ -137,12 +138,29 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
 
 def _advance(state: State, peer: Peer) -> None:
     """Go through the steps from the present one on, until one has to wait."""
+    if peer.step == 0 and _is_up_to_date(state, peer):
+        peer.step = len(_STEPS)
     go_on = then(step_done, peer.key)
     while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
         if not _STEPS[peer.step](state, peer, go_on):
             return
         peer.step += 1
     end(state, peer, None)
+
+
+def _is_up_to_date(state: State, peer: Peer) -> bool:
+    """Report whether no step of a round has anything to do, as is usual."""
+    is_recovered = state.is_ready and state.was_ready and not (state.must_reissue or state.may_have_marker)
+    return (
+        is_recovered
+        and peer.is_caught_up
+        and peer.incarnation in state.confirmed
+        and not state.hints.count
+        and not state.cursors.has_refused
+        and peer.held == state.cursors.summary[0]
+        and peer.expired == state.watermarks.all
+        and state.expired_upto <= state.watermarks.of(state.own)
+    )
 
 
 def step_done(state: State, outcome: Exception | None, key: int) -> None:
