@@ -34,9 +34,9 @@ simulate: $(VENV)/installed-test
 	$(BIN)/python -m tests.simulated --daemons 2 --seeds $$(($(SEEDS) / 4)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 5 --seeds $$(($(SEEDS) / 10)) $(ARGS)
 	$(BIN)/python -m tests.simulated --daemons 3 --seeds $$(($(SEEDS) / 20)) --faults all,expiry $(ARGS)
-	$(BIN)/python -m tests.simulated.etcd --daemons 3 --seeds $$(($(SEEDS) * 3 / 10)) $(ARGS)
-	$(BIN)/python -m tests.simulated.etcd --daemons 2 --seeds $$(($(SEEDS) / 10)) $(ARGS)
-	$(BIN)/python -m tests.simulated.etcd --daemons 4 --seeds $$(($(SEEDS) / 10)) $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 3 --seeds $$(($(SEEDS) * 3 / 25)) $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 2 --seeds $$(($(SEEDS) / 25)) $(ARGS)
+	$(BIN)/python -m tests.simulated.etcd --daemons 4 --seeds $$(($(SEEDS) / 25)) $(ARGS)
 
 # IDs under faults at three real daemons. --out names the directory for the events of those without one cluster.
 IDS ?= 900
