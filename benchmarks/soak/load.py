@@ -85,6 +85,7 @@ class Worker(threading.Thread):
         self._serial = count(1)
         self._mine: list[tuple[str, str]] = []
         self._keys: list[str] = []
+        self._unanswered: tuple[str, dict[str, str]] | None = None
         self._reason = ""
         self.acknowledged = Acknowledged()
         self.asked: list[SlowRequest] = []
@@ -108,7 +109,7 @@ class Worker(threading.Thread):
                 kind = "remove"
             if kind == "remove" and not self._mine:
                 kind = "register"
-            if kind == "report" and not self._keys:
+            if self._unanswered is not None or (kind == "report" and not self._keys):
                 kind = "claim"
             status = getattr(self, f"_{kind}")()
             ended = time.monotonic()
@@ -151,9 +152,10 @@ class Worker(threading.Thread):
         return status
 
     def _claim(self) -> int:
-        key = f"soak-{self._number}-{next(self._serial)}"
-        value = self._value()
+        key, value = self._unanswered or (f"soak-{self._number}-{next(self._serial)}", self._value())
         status, answer = self._ask("PUT", f"/v1/kv/{key}/leader?cas=0", value)
+        # As a node does, ask again: until then only the owner of the key may show a claim that it won.
+        self._unanswered = None if status == 200 else (key, value)
         if status == 200 and answer == b"true":
             self._keys.append(key)
             self.acknowledged.led[key] = json.dumps(value)
