@@ -1,7 +1,7 @@
 """Golden files of peers: messages and state directories that the first release wrote, and what
 today's daemons have to do with them.
 
-`tests.support.record_golden_peers` recorded them. The parts of the code that may move are imported and
+Daemons of the last release before `backends.gossip.core` wrote them. The parts of the code that may move are imported and
 called here, in one place: `messages`, and the functions from `decoded` to `drain`.
 """
 
