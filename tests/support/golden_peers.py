@@ -1,8 +1,9 @@
 """Golden files of peers: messages and state directories that the first release wrote, and what
 today's daemons have to do with them.
 
-Daemons of the last release before `backends.gossip.core` wrote them. The parts of the code that may move are imported and
-called here, in one place: `messages`, and the functions from `decoded` to `drain`.
+Daemons of the last release before `backends.gossip.core` wrote them. The parts of the code that may
+move are imported and called here, in one place: `messages`, and the functions from `decoded` to
+`drain`.
 """
 
 from __future__ import annotations
