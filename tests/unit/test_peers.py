@@ -50,6 +50,22 @@ def test_an_id_that_has_not_arrived_yet_is_looked_up_at_its_creator(three: Three
         go(c.directory.look_up(other))
 
 
+def test_a_registration_where_the_id_is_unknown_takes_one_message_to_the_owner(three: Three) -> None:
+    network, (a, _, c) = three
+    c.threads.hold = True
+    discovery_id = create_id(a)
+    network.messages.clear()
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    assert [(sender, to) for sender, to, verb, _ in network.messages if verb == "call"] == [("c", "a")]
+    for unknown in (ids.new_id(a.owner, bytes), ids.new_id(c.owner, bytes)):
+        network.messages.clear()
+        with pytest.raises(NoSuchID):
+            register(c, unknown, "n1:1")
+        assert len([message for message in network.messages if message[2] == "call"]) == (unknown[:4] == a.owner[:4])
+    c.threads.hold = False
+    c.threads.release_all()
+
+
 def test_a_request_that_arrives_after_its_caller_gave_up_is_not_carried_out(three: Three, clock: Clock) -> None:
     network, (a, b, _) = three
     discovery_id = create_id(a)
