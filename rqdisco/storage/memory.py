@@ -157,6 +157,11 @@ class Store:
         return self._settled.get(key)
 
     @property
+    def has_pending(self) -> bool:
+        """Report whether there are changes that the disk does not have yet."""
+        return bool(self._pending)
+
+    @property
     def pending(self) -> list[Change]:
         """The newest changes that the disk does not have yet."""
         return list(self._pending.values())

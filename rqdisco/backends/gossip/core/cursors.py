@@ -269,6 +269,8 @@ class Cursors:
     @property
     def newest_pending(self) -> int:
         """The highest own version that is being written, 0 for none."""
+        if not self._store.has_pending:
+            return 0
         return max((change.version for change in self.own_changes(self._store.pending)), default=0)
 
     @property

@@ -133,13 +133,15 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.fenced is not None and state.fenced is None:
         contacts.fence(state, theirs.fenced)
     recovery.check_digest(state, peer)
-    convergence.update(state)
+    if state.convergence_waits:
+        convergence.update(state)
 
 
 def _advance(state: State, peer: Peer) -> None:
     """Go through the steps from the present one on, until one has to wait."""
     if peer.step == 0 and _is_up_to_date(state, peer):
-        peer.step = len(_STEPS)
+        _plan_next(state, peer, None)
+        return
     go_on = then(step_done, peer.key)
     while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
         if not _STEPS[peer.step](state, peer, go_on):
@@ -149,15 +151,21 @@ def _advance(state: State, peer: Peer) -> None:
 
 
 def _is_up_to_date(state: State, peer: Peer) -> bool:
-    """Report whether no step of a round has anything to do, as is usual."""
+    """Report whether no step of a round has anything to do, nor its end, as is usual."""
+    cursors, members = state.cursors, state.members
+    if state.tidied_for is not members.all or peer.fingerprint != members.fingerprint or peer.is_dropped:
+        return False
+    if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
+        return False
+    if state.replication_waits or state.pending or state.unidentified or peer.acked < cursors.published:
+        return False
     is_recovered = state.is_ready and state.was_ready and not (state.must_reissue or state.may_have_marker)
     return (
         is_recovered
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
-        and not state.hints.count
-        and not state.cursors.has_refused
-        and peer.held == state.cursors.summary[0]
+        and not (state.hints.count or state.hints.undeleted or cursors.has_refused or peer.differing_exchanges)
+        and not cursors.behind(peer.held)
         and peer.expired == state.watermarks.all
         and state.expired_upto <= state.watermarks.of(state.own)
     )
@@ -188,6 +196,12 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
     _log_agreement(state)
     if not state.peers:
         state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
+    _plan_next(state, peer, error)
+
+
+def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
+    """Plan the next round, and go on with what waited for this one."""
+    peer.step = None
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
         peer.waits_since, peer.is_triggered = state.now.seconds, False
@@ -206,6 +220,7 @@ def _tidy(state: State) -> None:
     hints.retry_deletions(state)
     grants.revoke_stuck(state)
     if decide.is_ready(state):
+        state.tidied_for = state.members.all
         takeover.resume(state)
         hints.merge_all(state)
 

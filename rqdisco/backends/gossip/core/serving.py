@@ -106,7 +106,8 @@ def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
         exchange.process_digest(state, peer, digest)
         if state.cursors.behind(peer.held):
             contacts.trigger(state, peer)
-        contacts.update_peers(state)
+        if state.tidied_for is not state.members.all or state.unidentified:
+            contacts.update_peers(state)
     fenced = state.sessions.duplicate_reason(sender)
     wall_ms = state.now.wall_us // 1000
     answer = exchange.digest(state, digest.fingerprint, fenced=fenced, at=state.now.moment, wall_ms=wall_ms)

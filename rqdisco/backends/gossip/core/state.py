@@ -16,7 +16,7 @@ from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.inputs import Command, Now
 from rqdisco.backends.gossip.core.members import Members
-from rqdisco.backends.gossip.core.messages import Hello
+from rqdisco.backends.gossip.core.messages import Hello, Member
 from rqdisco.backends.gossip.core.sessions import Sessions
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import StoreUnavailable
@@ -262,6 +262,8 @@ class State:
     taken_over: set[str] = field(default_factory=set)
     taking_over: int = 0
     agreed_on: str = ""
+    # The members at the last end of a round that finished what was left.
+    tidied_for: tuple[Member, ...] | None = None
     jitter: int = 0
 
     def number(self) -> int:

@@ -52,6 +52,7 @@ def _taken_over(state: State, outcome: Exception | None, incarnation: str, count
     state.taking_over -= 1
     if outcome is not None:
         state.taken_over.discard(incarnation)
+        state.tidied_for = None
     elif count:
         state.log("info", "took over IDs", of=incarnation, count=count)
     state.go_on(go_on, count if outcome is None else outcome)
