@@ -1,7 +1,9 @@
 """Each rule with a switch that turns it off, or a part of it, to prove that the simulator would
 notice.
 
-The machine is functions of modules: a switch replaces some of them, for all daemons of a run.
+The machine consists of functions of modules: a switch replaces some of them, for all daemons of a
+run. A run plays whole clusters, so a switch may also touch the transport and the first state. The
+small world has switches of its own (`small_rules`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Rules of the core that can be turned off, to prove that a search would notice."""
+"""Rules of the core that can be turned off, to prove that a search would notice.
+
+They differ from `rules`: the search keeps the steps of a daemon in a table and has neither transport
+nor claims, so each replacement here is a function of the core that depends on nothing but the state.
+R6 is in two parts, as the search can tell them apart.
+"""
 
 from __future__ import annotations
 

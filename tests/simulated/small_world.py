@@ -2,9 +2,8 @@
 
     python -m tests.simulated.small_world --minutes 10
 
-Breadth first over states, not over paths: a state that was reached before is not gone on from
-again. What is equal: the daemons (`copies.CanonicalForm`), the messages under way, and what clients
-were told.
+Breadth-first over states: a state already seen is not expanded again. Two states are equal if the
+daemons (`copies.CanonicalForm`), the messages under way and what clients were told are equal.
 
 Any message may arrive at any moment, in any order; any write may end at any moment, in order. Each
 daemon has a clock of its own, which stands still until a tick sets it to the next moment for which

@@ -39,8 +39,8 @@ _GRANT = b'"grant":'
 
 
 class AppliedDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """The effect of a delta on the store: changes to write, the cursor once they are durable, and
-    IDs with conflicting records (two owners, or two contents of one version).
+    """The effect of a delta on the store: changes to write, the cursor once they are durable, 0 if
+    it does not move, and IDs with conflicting records (two owners, or two contents of one version).
     """
 
     changes: list[Change]

@@ -123,8 +123,9 @@ def retry_deletions(state: State) -> None:
 
 
 def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) -> None:
-    """Add the hints that `sender` stored for owner `of`, each once, even if repeated. The outcome is
-    the number up to which all are durably added; Undecided, StoreUnavailable.
+    """Add the hints that `sender` stored for owner `of`, each once, even if repeated. Raises
+    Undecided, NotReady. The outcome is the number up to which all are durably added, or
+    StoreUnavailable.
     """
     key = added_key(sender, of)
     before = state.hints.added.get(key, 0)

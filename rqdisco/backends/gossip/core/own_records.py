@@ -130,7 +130,8 @@ def missing_error(state: State, discovery_id: str) -> NoSuchID | Undecided:
 
 def save(state: State, before: Record | None, after: Record, go_on: Then, version: int | None = None) -> None:
     """Write `after` under a new version, or `version`, unless it is `before`. The outcome is the
-    record, once the disk has it, and a peer where one is up; or StoreUnavailable.
+    record once it is durable, and a peer has acknowledged it, a second has passed or no peer is up;
+    or StoreUnavailable.
     """
     if after is before:
         flush(state, after.id, then(_flushed, after, go_on))

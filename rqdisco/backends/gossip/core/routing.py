@@ -213,7 +213,7 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
     command: Any = request.command
     if isinstance(outcome, PeerError):
         why = str(outcome) or type(outcome).__name__
-        state.log("warn", "request not forwarded: {why}", why=why, owner=owner)
+        state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
         if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
         else:
