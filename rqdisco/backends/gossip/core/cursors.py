@@ -1,5 +1,4 @@
 """Replication cursors: track how far each owner's records are held, build deltas and apply them.
-This module does no I/O.
 
 A *cursor* is the version up to which all records of an owner are held without a gap. Deltas begin
 at the receiver's cursor. Records beyond a gap are stored too, and the cursor passes them once the

@@ -92,8 +92,9 @@ def apply(state: State, delta: Delta, go_on: Then) -> None:
 
 
 def _note_grant(state: State, record: Record) -> None:
-    """A grant that seems to be made since this daemon started, but was not made by it, is from before
-    the whole machine was set back. Its age is unknown, so its retry window is closed.
+    """Record a grant that seems to be made since this daemon started, but was not made by it. It is
+    from before the whole machine was set back, so its age is unknown and its retry window is
+    closed.
     """
     grant = record.grant
     if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.began_ms:

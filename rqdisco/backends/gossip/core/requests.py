@@ -223,7 +223,9 @@ def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
 
 
 def abandon(state: State, request: ClientRequest) -> None:
-    """The client of a request is gone: ask nobody for it any more."""
+    """Stop working for a client that is gone. A grant that is decided already goes on, and `grants`
+    revokes it.
+    """
     state.requests.pop(request.number, None)
     if request.send:
         contacts.abandon(state, request.send)
@@ -302,7 +304,7 @@ def _inspect(state: State, request: ClientRequest, command: Inspect) -> None:
 
 
 def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
-    """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
+    """Look up at the owner, which must not answer while it may lack earlier decisions (R8)."""
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
     # This may add registrations answered before this owner was ready.

@@ -56,7 +56,7 @@ _UNREACHABLE = "the owner of this ID does not answer"
 
 
 def route(state: State, request: ClientRequest) -> None:
-    """Execute a client's request here, or at the owner. Raises RequestRefused's kinds,
+    """Execute a client's request here, or at the owner. Raises a subclass of RequestRefused, or
     StoreUnavailable.
     """
     command: Any = request.command
