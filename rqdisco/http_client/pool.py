@@ -51,7 +51,10 @@ class _Attempt(Factory):
 class ConnectionPool:
     """Sends each request over an idle connection, or over a new one while there are less than
     `max_connections`; the others wait. Slow requests wait for each other beyond `max_slow`, so that
-    others find a connection.
+    others find a connection. With `max_slow` 0, a slow request waits until it expires.
+
+    If a new connection fails, every waiting request fails with it, so that the caller can try another
+    server.
     """
 
     def __init__(self, clock: IReactorTime, connect: Callable[[], IStreamClientEndpoint], config: PoolConfig) -> None:

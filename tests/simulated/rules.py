@@ -65,7 +65,7 @@ def _everybody_decides(patch: pytest.MonkeyPatch) -> None:
         requests.run(state, request)
 
     patch.setattr(routing, "_execute_at", execute_here)
-    patch.setattr(own_records, "taken_over", _taken_over_with_grants)
+    patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
 
 
 def _taken_over_with_grants(state: State, record: Record) -> Record:
@@ -221,7 +221,7 @@ def _ownerless_grant(patch: pytest.MonkeyPatch) -> None:
         take_over(state, incarnation, go_on, is_lost=False)
 
     patch.setattr(takeover, "take_over", take_over_with_grants)
-    patch.setattr(own_records, "taken_over", _taken_over_with_grants)
+    patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
     patch.setattr(Members, "has_lost", lambda members, owner: False)
 
 

@@ -76,7 +76,7 @@ def _granted_on_behalf(state: State, why: str, number: int, reply: Outcome) -> N
 
 # What replaces which functions, without a rule.
 RULES: dict[str, Sequence[tuple[ModuleType, str, Any]]] = {
-    "R1": [(queries, "owner", _own), (own_records, "taken_over", _taken_as_own)],
+    "R1": [(queries, "owner", _own), (own_records, "viewed_as_own", _taken_as_own)],
     "R3": [(routing, "_on_behalf", _granted_on_behalf)],
     "R5b": [(barriers, "run", _no_barrier)],
     "R6 durable": [

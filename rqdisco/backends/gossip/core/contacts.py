@@ -58,6 +58,7 @@ def check_hello(state: State, greeting: Hello) -> None:
         raise Rejected("this is the daemon itself")
     known = state.members.get(greeting.incarnation)
     if known is not None and known.state in ("forgotten", "drained"):
+        # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
         raise Rejected(f"{known.state}: the IDs of {greeting.incarnation} have another owner")
 
 

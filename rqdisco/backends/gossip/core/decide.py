@@ -27,7 +27,10 @@ def objection(state: State) -> str | None:
     own = state.members.own
     if own.state in ("forgotten", "drained"):
         return f"{own.state}: the IDs of {own.incarnation} have another owner"
-    return None if state.successor is None else f"handed over to {state.successor}"
+    if state.successor is None:
+        return None
+    successor = state.members.get(state.successor)
+    return f"handed over to {state.successor if successor is None else state.members.label(successor)}"
 
 
 def unconfirmed(state: State) -> list[Member]:

@@ -59,6 +59,7 @@ def _begin(state: State, peer: Peer) -> None:
     peer.this_round, peer.next_round = peer.next_round, []
     peer.is_hinting, peer.is_next_hinting = peer.is_next_hinting, True
     peer.done_owners.clear()
+    peer.hints_are_done = False
     is_same = peer.fingerprint == state.members.fingerprint and peer.incarnation is not None
     if is_same and not peer.this_round and _may_skip(state, peer):
         _advance(state, peer)
@@ -300,9 +301,9 @@ def _pulled(state: State, outcome: Exception | None, owner: str, go_on: Then) ->
 def _deliver_hints(state: State, peer: Peer, go_on: Then) -> bool:
     """Deliver the hints stored for the IDs that a peer owns."""
     incarnation = peer.incarnation
-    if not state.hints.count or not peer.is_hinting or incarnation is None or f"!{incarnation}" in peer.done_owners:
+    if not state.hints.count or not peer.is_hinting or incarnation is None or peer.hints_are_done:
         return True
-    of, batch = state.hints.next_batch(incarnation)
+    of, batch = state.hints.take_batch(incarnation)
     if not batch:
         return True
     message = Hints(owner=incarnation, of=of, hints=tuple(batch))
@@ -315,7 +316,7 @@ def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, firs
     if isinstance(outcome, PeerError):
         end(state, peer, outcome)
     elif outcome.upto < first:
-        peer.done_owners.add(f"!{peer.incarnation}")
+        peer.hints_are_done = True
         step_done(state, None, key)
     else:
         hints.delete_upto(state, of, outcome.upto, then(step_done, key))
@@ -353,6 +354,7 @@ def _log_agreement(state: State) -> None:
 
 
 def _handle_rejection(state: State, why: str) -> None:
+    # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
     if state.own not in why or state.members.own.state == "drained":
         return
     if why.startswith(("forgotten", "drained")):

@@ -120,7 +120,7 @@ def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, r
 
 def _known(state: State, discovery_id: str) -> Record | None:
     decide.check_frozen(state)
-    return own_records.newest(state, discovery_id)
+    return own_records.load_own(state, discovery_id)
 
 
 def _register(state: State, request: ClientRequest, command: Register) -> None:
@@ -158,7 +158,7 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
     try:
         if outcome is not None:
             raise outcome
-        stored = own_records.newest(state, discovery_id, as_stored=True)
+        stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
     except (RequestRefused, StoreUnavailable) as error:
         _give_up(state, pending, error)
@@ -250,7 +250,7 @@ def _claim(state: State, request: ClientRequest, command: Claim) -> None:
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
         raise error if isinstance(error, Undecided) else UnknownCreatedID(command.id)
-    record = own_records.create_named(state, command.id) if known is None else known
+    record = own_records.create_implicitly(state, command.id) if known is None else known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
         _answer_unchanged(state, request, record.id, outcome)
@@ -278,7 +278,7 @@ def _report(state: State, request: ClientRequest, command: ReportLeader) -> None
         _answer_unchanged(state, request, command.id, False)
         return
     version = state.next_version()
-    record = decisions.reported_first(own_records.create_named(state, command.id)) if known is None else known
+    record = decisions.reported_first(own_records.create_implicitly(state, command.id)) if known is None else known
     most = state.config.limits.max_nodes
     after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
     if after is None:
@@ -308,7 +308,7 @@ def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
     # This may add registrations answered before this owner was ready.
-    own_records.newest(state, command.id)
+    own_records.load_own(state, command.id)
     record = queries.inspect(state, command.id)
     assert record is not None
     if request.call is None:
@@ -320,11 +320,11 @@ def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
 def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
     decide.check_frozen(state, command.during)
     transferred, as_own = command.transferred, command.as_own
-    known = own_records.newest(state, transferred.id)
+    known = own_records.load_own(state, transferred.id)
     version = state.next_version()
     owner = state.own if as_own or transferred.owner is None else transferred.owner
     record = to_record(transferred, owner, version=version, max_nodes=state.config.limits.max_nodes)
-    record = record if owner == state.own else own_records.taken_over(state, record)
+    record = record if owner == state.own else own_records.viewed_as_own(state, record)
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)

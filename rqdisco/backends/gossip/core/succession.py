@@ -173,8 +173,8 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 
 
 def drain(state: State, request: ClientRequest, command: Drain) -> None:
-    """Hand all IDs of this daemon to another, stop deciding, and reply with the other's name. Raises
-    NoSuccessor, Frozen.
+    """Hand all IDs of this daemon to another, and reply with the other's name. From its start on,
+    the daemon decides nothing, even if the command fails; repeat it. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
     own = state.members.own
@@ -190,7 +190,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
 
 def _begin_drain(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
     if not _has_failed(state, number, outcome):
-        state.successor = successor.name
+        state.successor = successor.incarnation
         _await_decisions(state, None, number, successor, state.now.seconds + _DRAIN_SECONDS)
 
 

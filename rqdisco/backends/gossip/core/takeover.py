@@ -36,7 +36,7 @@ def _take_part(
         record = state.store.newest(key.decode())
         if record is not None and record.owner == incarnation:
             record = record if is_lost else records.with_grant_answered(record)
-            changes.append(state.store.put(own_records.inherited(state, record, lost=is_lost)))
+            changes.append(state.store.put(own_records.with_this_owner(state, record, lost=is_lost)))
     count += len(changes)
     if after:
         next_part = then(_take_part, incarnation, after, count, is_lost, go_on)
