@@ -32,7 +32,7 @@ from rqdisco.backends.gossip.core import (
     serving,
     takeover,
 )
-from rqdisco.backends.gossip.core.calls import Removed
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.inputs import Register, Remove
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Outcome
@@ -272,7 +272,7 @@ def _remove_anywhere(patch: pytest.MonkeyPatch) -> None:
         copy = state.store.settled(replies.id_of(request)) if isinstance(request.command, Remove) else None
         if isinstance(request.command, Remove) and copy is not None and isinstance(error, StoreUnavailable):
             after = transitions.remove(copy, request.command.addr)
-            replies.reply(state, request, Removed(record=after, removed=after is not copy))
+            replies.reply(state, request, RemovalAtOwner(record=after, removed=after is not copy))
         else:
             fail(state, request, error)
 

@@ -70,7 +70,6 @@ class Client(NamedTuple):
     waits_for: int = -1
     is_told: bool = False
     is_acked: bool = False
-    is_seen: bool = False
 
 
 class Operator(NamedTuple):
@@ -408,7 +407,7 @@ def _answered(clients: tuple[Client, ...], number: int, said: Said) -> tuple[tup
     client = clients[number]._replace(waits_for=-1)
     failure = None
     if said.listed:
-        client = client._replace(is_acked=True, is_seen=True)
+        client = client._replace(is_acked=True)
     if said.is_told:
         client = client._replace(is_told=True)
         others = [ADDRESSES[each] for each, other in enumerate(clients) if other.is_told and each != number]

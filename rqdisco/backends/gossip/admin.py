@@ -112,7 +112,7 @@ class PeerReport:
             return [*self._undecided(), "no peer is up to replicate a grant, and --grant-ack is required"]
         return self._undecided()
 
-    def news(self) -> list[str]:
+    def other_warnings(self) -> list[str]:
         """All other warnings, and pending hints."""
         count = self._state.hints.count
         hints = [f"{count} registrations wait for their owners"] if count else []

@@ -59,7 +59,7 @@ class Cursors:
         self,
         own: str,
         store: Store,
-        notes: Iterable[Metadata] = (),
+        metadata: Iterable[Metadata] = (),
         *,
         watermarks: ExpiryWatermarks | None = None,
         era: int = 1,
@@ -73,11 +73,11 @@ class Cursors:
         self._watermarks = ExpiryWatermarks() if watermarks is None else watermarks
         self._order = IDOrder(store, era)
         self._reserved = 0
-        for note in notes:
-            if note.id.startswith(_CURSOR):
-                self._held[note.owner] = note.number
-            elif note.id == _RESERVE:
-                self._reserved = note.number
+        for each in metadata:
+            if each.id.startswith(_CURSOR):
+                self._held[each.owner] = each.number
+            elif each.id == _RESERVE:
+                self._reserved = each.number
         self._reserving = self._reserved
         # A rolled-back disk that learned a watermark need not have seen those versions.
         self.skip_versions(max(self._reserved, self._watermarks.of(own)))

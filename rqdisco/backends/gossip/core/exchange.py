@@ -185,10 +185,10 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         contacts.update_peers(state)
         _log_differences(state, peer)
     # Failed rounds may also be the last that this daemon needed to become ready.
-    _tidy(state)
+    _finish_leftovers(state)
     _log_agreement(state)
     if not state.peers:
-        state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
+        state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
         peer.waits_since, peer.is_triggered = state.now.seconds, False
@@ -202,7 +202,7 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         state.go_on(go_on, error)
 
 
-def _tidy(state: State) -> None:
+def _finish_leftovers(state: State) -> None:
     """Finish what an earlier round, start or disk left."""
     hints.retry_deletions(state)
     grants.revoke_stuck(state)
@@ -211,12 +211,12 @@ def _tidy(state: State) -> None:
         hints.merge_all(state)
 
 
-def _tidy_alone(state: State, _: object) -> None:
+def _finish_leftovers_alone(state: State, _: object) -> None:
     """Finish what is left on the last daemon, which exchanges with nobody."""
     if state.is_running and not state.peers:
-        _tidy(state)
+        _finish_leftovers(state)
         if state.hints.count or state.hints.undeleted or state.pending or state.taking_over:
-            state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
+            state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
 def end_all(state: State) -> None:

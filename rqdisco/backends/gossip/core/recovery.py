@@ -87,11 +87,11 @@ def apply(state: State, delta: Delta, go_on: Then) -> None:
         return
     state.log("warn", "newer records recovered from a peer", count=len(changes))
     for change in changes:
-        _note_grant(state, decode_record(change.line))
+        _record_grant(state, decode_record(change.line))
     writes.write(state, changes, go_on)
 
 
-def _note_grant(state: State, record: Record) -> None:
+def _record_grant(state: State, record: Record) -> None:
     """Record a grant that seems to be made since this daemon started, but was not made by it. It is
     from before the whole machine was set back, so its age is unknown and its retry window is
     closed.

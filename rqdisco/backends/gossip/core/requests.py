@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, own_records, queries, replies, writes
-from rqdisco.backends.gossip.core.calls import Removed
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
     Claim,
@@ -99,7 +99,7 @@ def _saved(state: State, outcome: Record | Exception, number: int, result: Any) 
         return
     if isinstance(outcome, Exception):
         replies.fail(state, request, outcome)
-    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, Removed)):
+    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
         replies.reply(state, request, replace(result, record=outcome))
     else:
         replies.reply(state, request, outcome if result is None else result)
@@ -241,7 +241,7 @@ def _remove(state: State, request: ClientRequest, command: Remove) -> None:
     if record is None:
         raise own_records.missing_error(state, command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
-    result = Removed(record=after, removed=after is not record)
+    result = RemovalAtOwner(record=after, removed=after is not record)
     own_records.save(state, record, after, then(_saved, request.number, result))
 
 

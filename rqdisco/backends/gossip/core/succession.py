@@ -182,7 +182,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
         replies.reply(state, request, _name(state, own.successor))
         return
     successor = _choose_successor(state, own, command.to)
-    if (objection := decide.check_handover(state)) is not None:
+    if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     _persist(state, [leaving], then(_begin_drain, request.number, successor))

@@ -42,7 +42,7 @@ def peer_client(network: EndpointFactory, clock: IReactorTime) -> HTTPClient:
     """Return the client that sends a daemon's messages."""
     config = PoolConfig(
         max_connections=CONNECTIONS,
-        max_slow=CALL_CONNECTIONS,
+        max_waiting_for_others=CALL_CONNECTIONS,
         connect_seconds=PUSH_SECONDS,
         kept_headers=frozenset({KEY_HEADER, SESSION_HEADER}),
     )
