@@ -173,8 +173,9 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 
 
 def drain(state: State, request: ClientRequest, command: Drain) -> None:
-    """Hand all IDs of this daemon to another, and reply with the other's name. From its start on,
-    the daemon decides nothing, even if the command fails; repeat it. Raises NoSuccessor, Frozen.
+    """Hand all IDs of this daemon to another, and reply with the other's name. Once the handover
+    has begun, this daemon decides nothing, even if the command then fails; the operator repeats it.
+    Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
     own = state.members.own
