@@ -51,8 +51,8 @@ def may_report(known: Record | None, put: Put, index: int | None) -> bool:
 
 
 def reported_first(record: Record) -> Record:
-    """Return the new record of an ID of which a report is the first sign. Its cluster exists; but the
-    daemon that created the ID may have granted others (R7).
+    """Return the record of an ID that its first report creates. Its cluster exists; but the daemon
+    that created the ID may have granted others (R7).
     """
     return replace(record, ownerless=True) if is_created_id(record.id) else record
 
@@ -67,7 +67,7 @@ def list_ownerless(outcome: RegistrationOutcome, shown: View, node: Node) -> Reg
 
 
 def import_into(known: Kept, record: Record, *, as_own: bool, is_migration: bool) -> Kept:
-    """Return what an import of `record` makes of a known one; that itself, if it has all. Raises
+    """Return `known` merged with an imported record; `known` itself if nothing changes. Raises
     ImportConflict.
     """
     if not is_equivalent(known, record):

@@ -38,19 +38,19 @@ class HTTPClient:
         self._is_closed = False
 
     def post(
-        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+        self, server: str, head: bytes, body: bytes, seconds: float, *, waits_for_others: bool = False
     ) -> Deferred[PostReply]:
         """Send a POST to a server such as `https://a:4003`, and fire with the answer.
 
-        `head` is `head_of` a path there and any more lines of headers. A request `is_slow` if the
-        server may answer it only after others, which must then find a connection. Fails with NotSent or
-        ConnectionBroken, also after `seconds`. Cancelling it closes its connection.
+        `head` is `head_of` a path there and any more lines of headers. A request `waits_for_others`
+        if the server may answer it only after others, which must then find a connection. Fails with
+        NotSent or ConnectionBroken, also after `seconds`. Cancelling it closes its connection.
         """
         if self._is_closed:
             return fail(NotSent(CLOSED))
         pool = self._pools.get(server) or self._open_pool(server)
         request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
-        pending = PendingPost(request, seconds, pool.withdraw, is_slow=is_slow)
+        pending = PendingPost(request, seconds, pool.withdraw, waits_for_others=waits_for_others)
         now = self._clock.seconds()
         self._deadlines.add(now + seconds, pending)
         pool.send(pending, now)

@@ -19,7 +19,7 @@ from rqdisco.http_client.pending_post import PendingPost
 from rqdisco.twisted_compat import write_at_once
 
 
-class Owner(Protocol):
+class ConnectionListener(Protocol):
     """What a connection reports to: that it can take its first request; that it can take the next
     one, since the last was answered; and, once, why it is gone.
     """
@@ -39,14 +39,14 @@ class PooledConnection(TwistedProtocol):
 
     # A TCP or TLS transport: no interface declares what they have in common.
     transport: Any
-    # When it became idle, and whether its request is a slow one.
+    # When it became idle, and whether its request waits for others.
     idle_since = 0.0
-    is_slow = False
+    waits_for_others = False
 
-    def __init__(self, max_answer: int, kept_headers: frozenset[bytes], owner: Owner) -> None:
+    def __init__(self, max_answer: int, kept_headers: frozenset[bytes], listener: ConnectionListener) -> None:
         self._max_answer = max_answer
         self._kept_headers = kept_headers
-        self._owner = owner
+        self._listener = listener
         self._pending: PendingPost | None = None
         self._is_established = self._is_ended = False
         # Of the answer that is received: its bytes so far, its headers, and the parts of its body.
@@ -64,7 +64,7 @@ class PooledConnection(TwistedProtocol):
 
     def handshakeCompleted(self) -> None:
         self._is_established = True
-        self._owner.established(self)
+        self._listener.established(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self._pending is None:
@@ -93,7 +93,7 @@ class PooledConnection(TwistedProtocol):
     def send(self, pending: PendingPost) -> None:
         """Send a request. None may be in flight."""
         self._pending = pending
-        self.is_slow = pending.is_slow
+        self.waits_for_others = pending.waits_for_others
         pending.carrier = self
         write_at_once(self.transport, pending.request)
 
@@ -151,7 +151,7 @@ class PooledConnection(TwistedProtocol):
             self._is_chunked = False
             self._parser = HttpResponseParser(self)
         if self._is_persistent:
-            self._owner.freed(self)
+            self._listener.freed(self)
         else:
             self.abort(ConnectionBroken("the server closes the connection"))
         pending.succeed(reply)
@@ -161,6 +161,6 @@ class PooledConnection(TwistedProtocol):
             return
         self._is_ended = True
         pending, self._pending = self._pending, None
-        self._owner.ended(self, why)
+        self._listener.ended(self, why)
         if pending is not None:
             pending.fail(why)

@@ -22,16 +22,16 @@ class PendingPost:
     `withdraw` is called if it is given up before it had a connection.
     """
 
-    __slots__ = ("_seconds", "_withdraw", "answered", "carrier", "is_over", "is_slow", "request")
+    __slots__ = ("_seconds", "_withdraw", "answered", "carrier", "is_over", "request", "waits_for_others")
 
     def __init__(
-        self, request: bytes, seconds: float, withdraw: Callable[[PendingPost], None], *, is_slow: bool
+        self, request: bytes, seconds: float, withdraw: Callable[[PendingPost], None], *, waits_for_others: bool
     ) -> None:
         self.request = request
         self.answered: Deferred[PostReply] = Deferred(self._cancelled)
         self.carrier: Carrier | None = None
         self.is_over = False
-        self.is_slow = is_slow
+        self.waits_for_others = waits_for_others
         self._seconds = seconds
         self._withdraw = withdraw
 

@@ -21,12 +21,13 @@ CLOSED = "the client was closed"
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How many connections a server gets, and how many of them slow requests; how long making one may
-    take, how many bytes an answer may have, and which of its headers are kept (in lower case).
+    """How many connections a server gets, and how many of them requests that wait for others; how
+    long making one may take, how many bytes an answer may have, and which of its headers are kept
+    (in lower case).
     """
 
     max_connections: int
-    max_slow: int = 0
+    max_waiting_for_others: int = 0
     connect_seconds: float = CONNECT_SECONDS
     max_answer: int = 16 << 20
     kept_headers: frozenset[bytes] = frozenset()
@@ -50,8 +51,12 @@ class _Attempt(Factory):
 
 class ConnectionPool:
     """Sends each request over an idle connection, or over a new one while there are less than
-    `max_connections`; the others wait. Slow requests wait for each other beyond `max_slow`, so that
-    others find a connection.
+    `max_connections`; the others wait. Of the requests that the server may answer only after
+    others, at most `max_waiting_for_others` have one, so that the others find a connection; with 0,
+    such a request waits until it expires.
+
+    If a new connection fails, every waiting request fails with it, so that the caller can try another
+    server.
     """
 
     def __init__(self, clock: IReactorTime, connect: Callable[[], IStreamClientEndpoint], config: PoolConfig) -> None:
@@ -62,29 +67,29 @@ class ConnectionPool:
         self._attempt_of: dict[PooledConnection, _Attempt] = {}
         self._established: set[PooledConnection] = set()
         self._idle: list[PooledConnection] = []
-        # In the order of arrival; of slow requests, how many have a connection.
+        # In the order of arrival; of those that wait for others, how many have a connection.
         self._waiting: dict[PendingPost, None] = {}
-        self._slow_waiting: dict[PendingPost, None] = {}
-        self._slow_count = 0
+        self._limited_waiting: dict[PendingPost, None] = {}
+        self._limited_count = 0
 
     def send(self, pending: PendingPost, now: float) -> None:
         """Send a request, at once if a connection is idle."""
-        if pending.is_slow and self._slow_count >= self._config.max_slow:
-            self._slow_waiting[pending] = None
+        if pending.waits_for_others and self._limited_count >= self._config.max_waiting_for_others:
+            self._limited_waiting[pending] = None
             return
         while self._idle:
             connection = self._idle.pop()
             if now - connection.idle_since <= IDLE_SECONDS:
-                self._slow_count += pending.is_slow
+                self._limited_count += pending.waits_for_others
                 connection.send(pending)
                 return
             connection.abort(ConnectionBroken("idle for too long"))
-        (self._slow_waiting if pending.is_slow else self._waiting)[pending] = None
+        (self._limited_waiting if pending.waits_for_others else self._waiting)[pending] = None
         self._grow()
 
     def withdraw(self, pending: PendingPost) -> None:
         """Forget a request that waits for a connection."""
-        (self._slow_waiting if pending.is_slow else self._waiting).pop(pending, None)
+        (self._limited_waiting if pending.waits_for_others else self._waiting).pop(pending, None)
 
     def close(self) -> None:
         """Close all connections; requests fail."""
@@ -102,13 +107,13 @@ class ConnectionPool:
 
     def freed(self, connection: PooledConnection) -> None:
         """Send the next request over a connection, or keep it."""
-        self._slow_count -= connection.is_slow
-        connection.is_slow = False
+        self._limited_count -= connection.waits_for_others
+        connection.waits_for_others = False
         waiting = self._next_waiting()
         if waiting:
             pending = next(iter(waiting))
             del waiting[pending]
-            self._slow_count += pending.is_slow
+            self._limited_count += pending.waits_for_others
             connection.send(pending)
         else:
             connection.idle_since = self._clock.seconds()
@@ -120,7 +125,7 @@ class ConnectionPool:
         if attempt is not None:
             self._failed(attempt, why)
             return
-        self._slow_count -= connection.is_slow
+        self._limited_count -= connection.waits_for_others
         self._established.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
@@ -129,9 +134,9 @@ class ConnectionPool:
 
     def _next_waiting(self) -> dict[PendingPost, None]:
         """Return the queue that the next request is taken from; empty if none may be sent."""
-        if self._waiting or self._slow_count >= self._config.max_slow:
+        if self._waiting or self._limited_count >= self._config.max_waiting_for_others:
             return self._waiting
-        return self._slow_waiting
+        return self._limited_waiting
 
     def _grow(self) -> None:
         if len(self._established) + len(self._attempts) >= self._config.max_connections:
@@ -168,9 +173,9 @@ class ConnectionPool:
             self._fail_waiting(why)
 
     def _fail_waiting(self, why: Exception) -> None:
-        waiting = [*self._waiting, *self._slow_waiting]
+        waiting = [*self._waiting, *self._limited_waiting]
         self._waiting.clear()
-        self._slow_waiting.clear()
+        self._limited_waiting.clear()
         for pending in waiting:
             pending.fail(why)
 

@@ -30,7 +30,8 @@ def compact(fs: FileSystem, directory: Path, through: int) -> int:
     records, 0 if the snapshot has that segment already.
 
     The previous snapshot is kept, with the segments after it, so that a damaged snapshot can be
-    replaced and the directory can be copied in any order. Raises CannotStart's kinds, OSError.
+    replaced and the directory can be copied in any order. Raises a subclass of CannotStart, or
+    OSError.
     """
     path, new = directory / NAME, directory / f"{NAME}.new"
     base = SnapshotReader(fs, path) if fs.exists(path) else None

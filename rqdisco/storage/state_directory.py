@@ -27,7 +27,7 @@ _log = Logger()
 def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[str, Recovered]:
     """Lock `directory` for this process; return its incarnation and what was recovered.
 
-    Raises CannotStart's kinds, which name the file and what to do.
+    Raises a subclass of CannotStart, which names the file and what to do.
     """
     try:
         fs.make_directory(directory)

@@ -19,7 +19,7 @@ class BackendHealth(Protocol):
     def against_grants(self) -> Sequence[str]:
         """Return why no bootstrap grant can be given here."""
 
-    def news(self) -> Sequence[str]:
+    def other_warnings(self) -> Sequence[str]:
         """Return what else an operator should know."""
 
 
@@ -57,11 +57,11 @@ class Health:
         """Return whether lists can be served. Stored records are served without peers and on a full
         disk (P5).
         """
-        return self._condition(self._against_lists(), [*self._against_grants(), *self._news()])
+        return self._condition(self._against_lists(), [*self._against_grants(), *self._other_warnings()])
 
     def for_grants(self) -> Condition:
         """Return whether records can change and bootstrap grants can be given."""
-        return self._condition([*self._against_lists(), *self._against_grants()], self._news())
+        return self._condition([*self._against_lists(), *self._against_grants()], self._other_warnings())
 
     def _condition(self, wrong: Sequence[str], notes: Sequence[str]) -> Condition:
         return Condition(tuple(dict.fromkeys(wrong)), tuple(dict.fromkeys(each for each in notes if each not in wrong)))
@@ -77,5 +77,5 @@ class Health:
             wrong.append(f"no changes here: {frozen}")
         return wrong if self._backend is None else [*wrong, *self._backend.against_grants()]
 
-    def _news(self) -> list[str]:
-        return [*(() if self._backend is None else self._backend.news()), *self._more()]
+    def _other_warnings(self) -> list[str]:
+        return [*(() if self._backend is None else self._backend.other_warnings()), *self._more()]

@@ -29,6 +29,7 @@ _POLL_SECONDS = 0.2
 # Log lines within this time belong to one request.
 _SAME_SECONDS = 0.05
 # Levels of events about the daemons themselves that are worth printing beside an ID.
+_NO_ANSWER = "no answer to a forwarded request"
 _NOTABLE_LEVELS = ("warn", "error", "critical")
 
 
@@ -189,7 +190,7 @@ class ThreeDaemons:
                 )
                 if about == discovery_id or general:
                     at = _time_of(event)
-                    if str(event["event"]).startswith("not forwarded"):
+                    if str(event["event"]).startswith(_NO_ANSWER):
                         # There is one for each request.
                         if (name, event["why"], int(at)) in not_forwarded:
                             continue
@@ -227,7 +228,7 @@ class ThreeDaemons:
                     url = event["url"]
                     up[url] = kind == "peer answers"
                     owners[url] = event.get("incarnation") or owners.get(url, "")
-                elif str(kind).startswith("not forwarded") and event["home"] == owner:
+                elif str(kind).startswith(_NO_ANSWER) and event["owner"] == owner:
                     unresponsive_at = at
                 elif kind == "registration" and event["discovery_id"] == discovery_id and at >= since:
                     is_up = any(up[url] for url, incarnation in owners.items() if incarnation == owner)

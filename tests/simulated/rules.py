@@ -1,7 +1,9 @@
 """Each rule with a switch that turns it off, or a part of it, to prove that the simulator would
 notice.
 
-The machine is functions of modules: a switch replaces some of them, for all daemons of a run.
+The machine consists of functions of modules: a switch replaces some of them, for all daemons of a
+run. A run plays whole clusters, so a switch may also touch the transport and the first state. The
+small world has switches of its own (`small_rules`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from rqdisco.backends.gossip.core import (
     serving,
     takeover,
 )
-from rqdisco.backends.gossip.core.calls import Removed
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.inputs import Register, Remove
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Outcome
@@ -63,7 +65,7 @@ def _everybody_decides(patch: pytest.MonkeyPatch) -> None:
         requests.run(state, request)
 
     patch.setattr(routing, "_execute_at", execute_here)
-    patch.setattr(own_records, "taken_over", _taken_over_with_grants)
+    patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
 
 
 def _taken_over_with_grants(state: State, record: Record) -> Record:
@@ -219,7 +221,7 @@ def _ownerless_grant(patch: pytest.MonkeyPatch) -> None:
         take_over(state, incarnation, go_on, is_lost=False)
 
     patch.setattr(takeover, "take_over", take_over_with_grants)
-    patch.setattr(own_records, "taken_over", _taken_over_with_grants)
+    patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
     patch.setattr(Members, "has_lost", lambda members, owner: False)
 
 
@@ -270,7 +272,7 @@ def _remove_anywhere(patch: pytest.MonkeyPatch) -> None:
         copy = state.store.settled(replies.id_of(request)) if isinstance(request.command, Remove) else None
         if isinstance(request.command, Remove) and copy is not None and isinstance(error, StoreUnavailable):
             after = transitions.remove(copy, request.command.addr)
-            replies.reply(state, request, Removed(record=after, removed=after is not copy))
+            replies.reply(state, request, RemovalAtOwner(record=after, removed=after is not copy))
         else:
             fail(state, request, error)
 

@@ -1,4 +1,9 @@
-"""Rules of the core that can be turned off, to prove that a search would notice."""
+"""Rules of the core that can be turned off, to prove that a search would notice.
+
+They differ from `rules`: the search keeps the steps of a daemon in a table and has neither transport
+nor claims, so each replacement here is a function of the core that depends on nothing but the state.
+R6 is in two parts, as the search can tell them apart.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +76,7 @@ def _granted_on_behalf(state: State, why: str, number: int, reply: Outcome) -> N
 
 # What replaces which functions, without a rule.
 RULES: dict[str, Sequence[tuple[ModuleType, str, Any]]] = {
-    "R1": [(queries, "owner", _own), (own_records, "taken_over", _taken_as_own)],
+    "R1": [(queries, "owner", _own), (own_records, "viewed_as_own", _taken_as_own)],
     "R3": [(routing, "_on_behalf", _granted_on_behalf)],
     "R5b": [(barriers, "run", _no_barrier)],
     "R6 durable": [

@@ -2,9 +2,8 @@
 
     python -m tests.simulated.small_world --minutes 10
 
-Breadth first over states, not over paths: a state that was reached before is not gone on from
-again. What is equal: the daemons (`copies.CanonicalForm`), the messages under way, and what clients
-were told.
+Breadth-first over states: a state already seen is not expanded again. Two states are equal if the
+daemons (`copies.CanonicalForm`), the messages under way and what clients were told are equal.
 
 Any message may arrive at any moment, in any order; any write may end at any moment, in order. Each
 daemon has a clock of its own, which stands still until a tick sets it to the next moment for which
@@ -71,7 +70,6 @@ class Client(NamedTuple):
     waits_for: int = -1
     is_told: bool = False
     is_acked: bool = False
-    is_seen: bool = False
 
 
 class Operator(NamedTuple):
@@ -409,7 +407,7 @@ def _answered(clients: tuple[Client, ...], number: int, said: Said) -> tuple[tup
     client = clients[number]._replace(waits_for=-1)
     failure = None
     if said.listed:
-        client = client._replace(is_acked=True, is_seen=True)
+        client = client._replace(is_acked=True)
     if said.is_told:
         client = client._replace(is_told=True)
         others = [ADDRESSES[each] for each, other in enumerate(clients) if other.is_told and each != number]

@@ -107,8 +107,8 @@ class Fresh:
     def __init__(self, agent: TappedAgent) -> None:
         self._agent = agent
 
-    def post(self, *request: Any, is_slow: bool = False) -> Deferred[PostReply]:
-        return peer_client(self._agent, Clock()).post(*request, is_slow=is_slow)
+    def post(self, *request: Any, waits_for_others: bool = False) -> Deferred[PostReply]:
+        return peer_client(self._agent, Clock()).post(*request, waits_for_others=waits_for_others)
 
 
 def talk() -> list[HTTPExchange]:

@@ -67,10 +67,10 @@ class Wire:
         self._client = peer_client(self.agent, clock)
 
     def post(
-        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+        self, server: str, head: bytes, body: bytes, seconds: float, *, waits_for_others: bool = False
     ) -> Deferred[PostReply]:
         self.sent.append((server, head, body))
-        posted = self._client.post(server, self.change_head(head), body, seconds, is_slow=is_slow)
+        posted = self._client.post(server, self.change_head(head), body, seconds, waits_for_others=waits_for_others)
         posted.addCallback(self.change_reply)
         self.agent.flush()
         return posted

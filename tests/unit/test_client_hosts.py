@@ -192,7 +192,7 @@ def test_the_same_host_is_listed_on_the_owners_behalf_and_no_other(three: Three,
     for addr in (SECOND, THIRD, f"{M2}:4001"):
         with pytest.raises(LoopbackConflict, match=ANOTHER):
             gossip.register(c, discovery_id, addr, M2)
-    assert [hint.host for hint in c.state.hints.next_batch(a.owner)[1]] == [M1]
+    assert [hint.host for hint in c.state.hints.take_batch(a.owner)[1]] == [M1]
     c = c.restart()
     settle(clock, 3)
     network.heal()

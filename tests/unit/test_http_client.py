@@ -24,12 +24,12 @@ class Client:
 
     def __init__(self) -> None:
         self.network = PlayedNetwork()
-        config = PoolConfig(max_connections=3, max_slow=1, kept_headers=frozenset({b"seal"}))
+        config = PoolConfig(max_connections=3, max_waiting_for_others=1, kept_headers=frozenset({b"seal"}))
         self._client = HTTPClient(self.network, Clock(), config)
 
-    def post(self, *, is_slow: bool = False) -> list[Any]:
+    def post(self, *, waits_for_others: bool = False) -> list[Any]:
         outcomes: list[Any] = []
-        posted = self._client.post(A, head_of(A, "/x"), b"", 1.0, is_slow=is_slow)
+        posted = self._client.post(A, head_of(A, "/x"), b"", 1.0, waits_for_others=waits_for_others)
         posted.addCallbacks(outcomes.append, outcomes.append)
         return outcomes
 
@@ -75,15 +75,15 @@ def test_a_path_of_a_server_is_a_target_and_a_host() -> None:
 
 
 @pytest.mark.parametrize("is_ended", [False, True])
-def test_slow_requests_never_take_more_than_their_connections(is_ended: bool) -> None:
+def test_requests_that_wait_for_others_never_take_more_than_their_connections(is_ended: bool) -> None:
     client = Client()
-    client.post(is_slow=True)
+    client.post(waits_for_others=True)
     client.network.links[0].answer(SHORT)
     if is_ended:
         client.network.links[0].end()
     assert client.received == 1
     for _ in range(3):
-        client.post(is_slow=True)
+        client.post(waits_for_others=True)
     assert client.received == 1
     client.post()
     client.post()
@@ -95,7 +95,7 @@ def test_other_requests_go_first_where_all_connections_are_taken() -> None:
     for _ in range(3):
         client.post()
     assert client.received == 3
-    slow, other = client.post(is_slow=True), client.post()
+    slow, other = client.post(waits_for_others=True), client.post()
     client.network.links[1].answer(SHORT)
     client.network.links[1].answer(SHORT)
     assert (slow, other) == ([], [PostReply(200, b"")])
@@ -103,10 +103,10 @@ def test_other_requests_go_first_where_all_connections_are_taken() -> None:
     assert slow == [PostReply(200, b"")]
 
 
-@pytest.mark.parametrize("is_slow", [False, True])
-def test_a_refused_connection_fails_all_that_wait_for_one(is_slow: bool) -> None:
+@pytest.mark.parametrize("waits_for_others", [False, True])
+def test_a_refused_connection_fails_all_that_wait_for_one(waits_for_others: bool) -> None:
     client = Client()
     client.network.accepts_at_once = False
-    outcomes = [client.post(is_slow=is_slow) for _ in range(2)]
+    outcomes = [client.post(waits_for_others=waits_for_others) for _ in range(2)]
     client.network.refuse()
     assert [type(each) for (each,) in outcomes] == [Failure] * 2

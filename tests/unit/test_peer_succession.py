@@ -184,6 +184,15 @@ def test_a_drained_daemon_leaves_all_rights_to_its_successor(three: Three, clock
     assert register(c, empty, "n9:1") == ["n9:1"]
 
 
+def test_a_daemon_that_drains_says_by_name_who_takes_over_also_after_a_restart(three: Three, clock: Clock) -> None:
+    network, (a, _b, _c) = three
+    network.cut.add(("a", "b"))
+    with pytest.raises(NoSuccessor, match="try again"):
+        wait(clock, a.drain("b"))
+    assert a.objection == "handed over to b"
+    assert a.restart().objection == "handed over to b"
+
+
 def test_a_drain_continues_when_its_successor_was_drained_itself(three: Three, clock: Clock) -> None:
     network, (a, b, c) = three
     discovery_id = create_id(a)

@@ -172,7 +172,7 @@ class EtcdMonitor(Service):
     def against_grants(self) -> Sequence[str]:
         return list(self._problems().values())
 
-    def news(self) -> Sequence[str]:
+    def other_warnings(self) -> Sequence[str]:
         return [note for member in self.members if self._next_members and (note := member.note()) is not None]
 
     @property

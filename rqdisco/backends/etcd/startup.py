@@ -27,7 +27,7 @@ _PATIENCE_SECONDS = 3.0
 _log = Logger()
 
 
-# Checks a store that exists, before anything is decided in it. Raises CannotStart's kinds.
+# Checks a store that exists, before anything is decided in it. Raises a subclass of CannotStart.
 Verify = Callable[[], Awaitable[None]]
 
 

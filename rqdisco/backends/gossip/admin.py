@@ -79,7 +79,7 @@ class PeerReport:
         state = self._state
         return ClusterStatus(
             agree=queries.members_agree(state),
-            ready=decide.is_ready(state),
+            ready=decide.shows_ready(state),
             fenced=state.fenced is not None,
             never_met=len(state.unidentified),
             hints=state.hints.count,
@@ -112,7 +112,7 @@ class PeerReport:
             return [*self._undecided(), "no peer is up to replicate a grant, and --grant-ack is required"]
         return self._undecided()
 
-    def news(self) -> list[str]:
+    def other_warnings(self) -> list[str]:
         """All other warnings, and pending hints."""
         count = self._state.hints.count
         hints = [f"{count} registrations wait for their owners"] if count else []
@@ -121,7 +121,7 @@ class PeerReport:
     def _undecided(self) -> list[str]:
         if (objection := decide.objection(self._state)) is not None:
             return [f"no decisions here: {objection}"]
-        if decide.is_ready(self._state):
+        if decide.shows_ready(self._state):
             return []
         names = ", ".join(map(self._state.members.label, decide.unconfirmed(self._state)))
         missing = f"no contact with: {names}" if names else "no peer contacted yet"
@@ -145,7 +145,7 @@ class PeerReport:
             return "fenced"
         if self._state.members.own.state != "member":
             return self._state.members.own.state
-        return "established" if decide.is_ready(self._state) else "starting"
+        return "established" if decide.shows_ready(self._state) else "starting"
 
     def _peer_status(self, member: Member) -> PeerStatus:
         peer = self._state.peers.get(member.incarnation)

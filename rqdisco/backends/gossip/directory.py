@@ -106,9 +106,7 @@ class GossipDirectory:
         return self._store.name_index.has_subdomains(name.encode())
 
     async def register(self, discovery_id: str, node: Node, host: str | None) -> RegistrationOutcome:
-        outcome: RegistrationOutcome = await self._driver.request(
-            inputs.Register(discovery_id, node, self.name_host(host))
-        )
+        outcome: RegistrationOutcome = await self._driver.request(inputs.Register(discovery_id, node, host))
         return outcome
 
     async def remove(self, discovery_id: str, addr: str) -> Removal:
@@ -116,11 +114,11 @@ class GossipDirectory:
         return removal
 
     async def claim(self, discovery_id: str, put: Put, host: str | None) -> ClaimOutcome:
-        outcome: ClaimOutcome = await self._driver.request(inputs.Claim(discovery_id, put, self.name_host(host)))
+        outcome: ClaimOutcome = await self._driver.request(inputs.Claim(discovery_id, put, host))
         return outcome
 
     async def report(self, discovery_id: str, put: Put, host: str | None, index: int | None = None) -> bool:
-        is_put: bool = await self._driver.request(inputs.ReportLeader(discovery_id, put, self.name_host(host), index))
+        is_put: bool = await self._driver.request(inputs.ReportLeader(discovery_id, put, host, index))
         return is_put
 
     async def clear_leader(self, discovery_id: str, index: int | None = None) -> Clearing:

@@ -41,8 +41,8 @@ class Driver(Service):
     """Runs the machine that `build` returns, whose store is `store` and whose changes `journal`
     writes. It is the MessageHandler of the daemon.
 
-    `state` is the machine's state, to read. `notify` is called with an ID whose watchers to tell,
-    `on_fenced` with the reason when this daemon is fenced.
+    `state` is the machine's state, to read. `notify` is called with the ID whose watchers must be
+    notified, `on_fenced` with the reason when this daemon is fenced.
     """
 
     _log = Logger()

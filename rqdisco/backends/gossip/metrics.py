@@ -47,7 +47,7 @@ def peer_metrics(status: Callable[[], ClusterStatus]) -> MetricSource:
         )
         yield gauge("rqdisco_peers_never_met", "URLs of --peer that have never answered.", cluster.never_met)
         yield gauge("rqdisco_ready", "1 if this daemon may decide about IDs from before its start.", cluster.ready)
-        yield gauge("rqdisco_fenced", "1 if a duplicate identity stops all decisions until a restart.", cluster.fenced)
+        yield gauge("rqdisco_fenced", "1 if this daemon is fenced: it decides nothing until a restart.", cluster.fenced)
         yield gauge("rqdisco_hints", "Registrations stored for owners that are unreachable.", cluster.hints)
         yield counter(
             "rqdisco_unreplicated_changes",

@@ -51,7 +51,7 @@ _log = Logger()
 
 
 def build_daemon(config: Config, system: System) -> Daemon:
-    """Build the daemon that `config` describes. Raises CannotStart's kinds."""
+    """Build the daemon that `config` describes. Raises a subclass of CannotStart."""
     reactor = system.reactor
     counts = new_counts()
 

@@ -67,7 +67,7 @@ def open_storage(
 ) -> Storage:
     """Lock and read the state directory, and prepare to append to its write-ahead log.
 
-    `run_in_thread` runs the log's blocking calls. Raises CannotStart's kinds.
+    `run_in_thread` runs the log's blocking calls. Raises a subclass of CannotStart.
     """
     data_dir = directory_of(config)
     incarnation, recovered = open_state(fs, data_dir, system.random)

@@ -37,7 +37,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 def open_stored_backend(
     config: Config, system: System, threads: WorkerThreads, certificates: Certificates, syncs: Histogram
 ) -> OpenedBackend:
-    """Open the state directory. Raises CannotStart's kinds, also when the backend is built.
+    """Open the state directory. Raises a subclass of CannotStart, also when the backend is built.
 
     `syncs` receives the durations of the write-ahead log's syncs.
     """

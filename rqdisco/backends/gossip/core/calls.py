@@ -63,7 +63,7 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
 }
 
 
-class Removed(msgspec.Struct, frozen=True):
+class RemovalAtOwner(msgspec.Struct, frozen=True):
     """The result of a removal at the owner: the whole record, and whether it listed the address."""
 
     record: Record
@@ -83,7 +83,7 @@ def outcome_of(result: Any) -> Outcome:
     """Encode the result of a request."""
     if isinstance(result, RegistrationOutcome):
         return Outcome(record=result.record, listed=result.listed, bootstrap=result.bootstrap)
-    if isinstance(result, Removed):
+    if isinstance(result, RemovalAtOwner):
         return Outcome(record=result.record, yes=result.removed)
     if isinstance(result, ClaimOutcome):
         return Outcome(record=result.record, yes=result.won, again=result.again)

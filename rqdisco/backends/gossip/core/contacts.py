@@ -45,7 +45,7 @@ def hello(state: State) -> Hello:
 
 
 def check_hello(state: State, greeting: Hello) -> None:
-    """Raise Rejected for a daemon that must not take part, BadMessage. Changes nothing, since
+    """Raise Rejected if the daemon must not take part, or BadMessage. Change nothing, since
     somebody may replay an old hello of any daemon, this one included.
     """
     if greeting.protocol[0] > PROTOCOL[1] or greeting.protocol[1] < PROTOCOL[0]:
@@ -58,11 +58,12 @@ def check_hello(state: State, greeting: Hello) -> None:
         raise Rejected("this is the daemon itself")
     known = state.members.get(greeting.incarnation)
     if known is not None and known.state in ("forgotten", "drained"):
+        # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
         raise Rejected(f"{known.state}: the IDs of {greeting.incarnation} have another owner")
 
 
 def accept_hello(state: State, greeting: Hello) -> None:
-    """Process the hello of a daemon proved alive. Raises Rejected where it must not take part,
+    """Process the hello of a daemon proved alive. Raises Rejected if it must not take part, or
     BadMessage.
     """
     check_hello(state, greeting)

@@ -13,7 +13,7 @@ WAIT_SECONDS = 1.0
 
 
 def wait(state: State, go_on: Then) -> None:
-    """The outcome is whether the members are converged, now or within a second."""
+    """Wait up to a second until the members are converged. The outcome is whether they are."""
     if queries.is_converged(state):
         state.go_on(go_on, True)
     else:

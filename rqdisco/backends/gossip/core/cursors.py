@@ -1,5 +1,4 @@
 """Replication cursors: track how far each owner's records are held, build deltas and apply them.
-This module does no I/O.
 
 A *cursor* is the version up to which all records of an owner are held without a gap. Deltas begin
 at the receiver's cursor. Records beyond a gap are stored too, and the cursor passes them once the
@@ -39,8 +38,8 @@ _GRANT = b'"grant":'
 
 
 class AppliedDelta(msgspec.Struct, frozen=True, kw_only=True):
-    """The effect of a delta on the store: changes to write, the cursor once they are durable, and
-    IDs with conflicting records (two owners, or two contents of one version).
+    """The effect of a delta on the store: changes to write, the cursor once they are durable, 0 if
+    it does not move, and IDs with conflicting records (two owners, or two contents of one version).
     """
 
     changes: list[Change]
@@ -60,7 +59,7 @@ class Cursors:
         self,
         own: str,
         store: Store,
-        notes: Iterable[Metadata] = (),
+        metadata: Iterable[Metadata] = (),
         *,
         watermarks: ExpiryWatermarks | None = None,
         era: int = 1,
@@ -74,11 +73,11 @@ class Cursors:
         self._watermarks = ExpiryWatermarks() if watermarks is None else watermarks
         self._order = IDOrder(store, era)
         self._reserved = 0
-        for note in notes:
-            if note.id.startswith(_CURSOR):
-                self._held[note.owner] = note.number
-            elif note.id == _RESERVE:
-                self._reserved = note.number
+        for each in metadata:
+            if each.id.startswith(_CURSOR):
+                self._held[each.owner] = each.number
+            elif each.id == _RESERVE:
+                self._reserved = each.number
         self._reserving = self._reserved
         # A rolled-back disk that learned a watermark need not have seen those versions.
         self.skip_versions(max(self._reserved, self._watermarks.of(own)))

@@ -27,7 +27,10 @@ def objection(state: State) -> str | None:
     own = state.members.own
     if own.state in ("forgotten", "drained"):
         return f"{own.state}: the IDs of {own.incarnation} have another owner"
-    return None if state.successor is None else f"handed over to {state.successor}"
+    if state.successor is None:
+        return None
+    successor = state.members.get(state.successor)
+    return f"handed over to {state.successor if successor is None else state.members.label(successor)}"
 
 
 def unconfirmed(state: State) -> list[Member]:
@@ -38,22 +41,30 @@ def unconfirmed(state: State) -> list[Member]:
 
 
 def is_ready(state: State) -> bool:
-    """Report whether this daemon has all that members hold of its records."""
-    if not state.is_ready and not unconfirmed(state) and not _lacks_members(state):
+    """Report whether this daemon has all that members hold of its records. Also latches the result,
+    so that members that join later do not make the daemon unready.
+    """
+    if not state.is_ready and shows_ready(state):
         state.is_ready = True
         state.created.clear()
     return state.is_ready
 
 
+def shows_ready(state: State) -> bool:
+    """Report the same as `is_ready`, without changing the state."""
+    return state.is_ready or not (unconfirmed(state) or _lacks_members(state))
+
+
 def retract(state: State, incarnation: str) -> None:
-    """A member holds newer versions of this daemon's records: the disk is an older one."""
+    """Withdraw a peer's confirmation: it holds newer versions, so this disk is an older one."""
     state.confirmed.discard(incarnation)
     state.is_ready = False
 
 
 def check_frozen(state: State, during: str | None = None) -> None:
-    """Raise Frozen unless the daemon may change records now. An import `during` a freeze may only
-    then change them; otherwise it raises Undecided.
+    """Raise Frozen unless the daemon may change records now. `during` is the reason of the freeze
+    that an import belongs to. The import raises Frozen during any other freeze, and Undecided if
+    there is none.
     """
     if state.frozen == during:
         return
@@ -107,7 +118,7 @@ def check_owner(state: State, record: Record) -> None:
         raise Ownerless(record.id)
 
 
-def check_handover(state: State) -> str | None:
+def handover_objection(state: State) -> str | None:
     """Return why this daemon may not hand its IDs over, None if it may."""
     is_able = is_ready(state) and state.fenced is None
     return None if is_able else "this daemon may not decide about its IDs now"

@@ -16,7 +16,7 @@ class Send(msgspec.Struct, frozen=True):
     """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
     Each peer has a link of its own: two that had one URL, one after the other, share no session.
-    `Answered` or `Failed` follows within `seconds`.
+    `Answered` or `Failed` follows within `seconds`, unless it is abandoned.
     """
 
     send: int

@@ -59,6 +59,7 @@ def _begin(state: State, peer: Peer) -> None:
     peer.this_round, peer.next_round = peer.next_round, []
     peer.is_hinting, peer.is_next_hinting = peer.is_next_hinting, True
     peer.done_owners.clear()
+    peer.hints_are_done = False
     is_same = peer.fingerprint == state.members.fingerprint and peer.incarnation is not None
     if is_same and not peer.this_round and _may_skip(state, peer):
         _advance(state, peer)
@@ -153,7 +154,7 @@ def _advance(state: State, peer: Peer) -> None:
 def _is_up_to_date(state: State, peer: Peer) -> bool:
     """Report whether no step of a round has anything to do, nor its end, as is usual."""
     cursors, members = state.cursors, state.members
-    if state.tidied_for is not members.all or peer.fingerprint != members.fingerprint or peer.is_dropped:
+    if state.finished_for is not members.all or peer.fingerprint != members.fingerprint or peer.is_dropped:
         return False
     if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
         return False
@@ -192,10 +193,10 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
         contacts.update_peers(state)
         _log_differences(state, peer)
     # Failed rounds may also be the last that this daemon needed to become ready.
-    _tidy(state)
+    _finish_leftovers(state)
     _log_agreement(state)
     if not state.peers:
-        state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
+        state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
     _plan_next(state, peer, error)
 
 
@@ -215,22 +216,22 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
         state.go_on(go_on, error)
 
 
-def _tidy(state: State) -> None:
+def _finish_leftovers(state: State) -> None:
     """Finish what an earlier round, start or disk left."""
     hints.retry_deletions(state)
     grants.revoke_stuck(state)
     if decide.is_ready(state):
-        state.tidied_for = state.members.all
+        state.finished_for = state.members.all
         takeover.resume(state)
         hints.merge_all(state)
 
 
-def _tidy_alone(state: State, _: object) -> None:
+def _finish_leftovers_alone(state: State, _: object) -> None:
     """Finish what is left on the last daemon, which exchanges with nobody."""
     if state.is_running and not state.peers:
-        _tidy(state)
+        _finish_leftovers(state)
         if state.hints.count or state.hints.undeleted or state.pending or state.taking_over:
-            state.call_at(state.now.seconds + INTERVAL, then(_tidy_alone))
+            state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
 def end_all(state: State) -> None:
@@ -315,9 +316,9 @@ def _pulled(state: State, outcome: Exception | None, owner: str, go_on: Then) ->
 def _deliver_hints(state: State, peer: Peer, go_on: Then) -> bool:
     """Deliver the hints stored for the IDs that a peer owns."""
     incarnation = peer.incarnation
-    if not state.hints.count or not peer.is_hinting or incarnation is None or f"!{incarnation}" in peer.done_owners:
+    if not state.hints.count or not peer.is_hinting or incarnation is None or peer.hints_are_done:
         return True
-    of, batch = state.hints.next_batch(incarnation)
+    of, batch = state.hints.take_batch(incarnation)
     if not batch:
         return True
     message = Hints(owner=incarnation, of=of, hints=tuple(batch))
@@ -330,7 +331,7 @@ def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, firs
     if isinstance(outcome, PeerError):
         end(state, peer, outcome)
     elif outcome.upto < first:
-        peer.done_owners.add(f"!{peer.incarnation}")
+        peer.hints_are_done = True
         step_done(state, None, key)
     else:
         hints.delete_upto(state, of, outcome.upto, then(step_done, key))
@@ -368,6 +369,7 @@ def _log_agreement(state: State) -> None:
 
 
 def _handle_rejection(state: State, why: str) -> None:
+    # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
     if state.own not in why or state.members.own.state == "drained":
         return
     if why.startswith(("forgotten", "drained")):

@@ -131,8 +131,8 @@ def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) 
 
 
 def wait(state: State, discovery_id: str, go_on: Then) -> bool:
-    """Go on when the pending grant of an ID has ended, None, or is stuck, StoreUnavailable; report
-    whether there is one.
+    """Return False if the ID has no grant in progress. Otherwise continue when it ends (outcome None)
+    or cannot be revoked (StoreUnavailable), and return True.
     """
     pending = state.pending.get(discovery_id)
     if pending is None:

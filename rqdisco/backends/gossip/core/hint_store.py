@@ -95,9 +95,9 @@ class HintStore:
         """Return the IDs with hints for an owner."""
         return list(dict.fromkeys(each.hint.id for each in self.for_owner(owner)))
 
-    def next_batch(self, owner: str) -> tuple[str, Sequence[Hint]]:
-        """Return the answered hints to deliver next, ordered by number, and the owner they were
-        stored for.
+    def take_batch(self, owner: str) -> tuple[str, Sequence[Hint]]:
+        """Mark the oldest answered hints as handed over and return them, ordered by number, after the
+        owner that they were stored for.
         """
         for of in self._succeeded_by(owner):
             answered = (self._hints[number] for number in self._by_owner[of] if self._hints[number].is_answered)

@@ -123,8 +123,9 @@ def retry_deletions(state: State) -> None:
 
 
 def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) -> None:
-    """Add the hints that `sender` stored for owner `of`, each once, even if repeated. The outcome is
-    the number up to which all are durably added; Undecided, StoreUnavailable.
+    """Add the hints that `sender` stored for owner `of`, each once, even if repeated. Raises
+    Undecided, NotReady. The outcome is the number up to which all are durably added, or
+    StoreUnavailable.
     """
     key = added_key(sender, of)
     before = state.hints.added.get(key, 0)
@@ -138,11 +139,11 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     own = [hint for hint in new if own_records.is_own(state, hint.id)]
     for hint in own:
         decide.check_no_grant(state, hint.id)
-        if own_records.newest(state, hint.id) is None:
+        if own_records.load_own(state, hint.id) is None:
             # On an older disk the ID may have to be recovered first (R8).
             decide.check_ready(state)
     for hint in own:
-        changes += own_records.add_node(state, own_records.newest(state, hint.id), hint.node, hint.host)
+        changes += own_records.add_node(state, own_records.load_own(state, hint.id), hint.node, hint.host)
     upto = new[-1].number
     # Atomic with the changes: a hint added twice could restore a node that was removed.
     changes.append(metadata_change(Metadata(id=key, owner=of, number=upto)))

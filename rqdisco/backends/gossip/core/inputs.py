@@ -28,8 +28,8 @@ class Now(msgspec.Struct, frozen=True, gc=False):
     wall_us: int
 
 
-# Requests of this daemon's own API. They are the methods of `core.directory.Directory` of the same
-# names, and raise the same errors.
+# What clients and operators request here, or through a peer. Most correspond to a method of
+# `core.directory.Directory` and raise its errors.
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -142,7 +142,9 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """A client of this daemon requests something; a `ClientReply` of the same number follows."""
+    """A client of this daemon requests something; a `ClientReply` of the same number follows,
+    unless `Cancelled` comes first.
+    """
 
     request: int
     command: Command
@@ -170,8 +172,9 @@ class Greeted(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message within a session; a `Respond` of the same number follows. What cannot be decoded is
-    a BadMessage: that it came proves its sender alive all the same.
+    """A message within a session; a `Respond` of the same number follows, unless `HungUp` comes
+    first. What cannot be decoded is a BadMessage: that it came proves its sender alive all the
+    same.
     """
 
     call: int

@@ -77,8 +77,8 @@ class Machine:
     def receive(self, given: Input, now: Now) -> list[Effect]:
         """Process an input, and return the effects of it.
 
-        An exception is a fault of this code. It must not end the contact with peers: take the
-        effects up to it, and go on.
+        An exception is a bug. The caller logs it, performs `take_effects()` and continues; the
+        machine has ended its exchange rounds so that new ones start.
         """
         state = self.state
         state.now = now
@@ -96,9 +96,9 @@ class Machine:
         return effects
 
     def take_effects(self) -> list[Effect]:
-        """Return the effects that were not returned yet."""
+        """Return the effects of an input that failed part-way."""
         effects, self.state.effects = self.state.effects, []
-        # The next input plans the wake.
+        # Tick at once: the handler that failed may have left timers without a `Wake`.
         return [*effects, Wake(self.state.now.seconds)]
 
 
@@ -126,7 +126,7 @@ def _initial_state(
         jitter=int(config.run_id[:7], 16),
     )
     if members.own.state != "member":
-        state.successor = members.current_owner(own)
+        state.successor = members.current_owner(members.own.successor or own)
     recovery.load(state, metadata)
     return state
 

@@ -24,12 +24,12 @@ class Members:
     `others` the active ones except this daemon. Equal member lists have an equal `fingerprint`.
     """
 
-    def __init__(self, own: Member, notes: Iterable[Metadata] = ()) -> None:
+    def __init__(self, own: Member, metadata: Iterable[Metadata] = ()) -> None:
         self.own = own
         self._known: dict[str, Member] = {}
-        for note in notes:
-            if note.id.startswith(_MEMBER):
-                self._known[note.owner] = decode_message(note.content.encode(), Member)
+        for each in metadata:
+            if each.id.startswith(_MEMBER):
+                self._known[each.owner] = decode_message(each.content.encode(), Member)
         before = self._known.get(own.incarnation)
         if before is not None:
             # Others may have declared this daemon gone for good.

@@ -21,12 +21,14 @@ _DIGEST_NAMES = {"newest_beyond_gap": "beyond", "fingerprint": "agreed"}
 MAX_VERSION = 1 << 62
 Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
 
-# Supported protocol versions, lowest and highest; two peers use the highest common one.
+# Supported protocol versions, lowest and highest. A hello whose range does not overlap is rejected;
+# only version 1 exists.
 PROTOCOL = (1, 1)
 # Supports hidden claims and client hosts (R5c, R5d).
 HIDDEN_CLAIMS = "hidden claims"
 # Creates IDs of a given name, on behalf of another daemon too.
 NAMED_IDS = "named IDs"
+# The first three are announced for older releases; nothing here tests them.
 FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS)
 
 # A "leaving" member still counts: not all have agreed yet that it is gone.
@@ -165,9 +167,9 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"owner": "home"}):
-    """A client's request, forwarded to the owner (R2). `ms` is how long the sender waits, `until`
-    the deadline by the receiver's own time, which alone reveals a message delayed on its way.
-    `host` is the client host (R5d).
+    """A client's request, forwarded to the owner (R2). `request` names it in traces; receivers
+    ignore it. `ms` is how long the sender waits, `until` the deadline by the receiver's own time,
+    which alone reveals a message delayed on its way. `host` is the client host (R5d).
     """
 
     owner: str
@@ -213,8 +215,8 @@ class SuccessionProposal(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the member's cursor of the lost daemon's records; from now on it accepts no more
-    of them from that daemon.
+    """The answer: the successor that the member agreed to, and its cursor of the lost daemon's
+    records.
     """
 
     successor: str

@@ -17,12 +17,12 @@ from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Change
 
 
-def newest(state: State, discovery_id: str, *, as_stored: bool = False) -> Record | None:
-    """Return the newest record as this daemon's own, None if there is none; it lists what this
-    daemon answered under the ID before it was ready. `as_stored` omits normalization, so that the
-    record equals the one stored under its version, here and at peers.
+def load_own(state: State, discovery_id: str, *, as_stored: bool = False) -> Record | None:
+    """Merge pending hints into the record, then return it as this daemon's own, None if there is
+    none. `as_stored` omits normalization, so that the record equals the one stored under its
+    version, here and at peers.
 
-    Raises NotReady if the daemon may not decide about the ID now.
+    Raises NotReady if the daemon may not decide about the ID now, Undecided.
     """
     record = state.store.newest(discovery_id)
     if record is None:
@@ -30,7 +30,7 @@ def newest(state: State, discovery_id: str, *, as_stored: bool = False) -> Recor
     decide.check(state, discovery_id)
     if merge_hints(state, discovery_id):
         record = state.store.newest(discovery_id) or record
-    record = record if record.owner == state.own else taken_over(state, record)
+    record = record if record.owner == state.own else viewed_as_own(state, record)
     return record if as_stored else queries.normalized(state, record)
 
 
@@ -52,7 +52,7 @@ def merge_hints(state: State, discovery_id: str) -> bool:
         ):
             record = state.store.newest(discovery_id)
             if record is not None:
-                record = record if record.owner == state.own else taken_over(state, record)
+                record = record if record.owner == state.own else viewed_as_own(state, record)
                 record = queries.normalized(state, record)
             changes += add_node(state, record, each.hint.node, each.hint.host)
     for each in merging:
@@ -83,15 +83,19 @@ def _merged(state: State, outcome: Exception | None, merging: Sequence[StoredHin
             state.hints.put(replace(stored, is_merging=False))
 
 
-def taken_over(state: State, record: Record) -> Record:
-    """Return another owner's record as this daemon's. It never grants if that owner was lost (R7)."""
+def viewed_as_own(state: State, record: Record) -> Record:
+    """Return another owner's record as if it were this daemon's: with the version that it has, and
+    not stored. It never grants if that owner was lost (R7).
+    """
     former = state.members.get(record.owner)
     is_lost = former is None or former.state != "drained"
     return records.with_new_owner(record, state.own, version=record.version, lost=is_lost)
 
 
-def inherited(state: State, record: Record, *, lost: bool) -> Record:
-    """Return the record as this daemon's own, after its owner handed it over or was lost (R7)."""
+def with_this_owner(state: State, record: Record, *, lost: bool) -> Record:
+    """Return the record as this daemon's own, under a new version, to be stored: its owner handed it
+    over or was lost (R7).
+    """
     version = state.next_version()
     record = records.with_new_owner(record, state.own, version=version, lost=lost)
     return decisions.with_claim_window(record, state.now.moment)
@@ -106,8 +110,8 @@ def create(state: State, discovery_id: str, version: int) -> Record:
     return Record(id=discovery_id, owner=state.own, version=version, created_at=state.now.wall_us)
 
 
-def create_named(state: State, discovery_id: str) -> Record:
-    """Return a record for an ID that no daemon created, older than any version. Raises NoSuchID,
+def create_implicitly(state: State, discovery_id: str) -> Record:
+    """Return a record with version 0 for a name that a claim or report creates. Raises NoSuchID,
     TooManyIDs, Undecided, Frozen.
     """
     if not state.config.limits.create_named:
@@ -130,7 +134,8 @@ def missing_error(state: State, discovery_id: str) -> NoSuchID | Undecided:
 
 def save(state: State, before: Record | None, after: Record, go_on: Then, version: int | None = None) -> None:
     """Write `after` under a new version, or `version`, unless it is `before`. The outcome is the
-    record, once the disk has it, and a peer where one is up; or StoreUnavailable.
+    record once it is durable, and a peer has acknowledged it, a second has passed or no peer is up;
+    or StoreUnavailable.
     """
     if after is before:
         flush(state, after.id, then(_flushed, after, go_on))

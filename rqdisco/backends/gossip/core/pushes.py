@@ -14,10 +14,8 @@ ACK_SECONDS = 1.0
 
 
 def await_replication(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
-    """Wait, for a second, until a member durably has an own change. The outcome is whether one has
-    it, or none is up that could; at once if no member is up.
-
-    Where an acknowledgement is required, no grant goes without.
+    """Wait up to a second for a member to acknowledge an own change. The outcome is True if one did,
+    or if none is up; False otherwise. With `ack_required`, a grant fails if none is up.
     """
     peers = queries.active_peers(state)
     if any(peer.acked >= version for peer in peers):

@@ -1,4 +1,4 @@
-"""What the state shows: pure functions for the directory, operators and metrics."""
+"""Read-only questions about the state."""
 
 from __future__ import annotations
 

@@ -87,13 +87,14 @@ def apply(state: State, delta: Delta, go_on: Then) -> None:
         return
     state.log("warn", "newer records recovered from a peer", count=len(changes))
     for change in changes:
-        _note_grant(state, decode_record(change.line))
+        _record_grant(state, decode_record(change.line))
     writes.write(state, changes, go_on)
 
 
-def _note_grant(state: State, record: Record) -> None:
-    """A grant that seems to be made since this daemon started, but was not made by it, is from before
-    the whole machine was set back. Its age is unknown, so its retry window is closed.
+def _record_grant(state: State, record: Record) -> None:
+    """Record a grant that seems to be made since this daemon started, but was not made by it. It is
+    from before the whole machine was set back, so its age is unknown and its retry window is
+    closed.
     """
     grant = record.grant
     if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.began_ms:

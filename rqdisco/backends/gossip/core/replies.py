@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rqdisco.backends.gossip.core import queries
-from rqdisco.backends.gossip.core.calls import Removed, outcome_of, outcome_of_refusal
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner, outcome_of, outcome_of_refusal
 from rqdisco.backends.gossip.core.effects import ClientReply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
 from rqdisco.backends.gossip.core.messages import Outcome
@@ -28,7 +28,7 @@ def reply(state: State, request: ClientRequest, result: Any) -> None:
     if request.call is not None:
         state.effects.append(Respond(request.call, outcome_of(result)))
         return
-    if isinstance(result, Removed):
+    if isinstance(result, RemovalAtOwner):
         result = Removal(record=queries.view(state, result.record), removed=result.removed)
     state.effects.append(ClientReply(request.number, result))
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, own_records, queries, replies, writes
-from rqdisco.backends.gossip.core.calls import Removed
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.inputs import (
     Adopt,
     Claim,
@@ -99,7 +99,7 @@ def _saved(state: State, outcome: Record | Exception, number: int, result: Any) 
         return
     if isinstance(outcome, Exception):
         replies.fail(state, request, outcome)
-    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, Removed)):
+    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
         replies.reply(state, request, replace(result, record=outcome))
     else:
         replies.reply(state, request, outcome if result is None else result)
@@ -120,7 +120,7 @@ def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, r
 
 def _known(state: State, discovery_id: str) -> Record | None:
     decide.check_frozen(state)
-    return own_records.newest(state, discovery_id)
+    return own_records.load_own(state, discovery_id)
 
 
 def _register(state: State, request: ClientRequest, command: Register) -> None:
@@ -158,7 +158,7 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
     try:
         if outcome is not None:
             raise outcome
-        stored = own_records.newest(state, discovery_id, as_stored=True)
+        stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
     except (RequestRefused, StoreUnavailable) as error:
         _give_up(state, pending, error)
@@ -223,7 +223,9 @@ def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
 
 
 def abandon(state: State, request: ClientRequest) -> None:
-    """The client of a request is gone: ask nobody for it any more."""
+    """Stop working for a client that is gone. A grant that is decided already goes on, and `grants`
+    revokes it.
+    """
     state.requests.pop(request.number, None)
     if request.send:
         contacts.abandon(state, request.send)
@@ -239,7 +241,7 @@ def _remove(state: State, request: ClientRequest, command: Remove) -> None:
     if record is None:
         raise own_records.missing_error(state, command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
-    result = Removed(record=after, removed=after is not record)
+    result = RemovalAtOwner(record=after, removed=after is not record)
     own_records.save(state, record, after, then(_saved, request.number, result))
 
 
@@ -248,7 +250,7 @@ def _claim(state: State, request: ClientRequest, command: Claim) -> None:
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
         raise error if isinstance(error, Undecided) else UnknownCreatedID(command.id)
-    record = own_records.create_named(state, command.id) if known is None else known
+    record = own_records.create_implicitly(state, command.id) if known is None else known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
         _answer_unchanged(state, request, record.id, outcome)
@@ -276,7 +278,7 @@ def _report(state: State, request: ClientRequest, command: ReportLeader) -> None
         _answer_unchanged(state, request, command.id, False)
         return
     version = state.next_version()
-    record = decisions.reported_first(own_records.create_named(state, command.id)) if known is None else known
+    record = decisions.reported_first(own_records.create_implicitly(state, command.id)) if known is None else known
     most = state.config.limits.max_nodes
     after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
     if after is None:
@@ -302,11 +304,11 @@ def _inspect(state: State, request: ClientRequest, command: Inspect) -> None:
 
 
 def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
-    """Look up at the owner itself, which may not lack what it decided before its restart (R8)."""
+    """Look up at the owner, which must not answer while it may lack earlier decisions (R8)."""
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
     # This may add registrations answered before this owner was ready.
-    own_records.newest(state, command.id)
+    own_records.load_own(state, command.id)
     record = queries.inspect(state, command.id)
     assert record is not None
     if request.call is None:
@@ -318,11 +320,11 @@ def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
 def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
     decide.check_frozen(state, command.during)
     transferred, as_own = command.transferred, command.as_own
-    known = own_records.newest(state, transferred.id)
+    known = own_records.load_own(state, transferred.id)
     version = state.next_version()
     owner = state.own if as_own or transferred.owner is None else transferred.owner
     record = to_record(transferred, owner, version=version, max_nodes=state.config.limits.max_nodes)
-    record = record if owner == state.own else own_records.taken_over(state, record)
+    record = record if owner == state.own else own_records.viewed_as_own(state, record)
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)

@@ -56,7 +56,7 @@ _UNREACHABLE = "the owner of this ID does not answer"
 
 
 def route(state: State, request: ClientRequest) -> None:
-    """Execute a client's request here, or at the owner. Raises RequestRefused's kinds,
+    """Execute a client's request here, or at the owner. Raises a subclass of RequestRefused, or
     StoreUnavailable.
     """
     command: Any = request.command
@@ -213,7 +213,7 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
     command: Any = request.command
     if isinstance(outcome, PeerError):
         why = str(outcome) or type(outcome).__name__
-        state.log("warn", "request not forwarded: {why}", why=why, owner=owner)
+        state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
         if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
         else:

@@ -95,6 +95,7 @@ def _reject(state: State, sender: Session) -> None:
     member = state.members.get(sender.incarnation)
     if member is None:
         raise NotGreeted
+    # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
     raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
 
 
@@ -106,7 +107,7 @@ def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
         exchange.process_digest(state, peer, digest)
         if state.cursors.behind(peer.held):
             contacts.trigger(state, peer)
-        if state.tidied_for is not state.members.all or state.unidentified:
+        if state.finished_for is not state.members.all or state.unidentified:
             contacts.update_peers(state)
     fenced = state.sessions.duplicate_reason(sender)
     wall_ms = state.now.wall_us // 1000
@@ -166,7 +167,7 @@ def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: 
         # Hints still being written count; later ones are checked against the record just stored.
         writes.flush(state, then(_barrier_hints, call, barrier))
     else:
-        of, batch = state.hints.next_batch(barrier.owner)
+        of, batch = state.hints.take_batch(barrier.owner)
         state.effects.append(Respond(call, Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
 
 

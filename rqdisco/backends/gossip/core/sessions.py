@@ -20,7 +20,7 @@ class Session(msgspec.Struct, frozen=True):
 class Sessions:
     """Sessions by name, and detection of two daemons with one identity (R8).
 
-    A message in a session proves its owner alive, since the session's name is only sent in an
+    A message in a session proves its sender alive, since the session's name is only sent in an
     answer. When another run of an incarnation, or another incarnation of a name, is proved alive,
     earlier sessions of the identity end; a daemon that then comes back has been alive all the time.
     """
@@ -45,7 +45,7 @@ class Sessions:
         return session
 
     def record_activity(self, session: Session) -> str | None:
-        """Record a message; return a newly detected conflict, which bars this run of the daemon
+        """Record a message; return a newly detected conflict, which bars the sender's current run
         from deciding.
         """
         incarnation, name = f"incarnation {session.incarnation}", f"name {session.name}"

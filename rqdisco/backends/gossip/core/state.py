@@ -128,6 +128,7 @@ class Peer:
     is_hinting: bool = True
     is_next_hinting: bool = True
     done_owners: set[str] = field(default_factory=set)
+    hints_are_done: bool = False
     this_round: list[Then] = field(default_factory=list)
     next_round: list[Then] = field(default_factory=list)
     # Pushes: see `pushes`.
@@ -206,9 +207,11 @@ class State:
     grant_ages: GrantAges
     now: Now
     started_at: float
+    # The time of the start, as grants store it.
     began_ms: int
     effects: list[Effect] = field(default_factory=list)
     last_number: int = 0
+    # The last version that this daemon issued, durable or not.
     issued: int = 0
     is_running: bool = False
     # Peers by incarnation, those not identified yet by URL, and all of them by key.
@@ -230,12 +233,16 @@ class State:
     woken_at: float | None = None
     # The right to decide: see `decide`.
     confirmed: set[str] = field(default_factory=set)
+    # The IDs created in this run before it was ready: nobody else can have newer versions of them.
     created: set[str] = field(default_factory=set)
     is_ready: bool = False
     fenced: str | None = None
+    # The incarnation that this daemon hands its IDs over to, or has.
     successor: str | None = None
     frozen: str | None = None
+    # Whether peers accept nothing from this daemon any more, which its own disk does not say.
     is_excluded: bool = False
+    # Whether the disk had own records at the start, and other members.
     began_with_records: bool = False
     began_with_others: bool = False
     # The reason why the disk refuses writes, if it does.
@@ -245,6 +252,7 @@ class State:
     expired_upto: int = 0
     must_reissue: bool = False
     may_have_marker: bool = False
+    # Whether `recovery.finish` has seen that the daemon is ready.
     was_ready: bool = False
     recovered_grants: dict[str, int] = field(default_factory=dict)
     # Owners whose records are being pulled from some peer.
@@ -257,13 +265,15 @@ class State:
     barriers: dict[str, PendingBarrier] = field(default_factory=dict)
     is_correcting: bool = False
     is_reissuing: bool = False
+    # How many recoveries began in this run; one that begins during a reissue needs another.
     recoveries: int = 0
     # Those whose IDs were taken over in this run, and how many takeovers are under way.
     taken_over: set[str] = field(default_factory=set)
     taking_over: int = 0
+    # The fingerprint of the member list that all agreed on, "" if they did not, as logged last.
     agreed_on: str = ""
     # The members at the last end of a round that finished what was left.
-    tidied_for: tuple[Member, ...] | None = None
+    finished_for: tuple[Member, ...] | None = None
     jitter: int = 0
 
     def number(self) -> int:

@@ -173,8 +173,9 @@ def _is_declared_lost(state: State, member: Member) -> bool:
 
 
 def drain(state: State, request: ClientRequest, command: Drain) -> None:
-    """Hand all IDs of this daemon to another, stop deciding, and reply with the other's name. Raises
-    NoSuccessor, Frozen.
+    """Hand all IDs of this daemon to another, and reply with the other's name. Once the handover
+    has begun, this daemon decides nothing, even if the command then fails; the operator repeats it.
+    Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
     own = state.members.own
@@ -182,7 +183,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
         replies.reply(state, request, _name(state, own.successor))
         return
     successor = _choose_successor(state, own, command.to)
-    if (objection := decide.check_handover(state)) is not None:
+    if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     _persist(state, [leaving], then(_begin_drain, request.number, successor))
@@ -190,7 +191,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
 
 def _begin_drain(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
     if not _has_failed(state, number, outcome):
-        state.successor = successor.name
+        state.successor = successor.incarnation
         _await_decisions(state, None, number, successor, state.now.seconds + _DRAIN_SECONDS)
 
 

@@ -36,7 +36,7 @@ def _take_part(
         record = state.store.newest(key.decode())
         if record is not None and record.owner == incarnation:
             record = record if is_lost else records.with_grant_answered(record)
-            changes.append(state.store.put(own_records.inherited(state, record, lost=is_lost)))
+            changes.append(state.store.put(own_records.with_this_owner(state, record, lost=is_lost)))
     count += len(changes)
     if after:
         next_part = then(_take_part, incarnation, after, count, is_lost, go_on)
@@ -52,7 +52,7 @@ def _taken_over(state: State, outcome: Exception | None, incarnation: str, count
     state.taking_over -= 1
     if outcome is not None:
         state.taken_over.discard(incarnation)
-        state.tidied_for = None
+        state.finished_for = None
     elif count:
         state.log("info", "took over IDs", of=incarnation, count=count)
     state.go_on(go_on, count if outcome is None else outcome)

@@ -1,4 +1,4 @@
-"""Decoders of messages by their verb. They raise UNREADABLE's kinds."""
+"""Decoders of messages by their verb. They raise one of UNREADABLE."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PostClient(Protocol):
     """Sends POSTs, as `HTTPClient` does."""
 
     def post(
-        self, server: str, head: bytes, body: bytes, seconds: float, *, is_slow: bool = False
+        self, server: str, head: bytes, body: bytes, seconds: float, *, waits_for_others: bool = False
     ) -> Deferred[PostReply]: ...
 
 
@@ -113,7 +113,7 @@ class HTTPLink:
             except ValueError as error:
                 return fail(PeerUnreachable(str(error)))
         head = b"%b%b: %b\r\n" % (head, name, value.encode())
-        return self._client.post(self._url, head, body, seconds, is_slow=path == _CALL)
+        return self._client.post(self._url, head, body, seconds, waits_for_others=path == _CALL)
 
 
 def _check_status(reply: PostReply) -> None:

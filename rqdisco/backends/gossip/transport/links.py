@@ -17,7 +17,7 @@ PUSH_SECONDS = 2.0
 
 class Link(Protocol):
     """The way to the daemon at one URL. Cancelling a call abandons the message; both methods fail
-    with PeerError's kinds.
+    with a subclass of PeerError.
     """
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
@@ -28,8 +28,8 @@ class Link(Protocol):
 
 
 class MessageHandler(Protocol):
-    """Answers peers. Both methods fail with PeerError's kinds, except PeerUnreachable; the sender's
-    Link fails with the same kind. They are cancelled when the sender stops waiting.
+    """Answers peers. Both methods fail with a subclass of PeerError, except PeerUnreachable; the
+    sender's Link fails with the same kind. They are cancelled when the sender stops waiting.
     """
 
     def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:

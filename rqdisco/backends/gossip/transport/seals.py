@@ -8,9 +8,9 @@ message. HTTPLink (sender) and PeerResource (receiver) seal and check. No clock 
     request: Rqdisco-Session: SESSION COUNTER SEAL    under the session's key; a counter is accepted once
     answer:  Rqdisco-Session: SEAL                    bound to the request and to its own status
 
-Sealed content begins with its purpose, so that no seal serves another one. It names neither sender
-nor receiver: these are the two that derived the session's key, which takes an answer by the
-receiver itself.
+Sealed content begins with its purpose, so that no seal serves another one. The content need not
+name sender and receiver: only they know the session key, which the receiver's own answer helped to
+derive.
 """
 
 from __future__ import annotations

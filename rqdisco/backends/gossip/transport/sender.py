@@ -22,8 +22,8 @@ class MessageSender:
 
     def send(self, effect: Send) -> Deferred[Any]:
         """Fire with the answer to a message. The verb `hello` begins a session, in which all others
-        to that peer are sent. Cancel it to abandon the message. Fails with PeerError's kinds, and
-        with UNREADABLE's.
+        to that peer are sent. Cancel it to abandon the message. Fails with a subclass of PeerError,
+        or with one of UNREADABLE.
         """
         to, verb = (effect.link, effect.url), effect.verb
         link = self._links.get(to)

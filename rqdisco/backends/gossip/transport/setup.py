@@ -21,8 +21,9 @@ from rqdisco.http_client.network import Network
 from rqdisco.http_client.pool import PoolConfig
 from rqdisco.security.file_modes import warn_of_loose_mode
 
-# To each peer, whose listener takes 32 from one host and refuses more; and those of them that calls
-# may take. A message beyond that waits for a connection, as it would wait for the peer's CPU.
+# Connections to each peer (its listener refuses more than 32 from one host), and how many of them
+# forwarded requests may use. A message beyond that waits for a connection, as it would wait for the
+# peer's CPU.
 CONNECTIONS = 30
 CALL_CONNECTIONS = 22
 
@@ -41,7 +42,7 @@ def peer_client(network: EndpointFactory, clock: IReactorTime) -> HTTPClient:
     """Return the client that sends a daemon's messages."""
     config = PoolConfig(
         max_connections=CONNECTIONS,
-        max_slow=CALL_CONNECTIONS,
+        max_waiting_for_others=CALL_CONNECTIONS,
         connect_seconds=PUSH_SECONDS,
         kept_headers=frozenset({KEY_HEADER, SESSION_HEADER}),
     )
