@@ -64,7 +64,7 @@ def operations(output: str, excluded: int = 1) -> int:
 
 def test_an_open_daemon_matches_its_document(start: Start, tmp_path: Path) -> None:
     daemon = start(tmp_path / "state")
-    assert operations(attempted(daemon, tmp_path)) == 18
+    assert operations(attempted(daemon, tmp_path)) == 19
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
@@ -77,7 +77,7 @@ def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     # A frozen daemon refuses all that is tried after that, and one that is not frozen an import for a freeze.
     excluded = [f"--exclude-path=/operator/{path}" for path in ("freeze", "import")]
     output = attempted(daemon, tmp_path, f"--header=Authorization: Bearer {token}", *excluded)
-    assert operations(output, excluded=4) == 24
+    assert operations(output, excluded=4) == 25
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
@@ -88,7 +88,7 @@ def test_a_daemon_in_front_of_etcd_matches_its_document(installed: Environment, 
         daemon = installed.start(*arguments(etcd.endpoints), run=DaemonProcess)
         try:
             daemon.wait_for("etcd is in use")
-            assert operations(attempted(daemon, tmp_path)) == 18
+            assert operations(attempted(daemon, tmp_path)) == 19
             assert (daemon.complaints, daemon.stderr) == ([], "")
         finally:
             daemon.kill()

@@ -56,6 +56,12 @@ _ID: Object = {
     "description": "A discovery ID; reserved names are not allowed.",
     "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"},
 }
+# A name that somebody chooses: never one that Python's uuid.UUID would read.
+_NAME: Object = {
+    **_ID,
+    "description": "A name; not a reserved one, nor one of the form of a UUID.",
+    "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)(?!(?:-*[0-9A-Fa-f]){32}-*$)[A-Za-z0-9._-]{1,64}$"},
+}
 _CROSS_SITE = ResponseSpec("A browser sent the request for a page of another site.", ErrorDocument)
 _UNAUTHENTICATED = ResponseSpec(
     "No valid token was sent.", ErrorDocument, [ResponseHeader("WWW-Authenticate", "Basic is accepted.")]
@@ -159,7 +165,7 @@ class _Described:
             "summary": operation.summary,
             "description": operation.description,
             "parameters": [
-                *([_ID] if "<id:" in self._endpoint.path else []),
+                *self._path_parameters(),
                 *map(_parameter, operation.parameters),
             ],
             "responses": {
@@ -173,6 +179,12 @@ class _Described:
         if self._is_guarded:
             entry["security"] = [{}, *_ANY_TOKEN] if operation.token_optional else _ANY_TOKEN
         return {name: value for name, value in entry.items() if value}
+
+    def _path_parameters(self) -> list[Object]:
+        if "<id:" not in self._endpoint.path:
+            return []
+        is_creation = (self._operation.method, path_of(self._endpoint)) == ("PUT", "/{id}")
+        return [_NAME if is_creation else _ID]
 
     def _responses(self) -> Iterator[tuple[int, list[ResponseSpec]]]:
         """All meanings of each status."""
