@@ -12,6 +12,8 @@ from rqdisco.backends.gossip.core.messages import encode_message
 from rqdisco.backends.gossip.transport.coding import ANSWERS
 from rqdisco.backends.gossip.transport.links import Link
 
+_MOST_LINKS = 64
+
 
 class MessageSender:
     """`link` makes the link to a URL."""
@@ -28,6 +30,9 @@ class MessageSender:
         to, verb = (effect.link, effect.url), effect.verb
         link = self._links.get(to)
         if link is None:
+            if len(self._links) >= _MOST_LINKS:
+                # Of a former peer, most likely; another one only has to be greeted again.
+                del self._links[next(iter(self._links))]
             link = self._links[to] = self._link(effect.url)
         body = encode_message(effect.message)
         sending = link.greet(body, effect.seconds) if verb == "hello" else link.request(verb, body, effect.seconds)
