@@ -318,3 +318,23 @@ def test_of_two_daemons_told_to_forget_a_lost_one_at_the_same_time_only_one_take
         assert record is not None
         owners.add((record.owner, len(record.previous_owners)))
     assert owners == {(wins.owner, 1)}
+
+
+def test_what_was_handed_over_to_a_daemon_that_is_lost_then_is_lost_too(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(c)
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    assert wait(clock, c.drain("b")) == "b"
+    # Only b, which owns the ID now, knows that this node was told to bootstrap.
+    assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    lost = b.owner
+    b.restart(ModelDisk())
+    network.heal()
+    settle(clock, 5)
+    wait(clock, a.forget(lost))
+    settle(clock, 3)
+    with pytest.raises(Ownerless):
+        register(a, discovery_id, "n2:1")
+    assert not a.directory.has_owner(go(a.directory.look_up(discovery_id)))

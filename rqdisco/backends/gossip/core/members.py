@@ -68,11 +68,19 @@ class Members:
         return incarnation
 
     def has_lost(self, owner: str) -> bool:
-        """Report whether the IDs of an owner are list-only: it was forgotten, or never a member
-        (R7).
+        """Report whether the IDs of an owner are list-only: it was never a member, or was forgotten,
+        or handed them over to one that was, which may have decided about them (R7).
         """
-        member = self._known.get(owner)
-        return member is None or member.state == "forgotten"
+        seen = set()
+        while owner not in seen:
+            member = self._known.get(owner)
+            if member is None or member.state == "forgotten":
+                return True
+            if member.state in _ACTIVE_STATES or member.successor is None:
+                break
+            seen.add(owner)
+            owner = member.successor
+        return False
 
     def owner_of_name(self, discovery_id: str) -> str:
         """Return the owner of an ID that nobody created, by rendezvous hashing over member

@@ -88,7 +88,7 @@ def viewed_as_own(state: State, record: Record) -> Record:
     not stored. It never grants if that owner was lost (R7).
     """
     former = state.members.get(record.owner)
-    is_lost = former is None or former.state != "drained"
+    is_lost = former is None or former.state != "drained" or state.members.has_lost(record.owner)
     return records.with_new_owner(record, state.own, version=record.version, lost=is_lost)
 
 
