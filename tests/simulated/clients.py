@@ -259,7 +259,7 @@ class _Request:
         self._hangs_up = fate.hangs_up
         self._number: int | None = None
         self._held: list[Any] = []
-        self._is_over = False
+        self._is_over = self._is_from_copy = False
         self._reply = Reply(boot, world.judge.is_owner(boot, key))
         self._asked, self._slept = world.now, boot.slept - boot.sleeps_for
         pending.boot, pending.may_be_granted = boot, True
@@ -282,6 +282,7 @@ class _Request:
             return
         # A request that waited in the socket of a stopped daemon is not late by the daemon's fault.
         self._asked, self._slept = world.now, boot.slept
+        self._is_from_copy = boot.store.settled(self._key) is not None
         command = make(boot)
         boot.refused.discard((self._key, self._what.partition(" ")[2]))
         if isinstance(command, Exception):
@@ -353,7 +354,7 @@ class _Request:
             self._pending.may_be_granted = not reply.was_owner
         else:
             reply.value = result
-            world.judge.answered(boot, self._key, self._what, result)
+            world.judge.answered(boot, self._key, self._what, result, self._is_from_copy)
         is_lost = self._hangs_up or self._fate.answer_lost
         if is_lost:
             world.trace.log(f"lost: {self._what} at {boot.host.name}: {getattr(result, 'bootstrap', None) or ''}")

@@ -80,8 +80,8 @@ class Judge:
         known = queries.newest(boot.state, key), queries.shown(boot.state, key)
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
-    def answered(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
-        """A daemon sends an answer."""
+    def answered(self, boot: Boot, key: str, what: str, outcome: Any, had_record: bool) -> None:
+        """A daemon sends an answer; it had a record of the ID when it was asked, or had none."""
         world = self._world
         if getattr(outcome, "on_behalf", False):
             world.count("elsewhere")
@@ -89,7 +89,7 @@ class Judge:
             if (key, what.partition(" ")[2]) in boot.refused:
                 self.violate(f"R4 {what}: listed at {boot.host.name} though the owner refused")
         if isinstance(outcome, View):
-            self._check_view(boot, key, what, outcome)
+            self._check_view(boot, key, what, outcome, is_from_copy=had_record and what != "read")
         self._check_hints(boot, key, what, outcome)
         if _is_in_doubt_for_good(boot.store.settled(key)):
             self.in_doubt.add(key)
@@ -97,19 +97,36 @@ class Judge:
             self._check_fence(boot, outcome.record, what)
             world.faults.after_a_grant(outcome.record.owner)
 
-    def _check_view(self, boot: Boot, key: str, what: str, view: View) -> None:
+    def _check_view(self, boot: Boot, key: str, what: str, view: View, *, is_from_copy: bool) -> None:
         """R5c, R6: nobody is sent to a node whose claim was not reported, or whose grant was not
         answered.
+
+        What a daemon answers from its copy must agree with that copy. For an ID that it did not
+        have, and for a read, it asked the owner, which knows earlier that a grant is answered: then
+        the grant must be over there.
         """
-        record = boot.store.settled(key)
-        if record is None or record.version != view.version or what == "read":
-            return
         shown = {node.addr for node in view.nodes} | ({view.leader.addr} if view.leader else set())
+        granting = self._granting(key, view.version)
+        if granting in shown:
+            self.violate(f"R6 {what}: {boot.host.name} shows {granting}, which its owner has not answered")
+        record = boot.store.settled(key)
+        if record is None or record.version != view.version or not is_from_copy:
+            return
         if record.unreported is not None and record.leader is not None and record.leader.addr in shown:
             self.violate(f"R5c {what}: {boot.host.name} shows {record.leader.addr}, which did not report itself")
         grant = record.grant
         if grant is not None and grant.pending and record.owner != boot.owner and grant.addr in shown:
             self.violate(f"R6 {what}: {boot.host.name} shows {grant.addr}, whose grant was not answered")
+
+    def _granting(self, key: str, version: int) -> str | None:
+        """Return the address that some daemon is granting in this version of an ID, and has not
+        answered yet.
+        """
+        for host in self._world.hosts:
+            pending = None if host.boot is None else host.boot.state.pending.get(key)
+            if pending is not None and pending.outcome is not None and pending.outcome.record.version == version:
+                return str(pending.outcome.record.grant.addr)
+        return None
 
     def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
         """R8: an owner that may decide leaves out no node that it answered itself before it was

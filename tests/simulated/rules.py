@@ -199,6 +199,11 @@ def _show_the_pending(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(queries, "view", view)
 
 
+def _show_what_is_granted(patch: pytest.MonkeyPatch) -> None:
+    """An owner shows a node once its grant is on the disk, before it is answered."""
+    patch.setattr(queries, "shown", lambda state, discovery_id: state.store.settled(discovery_id))
+
+
 def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
     def replicated(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
         state.go_on(go_on, True)
@@ -339,6 +344,7 @@ _SWITCHES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "R5c again": _claim_once,
     "R5d": _no_client_hosts,
     "R6 shown": _show_the_pending,
+    "R6 owner": _show_what_is_granted,
     "R6 acknowledgement": _no_acknowledgement,
     "R6 revoking": _no_revoking,
     "R7": _ownerless_grant,

@@ -225,6 +225,7 @@ NOTICED = (
     Noticed("R5c again", "I3", ("answers",)),
     Noticed("R5d", "R5d", (LOOPBACK,)),
     Noticed("R6 shown", "R6", ("answers", "crashes")),
+    Noticed("R6 owner", "R6", ("answers", "stalls")),
     Noticed("R6 acknowledgement", "rollback", ("rollbacks",)),
     Noticed("R6 revoking", "I3", ("answers", "replacements")),
     Noticed("R7", "I1", ("partitions", "disks"), daemons=2),
