@@ -35,6 +35,7 @@ _RESERVED = 60_000
 # Deltas beyond a gap to remember.
 _MAX_RANGES = 16
 _GRANT = b'"grant":'
+_PENDING = b'"pending":true'
 
 
 class AppliedDelta(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,6 +314,15 @@ class Cursors:
             if versioned is not None and versioned[0] > above:
                 keys.append(key)
         return keys, self._order.after(begin, looked_at)
+
+    def own_pending_grants(self) -> list[str]:
+        """Return the IDs of own records on the disk whose grant counts as not answered."""
+        found = []
+        for key in self._store.keys_after(0):
+            rest = self._store.rest(key)
+            if rest is not None and _PENDING in rest and codec.peek_owner(rest) == self._own:
+                found.append(key.decode())
+        return found
 
     def own_changes(self, changes: Iterable[Change]) -> list[Change]:
         """Select the changes of own records."""

@@ -158,7 +158,9 @@ def _is_up_to_date(state: State, peer: Peer) -> bool:
         return False
     if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
         return False
-    if state.replication_waits or state.pending or state.unidentified or peer.acked < cursors.published:
+    if state.replication_waits or state.pending or state.unrecorded or state.unidentified:
+        return False
+    if peer.acked < cursors.published:
         return False
     is_recovered = state.is_ready and state.was_ready and not (state.must_reissue or state.may_have_marker)
     return (
@@ -224,13 +226,15 @@ def _finish_leftovers(state: State) -> None:
         state.finished_for = state.members.all
         takeover.resume(state)
         hints.merge_all(state)
+        if state.unrecorded and not state.must_reissue:
+            grants.record_answers(state)
 
 
 def _finish_leftovers_alone(state: State, _: object) -> None:
     """Finish what is left on the last daemon, which exchanges with nobody."""
     if state.is_running and not state.peers:
         _finish_leftovers(state)
-        if state.hints.count or state.hints.undeleted or state.pending or state.taking_over:
+        if state.hints.count or state.hints.undeleted or state.pending or state.taking_over or state.unrecorded:
             state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 

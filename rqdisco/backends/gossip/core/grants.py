@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import pushes, replies, writes
 from rqdisco.backends.gossip.core.effects import Notify
-from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, Then, ignore, then
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, Then, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
 # As many as a usual cluster has nodes.
 _RELEASED_AT_ONCE = 5
+_RECORDED_AT_ONCE = 50
 
 
 def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
@@ -94,8 +95,28 @@ def delivered(state: State, number: int, was_delivered: bool) -> None:
 def _answered(state: State, pending: GrantInProgress) -> None:
     """Let peers list the node from now on."""
     granted = replace(pending.outcome.record, version=state.next_version())
-    writes.write(state, [state.store.put(granted)], then(ignore))
+    writes.write(state, [state.store.put(granted)], then(_recorded, pending.id))
     end(state, pending)
+
+
+def _recorded(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
+    if outcome is not None:
+        state.unrecorded.add(discovery_id)
+
+
+def record_answers(state: State) -> None:
+    """Write that grants were answered, where the disk refused that, or an earlier start ended before
+    it: until then peers do not list their nodes. Call only once this daemon may decide.
+    """
+    for discovery_id in sorted(state.unrecorded)[:_RECORDED_AT_ONCE]:
+        state.unrecorded.discard(discovery_id)
+        record = state.store.newest(discovery_id)
+        if record is None or record.owner != state.own or record.ownerless or discovery_id in state.pending:
+            continue
+        answered = records.with_grant_answered(record)
+        if answered is not record:
+            answered = replace(answered, version=state.next_version())
+            writes.write(state, [state.store.put(answered)], then(_recorded, discovery_id))
 
 
 def _give_up(state: State, pending: GrantInProgress, reason: str) -> None:

@@ -128,6 +128,7 @@ def _initial_state(
     if members.own.state != "member":
         state.successor = members.current_owner(members.own.successor or own)
     recovery.load(state, metadata)
+    state.unrecorded.update(cursors.own_pending_grants())
     return state
 
 

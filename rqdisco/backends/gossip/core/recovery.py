@@ -97,6 +97,8 @@ def _record_grant(state: State, record: Record) -> None:
     closed.
     """
     grant = record.grant
+    if grant is not None and grant.pending:
+        state.unrecorded.add(record.id)
     if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.began_ms:
         state.recovered_grants[record.id] = grant.at
 

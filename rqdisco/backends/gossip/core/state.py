@@ -229,6 +229,8 @@ class State:
     reservations: dict[int, int] = field(default_factory=dict)
     requests: dict[int, ClientRequest] = field(default_factory=dict)
     pending: dict[str, GrantInProgress] = field(default_factory=dict)
+    # Own IDs whose grant was answered, which the disk does not know.
+    unrecorded: set[str] = field(default_factory=set)
     timers: list[tuple[float, int, Then]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
