@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio, wait
+from tests.support.gossip import Three, create_id, go, listed, register, settle, trio, wait
 
 
 def test_an_owner_killed_right_after_a_grant_agrees_with_its_peers_when_it_grants_again(
@@ -127,28 +127,13 @@ def test_requests_that_waited_for_a_grant_go_on_in_several_turns_of_the_reactor(
     assert len(answers[-1].listed) == 50
 
 
-def granted_and_not_recorded(a: GossipDaemon) -> str:
-    """Tell a node to bootstrap; the disk has not got yet that it was told."""
+def test_peers_list_a_node_once_the_disk_takes_again_that_it_was_told(three: Three, clock: Clock) -> None:
+    _network, (a, b, _c) = three
     discovery_id = create_id(a)
     a.threads.hold = True
     asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
     a.threads.release()
     assert result(asked).bootstrap == "granted"
-    return discovery_id
-
-
-def test_peers_list_a_node_that_was_told_before_its_owner_was_killed(three: Three, clock: Clock) -> None:
-    _network, (a, b, _c) = three
-    discovery_id = granted_and_not_recorded(a)
-    assert listed(b, discovery_id) == []
-    a.restart()
-    settle(clock, 5)
-    assert listed(b, discovery_id) == ["n1:1"]
-
-
-def test_peers_list_a_node_once_the_disk_takes_again_that_it_was_told(three: Three, clock: Clock) -> None:
-    _network, (a, b, _c) = three
-    discovery_id = granted_and_not_recorded(a)
     a.disk.room = 0
     a.threads.hold = False
     a.threads.release_all()
