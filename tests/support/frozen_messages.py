@@ -101,6 +101,7 @@ class FrozenDigest(_Message):
     expired: dict[str, int] = {}
     fenced: str | None = None
     stopped: str | None = None
+    has_unmet: bool = False
     wall_ms: int = 0
     at: FrozenMoment | None = None
 

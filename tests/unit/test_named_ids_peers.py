@@ -16,6 +16,7 @@ from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import IDExists, NoSuchID, StoreUnavailable, TooManyIDs, Undecided
 from rqdisco.core.records import Node, Put, Record
 from tests.support.daemon import result
+from tests.support.disk import ModelDisk
 from tests.support.gossip import (
     DirectLink,
     DirectNetwork,
@@ -313,3 +314,29 @@ def test_a_name_is_never_created_twice_whatever_is_lost_while_daemons_ask_and_re
     assert all(records[0][name] is not None for name, times in created.items() if times)
     for daemon in daemons:
         daemon.stop()
+
+
+def test_new_daemons_create_no_name_while_one_of_them_has_not_met_a_peer_that_may_know_it(clock: Clock) -> None:
+    network = DirectNetwork(clock)
+    a, b, c = (GossipDaemon(network, name, [seed]) for name, seed in ("ab", "bc", "ca"))
+    settle(clock, 5)
+    for name in NAMES:
+        assert wait(clock, a.directory.claim(name, Put(node=Node(addr="n1:1"), value="n1:1"), None), 1).won
+    # Both come back without their disks. Only a has b among its seeds.
+    network.split("b")
+    a, c = a.restart(ModelDisk()), c.restart(ModelDisk())
+    settle(clock, 5)
+    assert {a.members.owner_of_name(name) for name in NAMES} == {a.owner, c.owner}
+    for name in NAMES:
+        for daemon in (a, c):
+            with pytest.raises(Undecided, match="peers disagree or are unreachable"):
+                wait(clock, daemon.directory.claim(name, Put(node=Node(addr="n2:1"), value="n2:1"), None), 2)
+    with pytest.raises(Undecided, match="cannot create a name while a has not met all its peers"):
+        wait(clock, c.directory.create_named("other"), 2)
+    assert [daemon.report.as_object()["agreed"] for daemon in (a, c)] == [False, False]
+    assert c.report.notes() == ["a has not met all its peers"]
+    network.heal()
+    settle(clock, 5)
+    for name in NAMES:
+        assert listed(c, name) == listed(b, name)
+    assert "has not met" not in " ".join(c.report.notes())

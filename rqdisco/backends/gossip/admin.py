@@ -135,6 +135,8 @@ class PeerReport:
                 notes.append(f"{label} does not answer")
             elif peer.stopped is not None:
                 notes.append(f"{label} decides nothing: {peer.stopped}")
+            elif peer.has_unmet:
+                notes.append(f"{label} has not met all its peers")
             elif peer.fingerprint != state.members.fingerprint:
                 how = f": {', '.join(peer.differences)}" if peer.differences else ""
                 notes.append(f"{label} lists other members{how}")

@@ -42,7 +42,7 @@ def peer_metrics(status: Callable[[], ClusterStatus]) -> MetricSource:
         )
         yield gauge(
             "rqdisco_peers_agree",
-            "1 if all peers are up and list the same members.",
+            "1 if all peers are up, list the same members, and have met all their own peers.",
             cluster.agree,
         )
         yield gauge("rqdisco_peers_never_met", "URLs of --peer that have never answered.", cluster.never_met)

@@ -28,6 +28,9 @@ def objection(state: State) -> str:
     silent = [state.members.label(each) for each in state.members.others if not queries.is_up(state, each.incarnation)]
     if silent:
         return f"{' and '.join(silent)} {'does' if len(silent) == 1 else 'do'} not answer"
+    for member in state.members.others:
+        if state.peers[member.incarnation].has_unmet:
+            return f"{state.members.label(member)} has not met all its peers"
     return (
         "changes of peers are missing here" if queries.members_agree(state) else "peers do not agree on who is a member"
     )

@@ -94,6 +94,7 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
         fingerprint=members.fingerprint,
         members=() if fingerprint == members.fingerprint else members.all,
         stopped=state.fenced,
+        has_unmet=bool(state.unidentified),
         **answer,
     )
 
@@ -121,7 +122,7 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.members:
         contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
-    peer.stopped = theirs.stopped
+    peer.stopped, peer.has_unmet = theirs.stopped, theirs.has_unmet
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
     if theirs.fingerprint == state.members.fingerprint:
         peer.differences = ()

@@ -82,13 +82,15 @@ def contact(state: State, incarnation: str, seconds: float) -> float | None:
 
 
 def members_agree(state: State) -> bool:
-    """Report whether all members are up and list the same members."""
+    """Report whether all members are up, list the same members, and have met all their seeds, which
+    may know of more.
+    """
     fingerprint, peers = state.members.fingerprint, state.peers
     if state.unidentified:
         return False
     for member in state.members.others:
         peer = peers.get(member.incarnation)
-        if peer is None or not peer.is_up or peer.fingerprint != fingerprint:
+        if peer is None or not peer.is_up or peer.has_unmet or peer.fingerprint != fingerprint:
             return False
     return True
 

@@ -109,6 +109,8 @@ class Peer:
     clock_offset_ms: int | None = None
     # Why it decides nothing, if it reported so.
     stopped: str | None = None
+    # Whether it never contacted some of its seeds.
+    has_unmet: bool = False
     # Digests that it sent; the answers to ours do not count.
     digests_received: int = 0
     digest_received_at: float | None = None
