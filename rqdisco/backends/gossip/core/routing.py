@@ -116,8 +116,8 @@ def _ask_next(state: State, request: ClientRequest) -> None:
             continue
         return
     request.is_unknown = False
-    if request.doubt is None and state.unidentified:
-        # A peer that was never contacted may be the creator.
+    if request.doubt is None and (state.unidentified or any(each.has_unmet for each in state.peers.values())):
+        # A daemon that was never contacted, here or by a peer, may be the creator.
         request.doubt = Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
