@@ -91,11 +91,20 @@ class Judge:
         if isinstance(outcome, View):
             self._check_view(boot, key, what, outcome, is_from_copy=had_record and what != "read")
         self._check_hints(boot, key, what, outcome)
-        if _is_in_doubt_for_good(boot.store.settled(key)):
+        if self._is_in_doubt_at(boot, key):
             self.in_doubt.add(key)
         if getattr(outcome, "bootstrap", None) == "granted" or getattr(outcome, "won", False):
             self._check_fence(boot, outcome.record, what)
             world.faults.after_a_grant(outcome.record.owner)
+
+    def _is_in_doubt_at(self, boot: Boot, key: str) -> bool:
+        """Report whether a daemon answers about a grant that is in doubt for good. A successor that has
+        just forgotten the owner answers so before it stored the record as its own.
+        """
+        record = boot.store.settled(key)
+        if record is None or record.grant is None or not record.grant.pending:
+            return False
+        return record.ownerless or (boot.owns(record) and not queries.has_owner(boot.state, record))
 
     def _check_view(self, boot: Boot, key: str, what: str, view: View, *, is_from_copy: bool) -> None:
         """R5c, R6: nobody is sent to a node whose claim was not reported, or whose grant was not
@@ -265,7 +274,9 @@ class Judge:
         world = self._world
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
             return
-        since = world.now - _FENCED_SECONDS
+        # The owner may have decided seconds before its answer arrived at this daemon.
+        decided = world.now if record.grant is None else min(world.now, record.grant.at / 1000)
+        since = decided - _FENCED_SECONDS
         awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.was_awake_since(since)]
         up = [host for host, boot in awake if boot.began < since]
         duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]

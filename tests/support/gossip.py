@@ -34,7 +34,7 @@ class DirectNetwork:
     `cut`.
 
     A request is lost where its sender and verb are in `dropped`, an answer where they are in
-    `swallowed`.
+    `swallowed`, or where `lost_answers` has its receiver and a part of it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -44,6 +44,7 @@ class DirectNetwork:
         self.unreachable: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
         self.swallowed: set[tuple[str, str]] = set()
+        self.lost_answers: set[tuple[str, bytes]] = set()
         # How far all wall clocks were set, in seconds.
         self.set_by = 0.0
         self.messages: list[tuple[str, str, str, bytes]] = []
@@ -107,11 +108,16 @@ class DirectLink:
         else:
             assert self._session is not None
             answered = daemon.backend.driver.serve(self._session, verb, body)
+        answered.addCallback(self._lose)
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)
             answered = Deferred()
         return answered.addTimeout(seconds, self._network.clock, _time_out)
+
+    def _lose(self, answer: bytes) -> bytes | Deferred[bytes]:
+        is_lost = any(to == self._sender and part in answer for to, part in self._network.lost_answers)
+        return Deferred() if is_lost else answer
 
     def _begin_session(self, greeting: tuple[str, bytes]) -> bytes:
         self._session, answer = greeting

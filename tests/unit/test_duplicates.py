@@ -15,7 +15,7 @@ def test_a_late_message_of_a_killed_daemon_does_not_make_its_successor_a_duplica
     assert sessions.record_activity(AFTER) is None
     assert sessions.touch("old") is None
     assert sessions.touch("new") == AFTER
-    assert sessions.duplicate_reason(AFTER) is None
+    assert sessions.duplicate_reason(AFTER.run_id) is None
 
 
 def test_a_running_copy_greets_anew_and_both_are_stopped() -> None:
@@ -27,5 +27,5 @@ def test_a_running_copy_greets_anew_and_both_are_stopped() -> None:
     assert sessions.record_activity(BEFORE) is None
     sessions.begin("other again", AFTER)
     assert sessions.record_activity(AFTER) == "two daemons run as incarnation 7606d09ec940d27c"
-    assert sessions.duplicate_reason(BEFORE) is not None
-    assert sessions.duplicate_reason(AFTER) is not None
+    assert sessions.duplicate_reason(BEFORE.run_id) is not None
+    assert sessions.duplicate_reason(AFTER.run_id) is not None

@@ -111,5 +111,31 @@ def test_a_duplicate_of_an_incarnation_that_greets_its_original_stops_both(
     logged_errors.clear()
 
 
+def test_a_copy_is_stopped_by_the_digests_of_others_if_their_answers_are_lost(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, *_) = three
+    network.lost_answers = {("d", b'"fenced"')}
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    settle(clock, 8)
+    assert a.state.fenced == duplicate.state.fenced == f"two daemons run as incarnation {a.owner}"
+    duplicate.stop()
+    logged_errors.clear()
+
+
+def test_a_daemon_restarted_without_its_copy_is_not_stopped_by_what_others_were_about_to_say(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, *_) = three
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    settle(clock, 8)
+    duplicate.stop()
+    again = a.restart()
+    settle(clock, 20)
+    assert again.state.fenced is None
+    assert register(again, create_id(again), "n1:1") == ["n1:1"]
+    logged_errors.clear()
+
+
 def _put(addr: str) -> Put:
     return Put(node=Node(addr=addr), value=addr)

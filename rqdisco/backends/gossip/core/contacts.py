@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import members as membership
 from rqdisco.backends.gossip.core.effects import Abandon, Fence, Send
@@ -163,19 +164,23 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     if not state.is_running:
         state.go_on(go_on, PeerUnreachable("this daemon stops"))
         return number
-    state.outgoing[number] = Outgoing(number, peer.key, verb, message, seconds, go_on, peer.session)
-    if peer.session:
-        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
-    else:
+    state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, go_on, peer.session)
+    if not peer.session:
         peer.waiting.append(number)
         greet(state, peer)
+    elif verb == "digest":
+        _transmit(state, peer, outgoing)
+    else:
+        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
     return number
 
 
 def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
-    outgoing.session = peer.session
-    effect = Send(outgoing.number, peer.url, outgoing.verb, outgoing.message, outgoing.seconds, peer.key)
-    state.effects.append(effect)
+    outgoing.session, message = peer.session, outgoing.message
+    if isinstance(message, Digest) and (why := state.sessions.duplicate_reason(peer.run_id)) is not None:
+        # The answers to its own digests may be lost (R8). Another start of it is not told.
+        message = replace(message, fenced=why)
+    state.effects.append(Send(outgoing.number, peer.url, outgoing.verb, message, outgoing.seconds, peer.key))
 
 
 def abandon(state: State, number: int) -> None:
@@ -208,7 +213,7 @@ def _greeted(state: State, outcome: Hello | PeerError, key: int) -> None:
             if (outgoing := state.outgoing.pop(number, None)) is not None:
                 state.go_on(outgoing.then, error)
         return
-    peer.session = state.number()
+    peer.session, peer.run_id = state.number(), outcome.run_id
     _mark_up(state, peer)
     waiting, peer.waiting = peer.waiting, []
     for number in waiting:

@@ -110,6 +110,7 @@ def _digest_answered(state: State, outcome: Digest | PeerError, key: int, receiv
         end(state, peer, outcome)
     elif peer.digests_received != received and attempt < _MAX_ATTEMPTS:
         # The peer sent a digest meanwhile, and which one is older is unknown.
+        _heed_fence(state, outcome)
         _send_digest(state, peer, attempt + 1)
     else:
         if not peer.is_dropped:
@@ -132,11 +133,15 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     peer.newest_of_ours = max(peer.acked, theirs.newest_beyond_gap.get(state.own, 0))
     if theirs.wall_ms:
         peer.clock_offset_ms = theirs.wall_ms - state.now.wall_us // 1000
-    if theirs.fenced is not None and state.fenced is None:
-        contacts.fence(state, theirs.fenced)
+    _heed_fence(state, theirs)
     recovery.check_digest(state, peer)
     if state.convergence_waits:
         convergence.update(state)
+
+
+def _heed_fence(state: State, theirs: Digest) -> None:
+    if theirs.fenced is not None and state.fenced is None:
+        contacts.fence(state, theirs.fenced)
 
 
 def _advance(state: State, peer: Peer) -> None:

@@ -72,7 +72,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
     `members` is its member list, left out if the receiver last sent the same `fingerprint`.
     `expired` holds the expiry watermark of each owner's unused IDs. `fenced` is why the receiver
-    must not grant, `stopped` why the sender decides nothing itself. `has_unmet` reports that the
+    must not decide, `stopped` why the sender decides nothing itself. `has_unmet` reports that the
     sender has never contacted some of its seeds, which may have members that nobody else knows. `at`
     is the sender's own time, which requests forwarded to it use as deadline (R2).
     """

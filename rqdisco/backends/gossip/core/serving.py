@@ -109,7 +109,7 @@ def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
             contacts.trigger(state, peer)
         if state.finished_for is not state.members.all or state.unidentified:
             contacts.update_peers(state)
-    fenced = state.sessions.duplicate_reason(sender)
+    fenced = state.sessions.duplicate_reason(sender.run_id)
     wall_ms = state.now.wall_us // 1000
     answer = exchange.digest(state, digest.fingerprint, fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
     state.effects.append(Respond(call, answer))

@@ -65,9 +65,9 @@ class Sessions:
         self._duplicates |= dict.fromkeys(duplicates, duplicate)
         return duplicate
 
-    def duplicate_reason(self, session: Session) -> str | None:
-        """Return why the daemon behind a session must not decide, None if it may."""
-        return self._duplicates.get(session.run_id)
+    def duplicate_reason(self, run_id: str) -> str | None:
+        """Return why this start of a daemon must not decide, None if it may."""
+        return self._duplicates.get(run_id)
 
     def _set_current(self, identity: str, one: str, session: Session) -> bool:
         """Make `one` the current holder of an identity; return True if it held it before another

@@ -115,8 +115,9 @@ class Peer:
     digests_received: int = 0
     digest_received_at: float | None = None
     skipped: int = 0
-    # The number of the present session with it, 0 for none.
+    # The number of the present session with it, 0 for none, and the start of it that answered.
     session: int = 0
+    run_id: str = ""
     is_greeting: bool = False
     # Messages that wait for a session.
     waiting: list[int] = field(default_factory=list)
