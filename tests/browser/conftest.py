@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from tests.integration.conftest import Start, installed, shared_daemon, start  # noqa: F401, fixtures
+from tests.integration.conftest import Start, installed_environment, shared_daemon, start_daemons  # noqa: F401, fixtures
 from tests.support.process import DaemonProcess
 
 CHROMIUM = shutil.which("chromium")

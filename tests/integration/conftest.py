@@ -15,14 +15,14 @@ from tests.support.process import DaemonProcess, Environment, Run, install_wheel
 Start = Callable[..., DaemonProcess]
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+@pytest.fixture(scope="session", name="installed")
+def installed_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """A separate environment with the project installed from a wheel."""
     return install_wheel(tmp_path_factory.mktemp("installed"))
 
 
-@pytest.fixture
-def start(installed: Environment) -> Iterator[Start]:
+@pytest.fixture(name="start")
+def start_daemons(installed: Environment) -> Iterator[Start]:
     """Starts daemons as `start(state, *options)`; those still running after the test are killed."""
     with ExitStack() as stack:
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from rqdisco.recipes import MODES, Mode
-from tests.integration.conftest import Start, installed, start  # noqa: F401, fixtures
+from tests.integration.conftest import Start, installed_environment, start_daemons  # noqa: F401, fixtures
 from tests.real.scenes import ManyHosts, OneHost, Scene, ThreePeers
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in
 from tests.support.etcd.real import ETCD, RealEtcd
@@ -85,8 +85,8 @@ def etcd(backend: str, case: Case, request: pytest.FixtureRequest, tmp_path: Pat
 def scene(
     request: pytest.FixtureRequest,
     case: Case,
-    installed: Environment,  # noqa: F811, the fixture
-    start: Start,  # noqa: F811, the fixture
+    installed: Environment,
+    start: Start,
     etcd: RealEtcd | None,
     tmp_path: Path,
 ) -> Iterator[Scene]:
@@ -103,8 +103,8 @@ def scene(
 def many_hosts(
     case: Case,
     hosts: Hosts,
-    installed: Environment,  # noqa: F811, the fixture
-    start: Start,  # noqa: F811, the fixture
+    installed: Environment,
+    start: Start,
     etcd: RealEtcd | None,
     tmp_path: Path,
 ) -> Iterator[Scene]:
@@ -115,8 +115,8 @@ def many_hosts(
 @pytest.fixture
 def peers_scene(
     case: Case,
-    installed: Environment,  # noqa: F811, the fixture
-    start: Start,  # noqa: F811, the fixture
+    installed: Environment,
+    start: Start,
     tmp_path: Path,
 ) -> Iterator[Scene]:
     """A scene with three daemons, peers of each other, on the host of the test."""

@@ -44,6 +44,8 @@ class DirectNetwork:
         self.unreachable: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
         self.swallowed: set[tuple[str, str]] = set()
+        # Answers wait for these, by the sender of the request and the verb.
+        self.held_answers: dict[tuple[str, str], Deferred[None]] = {}
         self.lost_answers: set[tuple[str, bytes]] = set()
         # How far all wall clocks were set, in seconds.
         self.set_by = 0.0
@@ -109,6 +111,9 @@ class DirectLink:
             assert self._session is not None
             answered = daemon.backend.driver.serve(self._session, verb, body)
         answered.addCallback(self._lose)
+        held = self._network.held_answers.get((self._sender, verb))
+        if held is not None:
+            answered.addCallback(lambda content: held.addCallback(lambda _: content))
         is_swallowed = (self._sender, verb) in self._network.swallowed
         if is_swallowed or (self._receiver, self._sender) in self._network.cut or pair in self._network.unreachable:
             answered.addErrback(lambda failure: None)

@@ -1,4 +1,4 @@
-"""What operators ask: the state of the cluster, and the removal of daemons from it."""
+"""Administration of the cluster: report its state, and remove daemons from it."""
 
 from __future__ import annotations
 

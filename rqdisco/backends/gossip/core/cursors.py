@@ -109,8 +109,8 @@ class Cursors:
 
     @property
     def summary(self) -> tuple[dict[str, int], dict[str, int]]:
-        """What is held and what lies beyond gaps, to be read only; the same objects until it
-        changes.
+        """The pair of `held` and `newest_beyond_gap`, cached until either changes. Do not modify
+        it.
         """
         if self._summary is None:
             self._summary = self.held, self.newest_beyond_gap

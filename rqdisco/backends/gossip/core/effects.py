@@ -1,4 +1,4 @@
-"""What the machine wants done. The driver performs effects in their order."""
+"""Effects: the actions that the state machine requests. The driver performs them in order."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Fence(msgspec.Struct, frozen=True):
 
 
 class Notify(msgspec.Struct, frozen=True):
-    """What is shown of an ID changed without a change on the disk: tell those who watch it."""
+    """Notify the watchers of an ID: its view changed, although nothing changed on the disk."""
 
     id: str
 

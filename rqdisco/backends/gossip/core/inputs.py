@@ -1,4 +1,4 @@
-"""What happens to the machine: requests of clients, messages of peers, results of the disk, time.
+"""Inputs of the state machine: client requests, peer messages, results of writes, and timers.
 
 Numbers identify what is under way. The driver numbers `Requested` and `Received`, the machine
 numbers its writes and sends.

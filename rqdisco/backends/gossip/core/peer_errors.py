@@ -1,4 +1,4 @@
-"""How a message to a peer can fail."""
+"""Errors of messages between peers."""
 
 from __future__ import annotations
 

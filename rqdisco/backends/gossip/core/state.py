@@ -28,8 +28,7 @@ P = ParamSpec("P")
 
 
 class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who this daemon is: its incarnation, a `run_id` that is new at each start, its name and URL;
-    and the operator's settings.
+    """The identity of this daemon and the operator's settings. `run_id` is new at each start.
 
     It finds others at `seeds`. With `ack_required` a bootstrap is granted only once a peer has it.
     `host` names the machine of this daemon in records.
@@ -46,8 +45,8 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Then(msgspec.Struct, frozen=True):
-    """How to go on: call `function` with the state, the outcome and `args`. The outcome of a write
-    is None, that of a send the answer; an exception if it failed.
+    """A continuation: call `function` with the state, the outcome and `args`. The outcome of a write
+    is None, that of a send the answer; if either failed, it is the exception.
     """
 
     function: Callable[..., None]
