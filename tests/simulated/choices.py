@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from math import log
 from random import Random
 from typing import TypeVar
 from zlib import crc32
@@ -119,22 +120,20 @@ class Choices:
             self.schedule.messages.setdefault(name, {})[count] = fate
         return fate, *self._usual(name, count)
 
-    def rest(self, host: str, names: Sequence[str], most: int) -> int:
-        """Return for how many seconds all messages of these names, one a second, would pass as
-        usual. The next one of the name that would not is disturbed as drawn.
-        """
+    def rest(self, name: str, most: int) -> int:
+        """Return how many messages of a name pass as usual. The next one is disturbed as drawn."""
 
         def draw() -> float:
-            if self.rates.disturb_messages:
-                for second in range(most):
-                    for name in names:
-                        fate = self._draw_fate()
-                        if fate is not _USUAL:
-                            self._next_fates[name] = fate
-                            return second
-            return most
+            passed = self._draw_passed(most)
+            if passed < most:
+                self._next_fates[name] = self._draw_unusual()
+            return passed
 
-        return int(self.draws(f"{host} rests").next(draw))
+        return int(self.draws(f"{name} rests").next(draw))
+
+    def forget_next(self, name: str) -> None:
+        """Forget what was drawn for the next message of a name: it is sent earlier."""
+        self._next_fates.pop(name, None)
 
     def call(self, name: str) -> tuple[CallFate, float, float]:
         """Return what happens to the next request of a client, and two numbers for the rest."""
@@ -165,8 +164,18 @@ class Choices:
         rates = self.rates
         if self._random.random() < rates.odds_usual:
             return _USUAL
+        return self._draw_unusual()
+
+    def _draw_passed(self, most: int) -> int:
+        """Return how many messages pass as usual before one does not."""
+        odds = self.rates.odds_usual
+        if odds >= 1 or not most:
+            return most
+        return min(most, int(log(1 - self._random.random()) / log(odds)))
+
+    def _draw_unusual(self) -> Fate:
         while True:
-            fate = self._draw_disturbed(rates)
+            fate = self._draw_disturbed(self.rates)
             if fate is not None:
                 return fate
 

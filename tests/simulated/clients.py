@@ -14,8 +14,9 @@ from rqdisco.core.addresses import is_local
 from rqdisco.core.errors import LoopbackConflict, NoSuchID, RequestRefused, StoreUnavailable
 from rqdisco.core.records import Node, Put, Record
 from rqdisco.core.views import View
+from tests.simulated.boots import Boot
 from tests.simulated.choices import usual_delay
-from tests.simulated.hosts import Boot, Host
+from tests.simulated.hosts import Host
 from tests.simulated.schedule import CallFate
 from tests.simulated.tasks import Promise
 from tests.support.history import History

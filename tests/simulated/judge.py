@@ -10,8 +10,9 @@ from rqdisco.core.addresses import is_local
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Record, RegistrationOutcome, is_unused, with_grant_answered
 from rqdisco.core.views import View
+from tests.simulated.boots import Boot
 from tests.simulated.clients import client_host
-from tests.simulated.hosts import Boot, Host
+from tests.simulated.hosts import Host
 from tests.simulated.nodes import Cluster, SimNode
 from tests.support.linearizable import Undecided, check
 from tests.support.one_list import Rules

@@ -17,7 +17,8 @@ from tests.simulated.choices import Choices, usual_delay
 from tests.simulated.timeline import EventHeap, HasTime
 
 if TYPE_CHECKING:
-    from tests.simulated.hosts import Boot, Host, Link
+    from tests.simulated.boots import Boot, Link
+    from tests.simulated.hosts import Host
 
 
 class Net:
@@ -104,6 +105,9 @@ class Exchange:
         "_session",
         "_usual",
         "_usual_back",
+        "changes",
+        "changes_there",
+        "key",
         "message",
         "number",
         "seconds",
@@ -114,15 +118,14 @@ class Exchange:
     def __init__(self, net: PeerNet, sender: Boot, link: Link, effect: Send) -> None:
         self._net, self._sender, self._link = net, sender, link
         self._from, self.to = sender.host.name, link.to
-        self.number, self.verb, self.seconds = effect.send, effect.verb, effect.seconds
+        self.number, self.key, self.verb, self.seconds = effect.send, effect.link, effect.verb, effect.seconds
         self.message: Any = effect.message
         self._session = link.session
         link.counter += 1
         self._counter = link.counter
-        name = link.names.get(effect.verb)
-        if name is None:
-            name = link.names[effect.verb] = f"{self._from} {self.to} {effect.verb}"
-        self._fate, one, other = net.choices.message(name)
+        self._fate, one, other = net.choices.message(link.name(self._from, effect.verb))
+        # How much had changed at both daemons when they sent their messages.
+        self.changes, self.changes_there = sender.rests.changes, 0
         self._usual, self._usual_back = usual_delay(one), usual_delay(other)
         self._receiver: Boot | None = None
         self._call = 0
@@ -149,6 +152,8 @@ class Exchange:
     def respond(self, message: Any) -> None:
         """Send the answer, or an error."""
         net, fate = self._net, self._fate
+        if self._receiver is not None:
+            self.changes_there = self._receiver.rests.changes
         if self._is_closed or fate.answer_lost or (self.to, self._from) in net.cut:
             return
         if net.as_bytes and not isinstance(message, PeerError):
@@ -193,6 +198,8 @@ class Exchange:
         elif not window.accept(self._counter):
             self._refuse(boot, call, PeerUnreachable("replayed message"))
         else:
+            if self.verb == "digest":
+                self._sender.rests.arrived(boot, self.changes)
             boot.put(Received(call, self._session or "", self.verb, self.message))
 
     def _refuse(self, boot: Boot, call: int, error: PeerError) -> None:
@@ -206,16 +213,18 @@ class Exchange:
             return
         if not sender.is_alive or sender.sends.pop(self.number, None) is None:
             return
-        link = self._link
+        link, before = self._link, sender.rests.readiness
         if isinstance(message, PeerError):
             if isinstance(message, NotGreeted) and link.session == self._session:
                 link.session = None
             self._fail(message)
-            return
-        link.is_down = False
-        if self.verb == "hello":
-            link.session, link.counter = self._session, 0
-        sender.answered(self, message)
+        else:
+            link.is_down = False
+            if self.verb == "hello":
+                link.session, link.counter = self._session, 0
+            sender.answered(self, message)
+        if self._receiver is not None and self.verb in ("digest", "hello"):
+            sender.rests.exchanged(self, self._receiver, message, before)
 
     def _time_out(self) -> None:
         sender = self._sender

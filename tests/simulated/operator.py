@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rqdisco.backends.gossip.core.inputs import Command, Drain, Forget
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
+from tests.simulated.boots import Boot
 from tests.simulated.faults import LOOPBACK
-from tests.simulated.hosts import Boot, Host
+from tests.simulated.hosts import Host
 from tests.simulated.nodes import ConsulNode, SimNode
 
 if TYPE_CHECKING:

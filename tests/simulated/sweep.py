@@ -19,7 +19,7 @@ from rqdisco.storage.memory import Change
 from rqdisco.telemetry.events import Events
 
 if TYPE_CHECKING:
-    from tests.simulated.hosts import Boot
+    from tests.simulated.boots import Boot
 
 _INTERVAL_SECONDS = 3.0
 

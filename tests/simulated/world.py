@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -18,11 +18,12 @@ from rqdisco.backends.gossip.core.machine import Machine
 from tests.simulated.choices import Choices
 from tests.simulated.clients import Clients
 from tests.simulated.faults import EXPIRY, FAULTS, PeerFaults
-from tests.simulated.hosts import Boot, Host, Make
+from tests.simulated.hosts import Host
 from tests.simulated.judge import Judge
 from tests.simulated.network import PeerNet
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
+from tests.simulated.rests import Rests
 from tests.simulated.schedule import FORMAT, VERSION, Header, Schedule
 from tests.simulated.steps import Steps
 from tests.simulated.tasks import Promise, spawn
@@ -34,9 +35,9 @@ QUIET_SECONDS = 110.0
 # The last requests reach every disk within this time.
 UNREACHABLE_SECONDS = 10.0
 WINDOW = 30.0
-# After so long without any change, each daemon has told the others that it has nothing new.
-_STEADY_SECONDS = 1.7
 _LOOK_SECONDS = 2.0
+
+Make = Callable[..., Machine]
 
 
 @dataclass
@@ -139,9 +140,7 @@ class World(AnyWorld):
         self.schedule = Schedule(header)
         self.choices = Choices(self.schedule, recorded)
         self.timeline = EventHeap()
-        # The daemons whose timers are late on purpose.
-        self.held: list[Boot] = []
-        self._acted_at = 0.0
+        self.resting: list[Rests] = []
         self._looks_soon = False
         self.trace = Trace(self.timeline)
         self.steps = steps
@@ -196,19 +195,15 @@ class World(AnyWorld):
 
     def acts(self) -> None:
         """Something changes at a daemon, or may change at another one."""
-        self._acted_at = self.timeline.now
-        if self.held:
-            held, self.held = self.held, []
-            for boot in held:
-                boot.release()
+        if self.resting:
+            resting, self.resting = self.resting, []
+            for each in resting:
+                each.end_soon()
 
     @property
-    def is_steady(self) -> bool:
-        """Report whether daemons have exchanged all they know since the last change. Until the next
-        one, an exchange would change nothing, and is left out for a while.
-        """
-        # Whether a copy runs shows when it exchanges digests.
-        return self.timeline.now - self._acted_at > _STEADY_SECONDS and len(self.hosts) == self._count
+    def has_no_copy(self) -> bool:
+        """Report whether no copy of a host runs."""
+        return len(self.hosts) == self._count
 
     def look_soon(self) -> None:
         """Let the judge look at new versions."""

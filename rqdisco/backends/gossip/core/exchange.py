@@ -146,7 +146,7 @@ def _heed_fence(state: State, theirs: Digest) -> None:
 
 def _advance(state: State, peer: Peer) -> None:
     """Go through the steps from the present one on, until one has to wait."""
-    if peer.step == 0 and _is_up_to_date(state, peer):
+    if peer.step == 0 and is_up_to_date(state, peer):
         _plan_next(state, peer, None)
         return
     go_on = then(step_done, peer.key)
@@ -157,7 +157,7 @@ def _advance(state: State, peer: Peer) -> None:
     end(state, peer, None)
 
 
-def _is_up_to_date(state: State, peer: Peer) -> bool:
+def is_up_to_date(state: State, peer: Peer) -> bool:
     """Report whether no step of a round has anything to do, nor its end, as is usual."""
     cursors, members = state.cursors, state.members
     if state.finished_for is not members.all or peer.fingerprint != members.fingerprint or peer.is_dropped:

@@ -1,0 +1,173 @@
+"""Leave out the exchanges of digests that would change nothing.
+
+Two daemons agree once they have exchanged digests and nothing has changed at either since then.
+While they do, rounds that would change nothing are put off by some seconds; after a change the next
+one begins at a full second. The same holds for a round that fails as the last one did: its peer is
+unreachable, or refuses it. An exchange that would be lost, late or repeated takes place.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from rqdisco.backends.gossip.core import contacts, exchange
+from rqdisco.backends.gossip.core.messages import Digest
+from rqdisco.backends.gossip.core.state import Peer, State, ignore
+
+if TYPE_CHECKING:
+    from tests.simulated.boots import Boot
+    from tests.simulated.network import Exchange
+    from tests.simulated.world import World
+
+# Two daemons exchange digests every second, and each begins every second time; with one exchange
+# in five both begin.
+_SECONDS = 1 / 0.6
+# So many exchanges in a row may be left out.
+_MOST = 12
+
+
+class Rests:
+    """The rests of one daemon. `changes` counts what its digests, and its answers to others, tell."""
+
+    __slots__ = ("_agreed", "_boot", "_has_unmet", "_refused", "_rests", "_vain", "_world", "changes")
+
+    def __init__(self, boot: Boot, world: World) -> None:
+        self._boot, self._world = boot, world
+        self.changes = 0
+        # The daemons that it agrees with, and those that refuse it: how much had changed here and
+        # there.
+        self._agreed: dict[Boot, tuple[int, int]] = {}
+        self._refused: dict[int, tuple[Boot, int, int]] = {}
+        # What rounds that changed nothing depended on, by the key of the peer.
+        self._vain: dict[int, tuple[object, ...]] = {}
+        # Whether it has not met all daemons, which its digests say.
+        self._has_unmet = False
+        # By the key of a peer, from when until when its rounds are put off.
+        self._rests: dict[int, tuple[float, float]] = {}
+
+    def change(self) -> None:
+        """Something changes at this daemon."""
+        self.changes += 1
+        self._world.acts()
+
+    def arrived(self, other: Boot, changes: int) -> None:
+        """Another daemon has the digest that this one sent after so many changes."""
+        if changes != self.changes:
+            self._differ(other)
+
+    @property
+    def readiness(self) -> tuple[object, ...]:
+        """What a round may change that digests do not tell."""
+        state = self._boot.state
+        return len(state.confirmed), state.is_ready, state.was_ready, state.agreed_on, state.finished_for
+
+    def exchanged(self, sent: Exchange, other: Boot, answer: Any, before: tuple[object, ...]) -> None:
+        """Another daemon answered a digest or a hello, or refused it; this is the readiness `before`
+        that.
+        """
+        if self._has_unmet != bool(self._boot.state.unidentified):
+            self._has_unmet = not self._has_unmet
+            self.change()
+        key, rests = sent.key, other.rests
+        changes = sent.changes, sent.changes_there
+        peer = self._boot.state.contacts.get(key)
+        if isinstance(answer, Digest):
+            if changes == (self.changes, rests.changes):
+                self._agreed[other] = changes
+                rests._agreed[self._boot] = changes[::-1]
+                self._vain.pop(key, None)
+                if peer is not None and peer.step is None and before == (now := self.readiness):
+                    self._vain[key] = now
+            else:
+                self._differ(other)
+        elif peer is not None and not peer.is_up:
+            self._refused[key] = other, *changes
+
+    def _differ(self, other: Boot) -> None:
+        """One of both daemons has an old digest of the other."""
+        self._agreed.pop(other, None)
+        other.rests._agreed.pop(self._boot, None)
+
+    def put_off(self) -> bool:
+        """Put off the rounds that are due and would change nothing. Return whether nothing is left
+        to do now.
+        """
+        state, now = self._boot.state, self._world.timeline.now
+        if not self._world.has_no_copy:
+            # Whether a copy runs shows when it exchanges digests.
+            return False
+        is_any_due = False
+        for peer in state.contacts.values():
+            if peer.due_at is None or peer.due_at > now or peer.is_dropped:
+                continue
+            before = self._rests.pop(peer.key, None)
+            may_rest = (before is None or now < before[1]) and self._is_quiet(peer)
+            if not (may_rest and self._put_off(peer, now)):
+                is_any_due = True
+        timers = state.timers
+        while not is_any_due and timers and timers[0][0] <= now and timers[0][2].function is ignore:
+            # A tick would do this alone.
+            heappop(timers)
+        return not is_any_due and bool(timers) and timers[0][0] > now
+
+    def _put_off(self, peer: Peer, now: float) -> bool:
+        boot = self._boot
+        name = boot.links[peer.key].name(boot.host.name, "digest")
+        passed = self._world.choices.rest(name, _MOST)
+        if passed:
+            until = now + passed * _SECONDS
+            self._rests[peer.key] = now, until
+            self._world.resting.append(self)
+            contacts.plan(boot.state, peer, until)
+        return passed > 0
+
+    def end_soon(self) -> None:
+        """Begin the rounds that were put off at their next full second."""
+        boot, now = self._boot, self._world.timeline.now
+        rests, self._rests = self._rests, {}
+        if not boot.is_alive:
+            return
+        for key, (began, until) in rests.items():
+            peer = boot.state.contacts.get(key)
+            at = began + ceil(now - began)
+            if peer is not None and peer.due_at == until and at < until:
+                self._world.choices.forget_next(boot.links[key].name(boot.host.name, "digest"))
+                contacts.plan(boot.state, peer, at)
+                boot.wake_at(at)
+
+    def _is_quiet(self, peer: Peer) -> bool:
+        boot, net, state = self._boot, self._world.net, self._boot.state
+        link = boot.links.get(peer.key)
+        if link is None:
+            return False
+        if net.is_unreachable(boot.host.name, link.to):
+            return link.is_down and not peer.is_up and not _has_leftovers(state)
+        other = net.hosts[link.to].boot
+        if other is None or other.sleeps_for:
+            return False
+        if not peer.is_up:
+            refused = self._refused.get(peer.key)
+            return refused == (other, self.changes, other.rests.changes) and not _has_leftovers(state)
+        return (
+            not link.is_down
+            and link.session is not None
+            and self._agreed.get(other) == (self.changes, other.rests.changes)
+            and (exchange.is_up_to_date(state, peer) or self._is_vain(peer))
+        )
+
+    def _is_vain(self, peer: Peer) -> bool:
+        """Report whether a round would change as little as the last one."""
+        state = self._boot.state
+        return (
+            peer.fingerprint == state.members.fingerprint
+            and peer.acked >= state.cursors.published
+            and not (state.replication_waits or state.convergence_waits or _has_leftovers(state))
+            and self._vain.get(peer.key) == self.readiness
+        )
+
+
+def _has_leftovers(state: State) -> bool:
+    """Report whether the end of any round may have something to do."""
+    return bool(state.hints.undeleted or state.pending or state.unrecorded or state.taking_over)
