@@ -21,7 +21,8 @@ _ODDS_HELD = 0.1
 
 class Rates:
     """How often each fault of a message happens; `answers` is how often a client loses an answer.
-    `odds_usual` is how often a message has no fault.
+    `odds_usual` is how often a message has no fault, `odds_in_time` how often it and its answer
+    arrive as usual.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,8 @@ class Rates:
     ) -> None:
         """Set all rates."""
         self.loss, self.slow, self.late, self.repeats, self.answers = loss, slow, late, repeats, answers
-        self.odds_usual = (1 - loss) ** 3 * ((1 - late) * (1 - slow)) ** 2 * (1 - repeats)
+        self.odds_in_time = ((1 - loss) * (1 - late) * (1 - slow)) ** 2
+        self.odds_usual = self.odds_in_time * (1 - loss) * (1 - repeats)
         self.disturb_messages = self.odds_usual < 1
 
 
@@ -121,12 +123,15 @@ class Choices:
         return fate, *self._usual(name, count)
 
     def rest(self, name: str, most: int) -> int:
-        """Return how many messages of a name pass as usual. The next one is disturbed as drawn."""
+        """Return how many messages of a name, and their answers, arrive as usual. The next one is
+        disturbed as drawn.
+        """
 
         def draw() -> float:
-            passed = self._draw_passed(most)
+            odds = self.rates.odds_in_time
+            passed = most if odds >= 1 else min(most, int(log(1 - self._random.random()) / log(odds)))
             if passed < most:
-                self._next_fates[name] = self._draw_unusual()
+                self._next_fates[name] = self._draw_disturbed(self._random.random() * (1 - odds))
             return passed
 
         return int(self.draws(f"{name} rests").next(draw))
@@ -161,32 +166,29 @@ class Choices:
         return (mixed >> 32) / 4294967296, ((mixed >> 8) & 0xFFFFFF) / 16777216
 
     def _draw_fate(self) -> Fate:
-        rates = self.rates
-        if self._random.random() < rates.odds_usual:
-            return _USUAL
-        return self._draw_unusual()
+        drawn = self._random.random() - self.rates.odds_usual
+        return _USUAL if drawn < 0 else self._draw_disturbed(drawn)
 
-    def _draw_passed(self, most: int) -> int:
-        """Return how many messages pass as usual before one does not."""
-        odds = self.rates.odds_usual
-        if odds >= 1 or not most:
-            return most
-        return min(most, int(log(1 - self._random.random()) / log(odds)))
-
-    def _draw_unusual(self) -> Fate:
-        while True:
-            fate = self._draw_disturbed(self.rates)
-            if fate is not None:
-                return fate
-
-    def _draw_disturbed(self, rates: Rates) -> Fate | None:
-        random = self._random.random
-        lost, answer_lost, hang_up_lost = random() < rates.loss, random() < rates.loss, random() < rates.loss
-        late, answer_late = self._lateness(), self._lateness()
-        again = round(self._random.uniform(0.001, 20), 6) if random() < rates.repeats else 0.0
-        if not (lost or answer_lost or hang_up_lost or late or answer_late or again):
-            return None
-        return Fate(lost, late, again, answer_lost, answer_late, hang_up_lost)
+    def _draw_disturbed(self, drawn: float) -> Fate:
+        """Return a fate with a fault; which one happens first is drawn already."""
+        rates, odds = self.rates, 1.0
+        happens = []
+        for rate in (rates.loss, rates.loss, rates.late, rates.slow, rates.late, rates.slow, rates.loss, rates.repeats):
+            if drawn < 0:
+                happens.append(self._random.random() < rate)
+            else:
+                drawn -= odds * rate
+                odds *= 1 - rate
+                happens.append(drawn < 0)
+        lost, answer_lost, is_late, is_slow, is_answer_late, is_answer_slow, hang_up_lost, is_repeated = happens
+        return Fate(
+            lost=lost,
+            late=self._lateness(is_late, is_slow),
+            again=round(self._random.uniform(0.001, 20), 6) if is_repeated else 0.0,
+            answer_lost=answer_lost,
+            answer_late=self._lateness(is_answer_late, is_answer_slow),
+            hang_up_lost=hang_up_lost,
+        )
 
     def _draw_call_fate(self) -> CallFate:
         random, rates = self._random.random, self.rates
@@ -198,16 +200,16 @@ class Choices:
             return _USUAL_CALL
         return CallFate(late, hangs_up, answer_lost, answer_late, held)
 
-    def _lateness(self) -> float:
+    def _lateness(self, is_late: bool, is_slow: bool) -> float:
         """Return the delay of a message, which may be longer than anybody waits for its answer; 0
         for the usual one.
         """
-        if self._random.random() < self.rates.late:
+        if is_late:
             return round(self._random.uniform(4, 20), 6)
-        return self._slowness()
+        return round(self._random.uniform(0.05, 3.0), 6) if is_slow else 0.0
 
     def _slowness(self) -> float:
-        return round(self._random.uniform(0.05, 3.0), 6) if self._random.random() < self.rates.slow else 0.0
+        return self._lateness(False, self._random.random() < self.rates.slow)
 
 
 def usual_delay(number: float) -> float:

@@ -3,7 +3,8 @@
 Two daemons agree once they have exchanged digests and nothing has changed at either since then.
 While they do, rounds that would change nothing are put off by some seconds; after a change the next
 one begins at a full second. The same holds for a round that fails as the last one did: its peer is
-unreachable, or refuses it. An exchange that would be lost, late or repeated takes place.
+unreachable, or refuses it. An exchange that would be lost or late takes place. One that would only
+be repeated does not, since the repeated message is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # in five both begin.
 _SECONDS = 1 / 0.6
 # So many exchanges in a row may be left out.
-_MOST = 12
+_MOST = 36
 
 
 class Rests:
