@@ -33,9 +33,10 @@ from rqdisco.backends.gossip.core.state import MachineConfig, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Moment, Record
+from tests.simulated.choices import Stream
 from tests.simulated.directory import Commands
 from tests.simulated.disk import Disk, ModelJournal
-from tests.simulated.network import Exchange
+from tests.simulated.network import Deadlines, Exchange
 from tests.simulated.rests import Rests
 from tests.simulated.sweep import Sweep
 from tests.simulated.tasks import Promise
@@ -56,21 +57,14 @@ _UNDER_WAY = ("pending", "outgoing", "writes", "replication_waits", "convergence
 @dataclass(slots=True)
 class Link:
     """The way from a daemon to whichever one is at a URL, with its session there. It `is_down` if
-    the last message failed; `names` are those of its messages, by verb.
+    the last message failed; `streams` are its messages, by verb.
     """
 
     to: str
     session: str | None = None
     counter: int = 0
     is_down: bool = False
-    names: dict[str, str] = field(default_factory=dict)
-
-    def name(self, sender: str, verb: str) -> str:
-        """Return the name of the messages of a kind."""
-        name = self.names.get(verb)
-        if name is None:
-            name = self.names[verb] = f"{sender} {self.to} {verb}"
-        return name
+    streams: dict[str, Stream] = field(default_factory=dict)
 
 
 class Boot:
@@ -92,6 +86,7 @@ class Boot:
         self.settled_count = 0
         self.links: dict[int, Link] = {}
         self.sends: dict[int, Exchange] = {}
+        self.deadlines = Deadlines(self, world.timeline)
         self.calls: dict[int, Exchange] = {}
         self._windows: dict[str, ReplayWindow] = {}
         self._last_call = self._last_request = 0
@@ -110,7 +105,7 @@ class Boot:
         assert disk.incarnation is not None
         self.owner = disk.incarnation
         self.store, metadata = disk.recover()
-        self._write_name = f"{host.name} writes"
+        self._writes = self._world.choices.stream(f"{host.name} writes")
         self.journal = ModelJournal(
             self.store, disk, lambda call: self.later(0.0, call), lambda call: self.later(self._write_seconds(), call)
         )
@@ -257,7 +252,7 @@ class Boot:
         self.put(Discarded(tuple(changes)))
 
     def _write_seconds(self) -> float:
-        part, odds = self._world.choices.usual(self._write_name)
+        part, odds = self._writes.next()
         low, high = _LONG_WRITE_SECONDS if odds < _ODDS_LONG else _WRITE_SECONDS
         seconds: float = low + part * (high - low)
         return seconds

@@ -64,6 +64,22 @@ class Draws:
         return value
 
 
+class Stream:
+    """The events of a name, of which so many have happened."""
+
+    __slots__ = ("_seed", "count", "name")
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name, self.count, self._seed = name, 0, seed
+
+    def next(self) -> tuple[float, float]:
+        """Return two numbers from 0 to 1 for the next event."""
+        mixed = ((self._seed ^ self.count) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        self.count += 1
+        mixed = ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        return (mixed >> 32) / 4294967296, ((mixed >> 8) & 0xFFFFFF) / 16777216
+
+
 class Choices:
     """The choices of a run, kept in `schedule` as they are made.
 
@@ -80,9 +96,7 @@ class Choices:
         self._draws: dict[str, Draws] = {}
         # What was drawn for the next message of a name.
         self._next_fates: dict[str, Fate] = {}
-        # By the name of a kind of messages or requests: how many there were, and its hash.
-        self._counts: dict[str, int] = {}
-        self._hashes: dict[str, int] = {}
+        self._streams: dict[str, Stream] = {}
 
     def draws(self, actor: str) -> Draws:
         """Return the draws of an actor."""
@@ -101,16 +115,18 @@ class Choices:
         """Return the random bytes for a name."""
         return sha256(f"{self._salt} {name}".encode()).digest()[:count]
 
-    def usual(self, name: str) -> tuple[float, float]:
-        """Return two numbers from 0 to 1 for the next event of a name."""
-        return self._usual(name, self._count(name))
+    def stream(self, name: str) -> Stream:
+        """Return all messages, requests or other events of a name."""
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = Stream(name, crc32(f"{self._salt} {name}".encode()))
+        return stream
 
-    def message(self, name: str) -> tuple[Fate, float, float]:
-        """Return what happens to the next message of a name, and two numbers for its usual
+    def message(self, stream: Stream) -> tuple[Fate, float, float]:
+        """Return what happens to the next message of a stream, and two numbers for its usual
         delays.
         """
-        count = self._count(name)
-        fate = _USUAL
+        name, count, fate = stream.name, stream.count, _USUAL
         if self.recorded is not None:
             fates = self.recorded.messages.get(name)
             fate = _USUAL if fates is None else fates.get(count, _USUAL)
@@ -120,7 +136,7 @@ class Choices:
             fate = self._draw_fate()
         if fate is not _USUAL:
             self.schedule.messages.setdefault(name, {})[count] = fate
-        return fate, *self._usual(name, count)
+        return fate, *stream.next()
 
     def rest(self, name: str, most: int) -> int:
         """Return how many messages of a name, and their answers, arrive as usual. The next one is
@@ -142,28 +158,15 @@ class Choices:
 
     def call(self, name: str) -> tuple[CallFate, float, float]:
         """Return what happens to the next request of a client, and two numbers for the rest."""
-        count = self._count(name)
-        fate = _USUAL_CALL
+        stream = self.stream(name)
+        count, fate = stream.count, _USUAL_CALL
         if self.recorded is not None:
             fate = self.recorded.calls.get(name, {}).get(count, _USUAL_CALL)
         elif self.rates.answers or self.rates.slow:
             fate = self._draw_call_fate()
         if fate is not _USUAL_CALL:
             self.schedule.calls.setdefault(name, {})[count] = fate
-        return fate, *self._usual(name, count)
-
-    def _count(self, name: str) -> int:
-        count = self._counts.get(name, 0)
-        self._counts[name] = count + 1
-        return count
-
-    def _usual(self, name: str, count: int) -> tuple[float, float]:
-        seed = self._hashes.get(name)
-        if seed is None:
-            seed = self._hashes[name] = crc32(f"{self._salt} {name}".encode())
-        mixed = ((seed ^ count) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        return (mixed >> 32) / 4294967296, ((mixed >> 8) & 0xFFFFFF) / 16777216
+        return fate, *stream.next()
 
     def _draw_fate(self) -> Fate:
         drawn = self._random.random() - self.rates.odds_usual

@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,38 @@ class PeerNet(Net):
         return not self.cut and self._disturbed_until < moment and not rates.loss and not rates.late
 
 
+class Deadlines:
+    """The messages of one run of a daemon that nobody answered yet. Those that it waits for equally
+    long share a timer.
+    """
+
+    def __init__(self, boot: Boot, heap: EventHeap) -> None:
+        self._boot, self._heap = boot, heap
+        self._waiting: dict[float, deque[tuple[float, Exchange]]] = {}
+
+    def add(self, exchange: Exchange) -> None:
+        """Let the sender give up in time."""
+        at, waiting = self._heap.now + exchange.seconds, self._waiting.get(exchange.seconds)
+        if waiting is None:
+            waiting = self._waiting[exchange.seconds] = deque()
+            self._heap.call_at(at, self._boot.when_awake, self._pass, (exchange.seconds,))
+        waiting.append((at, exchange))
+
+    def _pass(self, seconds: float) -> None:
+        sends, waiting = self._boot.sends, self._waiting[seconds]
+        while waiting:
+            at, exchange = waiting[0]
+            if exchange.number not in sends:
+                waiting.popleft()
+            elif at <= self._heap.now:
+                waiting.popleft()
+                exchange.time_out()
+            else:
+                self._heap.call_at(at, self._boot.when_awake, self._pass, (seconds,))
+                return
+        del self._waiting[seconds]
+
+
 class Exchange:
     """A message from one daemon to whichever one is at a URL when it arrives, and its answer."""
 
@@ -123,7 +156,10 @@ class Exchange:
         self._session = link.session
         link.counter += 1
         self._counter = link.counter
-        self._fate, one, other = net.choices.message(link.name(self._from, effect.verb))
+        stream = link.streams.get(effect.verb)
+        if stream is None:
+            stream = link.streams[effect.verb] = net.choices.stream(f"{self._from} {self.to} {effect.verb}")
+        self._fate, one, other = net.choices.message(stream)
         # How much had changed at both daemons when they sent their messages.
         self.changes, self.changes_there = sender.rests.changes, 0
         self._usual, self._usual_back = usual_delay(one), usual_delay(other)
@@ -140,7 +176,7 @@ class Exchange:
             heap.callLater(fate.late or self._usual, self._arrive)
             if fate.again:
                 heap.callLater(fate.again, self._arrive_again)
-        heap.callLater(self.seconds, self._time_out)
+        self._sender.deadlines.add(self)
 
     def hang_up(self) -> None:
         """Close the connection, which the other side notices a little later, and not before the
@@ -226,14 +262,9 @@ class Exchange:
         if self._receiver is not None and self.verb in ("digest", "hello"):
             sender.rests.exchanged(self, self._receiver, message, before)
 
-    def _time_out(self) -> None:
-        sender = self._sender
-        if self.number not in sender.sends or not sender.is_alive:
-            return
-        if sender.sleeps_for:
-            self._net.timeline.call_at(sender.awake_at, self._time_out)
-            return
-        del sender.sends[self.number]
+    def time_out(self) -> None:
+        """The sender gives up."""
+        del self._sender.sends[self.number]
         self.hang_up()
         self._fail(PeerUnreachable(f"no answer in {self.seconds:g} s"))
 

@@ -115,8 +115,7 @@ class Rests:
 
     def _put_off(self, peer: Peer, now: float) -> bool:
         boot = self._boot
-        name = boot.links[peer.key].name(boot.host.name, "digest")
-        passed = self._world.choices.rest(name, _MOST)
+        passed = self._world.choices.rest(self._name(peer.key), _MOST)
         if passed:
             until = now + passed * _SECONDS
             self._rests[peer.key] = now, until
@@ -134,9 +133,13 @@ class Rests:
             peer = boot.state.contacts.get(key)
             at = began + ceil(now - began)
             if peer is not None and peer.due_at == until and at < until:
-                self._world.choices.forget_next(boot.links[key].name(boot.host.name, "digest"))
+                self._world.choices.forget_next(self._name(key))
                 contacts.plan(boot.state, peer, at)
                 boot.wake_at(at)
+
+    def _name(self, key: int) -> str:
+        """Return the name of its digests to a peer."""
+        return f"{self._boot.host.name} {self._boot.links[key].to} digest"
 
     def _is_quiet(self, peer: Peer) -> bool:
         boot, net, state = self._boot, self._world.net, self._boot.state
