@@ -150,7 +150,7 @@ class Boot:
     def sleeps_for(self) -> float:
         """How long the process is still stopped, 0 if it runs."""
         left: float = self.awake_at - self._heap.now
-        return max(0.0, left)
+        return left if left > 0 else 0.0
 
     def was_awake_since(self, moment: float) -> bool:
         """Report whether the process was not stopped since then."""
@@ -201,9 +201,9 @@ class Boot:
         self._is_running = False
 
     def _wake(self, effect: effects.Wake) -> None:
-        self._wake_at = effect.at
-        if self._wakes is None or effect.at < self._wakes:
-            self._tick_at(max(effect.at, self._heap.now))
+        self._wake_at = at = effect.at
+        if self._wakes is None or at < self._wakes:
+            self._tick_at(at if at > self._heap.now else self._heap.now)
 
     def wake_at(self, at: float) -> None:
         """Let the machine's timer run at a time, or earlier."""

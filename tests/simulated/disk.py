@@ -8,13 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rqdisco.core.codec import Metadata, decode_stored_metadata
+from rqdisco.core.codec import Metadata, decode_stored, decode_stored_metadata
 from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.core.records import Record
 from rqdisco.storage.memory import Change, Store
 
 FULL = "no space left on device"
 # Called with None once the disk has the changes, or with the reason why it refuses them.
 Done = Callable[[str | None], None]
+
+
+class DecodedStore(Store):
+    """A store that decodes each line once."""
+
+    def __init__(self, settled: dict[bytes, bytes] | None = None, last_version: int = 0) -> None:
+        super().__init__(settled, last_version)
+        self._decoded: dict[bytes, tuple[bytes, Record]] = {}
+
+    def newest(self, discovery_id: str) -> Record | None:
+        key = discovery_id.encode()
+        change = self._pending.get(key)
+        return self._decode(key, self._settled.get(key) if change is None else change.rest)
+
+    def settled(self, discovery_id: str) -> Record | None:
+        key = discovery_id.encode()
+        return self._decode(key, self._settled.get(key))
+
+    def _decode(self, key: bytes, rest: bytes | None) -> Record | None:
+        if rest is None:
+            return None
+        decoded = self._decoded.get(key)
+        if decoded is None or decoded[0] is not rest:
+            decoded = self._decoded[key] = rest, decode_stored(key, rest)
+        return decoded[1]
 
 
 class Disk:
@@ -49,7 +75,7 @@ class Disk:
         watermarks, records = ExpiryWatermarks(metadata), dict(self.records)
         if not watermarks.is_empty:
             records = {key: rest for key, rest in records.items() if not watermarks.covers_line(key, rest)}
-        return Store(records, self.last_version), metadata
+        return DecodedStore(records, self.last_version), metadata
 
 
 class ModelJournal:

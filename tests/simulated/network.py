@@ -249,7 +249,8 @@ class Exchange:
             return
         if not sender.is_alive or sender.sends.pop(self.number, None) is None:
             return
-        link, before = self._link, sender.rests.readiness
+        link, rests = self._link, sender.rests
+        before = rests.readiness if self.verb == "digest" else ()
         if isinstance(message, PeerError):
             if isinstance(message, NotGreeted) and link.session == self._session:
                 link.session = None
@@ -260,7 +261,7 @@ class Exchange:
                 link.session, link.counter = self._session, 0
             sender.answered(self, message)
         if self._receiver is not None and self.verb in ("digest", "hello"):
-            sender.rests.exchanged(self, self._receiver, message, before)
+            rests.exchanged(self, self._receiver, message, before)
 
     def time_out(self) -> None:
         """The sender gives up."""

@@ -140,7 +140,7 @@ class EventHeap:
     def call_at(self, at: float, call: Callable[..., Any], *args: Any) -> None:
         """Call at a moment, or now if it is over."""
         self._count += 1
-        heappush(self._due, (max(at, self.now), self._count, call, args))
+        heappush(self._due, (at if at > self.now else self.now, self._count, call, args))
 
     def run_until(self, end: float) -> None:
         """Run everything up to a moment."""

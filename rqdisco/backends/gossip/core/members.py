@@ -97,7 +97,7 @@ class Members:
         changed = []
         for member in listed:
             known = self._known.get(member.incarnation)
-            if known is None and not _is_valid(member):
+            if known == member or (known is None and not _is_valid(member)):
                 continue
             now = _merge_member(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
