@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tests.simulated.hosts import Host
 
 
+# Those whose answers tell the state of a daemon.
+_TELLING_VERBS = ("digest", "hello", "push")
+
+
 class Net:
     """The faults that messages meet. `loss`, `slow`, `late` and `repeats` are how often each
     happens.
@@ -235,7 +239,7 @@ class Exchange:
             self._refuse(boot, call, PeerUnreachable("replayed message"))
         else:
             if self.verb == "digest":
-                self._sender.rests.arrived(boot, self.changes)
+                self._sender.rests.arrived(self.changes)
             boot.put(Received(call, self._session or "", self.verb, self.message))
 
     def _refuse(self, boot: Boot, call: int, error: PeerError) -> None:
@@ -260,7 +264,7 @@ class Exchange:
             if self.verb == "hello":
                 link.session, link.counter = self._session, 0
             sender.answered(self, message)
-        if self._receiver is not None and self.verb in ("digest", "hello"):
+        if self._receiver is not None and self.verb in _TELLING_VERBS:
             rests.exchanged(self, self._receiver, message, before)
 
     def time_out(self) -> None:

@@ -1,8 +1,8 @@
 """Leave out the exchanges of digests that would change nothing.
 
-Two daemons agree once they have exchanged digests and nothing has changed at either since then.
-While they do, rounds that would change nothing are put off by some seconds; after a change the next
-one begins at a full second. The same holds for a round that fails as the last one did: its peer is
+While each of two daemons knows what a digest of the other would tell it, rounds that would change
+nothing are put off by some seconds; after a change the next one begins at a full second. The same
+holds for a round that fails as the last one did: its peer is
 unreachable, or refuses it. An exchange that would be lost or late takes place. One that would only
 be repeated does not, since the repeated message is refused.
 """
@@ -30,21 +30,17 @@ _MOST = 36
 
 
 class Rests:
-    """The rests of one daemon. `changes` counts what its digests, and its answers to others, tell."""
+    """The rests of one daemon. `changes` counts the changes of what it tells others."""
 
-    __slots__ = ("_agreed", "_boot", "_has_unmet", "_refused", "_rests", "_vain", "_world", "changes")
+    __slots__ = ("_boot", "_refused", "_rests", "_vain", "_world", "changes")
 
     def __init__(self, boot: Boot, world: World) -> None:
         self._boot, self._world = boot, world
         self.changes = 0
-        # The daemons that it agrees with, and those that refuse it: how much had changed here and
-        # there.
-        self._agreed: dict[Boot, tuple[int, int]] = {}
+        # The daemons that refuse it, by the key of the peer, and how much had changed here and there.
         self._refused: dict[int, tuple[Boot, int, int]] = {}
         # What rounds that changed nothing depended on, by the key of the peer.
         self._vain: dict[int, tuple[object, ...]] = {}
-        # Whether it has not met all daemons, which its digests say.
-        self._has_unmet = False
         # By the key of a peer, from when until when its rounds are put off.
         self._rests: dict[int, tuple[float, float]] = {}
 
@@ -53,10 +49,11 @@ class Rests:
         self.changes += 1
         self._world.acts()
 
-    def arrived(self, other: Boot, changes: int) -> None:
+    def arrived(self, changes: int) -> None:
         """Another daemon has the digest that this one sent after so many changes."""
         if changes != self.changes:
-            self._differ(other)
+            # It may have had a newer one before.
+            self._world.acts()
 
     @property
     def readiness(self) -> tuple[object, ...]:
@@ -65,31 +62,19 @@ class Rests:
         return len(state.confirmed), state.is_ready, state.was_ready, state.agreed_on, state.finished_for
 
     def exchanged(self, sent: Exchange, other: Boot, answer: Any, before: tuple[object, ...]) -> None:
-        """Another daemon answered a digest or a hello, or refused it; this is the readiness `before`
-        that.
+        """Another daemon answered a digest, a push or a hello, or refused it; this is the readiness
+        `before` that.
         """
-        if self._has_unmet != bool(self._boot.state.unidentified):
-            self._has_unmet = not self._has_unmet
-            self.change()
-        key, rests = sent.key, other.rests
-        changes = sent.changes, sent.changes_there
-        peer = self._boot.state.contacts.get(key)
+        key, peer = sent.key, self._boot.state.contacts.get(sent.key)
+        if sent.changes_there != other.rests.changes:
+            # The answer may be older than what came before it.
+            self._world.acts()
         if isinstance(answer, Digest):
-            if changes == (self.changes, rests.changes):
-                self._agreed[other] = changes
-                rests._agreed[self._boot] = changes[::-1]
-                self._vain.pop(key, None)
-                if peer is not None and peer.step is None and before == (now := self.readiness):
-                    self._vain[key] = now
-            else:
-                self._differ(other)
-        elif peer is not None and not peer.is_up:
-            self._refused[key] = other, *changes
-
-    def _differ(self, other: Boot) -> None:
-        """One of both daemons has an old digest of the other."""
-        self._agreed.pop(other, None)
-        other.rests._agreed.pop(self._boot, None)
+            self._vain.pop(key, None)
+            if peer is not None and peer.step is None and before == (now := self.readiness):
+                self._vain[key] = now
+        elif sent.verb != "push" and peer is not None and not peer.is_up:
+            self._refused[key] = other, sent.changes, sent.changes_there
 
     def put_off(self) -> bool:
         """Put off the rounds that are due and would change nothing. Return whether nothing is left
@@ -105,7 +90,7 @@ class Rests:
                 continue
             before = self._rests.pop(peer.key, None)
             may_rest = (before is None or now < before[1]) and self._is_quiet(peer)
-            if not (may_rest and self._put_off(peer, now)):
+            if not (may_rest and self.put_off_round(peer, now)):
                 is_any_due = True
         timers = state.timers
         while not is_any_due and timers and timers[0][0] <= now and timers[0][2].function is ignore:
@@ -113,7 +98,8 @@ class Rests:
             heappop(timers)
         return not is_any_due and bool(timers) and timers[0][0] > now
 
-    def _put_off(self, peer: Peer, now: float) -> bool:
+    def put_off_round(self, peer: Peer, now: float) -> bool:
+        """Put off a round for as many seconds as its exchanges would pass; return whether it is."""
         boot = self._boot
         passed = self._world.choices.rest(self._name(peer.key), _MOST)
         if passed:
@@ -157,7 +143,7 @@ class Rests:
         return (
             not link.is_down
             and link.session is not None
-            and self._agreed.get(other) == (self.changes, other.rests.changes)
+            and _know_each_other(state, peer, other.state)
             and (exchange.is_up_to_date(state, peer) or self._is_vain(peer))
         )
 
@@ -170,6 +156,29 @@ class Rests:
             and not (state.replication_waits or state.convergence_waits or _has_leftovers(state))
             and self._vain.get(peer.key) == self.readiness
         )
+
+
+def _know_each_other(state: State, peer: Peer, other: State) -> bool:
+    """Report whether two daemons, one of which is a peer to the first, would tell each other nothing
+    new.
+    """
+    back = other.peers.get(state.own)
+    return back is not None and _knows(peer, state, other) and _knows(back, other, state)
+
+
+def _knows(peer: Peer, state: State, other: State) -> bool:
+    """Report whether a daemon knows, as the state of its peer, what that one would tell it."""
+    cursors, members = other.cursors, other.members
+    held, beyond = cursors.summary
+    return (
+        peer.held == held
+        and peer.newest_of_ours == max(held.get(state.own, 0), beyond.get(state.own, 0))
+        and peer.newest_issued == (cursors.newest_pending or held.get(other.own, 0))
+        and peer.expired == other.watermarks.all
+        and peer.fingerprint == members.fingerprint
+        and peer.stopped == other.fenced
+        and peer.has_unmet == bool(other.unidentified)
+    )
 
 
 def _has_leftovers(state: State) -> bool:

@@ -62,6 +62,8 @@ class _Adapter:
 
         def done(reason: str | None) -> None:
             waiter.callback(None) if reason is None else waiter.errback(StoreUnavailable(reason))
+            self._boot.rests.change()
 
+        self._boot.rests.change()
         self._boot.journal.append(changes, done)
         return waiter

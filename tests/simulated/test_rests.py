@@ -1,0 +1,56 @@
+"""Exchanges that the simulator leaves out would change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rqdisco.backends.gossip.core import exchange
+from rqdisco.backends.gossip.core.state import Peer, State
+from tests.simulated.faults import EXPIRY, FAULTS
+from tests.simulated.rests import Rests
+from tests.simulated.world import World
+
+
+def _told(sender: State, receiver: Peer) -> dict[str, Any]:
+    """Return what a digest would tell the daemon at a peer."""
+    digest = exchange.digest(sender, receiver.fingerprint)
+    return {
+        "held": dict(digest.held),
+        "expired": digest.expired,
+        "fingerprint": digest.fingerprint,
+        "stopped": digest.stopped,
+        "has_unmet": digest.has_unmet,
+        "newest_issued": digest.issued or digest.held.get(sender.own, 0),
+    }
+
+
+def _known(peer: Peer) -> dict[str, Any]:
+    """Return what a daemon knows from a peer's digests."""
+    names = ("held", "expired", "fingerprint", "stopped", "has_unmet", "newest_issued")
+    return {name: getattr(peer, name) for name in names}
+
+
+@pytest.mark.parametrize("faults", [FAULTS, (*FAULTS, EXPIRY)], ids=["faults", "expiry"])
+def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
+    monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...]
+) -> None:
+    put_off_round = Rests.put_off_round
+    checked = 0
+
+    def check(rests: Rests, peer: Peer, now: float) -> bool:
+        nonlocal checked
+        boot = rests._boot
+        other = boot.host.world.net.hosts[boot.links[peer.key].to].boot
+        if peer.is_up and other is not None:
+            back = other.state.peers[boot.owner]
+            assert _known(back) == _told(boot.state, peer)
+            assert _known(peer) == _told(other.state, back)
+            checked += 1
+        return put_off_round(rests, peer, now)
+
+    monkeypatch.setattr(Rests, "put_off_round", check)
+    for seed in range(8):
+        assert World(seed, 3, faults).run().violations == []
+    assert checked > 100
