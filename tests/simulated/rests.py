@@ -2,9 +2,9 @@
 
 While each of two daemons knows what a digest of the other would tell it, rounds that would change
 nothing are put off by some seconds; after a change the next one begins at a full second. The same
-holds for a round that fails as the last one did: its peer is
-unreachable, or refuses it. An exchange that would be lost or late takes place. One that would only
-be repeated does not, since the repeated message is refused.
+holds for a round that fails as the last one did: its peer is unreachable, or refuses it. An
+exchange that would be lost or late takes place. One that would only be repeated does not, since the
+repeated message is refused.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ class Rests:
 
     @property
     def readiness(self) -> tuple[object, ...]:
-        """What a round may change that digests do not tell."""
+        """What a round may change, and what it depends on beside the digests."""
         state = self._boot.state
-        return len(state.confirmed), state.is_ready, state.was_ready, state.agreed_on, state.finished_for
+        own = self.changes, len(state.confirmed), state.is_ready, state.was_ready
+        return *own, state.agreed_on, state.finished_for
 
     def exchanged(self, sent: Exchange, other: Boot, answer: Any, before: tuple[object, ...]) -> None:
         """Another daemon answered a digest, a push or a hello, or refused it; this is the readiness
@@ -101,7 +102,7 @@ class Rests:
     def put_off_round(self, peer: Peer, now: float) -> bool:
         """Put off a round for as many seconds as its exchanges would pass; return whether it is."""
         boot = self._boot
-        passed = self._world.choices.rest(self._name(peer.key), _MOST)
+        passed: int = self._world.choices.rest(self._name(peer.key), _MOST)
         if passed:
             until = now + passed * _SECONDS
             self._rests[peer.key] = now, until

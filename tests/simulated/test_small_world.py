@@ -7,7 +7,9 @@ from __future__ import annotations
 import pytest
 
 from tests.simulated.small_rules import without
-from tests.simulated.small_world import Bounds, SmallWorld, search, show
+from tests.simulated.small_search import search, show
+from tests.simulated.small_state import Bounds
+from tests.simulated.small_steps import SmallWorld
 
 SECONDS = 60.0
 CALM = Bounds(requests=1, crashes=0, losses=0, ticks=0)
