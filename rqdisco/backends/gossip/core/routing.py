@@ -33,6 +33,7 @@ from rqdisco.backends.gossip.core.inputs import (
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
+from rqdisco.core.addresses import same_node
 from rqdisco.core.errors import (
     IDExists,
     NoSuchID,
@@ -44,7 +45,7 @@ from rqdisco.core.errors import (
     UnknownCreatedID,
 )
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import Moment, RegistrationOutcome
+from rqdisco.core.records import Moment, Record, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -78,12 +79,18 @@ def route(state: State, request: ClientRequest) -> None:
             return
     known = state.store.newest(command.id)
     if known is not None:
+        request.joins = bool(known.nodes) and _lists_another(known, command)
         _execute_at(state, request, queries.owner(state, known))
     elif is_created_id(command.id):
         request.is_unknown, request.candidates = True, _creators(state, command.id)
         _ask_next(state, request)
     else:
         _route_new(state, request)
+
+
+def _lists_another(record: Record, command: Any) -> bool:
+    """Report whether a command is a registration under an ID that lists another node."""
+    return isinstance(command, Register) and any(not same_node(each.addr, command.node.addr) for each in record.nodes)
 
 
 def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
@@ -203,7 +210,8 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
     fields.pop("at_owner", None)
     op, ms = OPS[type(command)], int(left * 1000)
     call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
-    request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
+    go_on = then(_answered, request.number, owner)
+    request.send = contacts.send(state, peer, "call", call, seconds, go_on, joins=request.joins)
 
 
 def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:

@@ -175,7 +175,8 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
-    if not is_id(message.id):
+    known = state.store.newest(message.id)
+    if known is None and not is_id(message.id):
         raise BadMessage("not an ID")
     left, until, now = message.ms, message.until, state.now.moment
     if until is not None:
@@ -184,7 +185,6 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     if left <= 0:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
         return
-    known = state.store.newest(message.id)
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
     owner = message.owner if known is None else state.members.current_owner(known.owner)
