@@ -14,22 +14,13 @@ from rqdisco.backends.gossip.core import (
     convergence,
     decide,
     hints,
+    inputs,
     own_records,
     queries,
     replies,
     requests,
 )
 from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
-from rqdisco.backends.gossip.core.inputs import (
-    Adopt,
-    Claim,
-    ClearLeader,
-    CreateNamed,
-    Inspect,
-    LookUp,
-    Register,
-    ReportLeader,
-)
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
@@ -61,21 +52,23 @@ def route(state: State, request: ClientRequest) -> None:
     StoreUnavailable.
     """
     command: Any = request.command
-    if isinstance(command, (Register, Claim, ReportLeader)):
+    if isinstance(command, (inputs.Register, inputs.Claim, inputs.ReportLeader)):
         command = request.command = replace(command, host=queries.name_host(state, command.host))
-    if isinstance(command, Register):
+    if isinstance(command, inputs.Register):
         request.fallback = then(_on_behalf, request.number, Outcome())
-    if isinstance(command, Adopt):
+    if isinstance(command, inputs.Adopt):
         _route_import(state, request, command)
         return
-    if isinstance(command, CreateNamed) and queries.shown(state, command.id) is not None:
+    if isinstance(command, inputs.CreateNamed) and queries.shown(state, command.id) is not None:
         raise IDExists(command.id)
-    if not isinstance(command, (LookUp, Inspect)):
+    if not isinstance(command, (inputs.LookUp, inputs.Inspect)):
         decide.check_frozen(state)
-    elif not (isinstance(command, LookUp) and command.at_owner):
+    elif not (isinstance(command, inputs.LookUp) and command.at_owner):
         record = queries.inspect(state, command.id)
         if record is not None:
-            replies.reply(state, request, record if isinstance(command, Inspect) else queries.view(state, record))
+            replies.reply(
+                state, request, record if isinstance(command, inputs.Inspect) else queries.view(state, record)
+            )
             return
     known = state.store.newest(command.id)
     if known is not None:
@@ -90,7 +83,9 @@ def route(state: State, request: ClientRequest) -> None:
 
 def _lists_another(record: Record, command: Any) -> bool:
     """Report whether a command is a registration under an ID that lists another node."""
-    return isinstance(command, Register) and any(not same_node(each.addr, command.node.addr) for each in record.nodes)
+    return isinstance(command, inputs.Register) and any(
+        not same_node(each.addr, command.node.addr) for each in record.nodes
+    )
 
 
 def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
@@ -128,17 +123,17 @@ def _ask_next(state: State, request: ClientRequest) -> None:
         request.doubt = Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
-    elif isinstance(command, ReportLeader):
+    elif isinstance(command, inputs.ReportLeader):
         _route_new(state, request)
     else:
         # A created ID must not come into being twice.
-        kind = UnknownCreatedID if isinstance(command, (Claim, ClearLeader)) else NoSuchID
+        kind = UnknownCreatedID if isinstance(command, (inputs.Claim, inputs.ClearLeader)) else NoSuchID
         replies.fail(state, request, kind(command.id))
 
 
 def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
-    if not isinstance(request.command, (Claim, ReportLeader, ClearLeader, CreateNamed)):
+    if not isinstance(request.command, (inputs.Claim, inputs.ReportLeader, inputs.ClearLeader, inputs.CreateNamed)):
         raise NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
@@ -150,25 +145,25 @@ def _converged(state: State, outcome: bool, number: int) -> None:
     command: Any = request.command
     try:
         if not outcome:
-            is_creation = isinstance(command, CreateNamed)
+            is_creation = isinstance(command, inputs.CreateNamed)
             why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
             raise Undecided(why)
         known = state.store.newest(replies.id_of(request))
-        if isinstance(command, Adopt):
+        if isinstance(command, inputs.Adopt):
             _import(state, request, known is None or queries.owner(state, known) == state.own)
         elif known is not None:
             _execute_at(state, request, queries.owner(state, known))
         else:
             owner = state.members.get(state.members.owner_of_name(command.id))
             assert owner is not None
-            if isinstance(command, CreateNamed) and NAMED_IDS not in owner.features:
+            if isinstance(command, inputs.CreateNamed) and NAMED_IDS not in owner.features:
                 raise Undecided(f"{owner.name} must be upgraded first")
             _execute_at(state, request, owner.incarnation)
     except (RequestRefused, StoreUnavailable) as error:
         replies.fail(state, request, error)
 
 
-def _route_import(state: State, request: ClientRequest, command: Adopt) -> None:
+def _route_import(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
         convergence.wait(state, then(_converged, request.number))
@@ -193,10 +188,10 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
             state.go_on(request.fallback, _UNREACHABLE)
             return
         raise OwnerUnreachable(_UNREACHABLE)
-    if request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)):
+    if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
-        command = LookUp(replies.id_of(request), at_owner=True)
-    is_look_up = isinstance(command, (LookUp, Inspect))
+        command = inputs.LookUp(replies.id_of(request), at_owner=True)
+    is_look_up = isinstance(command, (inputs.LookUp, inputs.Inspect))
     seconds = LOOK_UP_SECONDS if is_look_up else FORWARD_SECONDS
     seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
     left = seconds - _MARGIN_SECONDS
@@ -226,11 +221,15 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
             state.go_on(request.fallback, _UNREACHABLE)
         else:
             _refused(state, request, OwnerUnreachable(_UNREACHABLE))
-    elif outcome.refusal == NotReady.__name__ and isinstance(command, Register):
+    elif outcome.refusal == NotReady.__name__ and isinstance(command, inputs.Register):
         _on_behalf(state, outcome.reason, number, outcome)
     elif outcome.refusal is not None:
         _refused(state, request, refusal_of(outcome, command.id))
-    elif request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)) and outcome.record is not None:
+    elif (
+        request.is_unknown
+        and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader))
+        and outcome.record is not None
+    ):
         request.is_unknown = False
         try:
             _execute_at(state, request, queries.owner(state, outcome.record))

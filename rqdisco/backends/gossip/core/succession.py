@@ -23,7 +23,6 @@ from rqdisco.backends.gossip.core import (
     writes,
 )
 from rqdisco.backends.gossip.core.deltas import Pulling
-from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
 from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
@@ -284,7 +283,7 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
     if member is None or state.frozen is not None:
-        replies.respond_error(state, call, BadMessage(state.frozen or "no such member"))
+        replies.respond(state, call, BadMessage(state.frozen or "no such member"))
         return
     changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
@@ -293,10 +292,10 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        replies.respond_error(state, call, outcome or BadMessage("no such member"))
+        replies.respond(state, call, outcome or BadMessage("no such member"))
     else:
         held = state.cursors.cursor(incarnation)
-        state.effects.append(Respond(call, Agreed(successor=member.successor or "", held=held)))
+        replies.respond(state, call, Agreed(successor=member.successor or "", held=held))
 
 
 def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
@@ -329,7 +328,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     elif not decide.is_ready(state):
         error = "not ready yet"
     if error is not None or member is None:
-        state.effects.append(Respond(call, BadMessage(error or "")))
+        replies.respond(state, call, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
     _persist(state, [drained], then(_succeed, call, proposal.incarnation, held))
@@ -337,16 +336,13 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
     if outcome is not None:
-        replies.respond_error(state, call, outcome)
+        replies.respond(state, call, outcome)
     else:
         takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
-    if isinstance(outcome, Exception):
-        replies.respond_error(state, call, outcome)
-    else:
-        state.effects.append(Respond(call, Agreed(successor=state.own, held=held)))
+    replies.respond(state, call, outcome if isinstance(outcome, Exception) else Agreed(successor=state.own, held=held))
 
 
 # Shared.
