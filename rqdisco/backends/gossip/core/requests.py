@@ -21,16 +21,8 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
-from rqdisco.core import decisions, transitions
+from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.codec import Metadata
-from rqdisco.core.errors import (
-    AlreadyFrozen,
-    IDExists,
-    RequestRefused,
-    StoreUnavailable,
-    Undecided,
-    UnknownCreatedID,
-)
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
@@ -50,7 +42,7 @@ def run(state: State, request: ClientRequest) -> None:
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         replies.fail(state, request, error)
 
 
@@ -75,7 +67,7 @@ def create(state: State, request: ClientRequest, command: inputs.Create) -> None
 def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
-        own_records.flush(state, command.id, then(_answer, request.number, IDExists(command.id)))
+        own_records.flush(state, command.id, then(_answer, request.number, errors.IDExists(command.id)))
         return
     decide.check_ready(state)
     version = state.next_version()
@@ -144,7 +136,7 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
             raise outcome
         stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         _give_up(state, pending, error)
         return
     barriers.run(state, stored, then(_barrier_passed, discovery_id, number))
@@ -158,7 +150,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
         if outcome is not None:
             raise outcome
         _decide_again(state, state.requests[number], pending)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         _give_up(state, pending, error)
 
 
@@ -225,7 +217,7 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
-        raise error if isinstance(error, Undecided) else UnknownCreatedID(command.id)
+        raise error if isinstance(error, errors.Undecided) else errors.UnknownCreatedID(command.id)
     record = own_records.create_implicitly(state, command.id) if known is None else known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
@@ -329,7 +321,7 @@ def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) ->
     """See `Freezable.freeze`."""
     before, reason = state.frozen, command.reason
     if before not in (None, reason):
-        raise AlreadyFrozen(str(before))
+        raise errors.AlreadyFrozen(str(before))
     state.frozen = reason
     # From here on nothing is decided, so what was decided before is written before this.
     writes.write_metadata(state, [_frozen(state, reason)], then(_freeze_written, request.number, before, reason))

@@ -24,17 +24,8 @@ from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
+from rqdisco.core import errors
 from rqdisco.core.addresses import same_node
-from rqdisco.core.errors import (
-    IDExists,
-    NoSuchID,
-    NotReady,
-    OwnerUnreachable,
-    RequestRefused,
-    StoreUnavailable,
-    Undecided,
-    UnknownCreatedID,
-)
 from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import Moment, Record, RegistrationOutcome
 from rqdisco.core.views import view_of
@@ -60,7 +51,7 @@ def route(state: State, request: ClientRequest) -> None:
         _route_import(state, request, command)
         return
     if isinstance(command, inputs.CreateNamed) and queries.shown(state, command.id) is not None:
-        raise IDExists(command.id)
+        raise errors.IDExists(command.id)
     if not isinstance(command, (inputs.LookUp, inputs.Inspect)):
         decide.check_frozen(state)
     elif not (isinstance(command, inputs.LookUp) and command.at_owner):
@@ -108,33 +99,33 @@ def _ask_next(state: State, request: ClientRequest) -> None:
         owner = request.candidates.pop(0)
         if owner == state.own:
             error = own_records.missing_error(state, command.id)
-            if isinstance(error, StoreUnavailable):
+            if isinstance(error, errors.StoreUnavailable):
                 request.doubt = error
             continue
         try:
             forward(state, request, owner)
-        except OwnerUnreachable as error:
+        except errors.OwnerUnreachable as error:
             request.doubt = error
             continue
         return
     request.is_unknown = False
     if request.doubt is None and (state.unidentified or any(each.has_unmet for each in state.peers.values())):
         # A daemon that was never contacted, here or by a peer, may be the creator.
-        request.doubt = Undecided("not all peers were contacted yet")
+        request.doubt = errors.Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
     elif isinstance(command, inputs.ReportLeader):
         _route_new(state, request)
     else:
         # A created ID must not come into being twice.
-        kind = UnknownCreatedID if isinstance(command, (inputs.Claim, inputs.ClearLeader)) else NoSuchID
+        kind = errors.UnknownCreatedID if isinstance(command, (inputs.Claim, inputs.ClearLeader)) else errors.NoSuchID
         replies.fail(state, request, kind(command.id))
 
 
 def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
     if not isinstance(request.command, (inputs.Claim, inputs.ReportLeader, inputs.ClearLeader, inputs.CreateNamed)):
-        raise NoSuchID(replies.id_of(request))
+        raise errors.NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
 
@@ -147,7 +138,7 @@ def _converged(state: State, outcome: bool, number: int) -> None:
         if not outcome:
             is_creation = isinstance(command, inputs.CreateNamed)
             why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
-            raise Undecided(why)
+            raise errors.Undecided(why)
         known = state.store.newest(replies.id_of(request))
         if isinstance(command, inputs.Adopt):
             _import(state, request, known is None or queries.owner(state, known) == state.own)
@@ -157,9 +148,9 @@ def _converged(state: State, outcome: bool, number: int) -> None:
             owner = state.members.get(state.members.owner_of_name(command.id))
             assert owner is not None
             if isinstance(command, inputs.CreateNamed) and NAMED_IDS not in owner.features:
-                raise Undecided(f"{owner.name} must be upgraded first")
+                raise errors.Undecided(f"{owner.name} must be upgraded first")
             _execute_at(state, request, owner.incarnation)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         replies.fail(state, request, error)
 
 
@@ -173,7 +164,7 @@ def _route_import(state: State, request: ClientRequest, command: inputs.Adopt) -
 
 def _import(state: State, request: ClientRequest, is_own: bool) -> None:
     if not is_own:
-        raise Undecided("another daemon owns this ID: import it there")
+        raise errors.Undecided("another daemon owns this ID: import it there")
     requests.run(state, request)
 
 
@@ -187,7 +178,7 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
         if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
             return
-        raise OwnerUnreachable(_UNREACHABLE)
+        raise errors.OwnerUnreachable(_UNREACHABLE)
     if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
         command = inputs.LookUp(replies.id_of(request), at_owner=True)
@@ -220,8 +211,8 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
         if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
         else:
-            _refused(state, request, OwnerUnreachable(_UNREACHABLE))
-    elif outcome.refusal == NotReady.__name__ and isinstance(command, inputs.Register):
+            _refused(state, request, errors.OwnerUnreachable(_UNREACHABLE))
+    elif outcome.refusal == errors.NotReady.__name__ and isinstance(command, inputs.Register):
         _on_behalf(state, outcome.reason, number, outcome)
     elif outcome.refusal is not None:
         _refused(state, request, refusal_of(outcome, command.id))
@@ -233,7 +224,7 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
         request.is_unknown = False
         try:
             _execute_at(state, request, queries.owner(state, outcome.record))
-        except (RequestRefused, StoreUnavailable) as error:
+        except (errors.RequestRefused, errors.StoreUnavailable) as error:
             replies.fail(state, request, error)
     else:
         replies.reply(state, request, result_of(command, outcome))
@@ -243,8 +234,8 @@ def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
     """Go on after a refusal by the owner. That is final, since this copy may lack what the owner has;
     of an ID that is unknown here another daemon may be the owner.
     """
-    if request.is_unknown and isinstance(refusal, (NoSuchID, StoreUnavailable)):
-        if isinstance(refusal, StoreUnavailable):
+    if request.is_unknown and isinstance(refusal, (errors.NoSuchID, errors.StoreUnavailable)):
+        if isinstance(refusal, errors.StoreUnavailable):
             request.doubt = refusal
         _ask_next(state, request)
     else:
@@ -259,7 +250,7 @@ def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
     command: Any = request.command
     try:
         copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         request.fallback = None
         replies.fail(state, request, error)
         return
@@ -281,7 +272,7 @@ def _hint_stored(state: State, outcome: int | Exception, number: int, why: str, 
     try:
         # The record may have changed while the hint was written, so check and answer with it now.
         copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         hints.withdraw(state, outcome)
         request.fallback = None
         replies.fail(state, request, error)

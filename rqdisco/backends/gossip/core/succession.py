@@ -46,7 +46,7 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    lost = find_lost(state.members, command.name, lambda each: queries.is_up(state, each))
+    lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     go_on = then(_declared, request.number, lost.incarnation)
     _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
@@ -60,16 +60,15 @@ def _declared(state: State, outcome: Exception | None, number: int, incarnation:
         _take_over(state, None, number, incarnation)
         return
     leaving = replace(lost, state="leaving", successor=lost.successor or state.own)
-    _persist(state, [leaving], then(_leaving, number, incarnation))
+    _persist(state, [leaving], then(_ask_next, number, incarnation, ()))
 
 
-def _leaving(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
-    if not _has_failed(state, number, outcome):
-        _ask_next(state, number, incarnation, ())
-
-
-def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, ...]) -> None:
+def _ask_next(
+    state: State, outcome: Exception | None, number: int, incarnation: str, agreeing: tuple[str, ...]
+) -> None:
     """Obtain from every other member its agreement and its records of the lost one."""
+    if _has_failed(state, number, outcome):
+        return
     lost = state.members.get(incarnation)
     assert lost is not None
     # Another daemon may be told to forget it at the same time. The chosen successor may have been
@@ -81,8 +80,11 @@ def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, 
             state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
         )
         return
-    members = [each for each in state.members.others if not _is_declared_lost(state, each)]
-    left = [each for each in members if each.incarnation not in agreeing]
+    left = [
+        each
+        for each in state.members.others
+        if each.incarnation not in agreeing and (not each.declared_lost or queries.is_up(state, each.incarnation))
+    ]
     if not left:
         forgotten = replace(lost, state="forgotten")
         # While the disk writes this, no other successor may be agreed to.
@@ -138,7 +140,7 @@ def _pulled(
         name = _name(state, proposal.incarnation)
         _refuse(state, number, f"{state.members.label(member)} has records of {name} that are not here yet, try again")
     else:
-        _ask_next(state, number, proposal.incarnation, (*agreeing, member.incarnation))
+        _ask_next(state, None, number, proposal.incarnation, (*agreeing, member.incarnation))
 
 
 def _take_over(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
@@ -162,10 +164,6 @@ def _lost_incarnations(state: State, lost: Member) -> list[Member]:
     if len(unreachable) < len(named):
         return unreachable
     return [each for each in unreachable if each.incarnation == lost.incarnation]
-
-
-def _is_declared_lost(state: State, member: Member) -> bool:
-    return member.declared_lost and not queries.is_up(state, member.incarnation)
 
 
 # Draining this daemon.
