@@ -228,8 +228,8 @@ def test_the_refusal_of_one_registration_leaves_the_others_of_its_message_alone(
     assert len(result(outcomes[4]).listed) == 4
 
 
-@pytest.mark.parametrize("body", [b'{"calls":[]}', b'{"calls":1}', b"{}", b"no JSON"])
-def test_a_message_without_requests_is_refused(forwarding: Forwarding, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b'{"calls":1}', b"{}", b"no JSON"])
+def test_a_message_that_cannot_be_read_is_refused(forwarding: Forwarding, body: bytes) -> None:
     with pytest.raises(BadMessage):
         result(forwarding.a.backend.driver.serve(session_of(forwarding), CALLS, body))
 
@@ -247,8 +247,6 @@ def test_a_sender_that_hangs_up_hangs_up_for_all_of_its_requests(forwarding: For
     assert len(forwarding.a.state.requests) == 2
     serving.cancel()
     assert forwarding.a.state.requests == {}
-    with pytest.raises(CancelledError):
-        result(serving)
 
 
 def session_of(forwarding: Forwarding) -> str:

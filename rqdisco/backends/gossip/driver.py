@@ -23,7 +23,7 @@ from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import encode_message
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.call_batches import CALLS, BatchAnswer, CallAnswer, decode_calls
+from rqdisco.backends.gossip.transport.call_batches import CALLS, serve_together
 from rqdisco.backends.gossip.transport.coding import REQUESTS
 from rqdisco.backends.gossip.transport.sender import MessageSender
 from rqdisco.core.codec import UNREADABLE
@@ -73,7 +73,7 @@ class Driver(Service):
         self.state = self._machine.state
         # What is under way, by number.
         self._requests: dict[int, HoldableResult[Any]] = {}
-        self._calls: dict[int, Deferred[bytes] | CallAnswer] = {}
+        self._calls: dict[int, Deferred[bytes]] = {}
         self._sends: dict[int, Deferred[Any]] = {}
         self._performers: dict[type[effects.Effect], Callable[[Any], None]] = {
             effects.Send: self._send,
@@ -162,42 +162,17 @@ class Driver(Service):
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         """See `MessageHandler.serve`."""
         if verb == CALLS:
-            return self._serve_batch(session, body)
-        self._last_number = call = self._last_number + 1
-        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
-        self._receive(call, session, verb, body)
-        return answer
-
-    def _serve_batch(self, session: str, body: bytes) -> Deferred[bytes]:
-        """Serve requests that came together, each as a message of its own."""
-        try:
-            calls = decode_calls(body).calls
-        except UNREADABLE as error:
-            return fail(BadMessage(str(error)))
-        if not calls:
-            return fail(BadMessage("no requests"))
-        first = self._last_number + 1
-        self._last_number += len(calls)
-        numbers = range(first, first + len(calls))
-
-        def hang_up() -> None:
-            for number in numbers:
-                self._hung_up(number)
-
-        batch = BatchAnswer(len(calls), hang_up)
-        self._calls |= {number: CallAnswer(batch, number - first) for number in numbers}
-        for number, call in zip(numbers, calls, strict=True):
-            self._receive(number, session, "call", call)
-        return batch.sent
-
-    def _receive(self, call: int, session: str, verb: str, body: bytes | msgspec.Raw) -> None:
+            return serve_together(partial(self.serve, session, "call"), body)
         message: msgspec.Struct | BadMessage
         decode = REQUESTS.get(verb)
         try:
             message = BadMessage("no such verb") if decode is None else decode(body)
         except UNREADABLE as error:
             message = BadMessage(str(error))
+        self._last_number = call = self._last_number + 1
+        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
         self._put(inputs.Received(call, session, verb, message))
+        return answer
 
     def _hung_up(self, call: int) -> None:
         if self._calls.pop(call, None) is not None:
@@ -316,7 +291,7 @@ class Driver(Service):
 
     def _fail(self, happened: inputs.Input, error: Exception) -> None:
         """Fail the request or message that the machine could not process."""
-        waiting: Deferred[Any] | CallAnswer | None = None
+        waiting: Deferred[Any] | None = None
         if isinstance(happened, inputs.Requested):
             waiting = self._requests.pop(happened.request, None)
         elif isinstance(happened, (inputs.Greeted, inputs.Received)):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -28,6 +28,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
 )
 from rqdisco.backends.gossip.transport.coding import ANSWERS
 from rqdisco.backends.gossip.transport.links import Link
+from rqdisco.core.codec import UNREADABLE
 
 CALLS = "calls"
 _MOST_IN_FLIGHT = 2
@@ -56,7 +57,7 @@ class Answers(msgspec.Struct, frozen=True):
     answers: list[Answer]
 
 
-decode_calls = msgspec.json.Decoder(Calls).decode
+_decode_calls = msgspec.json.Decoder(Calls).decode
 _decode_answers = msgspec.json.Decoder(Answers).decode
 
 
@@ -124,47 +125,26 @@ def _give(answer: Answer, answered: Deferred[Any]) -> None:
         answered.errback(_ERRORS.get(answer.error, PeerUnreachable)(answer.text))
         return
     try:
-        outcome = ANSWERS["call"](answer.outcome)
+        outcome = ANSWERS["call"](bytes(answer.outcome))
     except Exception:
         answered.errback()
     else:
         answered.callback(outcome)
 
 
-class BatchAnswer:
-    """The answer to requests that came together: fires `sent` once all of them are answered. It is
-    cancelled when the sender stops waiting, which calls `hang_up`.
+def serve_together(serve: Callable[[bytes], Deferred[bytes]], body: bytes) -> Deferred[bytes]:
+    """Serve the requests of a message each by itself, and fire with all answers. Cancel it when the
+    sender stops waiting.
     """
-
-    def __init__(self, count: int, hang_up: Callable[[], None]) -> None:
-        self.sent: Deferred[bytes] = Deferred(lambda _: hang_up())
-        self._answers: list[Answer | None] = [None] * count
-        self._left = count
-
-    def give(self, number: int, answer: Answer) -> None:
-        """Answer one of them."""
-        self._answers[number] = answer
-        self._left -= 1
-        if not self._left and not self.sent.called:
-            self.sent.callback(encode_message(Answers([each for each in self._answers if each is not None])))
+    try:
+        calls = _decode_calls(body).calls
+    except UNREADABLE as error:
+        return fail(BadMessage(str(error)))
+    served = DeferredList([serve(bytes(call)) for call in calls], consumeErrors=True)
+    return served.addCallback(lambda answers: encode_message(Answers([_answer(*each) for each in answers])))
 
 
-class CallAnswer:
-    """The answer to one of several requests. It is fired as a Deferred is."""
-
-    __slots__ = ("_batch", "_number", "called")
-
-    def __init__(self, batch: BatchAnswer, number: int) -> None:
-        self._batch = batch
-        self._number = number
-        self.called = False
-
-    def callback(self, content: bytes) -> None:
-        """Answer with an outcome."""
-        self.called = True
-        self._batch.give(self._number, Answer(msgspec.Raw(content)))
-
-    def errback(self, error: Exception) -> None:
-        """Answer with an error."""
-        self.called = True
-        self._batch.give(self._number, Answer(error=type(error).__name__, text=str(error)))
+def _answer(is_answered: bool, result: Any) -> Answer:
+    if is_answered:
+        return Answer(msgspec.Raw(result))
+    return Answer(error=type(result.value).__name__, text=str(result.value))

@@ -9,7 +9,7 @@ import msgspec
 
 from rqdisco.backends.gossip.core.messages import VERBS
 
-Decode = Callable[[bytes | msgspec.Raw], Any]
+Decode = Callable[[bytes], Any]
 
 # The decoders of requests and of their answers.
 REQUESTS: dict[str, Decode] = {verb: msgspec.json.Decoder(kinds[0]).decode for verb, kinds in VERBS.items()}
