@@ -18,7 +18,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
     Rejected,
 )
 from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
-from rqdisco.core.codec import Malformed, Metadata
+from rqdisco.core.codec import Metadata
 from rqdisco.storage.memory import metadata_change
 
 GREET_SECONDS = 2.0
@@ -51,10 +51,8 @@ def check_hello(state: State, greeting: Hello) -> None:
     """
     if greeting.protocol[0] > PROTOCOL[1] or greeting.protocol[1] < PROTOCOL[0]:
         raise Rejected(f"speaks protocol {greeting.protocol[0]} to {greeting.protocol[1]}, not one of {PROTOCOL}")
-    try:
-        membership.check_member(_member_of(greeting))
-    except Malformed as error:
-        raise BadMessage(str(error)) from None
+    if not membership.is_valid(_member_of(greeting)):
+        raise BadMessage("not a member")
     if greeting.incarnation == state.own and greeting.run_id == state.config.run_id:
         raise Rejected("this is the daemon itself")
     known = state.members.get(greeting.incarnation)
@@ -156,7 +154,9 @@ def forget_dropped(state: State) -> None:
                 del state.contacts[peer.key]
 
 
-def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
+def send(
+    state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then, *, joins: bool = False
+) -> int:
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
@@ -171,7 +171,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     elif verb == "digest":
         _transmit(state, peer, outgoing)
     else:
-        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
+        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key, joins))
     return number
 
 
@@ -306,12 +306,6 @@ def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
     if peer.is_up or not peer.was_attempted:
         state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
     peer.is_up, peer.was_attempted = False, True
-
-
-def exchange_soon(state: State, peer: Peer) -> None:
-    """Exchange digests soon: the peer lacks records that only it can pull."""
-    peer.skipped = MAX_SKIPPED
-    trigger(state, peer)
 
 
 def trigger(state: State, peer: Peer) -> None:
