@@ -36,10 +36,10 @@ def _known(peer: Peer) -> dict[str, Any]:
 def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
     monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...]
 ) -> None:
-    put_off_round = Rests.put_off_round
+    put_off, put_off_round = Rests.put_off, Rests.put_off_round
     checked = 0
 
-    def check(rests: Rests, peer: Peer, now: float) -> bool:
+    def check(rests: Rests, peer: Peer) -> None:
         nonlocal checked
         boot = rests._boot
         other = boot.host.world.net.hosts[boot.links[peer.key].to].boot
@@ -48,9 +48,19 @@ def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
             assert _known(back) == _told(boot.state, peer)
             assert _known(peer) == _told(other.state, back)
             checked += 1
+
+    def check_ends(rests: Rests) -> bool:
+        for key, (_, until) in rests._rests.items():
+            if until <= rests._world.timeline.now:
+                check(rests, rests._boot.state.contacts[key])
+        return put_off(rests)
+
+    def check_begin(rests: Rests, peer: Peer, now: float) -> bool:
+        check(rests, peer)
         return put_off_round(rests, peer, now)
 
-    monkeypatch.setattr(Rests, "put_off_round", check)
+    monkeypatch.setattr(Rests, "put_off", check_ends)
+    monkeypatch.setattr(Rests, "put_off_round", check_begin)
     for seed in range(8):
         assert World(seed, 3, faults).run().violations == []
     assert checked > 100
