@@ -51,7 +51,7 @@ class Apis:
             )
         )
         two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
-        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
+        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders, context.judge)
         self.streams = EventStreams(context, self._encoder.watched)
         if context.leaders is not None:
             context.leaders.subscribe(self.streams.refresh)
