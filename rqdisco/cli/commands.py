@@ -283,9 +283,9 @@ def watch(discovery_id: str, interval: float) -> Command:
 @click.option("--service", is_flag=True, help="Report the service too if an ID is given.")
 @wait_option
 def status(discovery_id: str | None, service: bool, wait: float) -> Command:
-    """Report whether the service responds and whether ID is healthy.
+    """Report whether the service responds, and the service's verdict on the cluster under ID.
 
-    The exit status is 1 if ID is unhealthy, as far as the service can tell.
+    The exit status is 1 if an operator has to act: no quorum, waiting, two leaders, ownerless.
     """
     from rqdisco.cli import status
 
