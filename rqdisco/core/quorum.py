@@ -106,7 +106,10 @@ def _granted_and_down(view: View, known: Known) -> Verdict | None:
 
 def _without_quorum(view: View, tally: _Tally) -> Verdict:
     reason = f"{count_not(tally.down, tally.total, 'answer')}: no quorum"
-    if tally.is_any_ready:
+    if not tally.up:
+        # Behind a firewall that lets in only nodes, all look down.
+        step = f"see that the machine of the daemon reaches them, and start {name_some(tally.down)}"
+    elif tally.is_any_ready:
         # A node is ready only while it has a leader.
         step = (
             f"a node is ready, so others may be gone for good: remove them with `rqdisco prune {view.id} --down-for"
