@@ -47,7 +47,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         app.output.message(f"{discovery_id}: no nodes are registered, {describe_empty(document, objections)}")
     health = document.health or _TOO_OLD
     app.output.styled_line("health ", health.verdict, f": {health.reason}", _STYLES.get(health.verdict, ""))
-    app.output.line(f"next {health.next_step}")
+    app.output.line(f"next step: {health.next_step}")
     return FAILED if health.verdict in UNHEALTHY else DONE
 
 

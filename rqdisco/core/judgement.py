@@ -105,7 +105,7 @@ def _judge_led(view: View, known: Known) -> Verdict:
     if seen is None or seen.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
-        return Verdict(Health.UNKNOWN, reason, probe_step(known, f"`curl http://{leader}/readyz`"))
+        return Verdict(Health.UNKNOWN, reason, probe_step(known))
     if seen.up:
         return _judge_answering(view, known, seen, reason)
     if is_recent:
