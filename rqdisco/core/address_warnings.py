@@ -16,7 +16,7 @@ from rqdisco.core.views import View
 _HIGHEST_PORT = 65535
 _SCHEME = re.compile(r"\Ahttps?://")
 _PORT = re.compile(r"(?<!:):([0-9]+)/?\Z")
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])/?\Z")
+_HOST = re.compile(r"(?:[^\[\]:/?#@]+|\[[^\[\]/?#@]+\])/?\Z")
 
 
 class AddressWarning(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def _wrong_form(addr: str, use: _Use, discovery_id: str | None) -> AddressWarnin
     if problem is None:
         return None
     is_useful = _HOST.match(host) and not is_local(addr)
-    example = f"{host.rstrip('/')}:{use.port}" if is_useful else f"HOST:{use.port}"
+    example = shlex.quote(f"{host.rstrip('/')}:{use.port}") if is_useful else f"HOST:{use.port}"
     removal = "" if discovery_id is None else f", then run `rqdisco remove {discovery_id} {shlex.quote(addr)}`"
     return AddressWarning(addr, f"{addr} {problem}", f"restart its node with {use.flag} {example}{removal}")
 

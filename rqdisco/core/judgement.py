@@ -43,7 +43,7 @@ def _judge_owned(view: View, known: Known) -> Verdict:
     if not view.nodes:
         return Verdict(
             Health.FORMING,
-            "no nodes are registered: the next one is told to bootstrap",
+            "no nodes are registered yet: the first one bootstraps the cluster",
             f"start the nodes with the flags that `rqdisco flags {view.id}` prints",
         )
     if view.leader is not None:

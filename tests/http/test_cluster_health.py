@@ -85,7 +85,7 @@ def test_an_id_is_forming_until_nodes_register_and_unknown_without_probes(server
     discovery_id = create_id(server.daemon)
     assert health(server, discovery_id) == (
         "forming",
-        "no nodes are registered: the next one is told to bootstrap",
+        "no nodes are registered yet: the first one bootstraps the cluster",
     )
     ask(server, "POST", f"/{discovery_id}", {"addr": A})
     assert health(server, discovery_id) == ("unknown", "1 of 1 node was not probed")

@@ -60,7 +60,7 @@ def test_an_id_without_nodes_is_forming(service: Service, shell: Shell) -> None:
     discovery_id = create_id(service.daemon)
     assert shell("status", discovery_id) == 0
     assert shell.lines == [
-        "health forming: no nodes are registered: the next one is told to bootstrap",
+        "health forming: no nodes are registered yet: the first one bootstraps the cluster",
         f"next step: start the nodes with the flags that `rqdisco flags {discovery_id}` prints",
     ]
     assert shell.messages == ""

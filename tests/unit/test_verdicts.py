@@ -159,7 +159,7 @@ def test_an_id_without_nodes_is_forming() -> None:
     found = verdict(view())
     assert found == Verdict(
         Health.FORMING,
-        "no nodes are registered: the next one is told to bootstrap",
+        "no nodes are registered yet: the first one bootstraps the cluster",
         f"start the nodes with the flags that `rqdisco flags {ID}` prints",
     )
 
