@@ -34,6 +34,7 @@ def one(shown: View) -> AddressWarning:
         "http://10.0.0.1:4001",
         "https://n1:4001/",
         "[fd00::1]:4001",
+        "\u8282\u70b9.example:4001",
     ],
 )
 def test_an_address_that_works_has_no_warning(addr: str) -> None:
@@ -46,7 +47,7 @@ def test_an_address_that_works_has_no_warning(addr: str) -> None:
         ("10.0.0.1", "has no port", "10.0.0.1:4001"),
         ("n1.example.org", "has no port", "n1.example.org:4001"),
         ("http://10.0.0.1", "has no port", "10.0.0.1:4001"),
-        ("[fd00::1]", "has no port", "[fd00::1]:4001"),
+        ("[fd00::1]", "has no port", "'[fd00::1]:4001'"),
         ("localhost", "has no port", "HOST:4001"),
         ("10.0.0.1:70000", "has a port that is not from 1 to 65535", "10.0.0.1:4001"),
         ("10.0.0.1:65536", "has a port that is not from 1 to 65535", "10.0.0.1:4001"),
@@ -107,4 +108,6 @@ def test_an_address_beside_itself_with_a_scheme_is_to_be_removed() -> None:
 
 def test_a_command_in_a_fix_is_safe_to_paste() -> None:
     found = one(view("$(reboot)"))
-    assert f"`rqdisco remove {ID} '$(reboot)'`" in found.fix
+    assert found.fix == (
+        f"restart its node with -http-adv-addr '$(reboot):4001', then run `rqdisco remove {ID} '$(reboot)'`"
+    )
