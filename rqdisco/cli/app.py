@@ -23,8 +23,8 @@ _LONGEST_PAUSE = 8.0
 
 _NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it, or `rqdisco create --name {id}`"
 _SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
-# The error text of a daemon without peers.
-_NO_PEERS = "this daemon has no peers"
+# The error texts of a daemon that answers operators, but has no peers, or no disk of its own.
+_NOT_HERE = ("this daemon has no peers", "the records are in etcd")
 # The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
@@ -103,7 +103,7 @@ def operator_failure(error: Refused) -> CommandFailed:
     """Return the failure of a request to the operator socket, with a hint if another socket was
     used.
     """
-    is_wrong_socket = error.status == 404 and _NO_PEERS not in str(error)
+    is_wrong_socket = error.status == 404 and not any(text in str(error) for text in _NOT_HERE)
     return CommandFailed(f"{error}: {_SOCKET_HINT}" if is_wrong_socket else str(error))
 
 

@@ -14,6 +14,7 @@ from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
+from rqdisco.cli.backup_commands import backup, restore
 from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
@@ -93,7 +94,7 @@ def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -
     return Invocation(command, service_url(ctx))
 
 
-for _command in (drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
+for _command in (backup, restore, drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
     cli.add_command(_command)
 
 

@@ -97,7 +97,7 @@ class Apis:
         fallbacks: dict[str, Api] = {"": discovery, "v1": consul}
         if audience != "open":
             fallbacks["operator"] = OperatorAPI(
-                context.directory, self._operator, context.clock, context.cluster_admin, authorizer
+                context.directory, self._operator, context.clock, context.cluster_admin, context.backups, authorizer
             )
             apis.append(fallbacks["operator"])
         if context.metrics is not None:

@@ -114,6 +114,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             ),
             access=access,
             cluster_admin=None if peers is None else peers.admin,
+            backups=backend.backups,
             node_health=probes,
             leaders=backend.leaders,
             metrics=metrics_page,
