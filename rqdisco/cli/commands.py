@@ -31,6 +31,7 @@ from rqdisco.cli.options import (
     yes_option,
 )
 from rqdisco.cli.output import PROGRAM
+from rqdisco.cli.serve_command import ServeArguments, serve
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
     MODES,
@@ -58,11 +59,11 @@ class StaticOutput(NamedTuple):
 
 
 class Invocation(NamedTuple):
-    """A parsed command line: what to run or print, None if there is nothing left to do, and the URL
-    of the service.
+    """A parsed command line: what to run, print or serve, None if there is nothing left to do, and the
+    URL of the service.
     """
 
-    command: Command | StaticOutput | None
+    command: Command | StaticOutput | ServeArguments | None
     url: str
 
 
@@ -90,11 +91,11 @@ cli.params.append(ROOT_URL_OPTION)
 
 @cli.result_callback()
 @click.pass_context
-def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -> Invocation:
+def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeArguments | None) -> Invocation:
     return Invocation(command, service_url(ctx))
 
 
-for _command in (backup, restore, drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
+for _command in (backup, restore, drain, etcd, export, freeze, import_records, migrate, peers, serve, thaw, token):
     cli.add_command(_command)
 
 

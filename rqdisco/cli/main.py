@@ -20,6 +20,7 @@ import click
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.cli.options import environment_setting, service_token
 from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.serve_command import ServeArguments
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -68,6 +69,10 @@ def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, s
         parsed = _parse_command_line(list(arguments), output)
         if not isinstance(parsed, Invocation):
             return parsed
+        if isinstance(parsed.command, ServeArguments):
+            from rqdisco.cli.daemon import serve
+
+            return serve(parsed.command.arguments)
         if not isinstance(parsed.command, StaticOutput):
             return 0 if parsed.command is None else run_command(parsed.command, parsed.url)
         output.text(parsed.command.text)

@@ -160,6 +160,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             notifier=Notifier(reactor, system.environment, system.pid),
             background=_group_services(background),
             stop_threads=threads.stop,
+            announce=system.announce,
         ),
         system.refuse,
         drain_timeout=config.drain_timeout,
