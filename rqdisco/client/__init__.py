@@ -8,6 +8,7 @@ from rqdisco.client.api import MAX_IMPORT, DiscoveryClient
 from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
     ClaimInfo,
+    ClusterList,
     Document,
     ExportedDecisions,
     ExportedGrant,
@@ -18,6 +19,7 @@ from rqdisco.client.documents import (
     LeaderInfo,
     LeaderRecord,
     LeaderValue,
+    ListedCluster,
     NodeRegistration,
     RefusedRecord,
     ServiceInfo,
@@ -30,6 +32,7 @@ __all__ = [
     "MAX_IMPORT",
     "ClaimInfo",
     "ClientError",
+    "ClusterList",
     "DamagedExport",
     "DiscoveryClient",
     "Document",
@@ -47,6 +50,7 @@ __all__ = [
     "LeaderInfo",
     "LeaderRecord",
     "LeaderValue",
+    "ListedCluster",
     "NodeRegistration",
     "NotWatchable",
     "PeerState",
