@@ -17,13 +17,13 @@ from treq.client import HTTPClient
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.client.documents import (
-    ClusterList,
+    ClustersDocument,
+    ClusterSummary,
     Document,
     ExportedRecord,
     ImportResult,
     LeaderRecord,
     LeaderValue,
-    ListedCluster,
     NodeRegistration,
     ServiceInfo,
 )
@@ -165,7 +165,7 @@ class DiscoveryClient:
         """
         return await self._kv("DELETE", discovery_id, cas)
 
-    async def clusters(self, search: str = "") -> AsyncGenerator[ListedCluster, None]:
+    async def clusters(self, search: str = "") -> AsyncGenerator[ClusterSummary, None]:
         """Yield all IDs in their order, or those of which the ID or a node's address contains
         `search` in any case. Needs the operator socket, or a token with the scope admin.
         """
@@ -176,12 +176,12 @@ class DiscoveryClient:
                 yield cluster
             after = page.next
 
-    async def cluster_page(self, search: str = "", *, after: str = "", limit: int = 100) -> ClusterList:
+    async def cluster_page(self, search: str = "", *, after: str = "", limit: int = 100) -> ClustersDocument:
         """Return a page of that list: up to `limit` IDs, 1000 at most, that follow `after`, which is
         the `next` of the page before. A page may be short or empty and have a next one.
         """
         query = urlencode({"search": search, "after": after, "limit": limit})
-        return await self._json("GET", f"/operator/clusters?{query}", ClusterList)
+        return await self._json("GET", f"/operator/clusters?{query}", ClustersDocument)
 
     async def export(self) -> AsyncGenerator[ExportedRecord, None]:
         """Yield every record of the daemon, through its operator socket. The export is complete

@@ -92,7 +92,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "
     two_leaders: tuple[str, ...] = ()
 
 
-class ListedCluster(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A discovery ID in a list."""
 
     disco_id: str
@@ -108,10 +108,10 @@ class ListedCluster(msgspec.Struct, frozen=True, kw_only=True):
     reported: str | None = None
 
 
-class ClusterList(msgspec.Struct, frozen=True, kw_only=True):
+class ClustersDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A page of the list of all IDs, in the order of the IDs."""
 
-    clusters: tuple[ListedCluster, ...]
+    clusters: tuple[ClusterSummary, ...]
     # What to pass as `after` for the next page, None at the end.
     next: str | None
 

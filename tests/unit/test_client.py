@@ -15,10 +15,10 @@ from twisted.web.client import ResponseNeverReceived
 from rqdisco.backends.limits import Limits
 from rqdisco.client import (
     ClaimInfo,
+    ClusterSummary,
     LeaderInfo,
     LeaderRecord,
     LeaderValue,
-    ListedCluster,
     NodeRegistration,
     Unavailable,
     Unreachable,
@@ -273,7 +273,7 @@ def test_an_operator_lists_ids_of_any_number_and_searches_them() -> None:
     created = sorted(create_id(service.daemon) for _ in range(1100))
     service.get(client.register(created[3], A))
 
-    async def listed(search: str = "") -> list[ListedCluster]:
+    async def listed(search: str = "") -> list[ClusterSummary]:
         return [each async for each in client.clusters(search)]
 
     assert [each.disco_id for each in service.get(listed())] == created
