@@ -18,7 +18,7 @@ from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.security.tokens import Access
 from rqdisco.storage.backup import Backups
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 
 class HTTPLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     wall_us: Callable[[], int]
     deadlines: Deadlines
     telemetry: RequestTelemetry
-    health: Health
+    health: DaemonHealth
     describe: Callable[[], ServiceDocument]
     limits: HTTPLimits
     access: Access | None = None

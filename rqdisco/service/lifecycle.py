@@ -20,7 +20,7 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.service.listeners import Listener
 from rqdisco.service.system import Announce
 from rqdisco.service.systemd import Notifier
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
 
     listeners: Sequence[Listener]
     deadlines: Deadlines
-    health: Health
+    health: DaemonHealth
     backend: Service
     check: Callable[[], Awaitable[None]]
     notifier: Notifier

@@ -49,7 +49,7 @@ from rqdisco.service.wiring.stored import (
 from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, new_counts
 from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import MetricSource
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -253,7 +253,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Directory
     names: Any
-    health: Health
+    health: DaemonHealth
     leaders: LeaderMonitor
     metrics: Sequence[MetricSource]
     etcd: EtcdMonitored | None = None
@@ -304,7 +304,9 @@ class Daemon(AnyDaemon):
             freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]
-        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen)
+        health = DaemonHealth(
+            lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen
+        )
         backend = Served(
             directory=stored.directory, names=stored.directory, health=health, leaders=leaders, metrics=metrics
         )

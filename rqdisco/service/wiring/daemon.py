@@ -42,7 +42,7 @@ from rqdisco.service.wiring.stored import open_stored_backend
 from rqdisco.service.wiring.telemetry import base_metrics, build_audit_log, build_request_telemetry, new_counts
 from rqdisco.service.worker_threads import WorkerThreads
 from rqdisco.telemetry.counters import Histogram, LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -208,7 +208,7 @@ def _describe(
     )
 
 
-def _log_status(describe: Callable[[], ServiceDocument], health: Health, certificates: Certificates) -> None:
+def _log_status(describe: Callable[[], ServiceDocument], health: DaemonHealth, certificates: Certificates) -> None:
     ends = {where: end.isoformat() for where, end in certificates.expiries()}
     wrong = health.for_grants().wrong
     _log.info("status", wrong=wrong or None, certificates=ends or None, **msgspec.to_builtins(describe()))
