@@ -8,6 +8,8 @@ from rqdisco.client.api import MAX_IMPORT, DiscoveryClient
 from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
     ClaimInfo,
+    ClustersDocument,
+    ClusterSummary,
     Document,
     ExportedDecisions,
     ExportedGrant,
@@ -30,6 +32,8 @@ __all__ = [
     "MAX_IMPORT",
     "ClaimInfo",
     "ClientError",
+    "ClusterSummary",
+    "ClustersDocument",
     "DamagedExport",
     "DiscoveryClient",
     "Document",

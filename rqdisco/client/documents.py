@@ -92,6 +92,30 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "
     two_leaders: tuple[str, ...] = ()
 
 
+class ClusterSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A discovery ID in a list."""
+
+    disco_id: str
+    # When the ID was created, in UTC, as in "2017-02-20 01:25:45.589277".
+    created_at: str
+    # Seconds since then, by the daemon's clock.
+    age: int
+    # How many nodes are registered.
+    nodes: int
+    # The HTTP address of the node that leads, None if no node does.
+    leader: str | None = None
+    # When it last reported that it leads, in UTC, as in 2026-11-23T01:12:57Z.
+    reported: str | None = None
+
+
+class ClustersDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the list of all IDs, in the order of the IDs."""
+
+    clusters: tuple[ClusterSummary, ...]
+    # What to pass as `after` for the next page, None at the end.
+    next: str | None
+
+
 class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The leader key that rqlited 7 and later write."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rqdisco.http.api.admin import OperatorAPI
+from rqdisco.http.api.cluster_search import ClusterSearch
+from rqdisco.http.api.clusters import ClustersAPI
 from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import EventsAPI, EventStreams
@@ -52,6 +54,7 @@ class Apis:
         )
         two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
         self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
+        self._search = ClusterSearch(context.directory, context.clock, context.wall_us)
         self.streams = EventStreams(context, self._encoder.watched)
         if context.leaders is not None:
             context.leaders.subscribe(self.streams.refresh)
@@ -100,6 +103,7 @@ class Apis:
                 context.directory, self._operator, context.clock, context.cluster_admin, authorizer
             )
             apis.append(fallbacks["operator"])
+            apis.append(ClustersAPI(self._search, self._operator, authorizer))
         if context.metrics is not None:
             apis.append(MetricsAPI(context.metrics, self._discovery))
         body_limits: dict[BodyLimit, int] = {"none": 0, "max-body": context.limits.max_body, "import": IMPORT_BYTES}
