@@ -51,6 +51,8 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
     replica: bool = False
     # Whether the ID is known to exist.
     exists: bool = False
+    # Whether the flags become part of a complete command, so that notes about the rest are left out.
+    is_complete: bool = False
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +109,9 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
         ),
         notes=(
             *_name_note(request),
-            *_loopback_note(request.url),
-            f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT",
+            *_address_notes(
+                request, f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT"
+            ),
             "rqlited exits if the service is down when it starts: run `rqdisco status --service --wait 120` before it",
             *_legacy_notes(request),
         ),
@@ -155,8 +158,11 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
         ),
         notes=(
             *_name_note(request),
-            *_loopback_note(request.url),
-            "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr, -raft-addr",
+            *_address_notes(
+                request,
+                "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr,"
+                " -raft-addr",
+            ),
             *(_tls_notes(version) if url.scheme == "https" else ()),
             *(_replica_notes(version) if request.replica else ()),
         ),
@@ -251,9 +257,12 @@ def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[
             "the host's resolver must resolve the zone",
         ]
     else:
-        notes = [
+        register = (
             f"rqlited does not register itself in {request.mode} mode: run"
-            f" `rqdisco register {request.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
+            f" `rqdisco register {request.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts"
+        )
+        notes = [
+            *([] if request.is_complete else [register]),
             "give all nodes the same -bootstrap-expect, and the host's resolver must resolve the zone",
         ]
     if request.mode == "dns" and request.port is None:
@@ -327,9 +336,11 @@ def _only_for_dns(request: FlagsRequest) -> None:
         raise Unsupported(f"{request.mode} takes no DNS zone and no port: they are for the DNS modes")
 
 
-def _loopback_note(url: str) -> tuple[str, ...]:
-    host = urlsplit(url).hostname
-    return (f"other machines cannot reach the service at {host}",) if host and is_local(url) else ()
+def _address_notes(request: FlagsRequest, note: str) -> tuple[str, ...]:
+    if request.is_complete:
+        return ()
+    host = urlsplit(request.url).hostname
+    return (f"other machines cannot reach the service at {host}", note) if host and is_local(request.url) else (note,)
 
 
 def _compact_json(config: dict[str, object]) -> str:

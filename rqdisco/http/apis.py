@@ -21,8 +21,9 @@ from rqdisco.http.requests.responses import Refusal
 from rqdisco.http.requests.runner import ApiConfig, ApiRunner
 from rqdisco.http.router import Router
 from rqdisco.http.server.throttling import CreationLimit
+from rqdisco.http.ui.api_page import api_groups
 from rqdisco.http.ui.assets import read_assets
-from rqdisco.http.ui.pages import Pages
+from rqdisco.http.ui.pages import Pages, PageSources
 from rqdisco.telemetry.answer_history import AnswerHistory
 
 IMPORT_BYTES = 16 << 20
@@ -88,14 +89,16 @@ class Apis:
             explains=is_operators,
         )
         consul = ConsulAPI(context.directory, self._consul, self._history, self._creation_limit, authorizer)
-        pages = Pages(context, self._assets, self._pages, self.streams, authorizer, is_operators=is_operators)
+        openapi = encode_openapi(audience)
+        sources = PageSources(self._assets, self.streams, self._search, api_groups(openapi))
+        pages = Pages(context, sources, self._pages, authorizer, is_operators=is_operators)
         apis: list[Api] = [
             discovery,
             EventsAPI(self.streams, self._discovery, authorizer),
             consul,
             pages,
             HealthAPI(context.health, self._discovery, authorizer),
-            OpenAPIDocument(encode_openapi(audience), self._discovery),
+            OpenAPIDocument(openapi, self._discovery),
         ]
         fallbacks: dict[str, Api] = {"": discovery, "v1": consul}
         if audience != "open":

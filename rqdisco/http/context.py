@@ -44,7 +44,8 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     `judge` the verdict on the cluster under an ID. With `access`, public listeners require tokens;
     the operator's listener never does. `cluster_admin` is None without peers, `node_health` without
     probes, `zone` without DNS. `metrics` answers `GET /metrics` on the operator's listener, `status`
-    is what `GET /status` shows.
+    is what `GET /status` shows. `is_local_only` reports whether no other machine can connect to the
+    public listener.
     """
 
     directory: Directory
@@ -64,3 +65,4 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsPage | None = None
     status: StatusCollector | None = None
     zone: str | None = None
+    is_local_only: Callable[[], bool] = lambda: False

@@ -396,6 +396,14 @@ _DAEMON = (
         ),
     ),
     _at(
+        "/clusters",
+        ("pages", "/clusters"),
+        DiscoveryAPI,
+        _get(DiscoveryAPI.refuse_page, right="known", page=Pages.clusters, cost=PAGE_COST),
+    ),
+    _at("/help", ("pages", "/help"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.help)),
+    _at("/help/api", ("pages", "/help/api"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.api)),
+    _at(
         "/static/<path:name>",
         ("pages", "/static"),
         Pages,

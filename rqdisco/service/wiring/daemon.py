@@ -125,6 +125,9 @@ def build_daemon(config: Config, system: System) -> Daemon:
             metrics=metrics_page,
             status=status,
             zone=None if config.dns is None else config.dns.zone.name,
+            is_local_only=lambda: all(
+                each.is_local_only for each in listeners if isinstance(each, HTTPListener) and each.name == "endpoints"
+            ),
         )
     )
 
