@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 
-from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.output import CommandOutput, describe_os_error
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
 from rqdisco.core.ids import RandomBytes, is_uuid
 
@@ -23,6 +23,8 @@ _LONGEST_PAUSE = 8.0
 
 _NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it, or `rqdisco create --name {id}`"
 _SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
+_ADMIN_HINT = "set RQDISCO_TOKEN to a token with the scope admin"
+_NO_SUCH_RESOURCE = "no such operator's resource"
 # The error text of a daemon without peers.
 _NO_PEERS = "this daemon has no peers"
 # The error texts of the discovery API and of Consul's.
@@ -72,7 +74,10 @@ async def run(app: App, command: Command) -> int:
     except Unreachable as error:
         app.output.message(f"cannot reach {app.url}: {error}")
         return UNREACHABLE
-    except (Refused, CommandFailed, UsageError, OSError) as error:
+    except OSError as error:
+        app.output.message(describe_os_error(error))
+        return FAILED
+    except (Refused, CommandFailed, UsageError) as error:
         app.output.message(f"{error}{_remedy(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
@@ -100,11 +105,16 @@ def _remedy(error: Exception) -> str:
 
 
 def operator_failure(error: Refused) -> CommandFailed:
-    """Return the failure of a request to the operator socket, with a hint if another socket was
-    used.
+    """Return the failure of an operator's request, with a hint if another socket or another token
+    is needed.
     """
-    is_wrong_socket = error.status == 404 and _NO_PEERS not in str(error)
-    return CommandFailed(f"{error}: {_SOCKET_HINT}" if is_wrong_socket else str(error))
+    if error.status in (401, 403):
+        return CommandFailed(f"{error}: {_ADMIN_HINT}")
+    if error.status != 404 or _NO_PEERS in str(error):
+        return CommandFailed(str(error))
+    if _NO_SUCH_RESOURCE in str(error):
+        return CommandFailed("this daemon does not know the request: it is of an older release, upgrade it")
+    return CommandFailed(f"this address does not serve operators: {_SOCKET_HINT}; or {_ADMIN_HINT}")
 
 
 async def sleep(app: App, seconds: float) -> None:

@@ -6,8 +6,8 @@ from rqdisco.cli.app import DONE, FAILED, App, retry
 from rqdisco.cli.claims import summarize_claim
 from rqdisco.cli.diagnosis import diagnose, may_be_granted
 from rqdisco.cli.nodes import describe_health
-from rqdisco.cli.output import format_ids
 from rqdisco.client import NodeRegistration
+from rqdisco.core.plurals import counted
 
 
 async def status(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
@@ -17,7 +17,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     """
     if service or discovery_id is None:
         info = await retry(app, app.client.service, patience)
-        ids = "" if info.ids is None else f", {format_ids(info.ids)}"
+        ids = "" if info.ids is None else f", {counted(info.ids, 'ID')}"
         app.output.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
     if discovery_id is None:
         return DONE

@@ -172,6 +172,8 @@ class DiscoveryClient:
         after: str | None = ""
         while after is not None:
             page = await self.cluster_page(search, after=after, limit=_CLUSTERS_AT_ONCE)
+            if page.next is not None and page.next <= after:
+                raise Unreachable("not a response from rqdisco: the list does not end")
             for cluster in page.clusters:
                 yield cluster
             after = page.next
