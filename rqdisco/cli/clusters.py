@@ -10,15 +10,15 @@ from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import ListFormat
 from rqdisco.client import ClusterSummary, Refused
 
-_COLUMNS = ("ID", "NODES", "AGE", "LEADER", "LAST REPORT")
+_COLUMNS = ("ID", "HEALTH", "NODES", "AGE", "LEADER", "LAST REPORT")
 # Rows of one table: on a terminal the first ones appear soon.
 _ROWS_AT_ONCE = 1000
 
 
-async def list_clusters(app: App, search: str, limit: int | None, form: ListFormat) -> int:
+async def list_clusters(app: App, search: str, health: str, limit: int | None, form: ListFormat) -> int:
     """Print the IDs that match, `limit` at most."""
     try:
-        async with aclosing(app.client.clusters(search)) as found:
+        async with aclosing(app.client.clusters(search, health=health)) as found:
             clusters = found if limit is None else _first(found, limit)
             if form == "json":
                 await _print_json(app, clusters)
@@ -64,4 +64,5 @@ async def _print_ids(app: App, clusters: AsyncIterator[ClusterSummary]) -> None:
 
 def _row(cluster: ClusterSummary) -> tuple[str, ...]:
     age = format_duration(cluster.age)
-    return cluster.disco_id, str(cluster.nodes), age, cluster.leader or "-", cluster.reported or "-"
+    leader, reported = cluster.leader or "-", cluster.reported or "-"
+    return cluster.disco_id, cluster.health or "-", str(cluster.nodes), age, leader, reported

@@ -33,6 +33,7 @@ from rqdisco.cli.options import (
     yes_option,
 )
 from rqdisco.cli.output import PROGRAM
+from rqdisco.core.verdicts import Health
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
     MODES,
@@ -143,8 +144,11 @@ def register(
     )
 
 
-@cli.command(name="list", epilog=example("rqdisco list --search 10.0.0.7", "rqdisco list --format ids"))
+@cli.command(
+    name="list", epilog=example("rqdisco list --search 10.0.0.7", "rqdisco list --health 'no quorum' --format ids")
+)
 @click.option("--search", type=TEXT, metavar="TEXT", help="Only IDs that contain TEXT, or whose nodes' addresses do.")
+@click.option("--health", type=click.Choice(tuple(each.value for each in Health)), help="Only IDs of this health.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Print at most N IDs.")
 @click.option(
     "--format",
@@ -154,15 +158,15 @@ def register(
     show_default=True,
     help="Form of the results on stdout.",
 )
-def list_clusters(search: str | None, limit: int | None, form: ListFormat) -> Command:
-    """List all IDs: nodes, age, leader.
+def list_clusters(search: str | None, health: str | None, limit: int | None, form: ListFormat) -> Command:
+    """List all IDs: health, nodes, age, leader.
 
     Needs the operator socket, --url unix:/run/rqdisco/operator.sock, or a token with the scope
     admin: whoever knows an ID can register nodes under it.
     """
     from rqdisco.cli import clusters
 
-    return partial(clusters.list_clusters, search=search or "", limit=limit, form=form)
+    return partial(clusters.list_clusters, search=search or "", health=health or "", limit=limit, form=form)
 
 
 @cli.command(name="nodes", epilog=example("rqdisco nodes orders --raft --format join"))
@@ -326,14 +330,15 @@ def watch(discovery_id: str, interval: float, as_json: bool) -> Command:
 @click.argument("discovery_id", metavar="[ID]", required=False, type=DISCOVERY_ID)
 @click.option("--service", is_flag=True, help="Report the service too if an ID is given.")
 @wait_option
-def status(discovery_id: str | None, service: bool, wait: float) -> Command:
-    """Report whether the service responds and whether ID is healthy.
+@format_option
+def status(discovery_id: str | None, service: bool, wait: float, as_json: bool) -> Command:
+    """Report whether the service responds, and the service's verdict on the cluster under ID.
 
-    The exit status is 1 if ID is unhealthy, as far as the service can tell.
+    The exit status is 1 if an operator has to act: no quorum, waiting, two leaders, ownerless.
     """
     from rqdisco.cli import status
 
-    return partial(status.status, discovery_id=discovery_id, patience=wait, service=service)
+    return partial(status.status, discovery_id=discovery_id, patience=wait, service=service, as_json=as_json)
 
 
 @cli.command(

@@ -10,7 +10,7 @@ from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty, may_be_granted
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
-from rqdisco.client import Document, NodeRegistration, Refused
+from rqdisco.client import ClientError, Document, NodeRegistration, Refused
 from rqdisco.core.plurals import counted
 
 RESET_WARNING = (
@@ -53,7 +53,21 @@ async def register(
         _print_list(app, document)
     else:
         app.output.lines(document.nodes)
+    await _warn_of_addresses(app, discovery_id, addr, raft_addr)
     return DONE
+
+
+async def _warn_of_addresses(app: App, discovery_id: str, addr: str, raft_addr: str | None) -> None:
+    """Print the service's warnings about the addresses of a node that has registered."""
+    try:
+        document = await app.client.get(discovery_id)
+    except ClientError:
+        # The node is registered; a token that may register may not be one that may look up.
+        return
+    bare = addr.removeprefix("http://")
+    for warning in document.warnings:
+        if warning.addr in (bare, f"http://{bare}", raft_addr):
+            app.output.message(f"{warning.problem}: {warning.fix}")
 
 
 async def nodes(

@@ -63,6 +63,21 @@ class CommandOutput:
         """Print a result. Raises BrokenPipeError if the reader is gone."""
         self.lines([text])
 
+    def styled_line(self, lead: str, word: str, rest: str, style: str) -> None:
+        """Print a result, with a style for `word` on a terminal. Raises BrokenPipeError if the reader
+        is gone.
+        """
+        if not style or not self._out.stream.isatty():
+            self.line(f"{lead}{word}{rest}")
+            return
+        # Slow to load, and rarely needed.
+        from rich.console import Console
+        from rich.text import Text
+
+        parts = (self._out.escape(lead), (self._out.escape(word), style), self._out.escape(rest))
+        Console(file=self._out.stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
+        self._warn_about_escapes()
+
     def lines(self, texts: Iterable[str]) -> None:
         """Print several results."""
         self._rows([text] for text in texts)

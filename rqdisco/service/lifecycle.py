@@ -19,7 +19,7 @@ from rqdisco.core.errors import CannotListen, CannotStart
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.service.listeners import Listener
 from rqdisco.service.systemd import Notifier
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
 
     listeners: Sequence[Listener]
     deadlines: Deadlines
-    health: Health
+    health: DaemonHealth
     backend: Service
     check: Callable[[], Awaitable[None]]
     notifier: Notifier

@@ -29,7 +29,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.ui.daemon_status import EtcdMonitored, StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import parse_network
 from rqdisco.security.tokens import Access
@@ -49,7 +51,7 @@ from rqdisco.service.wiring.stored import (
 from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, new_counts
 from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import MetricSource
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -224,7 +226,15 @@ class AnyDaemon:
         self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent, etcd=served.etcd)
         self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
         sources = [*base_metrics(self.counts, telemetry, delay), *served.metrics]
-        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
+        self.judge = ClusterJudge(self.directory, self.rounds, self.leaders, self.wall_us)
+        self.health_counter = HealthCounter(self.directory, self.judge, self.clock)
+        self.page = MetricsPage(
+            [
+                *sources,
+                health_metrics(self.health_counter),
+                *([] if self.rounds is None else [probe_metrics(self.rounds)]),
+            ]
+        )
         self.apis = Apis(
             HTTPContext(
                 directory=self.directory,
@@ -238,6 +248,7 @@ class AnyDaemon:
                 limits=HTTPLimits(
                     max_body=max_body, strict_addresses=strict, create_rate=create_rate, max_watchers=max_watchers
                 ),
+                judge=self.judge,
                 access=access,
                 node_health=self.rounds,
                 leaders=self.leaders,
@@ -252,7 +263,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Directory
     names: Any
-    health: Health
+    health: DaemonHealth
     leaders: LeaderMonitor
     metrics: Sequence[MetricSource]
     etcd: EtcdMonitored | None = None
@@ -303,7 +314,9 @@ class Daemon(AnyDaemon):
             freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]
-        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen)
+        health = DaemonHealth(
+            lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen
+        )
         backend = Served(
             directory=stored.directory, names=stored.directory, health=health, leaders=leaders, metrics=metrics
         )

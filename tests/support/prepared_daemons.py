@@ -17,9 +17,10 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.server.site import Site, SiteConfig
+from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from tests.support.backends import new_daemon
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Probe, create_id, result
@@ -115,9 +116,10 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
             telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US))),
-            health=Health(lambda: None),
+            health=DaemonHealth(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),
+            judge=ClusterJudge(directory, None, None, lambda: WALL_US),
             access=_access(audience),
             cluster_admin=cluster_admin,
             status=status,

@@ -48,7 +48,9 @@ PURE = {
     "telemetry.counters",
 }
 CORE = {name for name in MODULES if name.startswith(("core.", "backends.gossip.core."))} | PURE
-STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json math re shlex"
+STANDARD = (
+    "array base64 binascii bisect collections datetime enum functools hashlib ipaddress itertools json math re shlex"
+)
 STANDARD += " contextlib dataclasses heapq hmac typing unicodedata urllib uuid weakref zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 

@@ -21,7 +21,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.ui.daemon_status import StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
@@ -42,7 +44,7 @@ from rqdisco.service.wiring.stored import open_stored_backend
 from rqdisco.service.wiring.telemetry import base_metrics, build_audit_log, build_request_telemetry, new_counts
 from rqdisco.service.worker_threads import WorkerThreads
 from rqdisco.telemetry.counters import Histogram, LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -84,6 +86,9 @@ def build_daemon(config: Config, system: System) -> Daemon:
             config.probing, system, backend.directory, tcp_endpoints(reactor), resolver, counts.probe_lookups
         )
 
+    judge = ClusterJudge(backend.directory, probes, backend.leaders, system.wall_us)
+    health_counter = HealthCounter(backend.directory, judge, reactor)
+
     # APIs
     describe = partial(_describe, config, backend.count_ids, system.uptime, system.uptime())
     status = StatusCollector(
@@ -112,6 +117,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
                 strict_addresses=config.strict_addresses,
                 create_rate=config.bounds.create_rate,
             ),
+            judge=judge,
             access=access,
             cluster_admin=None if peers is None else peers.admin,
             node_health=probes,
@@ -131,6 +137,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         *base_metrics(counts, telemetry, reactor_delay),
         *backend.metrics,
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
+        health_metrics(health_counter),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
@@ -147,7 +154,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
     system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, *backend.background, certificate_expiry]
+    background = [reactor_delay, audit, probes, health_counter, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
@@ -206,7 +213,7 @@ def _describe(
     )
 
 
-def _log_status(describe: Callable[[], ServiceDocument], health: Health, certificates: Certificates) -> None:
+def _log_status(describe: Callable[[], ServiceDocument], health: DaemonHealth, certificates: Certificates) -> None:
     ends = {where: end.isoformat() for where, end in certificates.expiries()}
     wrong = health.for_grants().wrong
     _log.info("status", wrong=wrong or None, certificates=ends or None, **msgspec.to_builtins(describe()))

@@ -38,7 +38,7 @@ from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend, OpenedBackend
 from rqdisco.service.worker_threads import WorkerThreads
 from rqdisco.telemetry.events import Event, Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 _DAY_SECONDS = 24 * 60 * 60.0
 
@@ -132,7 +132,7 @@ def open_over_transport(
         return Backend(
             directory=backend.directory,
             names=backend.names,
-            health=Health(lambda: None, monitor, claims.notes),
+            health=DaemonHealth(lambda: None, monitor, claims.notes),
             leaders=leaders,
             count_ids=lambda: monitor.ids,
             count_nodes=None,

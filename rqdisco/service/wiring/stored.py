@@ -29,7 +29,7 @@ from rqdisco.storage.node_counter import NodeCounter, is_claimed
 from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.telemetry.counters import Histogram
 from rqdisco.telemetry.events import Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -64,7 +64,7 @@ def build_stored_backend(
     return Backend(
         directory=stored.directory,
         names=stored.directory,
-        health=Health(
+        health=DaemonHealth(
             lambda: journal.refused,
             None if peers is None else peers.report,
             claims.notes,
