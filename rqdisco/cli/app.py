@@ -27,6 +27,7 @@ _ADMIN_HINT = "set RQDISCO_TOKEN to a token with the scope admin"
 _NO_SUCH_RESOURCE = "no such operator's resource"
 # The error text of a daemon without peers.
 _NO_PEERS = "this daemon has no peers"
+_NOT_THERE = ("Connection refused", "No such file or directory", "unknown host name")
 # The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
@@ -72,7 +73,7 @@ async def run(app: App, command: Command) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except Unreachable as error:
-        app.output.message(f"cannot reach {app.url}: {error}")
+        app.output.message(f"cannot reach {app.url}: {error}{_remedy(error)}")
         return UNREACHABLE
     except OSError as error:
         app.output.message(describe_os_error(error))
@@ -99,6 +100,10 @@ def _remedy(error: Exception) -> str:
     if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
         name = str(error).split()[0]
         return "; `rqdisco create` creates an ID" if is_uuid(name) else _NO_SUCH_NAME.format(id=name)
+    if isinstance(error, Unreachable) and str(error) in _NOT_THERE:
+        return "; check the URL (--url or RQDISCO_URL), and that the daemon runs there"
+    if isinstance(error, Unreachable) and "certificate verify failed" in str(error):
+        return ": set RQDISCO_CA to a file with the certificate of the authority that signed it"
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
         return ": set RQDISCO_TOKEN to a token of the service"
     return ""
