@@ -25,7 +25,7 @@ async def list_clusters(app: App, search: str, health: str, limit: int | None, f
             elif form == "ids":
                 await _print_ids(app, clusters)
             else:
-                await _print_table(app, clusters)
+                await _print_table(app, clusters, is_filtered=bool(search or health))
     except Refused as error:
         raise operator_failure(error) from None
     return DONE
@@ -40,15 +40,19 @@ async def _first(clusters: AsyncIterator[ClusterSummary], limit: int) -> AsyncIt
             return
 
 
-async def _print_table(app: App, clusters: AsyncIterator[ClusterSummary]) -> None:
+async def _print_table(app: App, clusters: AsyncIterator[ClusterSummary], *, is_filtered: bool) -> None:
     rows: list[tuple[str, ...]] = []
+    is_empty = True
     async for cluster in clusters:
+        is_empty = False
         rows.append(_row(cluster))
         if len(rows) == _ROWS_AT_ONCE:
             app.output.table("", _COLUMNS, rows)
             rows = []
     if rows:
         app.output.table("", _COLUMNS, rows)
+    if is_empty:
+        app.output.message("no IDs match" if is_filtered else "there are no IDs; `rqdisco create` creates one")
 
 
 async def _print_json(app: App, clusters: AsyncIterator[ClusterSummary]) -> None:

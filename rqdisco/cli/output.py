@@ -21,24 +21,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PROGRAM = "rqdisco"
-# The colors of states, by the first word of a cell.
+# The colors of states, by their first word.
+_GOOD, _NEW, _DOUBTFUL, _BAD = "green", "cyan", "yellow", "bold red"
 _STYLES = {
-    "up": "green",
-    "ready": "green",
-    "healthy": "green",
-    "forming": "cyan",
-    "degraded": "yellow",
-    "unresolved": "yellow",
-    "starting": "yellow",
-    "waiting": "yellow",
-    "leaving": "yellow",
-    "down": "bold red",
-    "unreachable": "bold red",
-    "fenced": "bold red",
-    "no": "bold red",
-    "two": "bold red",
-    "ownerless": "bold red",
+    **dict.fromkeys(("up", "ready", "healthy"), _GOOD),
+    "forming": _NEW,
+    **dict.fromkeys(("degraded", "unresolved", "starting", "leaving"), _DOUBTFUL),
+    **dict.fromkeys(("down", "unreachable", "fenced", "no", "two", "ownerless", "waiting"), _BAD),
 }
+# Wider than any table, in cells.
+_WIDEST = 1 << 20
 _STATE_COLUMNS = ("STATE", "HEALTH")
 
 
@@ -63,18 +55,19 @@ class CommandOutput:
         """Print a result. Raises BrokenPipeError if the reader is gone."""
         self.lines([text])
 
-    def styled_line(self, lead: str, word: str, rest: str, style: str) -> None:
-        """Print a result, with a style for `word` on a terminal. Raises BrokenPipeError if the reader
-        is gone.
+    def state_line(self, lead: str, state: str, rest: str = "") -> None:
+        """Print a result, on a terminal with the color of a state. Raises BrokenPipeError if the
+        reader is gone.
         """
+        style = _style(state)
         if not style or not self._out.stream.isatty():
-            self.line(f"{lead}{word}{rest}")
+            self.line(f"{lead}{state}{rest}")
             return
         # Slow to load, and rarely needed.
         from rich.console import Console
         from rich.text import Text
 
-        parts = (self._out.escape(lead), (self._out.escape(word), style), self._out.escape(rest))
+        parts = (self._out.escape(lead), (self._out.escape(state), style), self._out.escape(rest))
         Console(file=self._out.stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
         self._warn_about_escapes()
 
@@ -154,7 +147,7 @@ class CommandOutput:
             table.add_column(column, no_wrap=True)
         cells = [
             [
-                Text(self._out.escape(cell), style=_style(column, cell))
+                Text(self._out.escape(cell), style=_style(cell) if column in _STATE_COLUMNS else "")
                 for column, cell in zip(columns, row, strict=True)
             ]
             for row in rows
@@ -164,7 +157,8 @@ class CommandOutput:
         console = Console(file=self._out.stream, highlight=False)
         if title:
             console.print(Text(self._out.escape(title)), soft_wrap=True)
-        if console.measure(table).minimum <= console.width:
+        whole = console.options.update(max_width=_WIDEST)
+        if console.measure(table, options=whole).maximum <= console.width:
             console.print(table)
         else:
             _print_blocks(console, columns, cells)
@@ -205,8 +199,8 @@ def _encoded(content: object) -> bytes:
     return msgspec.json.encode(content)
 
 
-def _style(column: str, cell: str) -> str:
-    return _STYLES.get(cell.partition(" ")[0].rstrip(","), "") if column in _STATE_COLUMNS else ""
+def _style(state: str) -> str:
+    return _STYLES.get(state.partition(" ")[0].rstrip(","), "")
 
 
 def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:

@@ -15,13 +15,6 @@ from rqdisco.core.verdicts import UNHEALTHY, Health
 _TOO_OLD = ClusterHealth(
     verdict=Health.UNKNOWN, reason="this service is too old to judge the cluster", next_step="upgrade the service"
 )
-_BAD = "bold red"
-_STYLES: dict[str, str] = {
-    Health.FORMING: "cyan",
-    Health.HEALTHY: "green",
-    Health.DEGRADED: "yellow",
-    **dict.fromkeys(UNHEALTHY, _BAD),
-}
 
 
 async def status(app: App, discovery_id: str | None, patience: float, *, service: bool, as_json: bool) -> int:
@@ -38,7 +31,8 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     if discovery_id is None:
         return DONE
     document = await retry(app, lambda: app.client.get(discovery_id), patience)
-    app.output.lines([_node_line(node) for node in document.registrations])
+    for node in document.registrations:
+        app.output.state_line(*_node_line(node))
     if document.leader is not None:
         state = "reported" if document.leader.reported else "claimed, not reported yet"
         app.output.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
@@ -50,7 +44,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
     if may_be_granted(document) and (objections := await app.client.grant_objections()):
         app.output.message(f"{discovery_id}: no nodes are registered, {describe_empty(document, objections)}")
     health = document.health or _TOO_OLD
-    app.output.styled_line("health ", health.verdict, f": {health.reason}", _STYLES.get(health.verdict, ""))
+    app.output.state_line("health ", health.verdict, f": {health.reason}")
     app.output.line(f"next {health.next_step}")
     return FAILED if health.verdict in UNHEALTHY else DONE
 
@@ -69,8 +63,10 @@ async def _print_document(app: App, discovery_id: str | None, patience: float, *
     return FAILED if health is not None and health.verdict in UNHEALTHY else DONE
 
 
-def _node_line(node: NodeRegistration) -> str:
+def _node_line(node: NodeRegistration) -> tuple[str, str]:
+    """Return the line of a node, with its state apart."""
     details = [("raft", node.raft_addr), ("id", node.node_id)]
     words = ["node", node.addr, *(f"{name} {value}" for name, value in details if value is not None)]
     health = describe_health(node)
-    return " ".join(words + ["leader"] * node.leader + ([] if health is None else [health]))
+    lead = " ".join(words + ["leader"] * node.leader)
+    return (lead, "") if health is None else (f"{lead} ", health)
