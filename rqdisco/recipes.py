@@ -13,7 +13,7 @@ import msgspec
 
 from rqdisco.core.addresses import is_local, split_zone
 from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
-from rqdisco.core.ids import is_uuid, is_valid_name
+from rqdisco.core.ids import is_id, is_uuid, is_valid_name
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]
@@ -67,8 +67,10 @@ _Version = tuple[int, int, int]
 
 def make_flags(request: FlagsRequest) -> Flags:
     """Return the flags for a request. Raises Unsupported."""
-    if not is_valid_name(request.discovery_id):
+    if not is_id(request.discovery_id):
         raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
+    if not is_valid_name(request.discovery_id):
+        raise Unsupported(f"{request.discovery_id} is a reserved name: the service uses it for its own paths")
     version = _parse_version(request.version)
     if version < (3, 12, 0):
         raise Unsupported(f"rqlite {request.version} has no discovery: use 3.12 or later")

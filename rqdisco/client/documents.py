@@ -126,6 +126,10 @@ class ClusterSummary(msgspec.Struct, frozen=True, kw_only=True):
     age: int
     # How many nodes are registered.
     nodes: int
+    # The verdict on its cluster, as in `ClusterHealth`; empty if the daemon is too old to judge.
+    health: str = ""
+    # What the verdict stands on.
+    reason: str = ""
     # The HTTP address of the node that leads, None if no node does.
     leader: str | None = None
     # When it last reported that it leads, in UTC, as in 2026-11-23T01:12:57Z.

@@ -55,7 +55,7 @@ class Apis:
         )
         two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
         self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders, context.judge)
-        self._search = ClusterSearch(context.directory, context.clock, context.wall_us)
+        self._search = ClusterSearch(context.directory, context.judge, context.clock, context.wall_us)
         self.streams = EventStreams(context, self._encoder.watched)
         if context.leaders is not None:
             context.leaders.subscribe(self.streams.refresh)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from rqdisco.core.exports import Batch
+from rqdisco.core.verdicts import Health
 from rqdisco.http.api.admin import (
     DrainAnswer,
     DrainRequest,
@@ -443,6 +444,7 @@ _OPERATOR = (
             cost=PAGE_COST,
             parameters=[
                 Parameter("search", "A part of the ID or of a node's address, in upper or lower case."),
+                Parameter("health", "Only IDs of this health.", {"enum": list(Health)}),
                 Parameter("after", "The `next` of the page before."),
                 Parameter(
                     "limit",

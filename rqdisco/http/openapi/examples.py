@@ -68,6 +68,8 @@ EXAMPLES: dict[str, object] = {
                 "created_at": "2026-11-18 11:06:40.000000",
                 "age": 3,
                 "nodes": 2,
+                "health": "healthy",
+                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
                 "leader": "10.0.0.1:4001",
                 "reported": "2026-11-18T11:06:42Z",
             }

@@ -47,6 +47,13 @@ class ClustersPage(Element):
         return tag(value=self._query.search)
 
     @renderer
+    def health(self, _: IRequest, tag: Tag) -> Tag:
+        for value, words in (("", "any health"), *((each.value, each.value) for each in Health)):
+            option = tags.option(words, value=value)
+            tag(option(selected="selected") if value == (self._query.health or "") else option)
+        return tag
+
+    @renderer
     def found(self, _: IRequest, tag: Tag) -> Iterator[Tag | str]:
         if self._found is None:
             yield tags.p(*with_code(_FOR_OPERATORS), class_="note")
@@ -65,6 +72,8 @@ class ClustersPage(Element):
         assert self._found is not None
         if self._found.next is not None:
             return "Nothing found so far: the search goes on at the next page."
+        if self._query.health is not None:
+            return f"No ID that matches is {self._query.health.value}."
         if self._query.search:
             return f"No ID and no address contains “{escape_invisible(self._query.search)}”."
         return "No more IDs." if self._query.after else "No ID has been created yet."
@@ -73,22 +82,23 @@ class ClustersPage(Element):
         assert self._found is not None
         links = []
         if self._query.after:
-            links.append(tags.a("First page", href=_address(self._query.search, ""), class_="button"))
+            links.append(tags.a("First page", href=_address(self._query, ""), class_="button"))
         if self._found.next is not None:
-            links.append(tags.a("Next page", href=_address(self._query.search, self._found.next), class_="button"))
+            links.append(tags.a("Next page", href=_address(self._query, self._found.next), class_="button"))
         if clusters or links:
             shown = tags.span(f"{count(len(clusters), 'ID')} on this page", class_="quiet small")
             yield tags.nav(shown, tags.span(*links, class_="row"), class_="row apart", **{"aria-label": "Pages of IDs"})
 
 
-def _address(search: str, after: str) -> str:
-    given = {name: value for name, value in (("search", search), ("after", after)) if value}
+def _address(query: ClusterQuery, after: str) -> str:
+    parameters = (("search", query.search), ("health", query.health or ""), ("after", after))
+    given = {name: value for name, value in parameters if value}
     return f"/clusters?{urlencode(given)}" if given else "/clusters"
 
 
 def _row(cluster: ListedCluster) -> Tag:
     leader = "" if cluster.leader is msgspec.UNSET else escape_invisible(cluster.leader)
-    health = getattr(cluster, "health", Health.UNKNOWN)
+    health = cluster.health
     return tags.tr(
         tags.td(tags.a(cluster.disco_id, href=f"/{cluster.disco_id}"), class_="mono"),
         tags.td(tags.span(health.value, class_="badge", **{"data-health": health.value})),

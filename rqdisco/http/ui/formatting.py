@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twisted.web.template import Tag, tags
 
+from rqdisco.core.plurals import counted
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -26,7 +28,7 @@ def duration(seconds: float) -> str:
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """Format a number with its noun; the plural is `many` or ends with an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return counted(number, one, many)
 
 
 def format_bytes(number: float) -> str:
