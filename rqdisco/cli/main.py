@@ -19,7 +19,7 @@ import click
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.cli.options import environment_setting, service_token
-from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.output import CommandOutput, describe_os_error
 from rqdisco.cli.serve_command import ServeArguments
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        CommandOutput(sys.stdout, sys.stderr).message(str(error))
+        CommandOutput(sys.stdout, sys.stderr).message(describe_os_error(error))
         status = _FAILED
     for stream in (sys.stdout, sys.stderr):
         _discard_rest(stream)

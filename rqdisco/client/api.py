@@ -168,22 +168,27 @@ class DiscoveryClient:
         """
         return await self._kv("DELETE", discovery_id, cas)
 
-    async def clusters(self, search: str = "") -> AsyncGenerator[ClusterSummary, None]:
+    async def clusters(self, search: str = "", *, health: str = "") -> AsyncGenerator[ClusterSummary, None]:
         """Yield all IDs in their order, or those of which the ID or a node's address contains
-        `search` in any case. Needs the operator socket, or a token with the scope admin.
+        `search` in any case, and those of one `health`. Needs the operator socket, or a token with
+        the scope admin.
         """
         after: str | None = ""
         while after is not None:
-            page = await self.cluster_page(search, after=after, limit=_CLUSTERS_AT_ONCE)
+            page = await self.cluster_page(search, health=health, after=after, limit=_CLUSTERS_AT_ONCE)
+            if page.next is not None and page.next <= after:
+                raise Unreachable("not a response from rqdisco: the list does not end")
             for cluster in page.clusters:
                 yield cluster
             after = page.next
 
-    async def cluster_page(self, search: str = "", *, after: str = "", limit: int = 100) -> ClustersDocument:
+    async def cluster_page(
+        self, search: str = "", *, health: str = "", after: str = "", limit: int = 100
+    ) -> ClustersDocument:
         """Return a page of that list: up to `limit` IDs, 1000 at most, that follow `after`, which is
         the `next` of the page before. A page may be short or empty and have a next one.
         """
-        query = urlencode({"search": search, "after": after, "limit": limit})
+        query = urlencode({"search": search, "health": health, "after": after, "limit": limit})
         return await self._json("GET", f"/operator/clusters?{query}", ClustersDocument)
 
     async def export(self) -> AsyncGenerator[ExportedRecord, None]:

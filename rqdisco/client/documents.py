@@ -69,6 +69,27 @@ class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
 
 
+class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon's verdict on the cluster under an ID."""
+
+    # forming, healthy, degraded, no quorum, waiting, two leaders, ownerless or unknown; a newer
+    # service may add others.
+    verdict: str
+    # Why, in words with numbers.
+    reason: str
+    # A command or a check for an operator.
+    next_step: str
+
+
+class AddressProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered address that will not work."""
+
+    addr: str
+    # What is wrong, and what to do about it.
+    problem: str
+    fix: str
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "orphaned"}):
     """A discovery ID and its nodes.
 
@@ -83,6 +104,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, rename={"ownerless": "
     # last.
     nodes: tuple[str, ...]
     registrations: tuple[NodeRegistration, ...] = ()
+    # None from a service that is too old.
+    health: ClusterHealth | None = None
+    warnings: tuple[AddressProblem, ...] = ()
     leader: LeaderInfo | None = None
     claim: ClaimInfo | None = None
     # Whether the ID's owner is lost: nodes are still listed, added and removed, but none is ever
@@ -102,6 +126,10 @@ class ClusterSummary(msgspec.Struct, frozen=True, kw_only=True):
     age: int
     # How many nodes are registered.
     nodes: int
+    # The verdict on its cluster, as in `ClusterHealth`; empty if the daemon is too old to judge.
+    health: str = ""
+    # What the verdict stands on.
+    reason: str = ""
     # The HTTP address of the node that leads, None if no node does.
     leader: str | None = None
     # When it last reported that it leads, in UTC, as in 2026-11-23T01:12:57Z.

@@ -150,10 +150,15 @@ def _undecided(view: View, tally: _Tally, known: Known) -> Verdict:
 
 def _problems(view: View, tally: _Tally) -> list[tuple[str, str]]:
     """Return what is wrong with single nodes, each with the next step."""
-    prune = f"`rqdisco prune {view.id} --down-for 24h`"
-    problems = (
-        (tally.down, "answer", f"start {name_some(tally.down)}, or remove nodes that are gone for good with {prune}"),
-        (tally.unresolved, "resolve", f"check the names in the DNS of the daemon: {name_some(tally.unresolved)}"),
-        (tally.not_ready, "reach a leader", f"look at the log of {name_some(tally.not_ready)}"),
-    )
-    return [(count_not(addrs, tally.total, what), step) for addrs, what, step in problems if addrs]
+    problems = []
+    if tally.down:
+        prune = f"`rqdisco prune {view.id} --down-for 24h`"
+        step = f"start {name_some(tally.down)}, or remove nodes that are gone for good with {prune}"
+        problems.append((count_not(tally.down, tally.total, "answer"), step))
+    if tally.unresolved:
+        step = f"check the names in the DNS of the daemon: {name_some(tally.unresolved)}"
+        problems.append((count_not(tally.unresolved, tally.total, "resolve"), step))
+    if tally.not_ready:
+        step = f"look at the log of {name_some(tally.not_ready)}"
+        problems.append((count_not(tally.not_ready, tally.total, "reach a leader"), step))
+    return problems

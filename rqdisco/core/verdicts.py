@@ -19,7 +19,7 @@ _NAMED = 3
 
 
 class Health(StrEnum):
-    """The health of a cluster, in the order of `rqdisco_clusters`."""
+    """The health of a cluster."""
 
     FORMING = "forming"
     HEALTHY = "healthy"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from rqdisco.core.exports import Batch
+from rqdisco.core.verdicts import Health
 from rqdisco.http.api.admin import (
     DrainAnswer,
     DrainRequest,
@@ -396,6 +397,14 @@ _DAEMON = (
         ),
     ),
     _at(
+        "/clusters",
+        ("pages", "/clusters"),
+        DiscoveryAPI,
+        _get(DiscoveryAPI.refuse_page, right="known", page=Pages.clusters, cost=PAGE_COST),
+    ),
+    _at("/help", ("pages", "/help"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.help)),
+    _at("/help/api", ("pages", "/help/api"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.api)),
+    _at(
         "/static/<path:name>",
         ("pages", "/static"),
         Pages,
@@ -435,6 +444,7 @@ _OPERATOR = (
             cost=PAGE_COST,
             parameters=[
                 Parameter("search", "A part of the ID or of a node's address, in upper or lower case."),
+                Parameter("health", "Only IDs of this health.", {"enum": list(Health)}),
                 Parameter("after", "The `next` of the page before."),
                 Parameter(
                     "limit",

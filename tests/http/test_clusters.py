@@ -74,6 +74,19 @@ def test_a_search_finds_parts_of_ids_and_addresses_in_any_case() -> None:
     assert ids(listed(operator, "?search=%22")) == []
 
 
+def test_an_operator_lists_the_ids_of_one_health_by_the_same_verdict_as_a_lookup() -> None:
+    operator = Operator(new_daemon())
+    for name in ("empty", "led"):
+        operator.ask("PUT", f"/{name}")
+    operator.ask("PUT", "/v1/kv/led/leader", VALUE)
+    healthy = listed(operator, "?health=healthy")["clusters"]
+    assert [each["disco_id"] for each in healthy] == ["led"]
+    assert ids(listed(operator, "?health=forming")) == ["empty"]
+    assert ids(listed(operator, "?health=no+quorum")) == []
+    verdict = json.loads(operator.ask("GET", "/led")[1])["health"]
+    assert (healthy[0]["health"], healthy[0]["reason"]) == (verdict["verdict"], verdict["reason"])
+
+
 def test_a_node_that_no_api_shows_is_not_found() -> None:
     operator = Operator(new_daemon())
     operator.ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
@@ -120,6 +133,10 @@ def test_a_long_search_without_a_result_is_answered_in_parts(monkeypatch: pytest
         ("limit=-1", "`limit` must be from 1 to 1000"),
         ("limit=x", "`limit` must be from 1 to 1000"),
         ("limit=%C2%B2", "`limit` must be from 1 to 1000"),
+        (
+            "health=ill",
+            "`health` must be one of forming, healthy, degraded, no quorum, waiting, two leaders, ownerless, unknown",
+        ),
         ("after=..", "`after` must be the `next` of a page"),
         ("search=%ff", "`search` and `after` must be UTF-8"),
         (f"search={'x' * 201}", "`search` has more than 200 characters"),

@@ -29,7 +29,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.ui.daemon_status import EtcdMonitored, StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import parse_network
 from rqdisco.security.tokens import Access
@@ -225,7 +227,15 @@ class AnyDaemon:
         self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent, etcd=served.etcd)
         self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
         sources = [*base_metrics(self.counts, telemetry, delay), *served.metrics]
-        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
+        self.judge = ClusterJudge(self.directory, self.rounds, self.leaders, self.wall_us)
+        self.health_counter = HealthCounter(self.directory, self.judge, self.clock)
+        self.page = MetricsPage(
+            [
+                *sources,
+                health_metrics(self.health_counter),
+                *([] if self.rounds is None else [probe_metrics(self.rounds)]),
+            ]
+        )
         self.apis = Apis(
             HTTPContext(
                 directory=self.directory,
@@ -239,6 +249,7 @@ class AnyDaemon:
                 limits=HTTPLimits(
                     max_body=max_body, strict_addresses=strict, create_rate=create_rate, max_watchers=max_watchers
                 ),
+                judge=self.judge,
                 access=access,
                 node_health=self.rounds,
                 leaders=self.leaders,

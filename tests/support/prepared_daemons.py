@@ -17,6 +17,7 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.server.site import Site, SiteConfig
+from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import DaemonHealth
@@ -118,6 +119,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             health=DaemonHealth(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),
+            judge=ClusterJudge(directory, None, None, lambda: WALL_US),
             access=_access(audience),
             cluster_admin=cluster_admin,
             status=status,

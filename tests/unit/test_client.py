@@ -209,6 +209,30 @@ def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words:
     assert words in unreachable(service, service.client().create())
 
 
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("https://h:1", SSL.Error([("", "", "wrong version number")]), "TLS: wrong version number; if the port speaks"),
+        ("https://h:1", ConnectionLost(), "complete; if the port speaks HTTP without TLS, use http://"),
+        ("http://h:1", ConnectionLost(), "complete; if the port speaks TLS, use https://"),
+        ("unix:/h", ConnectionLost(), "before the response was complete"),
+        ("https://h:1", SSL.Error([("", "", "certificate verify failed")]), "TLS: certificate verify failed"),
+    ],
+)
+def test_a_url_of_the_other_scheme_is_said_in_words(url: str, error: Exception, words: str) -> None:
+    service = Service()
+
+    def fails(*_: object, **__: object) -> Deferred[Any]:
+        failed: Deferred[Any] = Deferred()
+        failed.errback(ResponseNeverReceived([Failure(error)]))
+        return failed
+
+    service.request = fails  # type: ignore[method-assign]
+    text = unreachable(service, service.client(url).create())
+    assert words in text
+    assert ("; if" in text) == ("; if" in words or "use" in words)
+
+
 def test_a_service_that_never_answers_times_out() -> None:
     service = Service(CannedAnswer(body=None))
     outcome = start(service, service.client(timeout=3).create())

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 
 from rqdisco.core.directory import Directory
+from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 from rqdisco.http.requests.documents import LegacyTime, legacy_time, utc_second
 
@@ -20,11 +21,12 @@ _MAX_EXAMINED = 10_000
 
 
 class ClusterQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A search: a part of the ID or of an address in any case, where the last page ended, and how
-    many IDs to return at most.
+    """A search: a part of the ID or of an address in any case, the health, where the last page
+    ended, and how many IDs to return at most.
     """
 
     search: str = ""
+    health: Health | None = None
     after: str = ""
     limit: int = DEFAULT_CLUSTERS
 
@@ -36,6 +38,8 @@ class ListedCluster(msgspec.Struct, frozen=True, kw_only=True):
     created_at: LegacyTime
     age: int
     nodes: Annotated[int, Meta(description="The number of nodes.")]
+    health: Annotated[Health, Meta(description="The verdict on the cluster, as in a lookup.")]
+    reason: Annotated[str, Meta(description="What the verdict stands on.")]
     leader: Annotated[str | UnsetType, Meta(description="The address of the leader's node.")] = UNSET
     reported: Annotated[str | UnsetType, Meta(description="When the leader last reported itself, in UTC.")] = UNSET
 
@@ -50,14 +54,18 @@ class ClusterList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterSearch:
-    """Searches the IDs of a directory; `wall_us` is the wall clock in microseconds since 1970.
+    """Searches the IDs of a directory. `judge` returns the verdict on a cluster, `wall_us` the wall
+    clock in microseconds since 1970.
 
     A search goes through all records, so it lets other work run every few milliseconds. A page may
     have less than was asked for, even nothing, and still have a next one.
     """
 
-    def __init__(self, directory: Directory, clock: IReactorTime, wall_us: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Directory, judge: Callable[[View], Verdict], clock: IReactorTime, wall_us: Callable[[], int]
+    ) -> None:
         self._directory = directory
+        self._judge = judge
         self._clock = clock
         self._wall_us = wall_us
 
@@ -69,10 +77,14 @@ class ClusterSearch:
         async for page in self._directory.search(query.after, query.search):
             for record in page:
                 view = self._directory.view(record)
-                if _matches(view, needle):
-                    if len(found) == query.limit:
-                        return ClusterList(clusters=found, next=found[-1].disco_id)
-                    found.append(self._listed(view))
+                if not _matches(view, needle):
+                    continue
+                verdict = self._judge(view)
+                if query.health not in (None, verdict.health):
+                    continue
+                if len(found) == query.limit:
+                    return ClusterList(clusters=found, next=found[-1].disco_id)
+                found.append(self._listed(view, verdict))
             examined += len(page)
             if examined >= _MAX_EXAMINED:
                 return ClusterList(clusters=found, next=page[-1].id)
@@ -80,13 +92,15 @@ class ClusterSearch:
             await deferLater(cast("Clock", self._clock), 0.0)
         return ClusterList(clusters=found, next=None)
 
-    def _listed(self, view: View) -> ListedCluster:
+    def _listed(self, view: View, verdict: Verdict) -> ListedCluster:
         leader = view.leader
         return ListedCluster(
             disco_id=view.id,
             created_at=legacy_time(view.created_at),
             age=max(0, self._wall_us() - view.created_at) // 1_000_000,
             nodes=len(view.nodes),
+            health=verdict.health,
+            reason=verdict.reason,
             leader=UNSET if leader is None else leader.addr,
             reported=utc_second(leader.modified * 1000) if leader is not None and view.confirmed else UNSET,
         )

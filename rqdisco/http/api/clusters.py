@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.core.ids import is_id
+from rqdisco.core.verdicts import Health
 from rqdisco.http.api.cluster_search import DEFAULT_CLUSTERS, MAX_CLUSTERS, ClusterQuery, ClusterSearch
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
@@ -40,7 +41,17 @@ def cluster_query(request: Request) -> ClusterQuery:
         raise BadRequest(f"`search` has more than {_MAX_SEARCH} characters")
     if after and not is_id(after):
         raise BadRequest("`after` must be the `next` of a page")
-    return ClusterQuery(search=search, after=after, limit=_limit(given.get(b"limit", b"")))
+    limit = _limit(given.get(b"limit", b""))
+    return ClusterQuery(search=search, health=_health(given.get(b"health", b"")), after=after, limit=limit)
+
+
+def _health(text: bytes) -> Health | None:
+    if not text:
+        return None
+    try:
+        return Health(text.decode("ascii", "replace"))
+    except ValueError:
+        raise BadRequest(f"`health` must be one of {', '.join(Health)}") from None
 
 
 def _limit(text: bytes) -> int:

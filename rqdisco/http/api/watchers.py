@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.core.judgement import changes_with_time
 from rqdisco.core.views import View
 from rqdisco.http.requests.costs import event_cost
 from rqdisco.http.requests.request import Request
@@ -145,6 +146,8 @@ class WatchedID:
         self._sending: IDelayedCall | None = None
         self._pause_ends = self._clock.seconds()
         self.event_id = self.event = b""
+        # Whether the verdict may change although nothing else does.
+        self.changes_with_time = False
         self._encode(record)
         self._stop_watching = streams.directory.watch(self._id, self.refresh)
 
@@ -204,6 +207,7 @@ class WatchedID:
     def _encode(self, record: View) -> bool:
         """Encode the event; report whether it is a new one."""
         data = self._streams.encode(record)
+        self.changes_with_time = changes_with_time(record)
         event_id = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
         if event_id == self.event_id:
             return False

@@ -21,7 +21,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.ui.daemon_status import StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
@@ -84,6 +86,9 @@ def build_daemon(config: Config, system: System) -> Daemon:
             config.probing, system, backend.directory, tcp_endpoints(reactor), resolver, counts.probe_lookups
         )
 
+    judge = ClusterJudge(backend.directory, probes, backend.leaders, system.wall_us)
+    health_counter = HealthCounter(backend.directory, judge, reactor)
+
     # APIs
     describe = partial(_describe, config, backend.count_ids, system.uptime, system.uptime())
     status = StatusCollector(
@@ -112,6 +117,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
                 strict_addresses=config.strict_addresses,
                 create_rate=config.bounds.create_rate,
             ),
+            judge=judge,
             access=access,
             cluster_admin=None if peers is None else peers.admin,
             backups=backend.backups,
@@ -120,6 +126,9 @@ def build_daemon(config: Config, system: System) -> Daemon:
             metrics=metrics_page,
             status=status,
             zone=None if config.dns is None else config.dns.zone.name,
+            is_local_only=lambda: all(
+                each.is_local_only for each in listeners if isinstance(each, HTTPListener) and each.name == "endpoints"
+            ),
         )
     )
 
@@ -132,6 +141,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
         *base_metrics(counts, telemetry, reactor_delay),
         *backend.metrics,
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
+        health_metrics(health_counter),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
@@ -148,7 +158,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
     system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, *backend.background, certificate_expiry]
+    background = [reactor_delay, audit, probes, health_counter, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
