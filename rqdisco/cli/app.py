@@ -79,7 +79,8 @@ async def run(app: App, command: Command) -> int:
         app.output.message(describe_os_error(error))
         return FAILED
     except (Refused, CommandFailed, UsageError) as error:
-        app.output.message(f"{error}{_remedy(error)}")
+        when = f"{app.url} cannot do that now: " if isinstance(error, Unavailable) else ""
+        app.output.message(f"{when}{error}{_remedy(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -115,7 +116,9 @@ def operator_failure(error: Refused) -> CommandFailed:
     """
     if error.status in (401, 403):
         return CommandFailed(f"{error}: {_ADMIN_HINT}")
-    if error.status != 404 or _NO_PEERS in str(error):
+    if error.status == 404 and _NO_PEERS in str(error):
+        return CommandFailed(f"{error}: it runs without --peer")
+    if error.status != 404:
         return CommandFailed(str(error))
     if _NO_SUCH_RESOURCE in str(error):
         return CommandFailed("this daemon does not know the request: it is of an older release, upgrade it")
