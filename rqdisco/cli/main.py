@@ -168,7 +168,7 @@ def _tls_files() -> Files:
     try:
         check_files(files)
     except TLSUnusable as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"RQDISCO_CA, RQDISCO_CERT or RQDISCO_KEY: {error}") from None
     return files
 
 
