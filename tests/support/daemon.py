@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID
@@ -310,8 +310,6 @@ class Daemon(AnyDaemon):
             service.setServiceParent(self.background)
         metrics = [
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
-            claim_metrics(self.claims),
-            leader_metrics(leaders),
             freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]

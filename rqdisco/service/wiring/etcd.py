@@ -26,7 +26,7 @@ from rqdisco.backends.etcd.transport.connections import PooledTransport
 from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
 from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
 from rqdisco.http_client.network import Network
@@ -138,8 +138,6 @@ def open_over_transport(
             count_nodes=None,
             metrics=[
                 etcd_metrics(monitor, backend.state, counts),
-                claim_metrics(claims),
-                leader_metrics(leaders),
                 freeze_metrics(backend.directory),
             ],
             service=EtcdBackendService(backend, monitor, transport, memory),

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.service import StoredBackendService
@@ -84,8 +84,6 @@ def build_stored_backend(
         count_nodes=lambda: _count_nodes(store),
         metrics=[
             record_metrics(store, count_in(store), stored.is_ownerless),
-            claim_metrics(claims),
-            leader_metrics(leaders),
             freeze_metrics(stored.directory),
             wal_metrics(journal, syncs),
             snapshot_metrics(compactor),
