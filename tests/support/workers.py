@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TypeVar
 
 # These use a processor all the time; all other tests mostly wait for processes.
@@ -40,3 +43,18 @@ def waiting_first(tests: Path, items: Iterable[tuple[Path, T]]) -> list[T]:
 def usable_processors() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def once_for_all_workers(directory: Path, make: Callable[[Path], T]) -> T:
+    """Return what `make` makes in a directory, in the first process that asks; all others wait, and
+    get a copy of its result. What fails is made again by the next.
+    """
+    directory.mkdir(exist_ok=True)
+    result = directory / "result"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            made = make(Path(mkdtemp(dir=directory)))
+            result.write_bytes(pickle.dumps(made))
+    copy: T = pickle.loads(result.read_bytes())
+    return copy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.workers import WAITING, waiting_first, workers_for
+from tests.support.workers import WAITING, once_for_all_workers, waiting_first, workers_for
 
 TESTS = Path(__file__).parents[1]
 
@@ -36,3 +36,20 @@ def test_tests_that_wait_come_first_and_all_stay_in_their_order() -> None:
         *("browser/b", "integration/i2", "integration/i1", "real/r"),
         *("http/h", "simulated/s", "unit/u2", "unit/u1"),
     ]
+
+
+def test_what_all_workers_need_is_made_once_and_again_only_if_that_failed(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def make(directory: Path) -> str:
+        made.append(directory)
+        if len(made) == 1:
+            raise OSError("no space left on device")
+        return f"made in {directory}"
+
+    with pytest.raises(OSError, match="no space"):
+        once_for_all_workers(tmp_path / "shared", make)
+    first, second = (once_for_all_workers(tmp_path / "shared", make) for _ in range(2))
+    assert first == second == f"made in {made[1]}"
+    assert len(made) == len(set(made)) == 2
+    assert all(each.is_dir() for each in made)
