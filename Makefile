@@ -11,8 +11,13 @@ ARGS ?=
 run: $(VENV)/installed
 	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
 
+# Several processes run the tests, one module at a time each; ARGS=-n0 has one process run them all, in order.
+# Compiled modules are kept, also where the environment says otherwise: compiling them takes longer than most tests.
+PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/compiled $(BIN)/python -m pytest \
+	--numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Types and the fast tests on each supported Python of this machine, each in an environment of its own.
 FAST = tests/unit tests/http tests/simulated

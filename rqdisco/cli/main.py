@@ -19,7 +19,8 @@ import click
 
 from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
 from rqdisco.cli.options import environment_setting, service_token
-from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.output import CommandOutput, describe_os_error
+from rqdisco.cli.serve_command import ServeArguments
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        CommandOutput(sys.stdout, sys.stderr).message(str(error))
+        CommandOutput(sys.stdout, sys.stderr).message(describe_os_error(error))
         status = _FAILED
     for stream in (sys.stdout, sys.stderr):
         _discard_rest(stream)
@@ -68,6 +69,10 @@ def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, s
         parsed = _parse_command_line(list(arguments), output)
         if not isinstance(parsed, Invocation):
             return parsed
+        if isinstance(parsed.command, ServeArguments):
+            from rqdisco.cli.daemon import serve
+
+            return serve(parsed.command.arguments)
         if not isinstance(parsed.command, StaticOutput):
             return 0 if parsed.command is None else run_command(parsed.command, parsed.url)
         output.text(parsed.command.text)
@@ -163,7 +168,7 @@ def _tls_files() -> Files:
     try:
         check_files(files)
     except TLSUnusable as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"RQDISCO_CA, RQDISCO_CERT or RQDISCO_KEY: {error}") from None
     return files
 
 

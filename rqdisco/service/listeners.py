@@ -80,6 +80,12 @@ class HTTPListener:
         self._endpoints = endpoints
         self.site = site
         self._ports: list[IListeningPort] = []
+        self._is_local_only = True
+
+    @property
+    def is_local_only(self) -> bool:
+        """Report whether it listens where only this machine can connect."""
+        return bool(self._ports) and self._is_local_only
 
     async def open(self) -> list[str]:
         for description, endpoint in self._endpoints:
@@ -114,6 +120,7 @@ class HTTPListener:
         # Nothing is accepted yet. Only the socket itself shows which address a host name or a
         # socket passed by systemd has.
         local = listens_locally(description, address)
+        self._is_local_only = self._is_local_only and local
         # No host name leads to a UNIX socket.
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
             listener.restrict(self._hosts)

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from rqdisco.core.errors import DamagedState, StateInUse, StateUnusable
 from rqdisco.core.ids import RandomBytes
+from rqdisco.storage.backup import discard_link
 from rqdisco.storage.files import FileSystem, is_no_room
 from rqdisco.storage.identity import NAME as IDENTITY
 from rqdisco.storage.identity import load_identity
@@ -36,6 +37,7 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
         if fs.exists(directory / IDENTITY) and not fs.exists(directory / DIRECTORY):
             raise DamagedState(f"{directory / DIRECTORY}: missing; put it back, or restore a backup ({_MANUAL})")
         fs.make_directory(directory / DIRECTORY)
+        discard_link(fs, directory)
         identity, is_new = load_identity(fs, directory, random)
         if fs.link_count(directory / IDENTITY) > 1:
             _warn_about_links(fs, directory)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_systemd import needs
-from tests.support.process import Environment
+from tests.support.process import PATIENCE, Environment
 
 pytestmark = pytest.mark.process
 _SNIPPET = re.compile(r"^```\n(/var/log/rqdisco/audit.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -85,7 +85,7 @@ def test_the_documented_logrotate_rule_works(tmp_path: Path) -> None:
         [shutil.which("logrotate") or "", "--debug", "--force", f"--state={tmp_path / 's'}", str(rule)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert checked.returncode == 0, checked.stderr

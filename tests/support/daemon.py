@@ -131,6 +131,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "allow_descriptors": lambda connections: connections,
         "on_hangup": lambda call: None,
         "refuse": lambda refusal: None,
+        "announce": lambda addresses: None,
     }
     return System(**{**defaults, **fields})
 

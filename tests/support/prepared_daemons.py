@@ -24,7 +24,7 @@ from rqdisco.telemetry.health import DaemonHealth
 from tests.support.backends import new_daemon
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Probe, create_id, result
-from tests.support.etcd.daemon import Backend as EtcdDaemon
+from tests.support.etcd.daemon import Backend, EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
@@ -128,7 +128,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
     return PreparedDaemon(apis, audience, clock, daemon)
 
 
-def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
+def over_etcd(daemon: Backend) -> PreparedDaemon:
     """Return a daemon in front of etcd, asked by its operator."""
     return _over(daemon.directory, "operator", daemon.cluster.clock, daemon, None)
 
@@ -163,6 +163,13 @@ def cut_off(audience: Audience) -> PreparedDaemon:
     daemon = GossipDaemon(network, "a", ["b"])
     settle(network.clock, 1)
     return _over(daemon.directory, audience, network.clock, daemon, None)
+
+
+def without_etcd(audience: Audience) -> PreparedDaemon:
+    """Return a daemon whose etcd was stopped."""
+    daemon = EtcdDaemon(access=_access(audience))
+    daemon.cluster.model.stop("m1")
+    return PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
 
 
 class _Broken:

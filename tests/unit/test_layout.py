@@ -34,6 +34,7 @@ PURE = {
     "limits.event_sampler",
     "limits.log_throttle",
     "limits.rates",
+    "node_commands",
     "probes.node_health",
     "probes.probe_state",
     "probes.resolution.cache",
@@ -70,7 +71,7 @@ PRIVATE_IN_TWISTED = {
 FLOORS = [
     {"", "core", "coroutines", "request_body", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes", "http_client"},
-    {"storage"},
+    {"node_commands", "storage"},
     {"backends"},
     {"probes"},
     {"dns", "http"},

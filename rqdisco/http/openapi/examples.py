@@ -61,6 +61,21 @@ EXAMPLES: dict[str, object] = {
     "DELETE /v1/kv/{id}/leader 200 application/json": True,
     "GET /healthz 200 application/json": {"alive": True, "wrong": []},
     "GET /readyz 200 application/json": {"ready": True, "wrong": [], "notes": []},
+    "GET /operator/clusters 200 application/json": {
+        "clusters": [
+            {
+                "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
+                "created_at": "2026-11-18 11:06:40.000000",
+                "age": 3,
+                "nodes": 2,
+                "health": "healthy",
+                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+                "leader": "10.0.0.1:4001",
+                "reported": "2026-11-18T11:06:42Z",
+            }
+        ],
+        "next": None,
+    },
     "GET /operator/export 200 application/json": {
         "format": "rqdisco export",
         "version": 2,

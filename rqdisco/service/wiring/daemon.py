@@ -120,11 +120,15 @@ def build_daemon(config: Config, system: System) -> Daemon:
             judge=judge,
             access=access,
             cluster_admin=None if peers is None else peers.admin,
+            backups=backend.backups,
             node_health=probes,
             leaders=backend.leaders,
             metrics=metrics_page,
             status=status,
             zone=None if config.dns is None else config.dns.zone.name,
+            is_local_only=lambda: all(
+                each.is_local_only for each in listeners if isinstance(each, HTTPListener) and each.name == "endpoints"
+            ),
         )
     )
 
@@ -166,6 +170,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             notifier=Notifier(reactor, system.environment, system.pid),
             background=_group_services(background),
             stop_threads=threads.stop,
+            announce=system.announce,
         ),
         system.refuse,
         drain_timeout=config.drain_timeout,

@@ -20,8 +20,8 @@ from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend, OpenedBackend
-from rqdisco.service.wiring.storage import Storage, StoredDirectory, build_compactor, open_storage
-from rqdisco.service.worker_threads import WorkerThreads
+from rqdisco.service.wiring.storage import Storage, StoredDirectory, build_backups, build_compactor, open_storage
+from rqdisco.service.worker_threads import RunInThread, WorkerThreads
 from rqdisco.storage.initial_count import InitialCount
 from rqdisco.storage.memory import Store
 from rqdisco.storage.metrics import record_metrics, snapshot_metrics, wal_metrics
@@ -45,15 +45,24 @@ def open_stored_backend(
 
     def build(events: Events) -> Backend:
         stored = _build_directory(config, system, storage, certificates, events)
-        return build_stored_backend(config, system, storage, stored, events, syncs)
+        return build_stored_backend(config, system, storage, stored, events, syncs, threads.add("backup"))
 
     return OpenedBackend(incarnation=storage.incarnation, build=build)
 
 
 def build_stored_backend(
-    config: Config, system: System, storage: Storage, stored: StoredDirectory, events: Events, syncs: Histogram
+    config: Config,
+    system: System,
+    storage: Storage,
+    stored: StoredDirectory,
+    events: Events,
+    syncs: Histogram,
+    run_in_thread: RunInThread,
 ) -> Backend:
-    """Build the backend around a directory over the storage. Call it before any record changes."""
+    """Build the backend around a directory over the storage. Call it before any record changes.
+
+    `run_in_thread` runs what reads the disk for backups.
+    """
     store, journal, peers = storage.store, storage.journal, stored.peers
     compactor = build_compactor(config, system, storage)
     claims = build_claim_monitor(system.reactor, store)
@@ -88,6 +97,7 @@ def build_stored_backend(
             build_expiry_sweeper(config.unused_days, system, storage, stored, events),
         ],
         disk=(journal, compactor),
+        backups=build_backups(config, system, storage, compactor, run_in_thread),
         peers=peers,
     )
 
