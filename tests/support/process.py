@@ -191,9 +191,11 @@ Run = Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]
 class Environment:
     """A fresh virtual environment that sees the packages beside the running tests."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wheel: Path | None = None) -> None:
         _succeed(sys.executable, "-m", "venv", "--without-pip", str(directory))
         self.directory = directory
+        # What was installed into it, if that is a wheel.
+        self.wheel = wheel
         self.python = directory / "bin" / "python"
         self.packages = Path(_succeed(str(self.python), "-c", "import sysconfig as s; print(s.get_path('purelib'))"))
         beside = dict.fromkeys(map(sysconfig.get_path, ("purelib", "platlib")))
@@ -249,7 +251,7 @@ def install_wheel(directory: Path) -> Environment:
     build = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(directory))
     _succeed(sys.executable, *build, str(sources))
     (wheel,) = directory.glob("rqdisco-*.whl")
-    environment = Environment(directory / "environment")
+    environment = Environment(directory / "environment", wheel)
     # Forced, because the running tests may see another copy of the same version.
     environment.pip("install", "--no-deps", "--force-reinstall", str(wheel))
     found = _succeed(str(environment.python), "-c", "import rqdisco; print(rqdisco.__file__)")
