@@ -63,7 +63,7 @@ def test_the_image_has_what_is_installed_and_neither_pip_nor_tests() -> None:
     (install,) = (each.arguments for each in stages()[1] if each.name == "RUN")
     assert "venv --without-pip /opt/rqdisco" in install
     assert "--no-cache-dir" in install
-    assert "-name test -exec rm" in install
+    assert "-name test -o -name tests" in install
 
 
 def test_everything_that_the_build_copies_is_sent_to_it() -> None:
@@ -76,6 +76,7 @@ def test_everything_that_the_build_copies_is_sent_to_it() -> None:
 def test_the_daemon_runs_as_a_user_without_rights_that_owns_the_state_directory_alone() -> None:
     assert the("USER") == "10001:10001"
     assert f"os.makedirs('{STATE}', 0o700); os.chown('{STATE}', 10001, 10001)" in the("RUN")
+    assert the("RUN").startswith('["/opt/rqdisco/bin/python3", '), "the base needs no shell"
     names = [each.name for each in stages()[-1]]
     assert names.index("RUN") < names.index("USER")
 
