@@ -55,11 +55,11 @@ def build_daemon(config: Config, system: System) -> Daemon:
     reactor = system.reactor
     counts = new_counts()
 
-    # What is wrong with these is reported before the state directory is locked.
+    # What is wrong with these is reported before a file is written or a socket is bound.
     tokens = None if config.tokens is None else ReloadingTokens(config.tokens)
     access = None if tokens is None else tokens.access
     certificates = Certificates(reactor.seconds)
-    public_endpoints = build_endpoints("listen", config.listen, system, certificates)
+    endpoints = build_endpoints(config, system, certificates)
 
     # Storage
     threads = WorkerThreads(reactor)
@@ -124,7 +124,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
 
     # Listeners
     context = ListenerContext(config, system, certificates, counts, telemetry, probes)
-    listeners = build_listeners(context, public_endpoints, apis, metrics_page, backend)
+    listeners = build_listeners(context, endpoints, apis, metrics_page, backend)
 
     # The page is served by sites whose connections it counts, so its sources come last.
     metrics_page.sources += [
