@@ -35,7 +35,7 @@ from rqdisco.service.listeners import HTTPListener
 from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
-from rqdisco.service.token_reload import ReloadingTokens
+from rqdisco.service.token_reload import ReloadingTokens, TokenFileMonitor
 from rqdisco.service.wiring.backend import OpenedBackend
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
 from rqdisco.service.wiring.stored import open_stored_backend
@@ -147,7 +147,8 @@ def build_daemon(config: Config, system: System) -> Daemon:
     system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, *backend.background, certificate_expiry]
+    token_file = None if tokens is None else TokenFileMonitor(reactor, tokens, telemetry.events)
+    background = [reactor_delay, audit, probes, token_file, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
