@@ -14,6 +14,7 @@ from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
+from rqdisco.cli.local_commands import config
 from rqdisco.cli.node_formats import FORMATS, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
@@ -31,6 +32,7 @@ from rqdisco.cli.options import (
 )
 from rqdisco.cli.output import PROGRAM
 from rqdisco.cli.serve_command import ServeArguments, serve
+from rqdisco.cli.static_output import StaticOutput
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
     MODES,
@@ -48,13 +50,6 @@ if TYPE_CHECKING:
 
 _COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class StaticOutput(NamedTuple):
-    """The output of a command that needs no service: text for stdout, notes for stderr."""
-
-    text: str
-    notes: tuple[str, ...] = ()
 
 
 class Invocation(NamedTuple):
@@ -94,7 +89,7 @@ def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeAr
     return Invocation(command, service_url(ctx))
 
 
-for _command in (drain, etcd, export, freeze, import_records, migrate, peers, serve, thaw, token):
+for _command in (config, drain, etcd, export, freeze, import_records, migrate, peers, serve, thaw, token):
     cli.add_command(_command)
 
 

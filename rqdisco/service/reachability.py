@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -24,12 +24,12 @@ from rqdisco.security.tls import TLSEndpoint, parse_description
 _PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
 
 
-def check_protected(endpoints: Sequence[tuple[str, IStreamServerEndpoint]]) -> None:
+def check_protected(descriptions: Iterable[str]) -> None:
     """Raise UnprotectedListener if other machines will reach one of these endpoints, unless its
-    clients need certificates. Nothing is opened.
+    clients need certificates. Nothing is opened. A description that is invalid raises anything.
     """
-    for description, endpoint in endpoints:
-        if not needs_certificates(endpoint) and not _may_listen_locally(description):
+    for description in descriptions:
+        if not _may_listen_locally(description):
             raise unprotected(description)
 
 
@@ -63,10 +63,14 @@ def listens_locally(description: str, address: object) -> bool:
 
 
 def _may_listen_locally(description: str) -> bool:
-    """As `listens_locally`, before the endpoint is opened; True if only its socket will tell."""
+    """As `listens_locally`, before the endpoint is opened; True if only its socket will tell, or
+    if clients need certificates.
+    """
+    tls = parse_description(description)
+    if tls is not None and tls.files.authorities is not None:
+        return True
     if _PLAIN.match(description) is None:
         return False
-    tls = parse_description(description)
     addresses = _expected_addresses(description if tls is None else tls.inner)
     return all(listens_locally(description, address) for address in addresses)
 

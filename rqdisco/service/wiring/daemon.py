@@ -30,6 +30,7 @@ from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config, ProbeConfig
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.lifecycle import Daemon, DaemonParts
 from rqdisco.service.listeners import HTTPListener
 from rqdisco.service.metrics import certificate_metrics
@@ -54,6 +55,8 @@ def build_daemon(config: Config, system: System) -> Daemon:
     """Build the daemon that `config` describes. Raises a subclass of CannotStart."""
     reactor = system.reactor
     counts = new_counts()
+    for why in unknown_variables(system.environment):
+        _log.warn("unknown variable in the environment: {why}", why=why)
 
     # What is wrong with these is reported before a file is written or a socket is bound.
     tokens = None if config.tokens is None else ReloadingTokens(config.tokens)

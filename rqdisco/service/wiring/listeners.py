@@ -92,7 +92,7 @@ def build_endpoints(config: Config, system: System, certificates: Certificates) 
 
     public = parse("listen", config.listen)
     if not (config.is_open or config.tokens is not None):
-        check_protected(public)
+        check_protected(config.listen)
     peers = parse("peer-listen", () if config.peers is None else config.peers.listen)
     return ListenerEndpoints(public, parse("metrics-listen", config.metrics_listen), peers)
 
