@@ -49,3 +49,46 @@ def show(file: Path | None, form: str) -> StaticOutput:
         return StaticOutput((commands.show_json if form == "json" else commands.show_text)(file, os.environ))
     except BadConfigFile as error:
         raise click.ClickException("\n".join(error.problems)) from None
+
+
+@click.group()
+def systemd() -> None:
+    """Run the daemon as a service of systemd."""
+
+
+@systemd.command()
+@click.option("--user", "scope", flag_value="user", help="For the service manager of your user.")
+@click.option("--system", "scope", flag_value="system", help="For the system; as root.")
+@click.option("--etcd", is_flag=True, help="The unit of a daemon with its records in etcd.")
+@click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
+@click.option("--force", is_flag=True, help="Replace units that were changed.")
+@click.pass_context
+def install(ctx: click.Context, scope: str | None, etcd: bool, dry_run: bool, force: bool) -> StaticOutput:
+    """Write the units for this installation of rqdisco, and completions for bash, zsh and fish.
+
+    The units run the twistd beside this command. Nothing is started: the command prints how. Change
+    units by drop-ins (`systemctl edit`), which stay when the unit is replaced; a unit that differs
+    is only replaced with --force.
+    """
+    from rqdisco.cli import systemd_units as units
+    from rqdisco.cli.completion_scripts import completion_script
+
+    if scope not in ("user", "system"):
+        raise click.UsageError("choose --user or --system")
+    names = units.ETCD_UNITS if etcd else units.UNITS
+    kind: units.Scope = "user" if scope == "user" else "system"
+
+    def script(shell: str) -> str:
+        return completion_script(ctx.find_root().command, shell)
+
+    try:
+        planned = units.plan(kind, units.find_installation(), os.environ, script, names)
+        if dry_run:
+            return StaticOutput("\n".join(f"# {each.path}\n{each.content}" for each in planned))
+        if not force and (changed := units.find_changed(planned)):
+            listed = ", ".join(map(str, changed))
+            raise click.ClickException(f"{listed}: exists with another content; replace it with --force")
+        done = units.write(planned)
+    except units.CannotInstall as error:
+        raise click.ClickException(str(error)) from None
+    return StaticOutput("\n".join(done), ("now run:", *(f"    {step}" for step in units.next_steps(kind, names))))
