@@ -45,6 +45,7 @@ from rqdisco.core.errors import (
 from rqdisco.limits import descriptors
 from rqdisco.service import options
 from rqdisco.service.config import Config, LogConfig, LogFormat, LogLevelName
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.logging import Descriptor, Discard, LineObserver
 from rqdisco.service.system import Announce, System
 from rqdisco.twisted_compat import poll_without_context, use_clock
@@ -250,8 +251,10 @@ def _schedule(seconds: float, call: Callable[[], None]) -> None:
 
 
 def _print_refusal(refusal: CannotStart) -> int:
-    """Print why the daemon cannot start; return the exit status."""
-    _print_error(str(refusal))
+    """Print why the daemon cannot start; return the exit status. A misspelled variable may be the
+    cause.
+    """
+    _print_error("; ".join([str(refusal), *unknown_variables(os.environ)]))
     return _STATUS[type(refusal)]
 
 

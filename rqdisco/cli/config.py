@@ -100,4 +100,4 @@ def _toml(option: Option, value: Value | None) -> str:
         # TOML has no leading zeros.
         return str(int(value))
     # A JSON string, or a list of them, is one of TOML too.
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -176,6 +176,8 @@ def _write(planned: PlannedFile) -> str:
     try:
         planned.path.parent.mkdir(parents=True, exist_ok=True)
         planned.path.write_text(planned.content)
+        # Whatever the umask: shells of other users read completions.
+        planned.path.chmod(0o644)
     except OSError as error:
         raise CannotInstall(f"{planned.path}: {error.strerror}") from None
     return f"{planned.path}: {'replaced' if is_there else 'written'}"

@@ -49,7 +49,8 @@ def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment,
     installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
     daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
     assert daemon.request("POST", "/").status == 401
-    edited = shutil.copy(file, tmp_path / "edited")
+    edited = tmp_path / "edited"
+    shutil.copy(file, edited)
     installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={edited}")
     installed.run("rqdisco", "token", "revoke", "ops", f"--file={edited}")
     edited.rename(file)
