@@ -45,6 +45,7 @@ from rqdisco.core.errors import (
 from rqdisco.limits import descriptors
 from rqdisco.service import options
 from rqdisco.service.config import Config, LogConfig, LogFormat, LogLevelName
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.logging import Descriptor, Discard, LineObserver
 from rqdisco.service.system import Announce, System
 from rqdisco.twisted_compat import poll_without_context, use_clock
@@ -97,11 +98,11 @@ class Options(options.DaemonOptions):
             twistd["logger"] = f"{__name__}.LOG_OBSERVERS.{log.format}_{log.level}"
 
     def _refuse_log_options(self, log: LogConfig) -> None:
-        for name, is_default in (("log-format", log.format is None), ("log-level", log.level == LogConfig().level)):
-            if not is_default:
-                raise usage.UsageError(
-                    f"{name}: requires twistd --nodaemon, and none of its options --logger, --logfile and --syslog"
-                )
+        if log != LogConfig():
+            name = "log-level" if log.format is None else "log-format"
+            raise usage.UsageError(
+                f"{name}: requires twistd --nodaemon, and none of its options --logger, --logfile and --syslog"
+            )
 
 
 def log_observer(form: LogFormat | None, level: LogLevelName) -> LineObserver:
@@ -130,13 +131,10 @@ LOG_OBSERVERS = SimpleNamespace(
 )
 
 
-def makeService(options: Options) -> Daemon:
-    """Build the daemon. If it cannot start, print one line that says why and exit."""
-    return make_service(options, lambda addresses: None)
-
-
-def make_service(options: Options, announce: Announce) -> Daemon:
-    """As `makeService`; `announce` receives the addresses once the daemon listens."""
+def makeService(options: Options, announce: Announce = lambda addresses: None) -> Daemon:
+    """Build the daemon; `announce` receives its addresses once it listens. If it cannot start, print
+    one line that says why and exit.
+    """
     from twisted.internet import reactor
 
     twistd: usage.Options | None = options.parent
@@ -250,8 +248,8 @@ def _schedule(seconds: float, call: Callable[[], None]) -> None:
 
 
 def _print_refusal(refusal: CannotStart) -> int:
-    """Print why the daemon cannot start; return the exit status."""
-    _print_error(str(refusal))
+    """Print why the daemon cannot start, with misspelled variables; return the exit status."""
+    _print_error("; ".join([str(refusal), *unknown_variables(os.environ)]))
     return _STATUS[type(refusal)]
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rqdisco.cli.app import DONE, App, CommandFailed, operator_failure
 from rqdisco.cli.transfer import open_output
-from rqdisco.client import DamagedExport, Refused, Unreachable
+from rqdisco.client import DamagedExport, Refused
 from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION, ExportReader
 from rqdisco.core.codec import Malformed, is_metadata, split_record
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.plurals import counted
-from rqdisco.storage.files import Disk, FileSystem
+from rqdisco.storage.files import Disk
 from rqdisco.storage.restore import Contents, check_backup, check_original_is_gone, check_target, restore_backup
 
 _INCARNATION_BYTES = 8
@@ -33,18 +33,18 @@ async def back_up(app: App, path: Path) -> int:
                     file.write(line)
             reader.finish()
     except (DamagedExport, Malformed) as error:
-        raise Unreachable(f"the backup is incomplete: {error}") from None
+        raise CommandFailed(
+            f"nothing backed up: the answer is incomplete: {error}; the daemon's log says why"
+        ) from None
     except Refused as error:
         raise operator_failure(error) from None
     app.output.message(f"backed up {counted(ids, 'ID')} to {path}")
     return DONE
 
 
-async def restore(
-    app: App, path: Path, directory: Path, *, original_is_gone: bool, fs: FileSystem | None = None
-) -> int:
+async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bool) -> int:
     """Make a state directory from a backup, and say what follows."""
-    fs = fs or Disk()
+    fs = Disk()
     try:
         # Before the question: an operator should not have to answer it in vain.
         check_target(fs, directory)

@@ -48,7 +48,7 @@ class _Maker:
             # sys.stderr goes to the log once that is open.
             print("\n".join(banner(options.config, addresses)), file=sys.__stderr__, flush=True)
 
-        return tap.make_service(options, announce)
+        return tap.makeService(options, announce)
 
 
 class _Twistd(ServerOptions):

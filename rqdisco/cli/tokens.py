@@ -12,7 +12,7 @@ from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.token_file import edit_tokens, read_tokens
 from rqdisco.security.tokens import BadTokens, Token, describe, make_token, with_token, without_token
 
-_RELOAD = "send SIGHUP to a running daemon to reload the file"
+_RELOAD = "a running daemon reads the file again within seconds"
 
 
 async def new(

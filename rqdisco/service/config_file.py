@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -65,10 +65,12 @@ def parse_config(text: str, file: str) -> dict[str, Setting]:
     return settings
 
 
-def suggest(name: str, known: Mapping[str, object] | frozenset[str]) -> str:
-    """Return `; did you mean NAME?` with the nearest known name, nothing if none is near."""
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return `; did you mean NAME?` with the nearest known name, nothing if none is near. What the
+    names have in common, `prefix`, does not make them near.
+    """
+    near = get_close_matches(name.removeprefix(prefix), [each.removeprefix(prefix) for each in known], n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _place(file: str, text: str, key: str) -> str:

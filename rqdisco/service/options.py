@@ -15,6 +15,7 @@ from twisted.python import usage
 from rqdisco import __version__
 from rqdisco.service.config_file import BadConfigFile, read_config_file
 from rqdisco.service.configuration import build_config
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.option_table import OPTIONS, Option
 from rqdisco.service.settings import Value, config_file, name_source, resolve, values_of
 from twisted import copyright as twisted_copyright
@@ -60,7 +61,9 @@ class DaemonOptions(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            print(f"rqdisco: {error} (see {self.command} --help)", file=sys.stderr)
+            # A misspelled variable may be the cause.
+            reasons = "; ".join([str(error), *unknown_variables(self.environment)])
+            print(f"rqdisco: {reasons} (see {self.command} --help)", file=sys.stderr)
             raise SystemExit(USAGE_STATUS) from None
 
     def postOptions(self) -> None:

@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.codec import join_record
 from rqdisco.core.errors import CannotStart, StoreUnavailable
-from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.files import FileSystem
 from rqdisco.storage.snapshot import NAME as SNAPSHOT
 from rqdisco.storage.snapshot import VERSION, RecordsReader, SnapshotHeader, SnapshotReader, encode_snapshot
@@ -85,8 +84,9 @@ class Backup:
 
 
 class Backups:
-    """Makes backups of the daemon `incarnation`, one at a time. `in_thread` runs what reads the
-    disk; `wall_us` returns the wall clock in microseconds since 1970.
+    """Makes backups of the daemon `incarnation`, one at a time. `compact` brings the snapshot up to
+    date, `in_thread` runs what reads the disk, and `wall_us` returns the wall clock in microseconds
+    since 1970.
     """
 
     def __init__(
@@ -94,21 +94,21 @@ class Backups:
         fs: FileSystem,
         directory: Path,
         incarnation: str,
-        compactor: Compactor,
+        compact: Callable[[], Deferred[None]],
         in_thread: InThread,
         wall_us: Callable[[], int],
     ) -> None:
         self._fs = fs
         self._directory = directory
         self._incarnation = incarnation
-        self._compactor = compactor
+        self._compact = compact
         self._in_thread = in_thread
         self._wall_us = wall_us
 
     async def begin(self) -> Backup:
         """Begin a backup that has everything acknowledged so far. Raises StoreUnavailable."""
         made_at = datetime.fromtimestamp(self._wall_us() // 1_000_000, UTC)
-        await self._compactor.compact_now()
+        await self._compact()
         parts = await self._in_thread(partial(self._open, made_at.strftime("%Y-%m-%d %H:%M:%S")))
         return Backup(parts, self._in_thread, partial(discard_link, self._fs, self._directory))
 

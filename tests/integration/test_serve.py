@@ -59,6 +59,15 @@ def test_its_refusals_have_the_texts_and_statuses_of_twistd(installed: Environme
         assert served.stderr == under_twistd.stderr.replace("twistd rqdisco", "rqdisco serve")
 
 
+def test_a_refusal_names_the_misspelled_variable_that_caused_it(installed: Environment, tmp_path: Path) -> None:
+    for options, reason in ((["--listen=tcp:0"], "no token is required"), (["--probe=15"], "requires --probe-allow")):
+        refused = installed.run("rqdisco", "serve", f"--data-dir={tmp_path}/state", *options, RQDISCO_TOKNES="/tokens")
+        assert refused.returncode == 64
+        (line,) = refused.stderr.splitlines()
+        assert reason in line
+        assert "RQDISCO_TOKNES is not a variable of rqdisco; did you mean RQDISCO_TOKENS?" in line
+
+
 def test_two_daemons_on_one_directory_are_refused_in_words(installed: Environment, tmp_path: Path) -> None:
     command = ("rqdisco", "serve", f"--listen={ANY_PORT}", f"--data-dir={tmp_path}")
     daemon = installed.start(*command)

@@ -210,7 +210,7 @@ class OperatorAPI(Api):
     async def back_up(self, request: Request, token: Token | None) -> Response:
         """Make a backup."""
         if self._backups is None:
-            raise NotFound("the records are in etcd: back up etcd, and its epoch (docs/etcd.md)")
+            raise NotFound("the records are in etcd: back up etcd (docs/etcd.md)")
         self._log.info("backup", peer=request.client, token=_name(token))
         return self._streamed(request, partial(self._back_up, request, self._backups))
 

@@ -37,6 +37,8 @@ from rqdisco.service.config import Config, EtcdConfig
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend, OpenedBackend
 from rqdisco.service.worker_threads import WorkerThreads
+from rqdisco.storage.files import Disk
+from rqdisco.storage.state_directory import lock_directory
 from rqdisco.telemetry.events import Event, Events
 from rqdisco.telemetry.health import DaemonHealth
 
@@ -48,11 +50,14 @@ _log = Logger()
 def open_etcd_backend(
     config: Config, etcd: EtcdConfig, system: System, threads: WorkerThreads, certificates: Certificates
 ) -> OpenedBackend:
-    """Read the files that the options name; nothing is sent to etcd yet. Raises a kind of
-    CannotStart.
+    """Read the files that the options name, and lock the state directory if there is one; nothing is
+    sent to etcd yet. Raises a kind of CannotStart.
     """
     transport, streams = etcd_transports(etcd, system.reactor, certificates)
-    return open_over_transport(config, etcd, system, threads, transport, streams)
+    opened = open_over_transport(config, etcd, system, threads, transport, streams)
+    if config.data_dir is not None:
+        lock_directory(Disk(), config.data_dir)
+    return opened
 
 
 # A reactor that connects, resolves names and has timers; no interface joins these.
@@ -74,9 +79,9 @@ def open_over_transport(
     streams: StreamTransport,
 ) -> OpenedBackend:
     """As `open_etcd_backend`, over given transports."""
+    credentials = etcd_credentials(etcd)
     file = None if config.data_dir is None else LastSeenFile(config.data_dir)
     before = None if file is None else file.load()
-    credentials = etcd_credentials(etcd)
     machine = _name_machine(system) if before is None else before.machine
 
     def build(events: Events) -> Backend:

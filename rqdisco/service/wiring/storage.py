@@ -110,4 +110,6 @@ def build_backups(
     config: Config, system: System, storage: Storage, compactor: Compactor, run_in_thread: RunInThread
 ) -> Backups:
     """Build the maker of backups, which reads the disk by `run_in_thread`."""
-    return Backups(Disk(), directory_of(config), storage.incarnation, compactor, run_in_thread, system.wall_us)
+    return Backups(
+        Disk(), directory_of(config), storage.incarnation, compactor.compact_now, run_in_thread, system.wall_us
+    )
