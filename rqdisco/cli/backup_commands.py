@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import FilePath, LeafCommand
+from rqdisco.cli.options import FilePath, LeafCommand, LocalCommand, example
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
 
-@click.command(cls=LeafCommand)
+@click.command(cls=LeafCommand, epilog=example("rqdisco backup rqdisco.backup --url unix:/run/rqdisco/operator.sock"))
 @click.argument("file", type=FilePath(), metavar="FILE")
 def backup(file: Path) -> Command:
     """Back up the daemon to FILE while it runs.
@@ -32,7 +32,9 @@ def backup(file: Path) -> Command:
 
 
 # Without --url, since it sends nothing to a daemon.
-@click.command(cls=click.Command)
+@click.command(
+    cls=LocalCommand, epilog=example("rqdisco restore rqdisco.backup --data-dir /var/lib/rqdisco --original-is-gone")
+)
 @click.argument("file", type=FilePath(exists=True), metavar="FILE")
 @click.option(
     "--data-dir",

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import click
 
-from rqdisco.cli.options import FilePath
+from rqdisco.cli.options import FilePath, LocalGroup, example
 from rqdisco.cli.static_output import StaticOutput
 
 
-@click.group()
+@click.group(cls=LocalGroup, epilog=example("rqdisco config check /etc/rqdisco/rqdisco.toml"))
 def config() -> None:
     """Check or show the configuration of a daemon."""
 
 
-@config.command()
+@config.command(epilog=example("rqdisco config check /etc/rqdisco/rqdisco.toml"))
 @click.argument("file", type=FilePath(), metavar="FILE")
 def check(file: Path) -> StaticOutput:
     """Check a configuration file.
@@ -33,7 +33,7 @@ def check(file: Path) -> StaticOutput:
     return StaticOutput(f"{file}: valid")
 
 
-@config.command()
+@config.command(epilog=example("rqdisco config show --format json"))
 @click.argument("file", type=FilePath(), metavar="[FILE]", required=False)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def show(file: Path | None, form: str) -> StaticOutput:
@@ -51,12 +51,12 @@ def show(file: Path | None, form: str) -> StaticOutput:
         raise click.ClickException("\n".join(error.problems)) from None
 
 
-@click.group()
+@click.group(cls=LocalGroup, epilog=example("rqdisco systemd install --user"))
 def systemd() -> None:
     """Run the daemon as a service of systemd."""
 
 
-@systemd.command()
+@systemd.command(epilog=example("rqdisco systemd install --user", "rqdisco systemd install --system --dry-run"))
 @click.option("--user", "scope", flag_value="user", help="For the service manager of your user.")
 @click.option("--system", "scope", flag_value="system", help="For the system; as root.")
 @click.option("--etcd", is_flag=True, help="The unit of a daemon with its records in etcd.")

@@ -137,6 +137,13 @@ class LocalCommand(click.Command):
     context_class = _Context
 
 
+class LocalGroup(click.Group):
+    """A group of commands that contact no daemon."""
+
+    command_class = LocalCommand
+    context_class = _Context
+
+
 class LeafCommand(LocalCommand):
     """A command that also accepts the global options after its name."""
 

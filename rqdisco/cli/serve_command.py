@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from rqdisco import __version__
+from rqdisco.cli.options import LocalCommand, example
 
 USAGE_STATUS = 64
 _METAVARS = {
@@ -42,7 +43,7 @@ class _UsageError(click.UsageError):
     exit_code = USAGE_STATUS
 
 
-class ServeCommand(click.Command):
+class ServeCommand(LocalCommand):
     """A command with the options of the daemon; its help groups them by topic."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -81,7 +82,10 @@ def _to_click(name: str, kind: str, text: str) -> click.Option:
 
 
 # Without --url, since it asks no service.
-@click.command(cls=ServeCommand)
+@click.command(
+    cls=ServeCommand,
+    epilog=example("rqdisco serve", "rqdisco serve --listen tcp:4000 --tokens /etc/rqdisco/tokens"),
+)
 @click.version_option(__version__, message="%(prog)s %(version)s", prog_name="rqdisco")
 def serve(**options: Any) -> ServeArguments:
     """Run the discovery service.

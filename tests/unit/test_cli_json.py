@@ -16,7 +16,7 @@ from tests.support.daemon import create_id
 
 # Commands without data for a program: they print nothing, a script, or what is JSON already.
 WITHOUT = {"completion", "export", "freeze", "leader clear", "leader set", "migrate", "thaw", "token revoke"}
-WITHOUT |= {"etcd restored"}
+WITHOUT |= {"etcd restored", "backup", "restore", "serve", "config check", "systemd install"}
 
 
 def forms(group: click.Group, above: str = "") -> Iterator[tuple[str, bool]]:
