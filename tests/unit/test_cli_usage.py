@@ -100,7 +100,7 @@ def test_a_command_line_that_cannot_be_parsed_is_status_2_and_is_named(
 
 
 # Commands that ask no service.
-WITHOUT_A_SERVICE = {"config", "serve", "systemd"}
+WITHOUT_A_SERVICE = {"config", "restore", "serve", "systemd"}
 
 
 def test_help_names_every_command_and_every_command_has_help(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
