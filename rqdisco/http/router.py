@@ -22,9 +22,10 @@ from rqdisco.http.operations import Audience, BodyLimit, Endpoint, Operation
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Refusal, Response
-from rqdisco.http.requests.runner import EventualResponse, send
+from rqdisco.http.requests.runner import EventualResponse, Handler, send
 from rqdisco.http.routes import ENDPOINTS, PAGE_COST
-from rqdisco.http.ui.pages import Pages, prefers_html
+from rqdisco.http.ui.accepting import prefers_html
+from rqdisco.http.ui.pages import Pages
 from rqdisco.telemetry.counters import Route
 
 _READING = (b"GET", b"HEAD")
@@ -103,11 +104,11 @@ class Router:
         self._leader_key = found.pop("/v1/kv/<id:discovery_id>/leader")
         self._health = {name: _Match(found.pop(path)) for name, path in _HEALTH.items()}
         self._not_found = {
-            name.encode(): _Match(_NotFoundEndpoint(api, (api.runner.api, "other")))
+            name.encode(): _Match(_NotFoundEndpoint(api, pages, (api.runner.api, "other")))
             for name, api in fallbacks.items()
             if name
         }
-        self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], self._record.label))
+        self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], pages, self._record.label))
         self._others = found
         self._klein = _application(tuple(found))
         self._routes = self._klein.url_map.bind("localhost")
@@ -233,9 +234,10 @@ class _Match(msgspec.Struct, frozen=True):
 class _NotFoundEndpoint:
     """Answers paths that do not exist."""
 
-    def __init__(self, api: Api, label: Route) -> None:
+    def __init__(self, api: Api, pages: Pages, label: Route) -> None:
         self.label = label
         self._api = api
+        self._pages = pages
 
     def max_body(self, request: Request) -> int:
         """Bodies are ignored."""
@@ -252,7 +254,10 @@ class _NotFoundEndpoint:
         """Refuse a request."""
         if request.method not in _READING and is_cross_site(request):
             return _CROSS_SITE
-        return self._api.runner.run(self._answer(request))
+        handler = self._answer(request)
+        if request.method in _READING and _prefers_page(request):
+            handler = self._pages.explain(request, handler)
+        return self._api.runner.run(handler)
 
     async def _answer(self, request: Request) -> Response:
         self._api.admit(request, self._api.not_found_right)
@@ -262,11 +267,12 @@ class _NotFoundEndpoint:
 class _BoundOperation:
     """An operation of the table, bound to the APIs of a listener."""
 
-    __slots__ = ("body", "cost", "handle", "is_creation", "page", "right", "runs_to_end")
+    __slots__ = ("body", "cost", "handle", "is_creation", "is_public", "page", "right", "runs_to_end")
 
     def __init__(self, operation: Operation, api: Api, pages: Api) -> None:
         self.handle = MethodType(operation.handler, api)
         self.page = None if operation.page is None else MethodType(operation.page, pages)
+        self.is_public = operation.right is None
         self.right = operation.right if api.requires_token and not operation.token_optional else None
         self.runs_to_end = operation.runs_to_end
         self.is_creation = operation.is_creation
@@ -320,13 +326,17 @@ class _BoundEndpoint:
     def respond(self, request: Request, *variable: str) -> EventualResponse:
         """Start the response to a request."""
         operation = self._operations.get(request.method)
-        if request.method not in _READING:
-            if is_cross_site(request):
-                return _CROSS_SITE
-        elif operation is not None and operation.page is not None and _prefers_page(request):
-            request.route = self._page_label
-            return self._pages.respond(request, operation.page(request, *variable))
-        handler = self._answer(request, operation, *variable)
+        if request.method not in _READING and is_cross_site(request):
+            return _CROSS_SITE
+        handler: Handler
+        if request.method in _READING and _prefers_page(request):
+            if operation is not None and operation.page is not None:
+                request.route = self._page_label
+                page = operation.page(request, *variable)
+                return self._pages.respond(request, page, is_public=operation.is_public)
+            handler = self._pages.explain(request, self._answer(request, operation, *variable))
+        else:
+            handler = self._answer(request, operation, *variable)
         if operation is not None and operation.runs_to_end:
             return self._runner.run_to_end(handler)
         return self._runner.run(handler)

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from rqdisco.core.errors import TLSUnusable
 from rqdisco.security.file_modes import warn_of_loose_mode
+from rqdisco.security.file_stamp import Stamp, file_stamp
 
 # The protocols inside TLS, as ALPN names them.
 HTTP = [b"http/1.1"]
@@ -125,8 +126,8 @@ class ReloadingFiles(Generic[T]):
         )
         self._on_reload()
 
-    def _stamp(self) -> list[tuple[int, ...] | None]:
-        return [_stamp(file) for file in self._files.all()]
+    def _stamp(self) -> list[Stamp | None]:
+        return [file_stamp(file) for file in self._files.all()]
 
 
 class Certificates:
@@ -257,14 +258,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise TLSUnusable(f"{path}: {error.strerror}") from None
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when the file is written or replaced; None if it cannot be
-    read.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -99,6 +99,8 @@ class _TLSFactory(TLSMemoryBIOFactory):
     None.
     """
 
+    noisy = False
+
     # Twisted declares that every connection gets a protocol.
     def buildProtocol(self, addr: Any) -> Any:
         above = self.wrappedFactory.buildProtocol(addr)

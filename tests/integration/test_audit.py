@@ -49,9 +49,11 @@ def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment,
     installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
     daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
     assert daemon.request("POST", "/").status == 401
-    installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={file}")
-    installed.run("rqdisco", "token", "revoke", "ops", f"--file={file}")
-    daemon.process.send_signal(signal.SIGHUP)
+    edited = tmp_path / "edited"
+    shutil.copy(file, edited)
+    installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={edited}")
+    installed.run("rqdisco", "token", "revoke", "ops", f"--file={edited}")
+    edited.rename(file)
     daemon.wait_for("tokens reloaded", added=1, revoked=1, changed=0)
     daemon.terminate()
     reported = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]

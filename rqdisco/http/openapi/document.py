@@ -129,7 +129,7 @@ class _Schemas:
         for component in self.components.values():
             del component["title"]
             component["description"] = " ".join(component["description"].split())
-            for member in component["properties"].values():
+            for member in component.get("properties", {}).values():
                 member.pop("default", None)
 
     def of(self, content: Any) -> Object:
