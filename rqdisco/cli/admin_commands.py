@@ -158,11 +158,11 @@ def restored(urls: tuple[str, ...], yes: bool, **files: str | None) -> Command:
 
     values: dict[str, Any] = {name.replace("_", "-"): value for name, value in files.items()}
     # Options of daemons only.
-    values |= {"wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
+    values |= {"etcd": urls, "dns": (), "wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
     if not urls:
         raise click.UsageError("--etcd: at least one member of etcd is needed")
     try:
-        config = etcd_config(values, urls, {"dns": ()})
+        config = etcd_config(values)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
     assert config is not None

@@ -25,8 +25,9 @@ _NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it, or `rqdisco 
 _SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
 _ADMIN_HINT = "set RQDISCO_TOKEN to a token with the scope admin"
 _NO_SUCH_RESOURCE = "no such operator's resource"
-# The error text of a daemon without peers.
+# The error texts of a daemon that answers operators, but has no peers, or no disk of its own.
 _NO_PEERS = "this daemon has no peers"
+_IN_ETCD = "the records are in etcd"
 _NOT_THERE = ("Connection refused", "No such file or directory", "unknown host name")
 # The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
@@ -79,7 +80,8 @@ async def run(app: App, command: Command) -> int:
         app.output.message(describe_os_error(error))
         return FAILED
     except (Refused, CommandFailed, UsageError) as error:
-        app.output.message(f"{error}{_remedy(error)}")
+        when = f"{app.url} cannot do that now: " if isinstance(error, Unavailable) else ""
+        app.output.message(f"{when}{error}{_remedy(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -115,7 +117,9 @@ def operator_failure(error: Refused) -> CommandFailed:
     """
     if error.status in (401, 403):
         return CommandFailed(f"{error}: {_ADMIN_HINT}")
-    if error.status != 404 or _NO_PEERS in str(error):
+    if error.status == 404 and _NO_PEERS in str(error):
+        return CommandFailed(f"{error}: it runs without --peer")
+    if error.status != 404 or _IN_ETCD in str(error):
         return CommandFailed(str(error))
     if _NO_SUCH_RESOURCE in str(error):
         return CommandFailed("this daemon does not know the request: it is of an older release, upgrade it")

@@ -11,10 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
+from rqdisco.cli.backup_commands import backup, restore
+from rqdisco.cli.completion_scripts import SHELLS, VARIABLE, completion_script
+from rqdisco.cli.local_commands import config, systemd
 from rqdisco.cli.node_formats import FORMATS, LIST_FORMATS, ListFormat, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
@@ -33,6 +35,8 @@ from rqdisco.cli.options import (
     yes_option,
 )
 from rqdisco.cli.output import PROGRAM
+from rqdisco.cli.serve_command import ServeArguments, serve
+from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.verdicts import Health
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
@@ -49,23 +53,15 @@ from rqdisco.recipes import (
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
-_COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class StaticOutput(NamedTuple):
-    """The output of a command that needs no service: text for stdout, notes for stderr."""
-
-    text: str
-    notes: tuple[str, ...] = ()
-
-
 class Invocation(NamedTuple):
-    """A parsed command line: what to run or print, None if there is nothing left to do, and the URL
-    of the service.
+    """A parsed command line: what to run, print or serve, None if there is nothing left to do, and the
+    URL of the service.
     """
 
-    command: Command | StaticOutput | None
+    command: Command | StaticOutput | ServeArguments | None
     url: str
 
 
@@ -74,7 +70,7 @@ def parse_arguments(arguments: list[str]) -> Invocation | int:
 
     Raises click.ClickException, and click.Abort if the user interrupts it.
     """
-    result: Invocation | int = cli.main(arguments, PROGRAM, _COMPLETE, standalone_mode=False)
+    result: Invocation | int = cli.main(arguments, PROGRAM, VARIABLE, standalone_mode=False)
     return result
 
 
@@ -93,11 +89,13 @@ cli.params.append(ROOT_URL_OPTION)
 
 @cli.result_callback()
 @click.pass_context
-def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -> Invocation:
+def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeArguments | None) -> Invocation:
     return Invocation(command, service_url(ctx))
 
 
-for _command in (drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
+for _command in (backup, config, drain, etcd, export, freeze, import_records, migrate, peers, restore):
+    cli.add_command(_command)
+for _command in (serve, systemd, thaw, token):
     cli.add_command(_command)
 
 
@@ -395,9 +393,7 @@ def flags(
 
 
 @cli.command(epilog=example('eval "$(rqdisco completion bash)"'))
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> StaticOutput:
     """Print the completion script for a shell."""
-    kind = get_completion_class(shell)
-    assert kind is not None
-    return StaticOutput(kind(cli, {}, PROGRAM, _COMPLETE).source())
+    return StaticOutput(completion_script(cli, shell))

@@ -88,8 +88,7 @@ class Place:
         try:
             self._learn(await self.ask(lambda client: client.freeze_state()))
         except Refused as error:
-            why = operator_failure(error)
-            raise CommandFailed(f"{self.name}: {why}, or run a release that can be frozen") from None
+            raise CommandFailed(f"{self.name}: {operator_failure(error)}") from None
 
     async def freeze(self, reason: str) -> None:
         """Freeze the daemon, and wait until its last grants are answered. Raises CommandFailed."""

@@ -45,7 +45,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         app.output.message(f"{discovery_id}: no nodes are registered, {describe_empty(document, objections)}")
     health = document.health or _TOO_OLD
     app.output.state_line("health ", health.verdict, f": {health.reason}")
-    app.output.line(f"next {health.next_step}")
+    app.output.line(f"next step: {health.next_step}")
     return FAILED if health.verdict in UNHEALTHY else DONE
 
 

@@ -12,7 +12,7 @@ from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.token_file import edit_tokens, read_tokens
 from rqdisco.security.tokens import BadTokens, Token, describe, make_token, with_token, without_token
 
-_RELOAD = "send SIGHUP to a running daemon to reload the file"
+_RELOAD = "a running daemon reads the file again within seconds"
 
 
 async def new(
@@ -25,6 +25,8 @@ async def new(
         edit_tokens(file, lambda content: with_token(content, token))
     except BadTokens as error:
         raise CommandFailed(f"{file}: {error}") from None
+    except OSError as error:
+        raise CommandFailed(f"cannot write {file}: {error.strerror}") from None
     if as_json:
         app.output.document({**_document(token), "token": secret})
     else:
@@ -57,5 +59,7 @@ async def revoke(app: App, file: Path, name: str) -> int:
         edit_tokens(file, lambda content: without_token(content, name))
     except BadTokens as error:
         raise CommandFailed(f"{file}: {error}") from None
+    except OSError as error:
+        raise CommandFailed(f"cannot write {file}: {error.strerror}") from None
     app.output.message(f"revoked {name}; {_RELOAD}")
     return DONE

@@ -40,7 +40,7 @@ async def export(app: App, output: Path | None) -> int:
         count = await _export_to(app, app.output.json)
         app.output.lines([])
     else:
-        with _open_output(output) as file:
+        with open_output(output) as file:
             count = await _export_to(app, file.write)
     app.output.message(f"exported {counted(count, 'ID')}")
     return DONE
@@ -157,7 +157,7 @@ async def _import_all(app: App, source: ImportSource, *, adopt: bool) -> ImportR
 
 
 @contextmanager
-def _open_output(path: Path) -> Iterator[BinaryIO]:
+def open_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name once it is complete. IDs are secrets, so only its owner can
     read it.
     """

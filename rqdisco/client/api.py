@@ -40,9 +40,12 @@ T = TypeVar("T")
 MAX_IMPORT = 500
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
+_BACKUP = "/operator/backup"
 _CLUSTERS_AT_ONCE = 1000
 _IMPORT = "/operator/import"
 _FREEZE = "/operator/freeze"
+# The daemon makes a snapshot first.
+_MAX_BACKUP_WAIT = 600.0
 # An event stream carries at least a comment every 15 seconds.
 _MAX_STREAM_PAUSE = 45.0
 
@@ -212,6 +215,19 @@ class DiscoveryClient:
                         yield line
                 elif chunk.status != 200:
                     raise _operator_error(chunk)
+        if splitter.rest:
+            yield splitter.rest
+
+    async def backup_lines(self) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of a backup of the daemon, through its operator socket, unchecked."""
+        splitter = LineSplitter()
+        async with aclosing(self._transport.stream(_BACKUP, max_wait=_MAX_BACKUP_WAIT)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, bytes):
+                    for line in splitter.feed(chunk):
+                        yield line
+                elif chunk.status != 200:
+                    raise _to_client_error(chunk, _json_error(chunk))
         if splitter.rest:
             yield splitter.rest
 

@@ -92,14 +92,20 @@ class Transport:
         return await self._within(send_and_read(), self._timeout)
 
     async def stream(
-        self, path: str, accept: str = "application/json", max_pause: float | None = None
+        self,
+        path: str,
+        accept: str = "application/json",
+        max_pause: float | None = None,
+        max_wait: float | None = None,
     ) -> AsyncGenerator[RawResponse | bytes, None]:
         """Send a GET request and yield the response, then its body in chunks if the status is 200.
         A response of another status is yielded whole.
 
-        `max_pause` is how many seconds may pass between chunks, by default `timeout`.
+        `max_pause` is how many seconds may pass between chunks, `max_wait` how many before the
+        response, both by default `timeout`.
         """
-        response, body = await self._within(self._send("GET", path, None, accept), self._timeout)
+        wait = self._timeout if max_wait is None else max_wait
+        response, body = await self._within(self._send("GET", path, None, accept), wait)
         try:
             if response.status != 200:
                 yield await self._within(_read_all(response, body), self._timeout)

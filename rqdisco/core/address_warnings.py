@@ -16,7 +16,7 @@ from rqdisco.core.views import View
 _HIGHEST_PORT = 65535
 _SCHEME = re.compile(r"\Ahttps?://")
 _PORT = re.compile(r"(?<!:):([0-9]+)/?\Z")
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])/?\Z")
+_HOST = re.compile(r"(?:[^\[\]:/?#@]+|\[[^\[\]/?#@]+\])/?\Z")
 
 
 class AddressWarning(msgspec.Struct, frozen=True):
@@ -46,24 +46,34 @@ def address_warnings(view: View) -> list[AddressWarning]:
     return found
 
 
+def warn_of_address(discovery_id: str, addr: str, host: str | None, *, raft: bool = False) -> AddressWarning | None:
+    """Return the warning about an address that a client at `host` registers, None if there is none.
+
+    A Raft address is part of an entry, which is replaced when its node registers again; an HTTP
+    address names the entry, which is to be removed.
+    """
+    # Nearly all addresses have this form.
+    match = OTHER_IPV4.match(addr)
+    if match is not None and 0 < int(match[1]) <= _HIGHEST_PORT:
+        return None
+    use = _RAFT if raft else _HTTP
+    return _wrong_form(addr, use, None if raft else discovery_id) or _misleading(addr, use, host)
+
+
 def _warnings_of(view: View, node: Node) -> Iterator[AddressWarning]:
     """Return the warnings about a node's addresses. One that claimed to lead without an HTTP address
     is listed by its Raft address.
     """
-    uses = [(node.addr, _HTTP if node.addr != node.raft_addr else _RAFT)]
+    found = [warn_of_address(view.id, node.addr, view.host)]
     if node.raft_addr is not None and node.raft_addr != node.addr:
-        uses.append((node.raft_addr, _RAFT))
-    for addr, use in uses:
-        # Nearly all addresses have this form.
-        match = OTHER_IPV4.match(addr)
-        if match is None or not 0 < int(match[1]) <= _HIGHEST_PORT:
-            found = _wrong_form(view, node, addr, use) or _misleading(view, addr, use)
-            if found is not None:
-                yield found
+        found.append(warn_of_address(view.id, node.raft_addr, view.host, raft=True))
+    for warning in found:
+        if warning is not None:
+            yield warning
 
 
-def _wrong_form(view: View, node: Node, addr: str, use: _Use) -> AddressWarning | None:
-    """Return the warning about an address that is not HOST:PORT."""
+def _wrong_form(addr: str, use: _Use, discovery_id: str | None) -> AddressWarning | None:
+    """Return the warning about an address that is not HOST:PORT; with `discovery_id`, to be removed."""
     bare = _SCHEME.sub("", addr)
     match = _PORT.search(bare)
     host, problem = bare if match is None else bare[: match.start()], None
@@ -76,23 +86,24 @@ def _wrong_form(view: View, node: Node, addr: str, use: _Use) -> AddressWarning 
     if problem is None:
         return None
     is_useful = _HOST.match(host) and not is_local(addr)
-    example = f"{host.rstrip('/')}:{use.port}" if is_useful else f"HOST:{use.port}"
-    removal = f", then run `rqdisco remove {view.id} {shlex.quote(addr)}`" if addr == node.addr else ""
+    example = shlex.quote(f"{host.rstrip('/')}:{use.port}") if is_useful else f"HOST:{use.port}"
+    removal = "" if discovery_id is None else f", then run `rqdisco remove {discovery_id} {shlex.quote(addr)}`"
     return AddressWarning(addr, f"{addr} {problem}", f"restart its node with {use.flag} {example}{removal}")
 
 
-def _misleading(view: View, addr: str, use: _Use) -> AddressWarning | None:
+def _misleading(addr: str, use: _Use, host: str | None) -> AddressWarning | None:
     """Return the warning about an address that leads other machines nowhere, or to themselves."""
     if not is_local(addr):
         return None
     fix = f"restart its node with {use.flag} and an address that the other machines reach"
     if is_unspecified(host_of(addr)):
         return AddressWarning(addr, f"{addr} is the address of no machine", fix)
-    if view.host is not None and view.host.startswith(THIS_MACHINE):
+    if host is not None and host.startswith(THIS_MACHINE):
         # All nodes run beside a daemon.
         return None
+    origin = "" if host is None else ", registered from another machine"
     return AddressWarning(
-        addr, f"{addr} is a loopback address from another machine: only nodes on that machine can join it", fix
+        addr, f"{addr} is a loopback address{origin}: only nodes on the machine of its node can join it", fix
     )
 
 

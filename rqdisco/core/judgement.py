@@ -43,7 +43,7 @@ def _judge_owned(view: View, known: Known) -> Verdict:
     if not view.nodes:
         return Verdict(
             Health.FORMING,
-            "no nodes are registered: the next one is told to bootstrap",
+            "no nodes are registered yet: the first one bootstraps the cluster",
             f"start the nodes with the flags that `rqdisco flags {view.id}` prints",
         )
     if view.leader is not None:
@@ -105,7 +105,7 @@ def _judge_led(view: View, known: Known) -> Verdict:
     if seen is None or seen.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
-        return Verdict(Health.UNKNOWN, reason, probe_step(known, f"`curl http://{leader}/readyz`"))
+        return Verdict(Health.UNKNOWN, reason, probe_step(known))
     if seen.up:
         return _judge_answering(view, known, seen, reason)
     if is_recent:

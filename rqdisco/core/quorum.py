@@ -106,11 +106,14 @@ def _granted_and_down(view: View, known: Known) -> Verdict | None:
 
 def _without_quorum(view: View, tally: _Tally) -> Verdict:
     reason = f"{count_not(tally.down, tally.total, 'answer')}: no quorum"
-    if tally.is_any_ready:
-        # A node is ready only while it has a leader.
+    if not tally.up:
+        # Behind a firewall that lets in only nodes, all look down.
+        step = f"see that the machine of the daemon reaches them, and start {name_some(tally.down)}"
+    elif tally.is_any_ready:
+        # A node is ready only while it has a leader, so the cluster may have forgotten the others.
         step = (
-            f"a node is ready, so others may be gone for good: remove them with `rqdisco prune {view.id} --down-for"
-            f" 24h`, or start {name_some(tally.down)}"
+            f"start {name_some(tally.down)}; if they are gone for good, and others are still ready in a minute,"
+            f" remove them with `rqdisco prune {view.id} --down-for 24h`"
         )
     else:
         step = (
@@ -137,7 +140,7 @@ def _undecided(view: View, tally: _Tally, known: Known) -> Verdict:
     problems = _problems(view, tally)
     if tally.unprobed:
         text = f"{tally.unprobed} of {tally.total} {plural('node', tally.total)} {was(tally.unprobed)} not probed"
-        problems = [(text, probe_step(known, f"`rqdisco status {view.id}`")), *problems]
+        problems = [(text, probe_step(known)), *problems]
     reason, (_, step) = "; ".join(text for text, _ in problems), problems[0]
     if tally.unprobed == tally.total:
         return Verdict(Health.UNKNOWN, reason, step)

@@ -87,11 +87,11 @@ def utc(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def probe_step(known: Known, check: str) -> str:
+def probe_step(known: Known) -> str:
     """Return how to find out more about nodes that were not probed."""
     if not known.is_probing:
-        return f"start the daemon with --probe and --probe-allow, or check by hand: {check}"
-    return f"wait for the first probes, and see that --probe-allow includes the nodes; or check by hand: {check}"
+        return "start the daemon with --probe and --probe-allow, or ask the nodes by hand: GET /readyz"
+    return "wait for the first probes, and see that --probe-allow includes the addresses of the nodes"
 
 
 def count_of(count: int, total: int, what: str) -> str:

@@ -103,7 +103,7 @@ class Apis:
         fallbacks: dict[str, Api] = {"": discovery, "v1": consul}
         if audience != "open":
             fallbacks["operator"] = OperatorAPI(
-                context.directory, self._operator, context.clock, context.cluster_admin, authorizer
+                context.directory, self._operator, context.clock, context.cluster_admin, context.backups, authorizer
             )
             apis.append(fallbacks["operator"])
             apis.append(ClustersAPI(self._search, self._operator, authorizer))

@@ -19,6 +19,7 @@ from rqdisco.http.requests.runner import RequestTelemetry
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.node_health import NodeHealth
 from rqdisco.security.tokens import Access
+from rqdisco.storage.backup import Backups
 from rqdisco.telemetry.health import DaemonHealth
 
 
@@ -42,10 +43,10 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     `clock` is monotonic, `rest` runs a call after some seconds without expensive work, `wall_us`
     returns the wall clock in microseconds since 1970. `describe` returns the answer to `GET /`,
     `judge` the verdict on the cluster under an ID. With `access`, public listeners require tokens;
-    the operator's listener never does. `cluster_admin` is None without peers, `node_health` without
-    probes, `zone` without DNS. `metrics` answers `GET /metrics` on the operator's listener, `status`
-    is what `GET /status` shows. `is_local_only` reports whether no other machine can connect to the
-    public listener.
+    the operator's listener never does. `cluster_admin` is None without peers, `backups` where another
+    engine stores the records, `node_health` without probes, `zone` without DNS. `metrics` answers
+    `GET /metrics` on the operator's listener, `status` is what `GET /status` shows. `is_local_only`
+    reports whether no other machine can connect to the public listener.
     """
 
     directory: Directory
@@ -60,6 +61,7 @@ class HTTPContext(msgspec.Struct, frozen=True, kw_only=True):
     judge: Callable[[View], Verdict]
     access: Access | None = None
     cluster_admin: ClusterAdmin | None = None
+    backups: Backups | None = None
     node_health: NodeHealth | None = None
     leaders: LeaderMonitor | None = None
     metrics: MetricsPage | None = None

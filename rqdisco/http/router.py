@@ -5,6 +5,7 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MethodType
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -56,6 +57,22 @@ class _KeyConverter(PathConverter):
     part_isolating = False
 
 
+# Any: Klein declares other requests and results.
+@cache
+def _application(paths: tuple[str, ...]) -> Any:
+    """Return the Klein application of some paths, named as they are; werkzeug takes long to compile them."""
+    klein: Any = Klein()
+    klein.url_map.merge_slashes = False
+    klein.url_map.converters = {**klein.url_map.converters, "id": _IDConverter, "key": _KeyConverter}
+    for path in paths:
+        klein.route(path, endpoint=path, strict_slashes=False)(_respond)
+    return klein
+
+
+def _respond(request: Request, endpoint: _Endpoint, *variable: str) -> EventualResponse:
+    return endpoint.respond(request, *variable)
+
+
 class Router:
     """The application of one listener.
 
@@ -93,17 +110,7 @@ class Router:
         }
         self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], pages, self._record.label))
         self._others = found
-        # Any: Klein declares other requests and results.
-        self._klein: Any = Klein()
-        self._klein.url_map.merge_slashes = False
-        self._klein.url_map.converters = {
-            **self._klein.url_map.converters,
-            "id": _IDConverter,
-            "key": _KeyConverter,
-        }
-        for path, endpoint in found.items():
-            respond: Any = endpoint.respond
-            self._klein.route(path, endpoint=path, strict_slashes=False)(respond)
+        self._klein = _application(tuple(found))
         self._routes = self._klein.url_map.bind("localhost")
 
     def max_body(self, request: Request) -> int:
@@ -129,7 +136,7 @@ class Router:
         elif match.klein_name is None:
             response = endpoint.respond(request, *match.variable)
         else:
-            response = self._klein.execute_endpoint(match.klein_name, request, *match.variable)
+            response = self._klein.execute_endpoint(match.klein_name, request, endpoint, *match.variable)
         send(request, response)
 
     def _answer_options(self, request: Request, match: _Match) -> EventualResponse:

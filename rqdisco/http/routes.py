@@ -30,7 +30,7 @@ from rqdisco.http.api.event_streams import EventsAPI
 from rqdisco.http.api.explain import Explanation
 from rqdisco.http.api.health import HealthAPI, Liveness, Readiness
 from rqdisco.http.api.metrics import MetricsAPI
-from rqdisco.http.openapi.bodies import ExportDocument, LeaderBody, RegistrationBody, RemovalBody
+from rqdisco.http.openapi.bodies import BackupDocument, ExportDocument, LeaderBody, RegistrationBody, RemovalBody
 from rqdisco.http.openapi.page import OpenAPIDocument
 from rqdisco.http.operations import (
     ALL_AUDIENCES,
@@ -473,6 +473,29 @@ _OPERATOR = (
             is_streamed=True,
             cost=_EXPORT_COST,
             responses={200: ResponseSpec("One JSON document with one record a line.", ExportDocument)},
+        ),
+    ),
+    _operators(
+        "/operator/backup",
+        ("operator", "/operator/backup"),
+        OperatorAPI,
+        _get(
+            OperatorAPI.back_up,
+            "backUp",
+            "Make a backup of this daemon.",
+            description=(
+                "It has everything that was acknowledged before the request. A document without its end could not be"
+                " written completely."
+            ),
+            right="admin",
+            has_head=False,
+            is_streamed=True,
+            cost=_EXPORT_COST,
+            responses={
+                200: ResponseSpec("One JSON document with one record a line.", BackupDocument),
+                404: "The records are in etcd.",
+                503: "No snapshot can be made, or another backup is being made.",
+            },
         ),
     ),
     _operators(

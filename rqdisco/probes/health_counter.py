@@ -21,8 +21,8 @@ INTERVAL_SECONDS = 30.0
 # Some half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s.
 _JUDGED_AT_ONCE = 25
 _PAUSE_SECONDS = 0.005
-# Of the time that a round took, so that rounds over many IDs leave most of the time to requests.
-_REST = 4
+# Of the time that a round took, so that rounds over many IDs do not follow each other at once.
+_REST = 1
 
 
 class HealthCounter(Service):

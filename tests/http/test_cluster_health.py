@@ -85,7 +85,7 @@ def test_an_id_is_forming_until_nodes_register_and_unknown_without_probes(server
     discovery_id = create_id(server.daemon)
     assert health(server, discovery_id) == (
         "forming",
-        "no nodes are registered: the next one is told to bootstrap",
+        "no nodes are registered yet: the first one bootstraps the cluster",
     )
     ask(server, "POST", f"/{discovery_id}", {"addr": A})
     assert health(server, discovery_id) == ("unknown", "1 of 1 node was not probed")
@@ -159,6 +159,24 @@ def test_a_lookup_warns_of_addresses_that_will_not_work(server: WatchedServer) -
         },
     ]
     assert server.watch(discovery_id).events[0]["warnings"] == document["warnings"]
+
+
+def test_the_log_names_an_address_that_will_not_work_and_the_fix(
+    server: WatchedServer, log: list[dict[str, Any]]
+) -> None:
+    discovery_id = create_id(server.daemon)
+    ask(server, "POST", f"/{discovery_id}", {"addr": "10.0.0.1", "raft_addr": "10.0.0.1:70000"})
+    warned = [(each["why"], each["fix"]) for each in log if each.get("log_format") == "doubtful address"]
+    assert warned == [
+        (
+            "10.0.0.1 has no port",
+            f"restart its node with -http-adv-addr 10.0.0.1:4001, then run `rqdisco remove {discovery_id} 10.0.0.1`",
+        ),
+        (
+            "10.0.0.1:70000 has a port that is not from 1 to 65535",
+            "restart its node with -raft-adv-addr 10.0.0.1:4002",
+        ),
+    ]
 
 
 def test_a_lookup_warns_of_loopback_addresses_from_another_machine_only(server: WatchedServer) -> None:

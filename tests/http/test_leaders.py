@@ -1,6 +1,4 @@
-"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the
-metrics.
-"""
+"""Two clusters under one ID, as shown in the document, to watchers and on the page."""
 
 from __future__ import annotations
 
@@ -50,13 +48,9 @@ def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
     return "hidden" not in banner, [each.partition("</bdi>")[0].partition(">")[2] for each in text.split("<bdi")[1:]]
 
 
-def metric(server: WatchedServer) -> str:
-    """Return how many IDs have two leaders, as Prometheus reads it."""
-    server.site.application, public = server.daemon.apis.operators(), server.site.application
-    answered = asked(server, "/metrics")
-    server.site.application = public
-    (line,) = [line for line in answered.body.decode().splitlines() if line.startswith("rqdisco_two_leaders ")]
-    return line.rpartition(" ")[2]
+def verdict(server: WatchedServer, discovery_id: str) -> str:
+    """Return the verdict on the cluster."""
+    return str(asked(server, f"/{discovery_id}").document["health"]["verdict"])
 
 
 def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged_errors: list[Any]) -> None:
@@ -64,17 +58,17 @@ def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged
     report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A)
     watcher = server.watch(discovery_id)
     assert "two_leaders" not in asked(server, f"/{discovery_id}").document
-    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    assert (alarm(server, discovery_id), verdict(server, discovery_id)) == ((False, ["", ""]), "healthy")
     report(server, discovery_id, RAFT_B)
     assert asked(server, f"/{discovery_id}").document["two_leaders"] == TWO
-    assert (alarm(server, discovery_id), metric(server)) == ((True, TWO), "1.0")
+    assert (alarm(server, discovery_id), verdict(server, discovery_id)) == ((True, TWO), "two leaders")
     server.clock.advance(1)
     assert [event.get("two_leaders") for event in watcher.events][-1] == TWO
     events = len(watcher.events)
     server.clock.advance(59)
     server.clock.advance(1)
     assert "two_leaders" not in asked(server, f"/{discovery_id}").document
-    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    assert (alarm(server, discovery_id), verdict(server, discovery_id)) == ((False, ["", ""]), "unknown")
     assert [event.get("two_leaders") for event in watcher.events[events:]] == [None], "without a change of the record"
     logged_errors.clear()
 

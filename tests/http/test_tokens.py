@@ -56,6 +56,7 @@ REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("GET", "/operator/export", None, {"admin"}),
     ("GET", "/operator/clusters", None, {"admin"}),
     ("POST", "/operator/clusters", None, {"admin"}),
+    ("GET", "/operator/backup", None, {"admin"}),
     ("POST", "/operator/import", {"records": []}, {"admin"}),
     ("POST", "/operator/export", None, {"admin"}),
     ("GET", "/operator/peers", None, {"admin"}),

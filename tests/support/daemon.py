@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
-from rqdisco.core.errors import NoSuchID
+from rqdisco.core.errors import NoSuchID, StoreUnavailable
 from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.records import Node, Record, RegistrationOutcome
 from rqdisco.http.api.metrics import MetricsPage
@@ -49,6 +49,8 @@ from rqdisco.service.wiring.stored import (
     count_records,
 )
 from rqdisco.service.wiring.telemetry import base_metrics, build_request_telemetry, new_counts
+from rqdisco.storage.backup import Backups
+from rqdisco.storage.compaction import compact
 from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.health import DaemonHealth
@@ -131,6 +133,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "allow_descriptors": lambda connections: connections,
         "on_hangup": lambda call: None,
         "refuse": lambda refusal: None,
+        "announce": lambda addresses: None,
     }
     return System(**{**defaults, **fields})
 
@@ -250,6 +253,7 @@ class AnyDaemon:
                 ),
                 judge=self.judge,
                 access=access,
+                backups=served.backups,
                 node_health=self.rounds,
                 leaders=self.leaders,
                 metrics=self.page,
@@ -267,6 +271,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     leaders: LeaderMonitor
     metrics: Sequence[MetricSource]
     etcd: EtcdMonitored | None = None
+    backups: Backups | None = None
 
 
 class Daemon(AnyDaemon):
@@ -309,21 +314,35 @@ class Daemon(AnyDaemon):
             service.setServiceParent(self.background)
         metrics = [
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
-            claim_metrics(self.claims),
-            leader_metrics(leaders),
             freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]
         health = DaemonHealth(
             lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen
         )
+        self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.wall_us)
         backend = Served(
-            directory=stored.directory, names=stored.directory, health=health, leaders=leaders, metrics=metrics
+            directory=stored.directory,
+            names=stored.directory,
+            health=health,
+            leaders=leaders,
+            metrics=metrics,
+            backups=self.backups,
         )
         self._serve(backend, system, telemetry, **served)
 
     def count_ids(self) -> int | None:
         return self.directory.size
+
+    def compact(self) -> Deferred[None]:
+        """Bring the snapshot up to date, as a child process does for the daemon."""
+        if self.disk.room == 0:
+            return fail(StoreUnavailable("no snapshot can be made, see the log"))
+
+        def run(through: int) -> None:
+            compact(self.disk, STATE, through)
+
+        return self.journal.seal().addCallback(run)
 
     def fill(self) -> str:
         self.disk.room = 0

@@ -46,6 +46,9 @@ from tests.support.prepared_daemons import (
     unknown,
     unnamed,
     with_all_ids,
+    with_disk,
+    with_full_disk,
+    without_disk,
     without_etcd,
 )
 
@@ -187,6 +190,9 @@ EXCHANGES = [
     Exchange("GET", "/operator/clusters", 503, without_etcd),
     Exchange("GET", "/operator/export", 200),
     Exchange("GET", "/operator/export", 200, claimed),
+    Exchange("GET", "/operator/backup", 200, with_disk),
+    Exchange("GET", "/operator/backup", 404, without_disk),
+    Exchange("GET", "/operator/backup", 503, with_full_disk),
     Exchange("POST", "/operator/import", 200, body={"records": [_RECORD, {"id": "..", "created_at": 1}]}),
     Exchange("POST", "/operator/import", 400, body={"records": {}}),
     Exchange("POST", "/operator/import", 413, body=_HUGE),

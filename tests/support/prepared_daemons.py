@@ -21,7 +21,7 @@ from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import DaemonHealth
-from tests.support.backends import new_daemon
+from tests.support.backends import new_daemon, over
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Probe, create_id, result
 from tests.support.etcd.daemon import Backend, EtcdDaemon
@@ -213,6 +213,24 @@ def full(audience: Audience) -> PreparedDaemon:
     prepared = daemon_for(audience)
     prepared.daemon.fill()
     return prepared
+
+
+def with_disk(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that stores its records itself, whatever the test is for."""
+    with over("single"):
+        return daemon_for(audience)
+
+
+def with_full_disk(audience: Audience) -> PreparedDaemon:
+    """Return such a daemon whose disk is full."""
+    with over("single"):
+        return full(audience)
+
+
+def without_disk(audience: Audience) -> PreparedDaemon:
+    """Return a daemon that stores its records in etcd, whatever the test is for."""
+    with over("etcd"):
+        return daemon_for(audience)
 
 
 def frozen(audience: Audience) -> PreparedDaemon:

@@ -28,7 +28,7 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
     assert second == f"node {B}"
     assert leader.startswith(f"leader {RAFT_A} reported, index ")
     assert health == f"health healthy: the leader {A} last reported at 2026-11-18T11:06:40Z, is not probed"
-    assert next_step == "next nothing to do"
+    assert next_step == "next step: nothing to do"
 
 
 def test_status_of_an_id_served_by_dns_names_nodes_that_dns_leaves_out(shell: Shell, some_id: str) -> None:
@@ -60,8 +60,8 @@ def test_an_id_without_nodes_is_forming(service: Service, shell: Shell) -> None:
     discovery_id = create_id(service.daemon)
     assert shell("status", discovery_id) == 0
     assert shell.lines == [
-        "health forming: no nodes are registered: the next one is told to bootstrap",
-        f"next start the nodes with the flags that `rqdisco flags {discovery_id}` prints",
+        "health forming: no nodes are registered yet: the first one bootstraps the cluster",
+        f"next step: start the nodes with the flags that `rqdisco flags {discovery_id}` prints",
     ]
     assert shell.messages == ""
 
@@ -87,7 +87,9 @@ def test_a_leader_that_claimed_and_never_reported_is_not_healthy() -> None:
     shell.service.advance(61)
     assert shell("status", "kv") == 1
     assert shell.lines[-2].startswith(f"health waiting: {A} claimed to lead at 2026-11-18T11:06:40Z, is not probed")
-    assert shell.lines[-1] == f"next start {A}; if it never leads, stop all nodes and run `rqdisco reset kv --yes`"
+    assert (
+        shell.lines[-1] == f"next step: start {A}; if it never leads, stop all nodes and run `rqdisco reset kv --yes`"
+    )
     assert lead(shell, "kv") == 0
     assert shell("status", "kv") == 0
 
@@ -107,13 +109,13 @@ def test_a_claim_that_waits_for_a_minute_is_reported_with_advice(service: Servic
     assert shell.lines == [
         "claim since 2026-11-18T11:06:40Z, granted once, not reported yet",
         f"health forming: {claim} yet",
-        "next wait: a leader reports within a minute",
+        "next step: wait: a leader reports within a minute",
     ]
     service.advance(1)
     assert shell("status", "kv") == 1
     assert shell.lines[1:] == [
         f"health waiting: {claim} for over 60 s: all other nodes wait for it",
-        "next the log of the daemon names the node: stop it for good, or wipe its data directory, then run"
+        "next step: the log of the daemon names the node: stop it for good, or wipe its data directory, then run"
         " `rqdisco leader clear kv --yes`",
     ]
     assert lead(shell, "kv") == 0
@@ -160,7 +162,7 @@ def test_the_exit_status_is_that_of_the_verdict_of_the_service(
     document["health"] = {"verdict": verdict, "reason": "2 of 3", "next_step": "start it"}
     service.answers["/kv"] = 200, msgspec.json.encode(document)
     assert shell("status", "kv") == status
-    assert shell.lines[-2:] == [f"health {verdict}: 2 of 3", "next start it"]
+    assert shell.lines[-2:] == [f"health {verdict}: 2 of 3", "next step: start it"]
     assert shell.messages == ""
 
 

@@ -70,6 +70,7 @@ _NOT_ALLOWED = ResponseSpec("The token lacks the right, whether or not the ID ex
 _CONSUL_NOT_ALLOWED = ResponseSpec("The token is unknown, or lacks the right.", STRING, media_type=TEXT)
 
 
+@cache
 def encode_openapi(audience: Audience) -> bytes:
     """Encode the document of an audience as JSON."""
     return msgspec.json.encode(build(audience))

@@ -98,6 +98,38 @@ EXAMPLES: dict[str, object] = {
         ],
         "crc": "4c3ec03c",
     },
+    "GET /operator/backup 200 application/json": {
+        "format": "rqdisco backup",
+        "version": 5,
+        "made_at": "2026-11-18 11:06:43",
+        "incarnation": "cd072cd8be6f9f62",
+        "directory": "/state",
+        "boot": 55134029750695,
+        "boot_id": "boot-a",
+        "last_version": 1795000003000,
+        "records": [
+            {
+                "id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
+                "home": "cd072cd8be6f9f62",
+                "version": 1795000003000,
+                "created_at": 1795000000000000,
+                "nodes": [
+                    {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1"},
+                    {"addr": "10.0.0.2:4001"},
+                ],
+                "grant": {"addr": "10.0.0.1:4001", "boot": 55134029750695, "at": 1000, "host": "@cd072cd8be6f9f62"},
+                "leader": {
+                    "addr": "10.0.0.1:4001",
+                    "value": '{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}',
+                    "created": 1795000002000,
+                    "modified": 1795000002000,
+                },
+                "confirmed": True,
+            }
+        ],
+        "count": 1,
+        "crc": "63b305d5",
+    },
     "POST /operator/import 200 application/json": {
         "imported": 1,
         "unchanged": 0,

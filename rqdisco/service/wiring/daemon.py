@@ -32,12 +32,13 @@ from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config, ProbeConfig
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.lifecycle import Daemon, DaemonParts
 from rqdisco.service.listeners import HTTPListener
 from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
-from rqdisco.service.token_reload import ReloadingTokens
+from rqdisco.service.token_reload import ReloadingTokens, TokenFileMonitor
 from rqdisco.service.wiring.backend import OpenedBackend
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
 from rqdisco.service.wiring.stored import open_stored_backend
@@ -56,12 +57,14 @@ def build_daemon(config: Config, system: System) -> Daemon:
     """Build the daemon that `config` describes. Raises a subclass of CannotStart."""
     reactor = system.reactor
     counts = new_counts()
+    for why in unknown_variables(system.environment):
+        _log.warn("unknown variable in the environment: {why}", why=why)
 
-    # What is wrong with these is reported before the state directory is locked.
+    # What is wrong with these is reported before a file is written or a socket is bound.
     tokens = None if config.tokens is None else ReloadingTokens(config.tokens)
     access = None if tokens is None else tokens.access
     certificates = Certificates(reactor.seconds)
-    public_endpoints = build_endpoints("listen", config.listen, system, certificates)
+    endpoints = build_endpoints(config, system, certificates)
 
     # Storage
     threads = WorkerThreads(reactor)
@@ -120,6 +123,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             judge=judge,
             access=access,
             cluster_admin=None if peers is None else peers.admin,
+            backups=backend.backups,
             node_health=probes,
             leaders=backend.leaders,
             metrics=metrics_page,
@@ -133,7 +137,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
 
     # Listeners
     context = ListenerContext(config, system, certificates, counts, telemetry, probes)
-    listeners = build_listeners(context, public_endpoints, apis, metrics_page, backend)
+    listeners = build_listeners(context, endpoints, apis, metrics_page, backend)
 
     # The page is served by sites whose connections it counts, so its sources come last.
     metrics_page.sources += [
@@ -157,7 +161,8 @@ def build_daemon(config: Config, system: System) -> Daemon:
     system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, health_counter, *backend.background, certificate_expiry]
+    token_file = None if tokens is None else TokenFileMonitor(reactor, tokens, telemetry.events)
+    background = [reactor_delay, audit, probes, health_counter, token_file, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
@@ -169,6 +174,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             notifier=Notifier(reactor, system.environment, system.pid),
             background=_group_services(background),
             stop_threads=threads.stop,
+            announce=system.announce,
         ),
         system.refuse,
         drain_timeout=config.drain_timeout,
