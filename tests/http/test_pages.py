@@ -374,6 +374,8 @@ async def test_every_page_leads_to_clusters_status_api_and_docs_and_marks_the_cu
         got = await page(api, path)
         assert [each["href"] for each in got.all("a")][2:6] == places
         assert got.current == [path] if path in places else got.current == []
+        is_id = path not in ("/", *places)
+        assert ("true" in [each.get("aria-current") for each in got.all("a")]) == is_id
 
 
 @ensureDeferred
