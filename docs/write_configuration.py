@@ -66,8 +66,8 @@ is from. It warns of variables that begin with `RQDISCO_` and are none of those 
 `rqdisco config show` prints the value of each option and its source.
 
 A *repeatable* option takes one value each time it is given; its variable takes several values,
-separated by spaces. A *flag* takes no value; its variable is `yes` or `no`, and the command line
-cannot unset a `yes`.
+separated by spaces. A *flag* takes no value; its variable is `yes` or `no`, which also replaces
+that of the file. The command line cannot unset a flag.
 
 Durations are in seconds unless the text says otherwise. Endpoints are
 [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html):

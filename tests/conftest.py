@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 
 from tests.support.backends import BACKENDS, over
 from tests.support.logs import observed_by
-from tests.support.workers import usable_processors, waiting_first, workers_for
+from tests.support.workers import FailuresAtOnce, usable_processors, waiting_first, workers_for
 
 TESTS = Path(__file__).parent
 
@@ -25,6 +25,18 @@ settings.load_profile("ours")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="DIRECTORY", help="have pictures of all pages made there")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and getattr(config.option, "numprocesses", None):
+
+        def write_line(line: str) -> None:
+            terminal.ensure_newline()
+            terminal.write_line(line)
+
+        config.pluginmanager.register(FailuresAtOnce(write_line))
 
 
 @pytest.hookimpl(optionalhook=True)

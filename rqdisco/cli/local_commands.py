@@ -89,6 +89,7 @@ def install(ctx: click.Context, scope: str | None, etcd: bool, dry_run: bool, fo
             listed = ", ".join(map(str, changed))
             raise click.ClickException(f"{listed}: exists with another content; replace it with --force")
         done = units.write(planned)
+        units.cache_plugins()
     except units.CannotInstall as error:
         raise click.ClickException(str(error)) from None
     return StaticOutput("\n".join(done), ("now run:", *(f"    {step}" for step in units.next_steps(kind, names))))

@@ -12,6 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
 Scope = Literal["user", "system"]
 
 UNITS = ("rqdisco.service", "rqdisco.socket")
@@ -95,6 +98,13 @@ def find_changed(planned: Iterable[PlannedFile]) -> list[Path]:
 def write(planned: Iterable[PlannedFile]) -> list[str]:
     """Write the files; return what was done with each. Raises CannotInstall."""
     return [_write(each) for each in planned]
+
+
+def cache_plugins() -> None:
+    """Have Twisted write its list of plugins, beside them: a service without write access would try
+    again, and log an error, with each start.
+    """
+    list(getPlugins(IServiceMaker))
 
 
 def next_steps(scope: Scope, units: Sequence[str]) -> list[str]:

@@ -14,14 +14,11 @@ from rqdisco.core.verdicts import (
     Health,
     Known,
     Verdict,
-    count_not,
     count_of,
     name_some,
-    plural,
     probe_step,
     seconds_since,
     utc,
-    was,
 )
 from rqdisco.core.views import View
 
@@ -66,7 +63,7 @@ def judge_probed(view: View, known: Known) -> Verdict:
     if problems := _problems(view, tally):
         reason, (_, step) = "; ".join(text for text, _ in problems), problems[0]
         return Verdict(Health.DEGRADED, reason, step)
-    return Verdict(Health.HEALTHY, count_of(len(tally.up), tally.total, "answer"))
+    return Verdict(Health.HEALTHY, _count_up(tally))
 
 
 def _tally(view: View, known: Known) -> _Tally:
@@ -105,7 +102,7 @@ def _granted_and_down(view: View, known: Known) -> Verdict | None:
 
 
 def _without_quorum(view: View, tally: _Tally) -> Verdict:
-    reason = f"{count_not(tally.down, tally.total, 'answer')}: no quorum"
+    reason = f"{_count_down(tally)}: no quorum"
     if not tally.up:
         # Behind a firewall that lets in only nodes, all look down.
         step = f"see that the machine of the daemon reaches them, and start {name_some(tally.down)}"
@@ -125,7 +122,7 @@ def _without_quorum(view: View, tally: _Tally) -> Verdict:
 
 def _without_leader(view: View, tally: _Tally, known: Known) -> Verdict:
     """Judge an ID whose nodes run, but none has a leader: each node of a new cluster, for a moment."""
-    reason = f"{count_of(len(tally.up), tally.total, 'answer')}, and none is ready: they have no leader"
+    reason = f"{_count_up(tally)}, and none is ready: they have no leader"
     if seconds_since(view.version, known) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, reason, "wait: nodes elect a leader within a minute")
     return Verdict(
@@ -139,16 +136,24 @@ def _undecided(view: View, tally: _Tally, known: Known) -> Verdict:
     """Judge an ID of whose nodes too many may be up or down."""
     problems = _problems(view, tally)
     if tally.unprobed:
-        text = f"{tally.unprobed} of {tally.total} {plural('node', tally.total)} {was(tally.unprobed)} not probed"
+        text = count_of(tally.unprobed, tally.total, "was not probed", "were not probed")
         problems = [(text, probe_step(known)), *problems]
     reason, (_, step) = "; ".join(text for text, _ in problems), problems[0]
     if tally.unprobed == tally.total:
         return Verdict(Health.UNKNOWN, reason, step)
     return Verdict(
         Health.UNKNOWN,
-        f"{count_of(len(tally.up), tally.total, 'answer')}, and a quorum is {tally.quorum}; {reason}",
+        f"{_count_up(tally)}, and a quorum is {tally.quorum}; {reason}",
         step,
     )
+
+
+def _count_up(tally: _Tally) -> str:
+    return count_of(len(tally.up), tally.total, "answers", "answer")
+
+
+def _count_down(tally: _Tally) -> str:
+    return count_of(len(tally.down), tally.total, "does not answer", "do not answer")
 
 
 def _problems(view: View, tally: _Tally) -> list[tuple[str, str]]:
@@ -157,11 +162,13 @@ def _problems(view: View, tally: _Tally) -> list[tuple[str, str]]:
     if tally.down:
         prune = f"`rqdisco prune {view.id} --down-for 24h`"
         step = f"start {name_some(tally.down)}, or remove nodes that are gone for good with {prune}"
-        problems.append((count_not(tally.down, tally.total, "answer"), step))
+        problems.append((_count_down(tally), step))
     if tally.unresolved:
         step = f"check the names in the DNS of the daemon: {name_some(tally.unresolved)}"
-        problems.append((count_not(tally.unresolved, tally.total, "resolve"), step))
+        problems.append((count_of(len(tally.unresolved), tally.total, "does not resolve", "do not resolve"), step))
     if tally.not_ready:
         step = f"look at the log of {name_some(tally.not_ready)}"
-        problems.append((count_not(tally.not_ready, tally.total, "reach a leader"), step))
+        problems.append(
+            (count_of(len(tally.not_ready), tally.total, "does not reach a leader", "do not reach a leader"), step)
+        )
     return problems

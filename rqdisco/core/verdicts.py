@@ -12,10 +12,13 @@ from typing import Protocol
 import msgspec
 
 from rqdisco.core.leaders import Leaders
+from rqdisco.core.plurals import counted
 from rqdisco.core.records import Node
 
 NOTHING_TO_DO = "nothing to do"
 _NAMED = 3
+# Of the year 9999.
+_LAST_SECOND = 253_402_300_799
 
 
 class Health(StrEnum):
@@ -83,8 +86,10 @@ def seconds_since(milliseconds: int, known: Known) -> float:
 
 
 def utc(milliseconds: int) -> str:
-    """Format a time in milliseconds since 1970 to the second, in ISO 8601."""
-    return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Format a time in milliseconds since 1970 to the second, in ISO 8601. Versions of records may
+    be later than any date.
+    """
+    return f"{datetime.fromtimestamp(min(milliseconds // 1000, _LAST_SECOND), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def probe_step(known: Known) -> str:
@@ -94,26 +99,9 @@ def probe_step(known: Known) -> str:
     return "wait for the first probes, and see that --probe-allow includes the addresses of the nodes"
 
 
-def count_of(count: int, total: int, what: str) -> str:
-    """Return "2 of 3 nodes answer"."""
-    verb = f"{what}s" if count == 1 else what
-    return f"{count} of {total} {plural('node', total)} {verb}"
-
-
-def count_not(addrs: Sequence[str], total: int, what: str) -> str:
-    """Return "1 of 3 nodes does not answer"."""
-    verb = "does" if len(addrs) == 1 else "do"
-    return f"{len(addrs)} of {total} {plural('node', total)} {verb} not {what}"
-
-
-def plural(noun: str, count: int) -> str:
-    """Return the noun as it follows a number."""
-    return noun if count == 1 else f"{noun}s"
-
-
-def was(count: int) -> str:
-    """Return the verb for so many nodes."""
-    return "was" if count == 1 else "were"
+def count_of(count: int, total: int, one: str, many: str) -> str:
+    """Return "1 of 3 nodes answers" or "2 of 3 nodes answer", by the verb for one and for many."""
+    return f"{count:,} of {counted(total, 'node')} {one if count == 1 else many}"
 
 
 def name_some(addrs: Sequence[str]) -> str:

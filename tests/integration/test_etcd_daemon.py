@@ -121,7 +121,7 @@ def test_systemd_is_told_that_the_daemon_is_ready_only_once_etcd_answers(
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
-        manager.settimeout(30)
+        manager.settimeout(PATIENCE)
         etcd.start("e1")
         assert manager.recv(100) == b"READY=1"
     assert daemon.request("GET", "/readyz?grant=1").status == 200

@@ -235,6 +235,13 @@ def test_flags_are_found() -> None:
 
     assert without == [
         "deploy/compose/etcd.yaml",
+        "deploy/helm/etcd.yaml",
+        "deploy/helm/peers.yaml",
+        "deploy/helm/rqdisco/Chart.yaml",
+        "deploy/helm/rqdisco/values.yaml",
+        "deploy/helm/rqlite.yaml",
+        "deploy/kubernetes/rqdisco-etcd.yaml",
+        "deploy/kubernetes/rqdisco-peers.yaml",
         "deploy/kubernetes/rqdisco.yaml",
         "deploy/nomad/rqdisco.nomad.hcl",
         "docs/dns.md",

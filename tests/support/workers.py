@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TypeVar
 
+import pytest
+
 # These use a processor all the time; all other tests mostly wait for processes.
 BUSY = ("unit", "http", "simulated")
 # As many workers as wait at a time, beside one for each processor.
@@ -38,6 +40,20 @@ def waiting_first(tests: Path, items: Iterable[tuple[Path, T]]) -> list[T]:
     at the end.
     """
     return [test for _, test in sorted(items, key=lambda item: is_busy(item[0], tests))]
+
+
+class FailuresAtOnce:
+    """A plugin that writes a line for each failure when it happens; their details come at the end, which
+    may be minutes later.
+    """
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            last = (report.longreprtext.splitlines() or [""])[-1]
+            self._write_line(f"FAILED {report.nodeid} ({report.when}): {last}")
 
 
 def usable_processors() -> int:

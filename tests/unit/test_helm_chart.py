@@ -22,6 +22,7 @@ from jsonschema import Draft7Validator
 
 from rqdisco import __version__
 from rqdisco.http.routes import ENDPOINTS
+from rqdisco.recipes import FlagsRequest, make_flags
 from rqdisco.service.options import DaemonOptions
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +165,12 @@ def test_the_nodes_of_the_example_are_clients() -> None:
     (labels,) = (each["spec"]["template"]["metadata"]["labels"] for each in nodes if each["kind"] == "StatefulSet")
     selectors = [each["podSelector"]["matchLabels"] for each in VALUES["networkPolicy"]["clients"]]
     assert any(each.items() <= labels.items() for each in selectors)
+
+
+def test_rqlites_own_chart_gets_the_flags_that_the_command_prints_and_no_bootstrap_by_dns() -> None:
+    arguments = yaml.safe_load((HELM_DIRECTORY / "rqlite.yaml").read_text())["extraArgs"]
+    request = FlagsRequest(discovery_id="orders", version="10", mode="consul-kv", url="http://rqdisco:4000")
+    assert arguments == ["-fk=true", *make_flags(request).arguments, "-bootstrap-expect=0"]
 
 
 def test_a_single_daemon_never_has_a_second_one() -> None:

@@ -272,3 +272,12 @@ def test_a_verdict_does_not_change_while_nothing_happens() -> None:
 
 def test_a_quorum_of_a_settled_cluster_changes_only_with_probes() -> None:
     assert not changes_with_time(view(A, B, C))
+
+
+def test_a_record_whose_version_is_later_than_any_date_is_judged_too() -> None:
+    for version in (2**50, 2**63 - 1):
+        leader = Leader(addr=A, value="{}", created=version, modified=version)
+        shown = view(A, leader=leader, confirmed=True, version=version)
+        assert verdict(shown, {A: UP}).health is Health.HEALTHY
+        assert verdict(view(A, granted=A, version=version), {A: DOWN}).health is Health.FORMING
+        assert verdict(view(claimed=1, claimed_since=version)).health is Health.FORMING

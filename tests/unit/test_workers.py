@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.workers import WAITING, once_for_all_workers, waiting_first, workers_for
+from tests.support.workers import WAITING, FailuresAtOnce, once_for_all_workers, waiting_first, workers_for
 
 TESTS = Path(__file__).parents[1]
 
@@ -53,3 +53,12 @@ def test_what_all_workers_need_is_made_once_and_again_only_if_that_failed(tmp_pa
     assert first == second == f"made in {made[1]}"
     assert len(made) == len(set(made)) == 2
     assert all(each.is_dir() for each in made)
+
+
+def test_a_failure_is_shown_when_it_happens() -> None:
+    lines: list[str] = []
+    where, text = ("tests/t.py", 3, "test_it"), "assert 1 == 2\ntests/t.py:3: AssertionError"
+    plugin = FailuresAtOnce(lines.append)
+    plugin.pytest_runtest_logreport(pytest.TestReport("tests/t.py::test_it", where, {}, "passed", None, "setup"))
+    plugin.pytest_runtest_logreport(pytest.TestReport("tests/t.py::test_it", where, {}, "failed", text, "call"))
+    assert lines == ["FAILED tests/t.py::test_it (call): tests/t.py:3: AssertionError"]

@@ -22,6 +22,8 @@ _WORDS: Mapping[tuple[str, str], str] = {
     ("removal", "removed"): "node removed",
     ("claim", "granted"): "claim to lead won",
     ("claim", "lost"): "claim to lead lost",
+    ("leader report", "reported"): "leader reported",
+    ("leader removal", "removed"): "leader key removed",
 }
 
 
@@ -39,12 +41,12 @@ def _row(change: RecentChange) -> Tag:
     return tags.tr(
         tags.td(tags.time(shown, datetime=at), class_="quiet when"),
         tags.td(tags.bdi(escape_invisible(_what(event)))),
-        tags.td(link, class_="mono"),
+        tags.td(link, class_="mono id"),
         *(
             tags.td(tags.bdi(escape_invisible(cell)) if cell else "", class_=kind, **{"data-what": what})
             for cell, kind, what in (
                 (event.addr, "mono", "address"),
-                (event.client, "mono", "from"),
+                (event.client, "mono from", "from"),
                 (event.token, "", "token"),
             )
         ),

@@ -12,6 +12,7 @@ from rqdisco.core.address_warnings import AddressWarning
 from rqdisco.core.verdicts import NOTHING_TO_DO
 from rqdisco.http.requests.documents import HealthDocument, RegisteredNode
 from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.elements import PageOfID
 from rqdisco.http.ui.formatting import count, escape_invisible, sentence, with_code
 from rqdisco.http.ui.start_node import StartNode, StartView
 
@@ -33,7 +34,7 @@ class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     start: StartView
 
 
-class ClusterPage(Element):
+class ClusterPage(PageOfID):
     """One ID. What comes first is what has to be done: the start of its nodes, or a look at them."""
 
     def __init__(self, assets: Assets, view: ClusterView) -> None:

@@ -24,6 +24,10 @@ _STATES = {
 NAVIGATION = (("/clusters", "Clusters"), ("/status", "Status"), ("/help/api", "API"), ("/help", "Docs"))
 
 
+class PageOfID(Element):
+    """A page about one ID, which is a part of the clusters."""
+
+
 class PageFrame(Element):
     """The frame around every page's own element, `inner`. `path` is that of the page."""
 
@@ -58,7 +62,11 @@ class PageFrame(Element):
     def links(self, _: IRequest, tag: Tag) -> Iterator[Tag]:
         for path, name in NAVIGATION:
             link = tags.a(name, href=path)
-            yield link(**{"aria-current": "page"}) if path == self._path else link
+            if path == self._path:
+                link(**{"aria-current": "page"})
+            elif path == "/clusters" and isinstance(self._inner, PageOfID):
+                link(**{"aria-current": "true"})
+            yield link
 
     @renderer
     def main(self, _: IRequest, tag: Tag) -> Element:
@@ -152,7 +160,7 @@ class ProblemPage(Element):
         return tag(escape_invisible(sentence(self._text)))
 
 
-class UnknownIDPage(Element):
+class UnknownIDPage(PageOfID):
     """The page of an ID that does not exist: a search, and a button that creates it.
 
     `text` says what is known. `objection` is why the ID cannot be created here, None if it can.

@@ -6,6 +6,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from rqdisco.core.ids import is_id, is_valid_name
 
+_LEADER_KEYS = "/v1/kv/"
+
 
 def pasted_id(text: str) -> str | None:
     """Return the ID in the text, None if there is none.
@@ -20,6 +22,6 @@ def pasted_id(text: str) -> str | None:
         parts = urlsplit(text if "://" in text or text.startswith("/") else f"//{text}")
     except ValueError:
         return None
-    segments = [unquote(each) for each in parts.path.split("/")]
+    segments = [unquote(each) for each in parts.path.removeprefix(_LEADER_KEYS).split("/")]
     given = parse_qs(parts.query).get("id", [])
     return next((each for each in (*segments, *given) if is_valid_name(each)), None)

@@ -145,7 +145,6 @@ export function start(main) {
   function paint(before) {
     const empty = shown.claim && CLAIMED;
     draw(frame, shown.registrations, before, empty, open);
-    document.getElementById("none").hidden = true;
   }
 
   function update(record) {
@@ -194,6 +193,8 @@ export function start(main) {
     all = true;
     list(() => false);
   });
+  // The picture says the same.
+  document.getElementById("none").remove();
   startRecipes(main);
   body.replaceChildren();
   list(() => false);
