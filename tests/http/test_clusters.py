@@ -151,10 +151,3 @@ def test_a_listener_without_tokens_lists_no_ids_because_whoever_knows_one_can_re
     daemon = new_daemon()
     create_id(daemon)
     assert Operator(daemon, public=True).ask("GET", "/operator/clusters")[0] == 404
-
-
-def test_an_id_named_clusters_is_an_id_like_any_other() -> None:
-    operator = Operator(new_daemon())
-    assert operator.ask("PUT", "/clusters")[0] == 201
-    assert operator.ask("GET", "/clusters")[0] == 200
-    assert ids(listed(operator)) == ["clusters"]
