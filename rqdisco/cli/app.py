@@ -115,12 +115,12 @@ def operator_failure(error: Refused) -> CommandFailed:
     """Return the failure of an operator's request, with a hint if another socket or another token
     is needed.
     """
-    if error.status in (401, 403):
+    if error.status == 401 or (error.status == 403 and "token" in str(error)):
         return CommandFailed(f"{error}: {_ADMIN_HINT}")
     if error.status == 404 and _NO_PEERS in str(error):
         return CommandFailed(f"{error}: it runs without --peer")
     if error.status != 404 or _IN_ETCD in str(error):
-        return CommandFailed(str(error))
+        return CommandFailed(f"not now: {error}" if isinstance(error, Unavailable) else str(error))
     if _NO_SUCH_RESOURCE in str(error):
         return CommandFailed("this daemon does not know the request: it is of an older release, upgrade it")
     return CommandFailed(f"this address does not serve operators: {_SOCKET_HINT}; or {_ADMIN_HINT}")
