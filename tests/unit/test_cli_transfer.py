@@ -373,7 +373,7 @@ def test_a_directory_of_rqlite_disco_express_is_read_file_by_file(tmp_path: Path
         ('{"created_at": "2017-02-20", "disco_id": "x"}\n{}', "line 2: Object missing required field"),
         ('{"created_at": "2017-02-20", "disco_id": "x", "nodes": [5]}', "$.nodes[0]"),
         ('{"format":"rqdisco snapshot","version":99,"segment":1,"crc":1,"records":[\n', "newer"),
-        ('{"format":"rqdisco snapshot"}', "not the header of a snapshot"),
+        ('{"format":"rqdisco snapshot"}', "not the header of an rqdisco snapshot"),
         ('{\n "format": "rqdisco export"}', "exactly as it was written"),
     ],
 )
