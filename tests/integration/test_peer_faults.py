@@ -310,8 +310,8 @@ def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: RqliteNetwork, r
 
 
 def started_until_in_a_cluster(node: RecordedNode, calm: Event) -> Outcome:
-    """Return the outcome of a node that its supervisor restarts whenever it exits; it must be in a cluster
-    soon after `calm` is set.
+    """Return the outcome of a node that its supervisor restarts whenever it exits. It must be in a
+    cluster soon after `calm` is set.
     """
 
     def in_a_cluster() -> Outcome | None:
