@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DATA_DIR ?= rqdisco-data
 ARGS ?=
 
-.PHONY: run test test-all simulate chaos lint types check coverage configuration docs release bench soak audit clean
+.PHONY: run test test-quick test-all simulate chaos lint types check coverage configuration docs release bench soak audit clean
 
 run: $(VENV)/installed
 	$(BIN)/rqdisco serve --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock --log-format text $(ARGS)
@@ -18,6 +18,11 @@ PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/compile
 
 test: $(VENV)/installed-test
 	$(PYTEST) $(ARGS)
+
+# A minute: the tests without a process of their own, but for hundreds of requests that rarely tell more.
+LEFT_OUT = tests/http/test_nasty_requests.py tests/http/test_openapi.py
+test-quick: $(VENV)/installed-test
+	$(PYTEST) tests/unit tests/http $(LEFT_OUT:%=--ignore=%) $(ARGS)
 
 # Types and the fast tests on each supported Python of this machine, each in an environment of its own.
 FAST = tests/unit tests/http tests/simulated

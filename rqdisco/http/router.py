@@ -60,7 +60,9 @@ class _KeyConverter(PathConverter):
 # Any: Klein declares other requests and results.
 @cache
 def _application(paths: tuple[str, ...]) -> Any:
-    """Return the Klein application of some paths, named as they are; werkzeug takes long to compile them."""
+    """Return the Klein application of some paths, which are the names of its endpoints. Compiling
+    them takes longer than everything else that starts a daemon's APIs.
+    """
     klein: Any = Klein()
     klein.url_map.merge_slashes = False
     klein.url_map.converters = {**klein.url_map.converters, "id": _IDConverter, "key": _KeyConverter}

@@ -204,8 +204,8 @@ def _load_for_clients(files: Files) -> ForClients:
 
 
 def _certificate_options(key: Any, leaf: x509.Certificate, chain: list[x509.Certificate]) -> dict[str, Any]:
-    """Return arguments of CertificateOptions. pyOpenSSL gets them unchanged: it takes cryptography's
-    objects and deprecates its own.
+    """Return arguments of CertificateOptions. pyOpenSSL gets them unchanged: it takes
+    cryptography's objects and deprecates its own.
     """
     return {"privateKey": key, "certificate": leaf, "extraCertChain": chain}
 

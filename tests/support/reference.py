@@ -14,7 +14,7 @@ from typing import Final
 from tests.support.process import PATIENCE
 
 WORK_SECONDS: Final = 0.03
-# It answers each line with the wall-clock seconds of the longest piece of work so far, the current one included.
+# It answers each line with the wall-clock seconds of the longest piece of work so far.
 _WORK: Final = f"""
 import select, sys, time
 longest = 0.0
@@ -52,8 +52,8 @@ class Reference:
         self._process.communicate(timeout=PATIENCE)
 
     def limit(self, seconds: float, work: float = 1.0) -> float:
-        """Return how many seconds something may have taken since the process was started, if that takes at
-        most `seconds` on an idle machine, `work` of which are work of the processor.
+        """Return the limit of what takes at most `seconds` on an idle machine, `work` of which the
+        processor works. It covers all that happened since the process was started.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -1,4 +1,4 @@
-"""Worker processes of a run of the tests."""
+"""The worker processes that run the tests side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 # These use a processor all the time; all other tests mostly wait for processes.
 BUSY = ("unit", "http", "simulated")
-# As many workers as wait at a time, beside one for each processor.
+# Workers in addition to one for each processor, since most of them wait.
 WAITING = 4
 
 T = TypeVar("T")
@@ -43,8 +43,8 @@ def waiting_first(tests: Path, items: Iterable[tuple[Path, T]]) -> list[T]:
 
 
 class FailuresAtOnce:
-    """A plugin that writes a line for each failure when it happens; their details come at the end, which
-    may be minutes later.
+    """A plugin that writes a line for each failure when it happens; the details come at the end of
+    the run, which may be minutes later.
     """
 
     def __init__(self, write_line: Callable[[str], None]) -> None:
