@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.http.test_operator import Operator
+from tests.http.test_operator import Operator, legacy
 from tests.support.backends import new_daemon
 from tests.support.connections import request
 from tests.support.daemon import Daemon, register
@@ -69,6 +69,20 @@ def test_a_page_leads_to_the_next_one_of_the_same_search_and_back_to_the_first()
     second = read(daemon, following[1].replace("&amp;", "&"))
     assert ids(second) == [f"orders-{number:03}" for number in range(100, 150)]
     assert 'href="/clusters?search=ord"' in second
+
+
+def test_an_ownerless_id_without_nodes_offers_a_new_one_instead_of_commands() -> None:
+    daemon = new_daemon()
+    operator = Operator(daemon)
+    for name, addrs in (("old", ()), ("older", (A,))):
+        operator.bring(legacy(name, *addrs))
+    page = read(daemon, "/old")
+    assert 'data-health="ownerless"' in page
+    assert "Create a new discovery ID" in page
+    assert "NODE1_IP" not in page
+    page = read(daemon, "/older")
+    assert 'data-health="ownerless"' in page
+    assert "NODE2_IP" in page
 
 
 def test_a_daemon_without_ids_says_so() -> None:
