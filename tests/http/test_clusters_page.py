@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.http.test_operator import Operator
 from tests.support.backends import new_daemon
 from tests.support.connections import request
-from tests.support.daemon import Daemon, register
+from tests.support.daemon import Daemon, create_id, register
 
 A = "10.0.0.1:4001"
 
@@ -69,6 +70,20 @@ def test_a_page_leads_to_the_next_one_of_the_same_search_and_back_to_the_first()
     second = read(daemon, following[1].replace("&amp;", "&"))
     assert ids(second) == [f"orders-{number:03}" for number in range(100, 150)]
     assert 'href="/clusters?search=ord"' in second
+
+
+def test_an_ownerless_id_without_nodes_offers_a_new_one_instead_of_commands() -> None:
+    daemon, other = new_daemon(), new_daemon(seed=1)
+    empty, grown = create_id(daemon), create_id(daemon)
+    register(daemon, grown, A)
+    Operator(other).bring(*json.loads(Operator(daemon).export())["records"])
+    page = read(other, f"/{empty}")
+    assert 'data-health="ownerless"' in page
+    assert "Create a new discovery ID" in page
+    assert "NODE1_IP" not in page
+    page = read(other, f"/{grown}")
+    assert 'data-health="ownerless"' in page
+    assert "NODE2_IP" in page
 
 
 def test_a_daemon_without_ids_says_so() -> None:

@@ -12,7 +12,7 @@ from rqdisco.http.ui.formatting import escape_invisible
 from rqdisco.telemetry.events import ON_BEHALF, Event
 from rqdisco.telemetry.recent import RecentChange
 
-_HEADS = ("When (UTC)", "What", "ID", "Address", "From", "Token")
+_HEADS = ("When (UTC)", "What", "ID", "Address", "From")
 _WORDS: Mapping[tuple[str, str], str] = {
     ("create", "created"): "ID created",
     ("registration", "granted"): "node registered, told to bootstrap",
@@ -29,26 +29,27 @@ _WORDS: Mapping[tuple[str, str], str] = {
 
 def changes_table(changes: Sequence[RecentChange]) -> Tag:
     """Return the table of changes, which wraps instead of scrolling."""
-    heads = [tags.th(each, scope="col") for each in _HEADS]
-    return tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*map(_row, changes)), class_="list")
+    has_tokens = any(change.event.token for change in changes)
+    heads = [tags.th(each, scope="col") for each in (*_HEADS, *(["Token"] if has_tokens else []))]
+    rows = [_row(change, has_tokens=has_tokens) for change in changes]
+    return tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*rows), class_="list")
 
 
-def _row(change: RecentChange) -> Tag:
+def _row(change: RecentChange, *, has_tokens: bool) -> Tag:
     event, at = change.event, utc_second(change.at)
     shown = at.replace("T", " ").replace("Z", "")
     discovery_id = tags.bdi(escape_invisible(event.id))
     link = tags.a(discovery_id, href=f"/{event.id}") if is_id(event.id) else discovery_id if event.id else ""
+    cells = [(event.addr, "mono", "address"), (event.client, "mono from", "from")]
+    if has_tokens:
+        cells.append((event.token, "", "token"))
     return tags.tr(
         tags.td(tags.time(shown, datetime=at), class_="quiet when"),
         tags.td(tags.bdi(escape_invisible(_what(event)))),
         tags.td(link, class_="mono id"),
         *(
             tags.td(tags.bdi(escape_invisible(cell)) if cell else "", class_=kind, **{"data-what": what})
-            for cell, kind, what in (
-                (event.addr, "mono", "address"),
-                (event.client, "mono from", "from"),
-                (event.token, "", "token"),
-            )
+            for cell, kind, what in cells
         ),
     )
 

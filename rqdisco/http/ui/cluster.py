@@ -9,7 +9,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.core.address_warnings import AddressWarning
-from rqdisco.core.verdicts import NOTHING_TO_DO
+from rqdisco.core.verdicts import NOTHING_TO_DO, Health
 from rqdisco.http.requests.documents import HealthDocument, RegisteredNode
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.elements import PageOfID
@@ -79,8 +79,11 @@ class ClusterPage(PageOfID):
         return [tag.clone().fillSlots(note=note) for note in self._view.notes]
 
     @renderer
-    def sections(self, _: IRequest, tag: Tag) -> Iterable[Element]:
+    def sections(self, _: IRequest, tag: Tag) -> Iterable[Element | Tag]:
         view = self._view
+        if view.health.verdict is Health.OWNERLESS and not view.nodes:
+            # No node could use a command: it would neither bootstrap nor find another one.
+            return [tags.p(tags.a("Create a new discovery ID", href="/", class_="button primary"))]
         nodes, start = NodesSection(self._assets, view), StartNode(self._assets, view.start)
         return [start, nodes] if view.start.is_first else [nodes, start]
 

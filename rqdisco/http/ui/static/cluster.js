@@ -63,6 +63,8 @@ function changes(before, after) {
 export function start(main) {
   const id = main.dataset.id;
   const frame = main.querySelector(".picture");
+  // An ID under which no node can start any more.
+  if (!frame) return;
   const body = main.querySelector(".nodes tbody");
   const table = main.querySelector(".nodes");
   const live = document.getElementById("live");
