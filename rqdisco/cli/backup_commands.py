@@ -31,8 +31,7 @@ def backup(file: Path) -> Command:
     return partial(backup.back_up, path=file)
 
 
-# Without --url, since it sends nothing to a daemon.
-@click.command(cls=click.Command)
+@click.command(cls=LeafCommand)
 @click.argument("file", type=FilePath(exists=True), metavar="FILE")
 @click.option(
     "--data-dir",
