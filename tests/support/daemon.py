@@ -308,7 +308,7 @@ class Daemon(AnyDaemon):
             wal_metrics(self.journal, self.counts.syncs),
         ]
         health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen)
-        self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.wall_us)
+        self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.clock, self.wall_us)
         backend = Served(
             directory=stored.directory,
             names=stored.directory,
