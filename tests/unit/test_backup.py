@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
+from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION
 from rqdisco.core.codec import is_metadata
 from rqdisco.core.errors import (
     CannotStart,
@@ -23,7 +24,7 @@ from rqdisco.core.errors import (
     TooBusy,
     UnknownFormat,
 )
-from rqdisco.storage.backup import LINK, BackupReader, Backups
+from rqdisco.storage.backup import FORMAT, LINK, VERSION, BackupReader, Backups
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME as IDENTITY
 from rqdisco.storage.restore import check_backup, check_original_is_gone, restore_backup
@@ -37,6 +38,7 @@ from tests.support.gossip import register as register_at
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 FILE = Path("/backup.json")
+GOLDEN = Path(__file__).parent / "golden"
 OTHER = "00112233aabbccdd"
 
 
@@ -211,6 +213,19 @@ def test_nothing_is_restored_from_a_backup_that_is_damaged_anywhere() -> None:
 def test_a_backup_of_a_newer_release_is_named_as_such() -> None:
     with pytest.raises(UnknownFormat, match="version 99 is newer than this release reads"):
         check_backup(disk_with(small_backup().replace(b'"version":5', b'"version":99', 1)), FILE)
+
+
+def test_the_command_reads_the_version_that_the_daemon_writes() -> None:
+    assert (BACKUP_FORMAT, BACKUP_VERSION) == (FORMAT, VERSION)
+
+
+def test_a_backup_of_the_first_release_can_be_restored() -> None:
+    disk = disk_with((GOLDEN / "backup-5.json").read_bytes())
+    header = check_backup(disk, FILE).header
+    restore_backup(disk, FILE, STATE, header.incarnation)
+    daemon = Daemon(disk.kill(), seed=7)
+    assert shown(daemon, "orders") == [A]
+    assert answer(daemon, "orders", B) == [A, B]
 
 
 def test_nothing_is_restored_over_another_state() -> None:
