@@ -7,6 +7,7 @@ snapshot, which is brought up to date first.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.core.codec import join_record
 from rqdisco.core.errors import CannotStart, StoreUnavailable
+from rqdisco.limits.slots import Slots
 from rqdisco.storage.files import FileSystem
 from rqdisco.storage.snapshot import NAME as SNAPSHOT
 from rqdisco.storage.snapshot import VERSION, RecordsReader, SnapshotHeader, SnapshotReader, encode_snapshot
@@ -25,6 +28,7 @@ FORMAT = "rqdisco backup"
 # The snapshot that a backup is written from has this name too, so that compaction leaves its content
 # alone.
 LINK = "snapshot.backup.json"
+_PATIENCE_SECONDS = 5.0
 _ADVICE = "make a new backup, or use an older one"
 T = TypeVar("T")
 
@@ -57,34 +61,9 @@ class BackupReader(RecordsReader[BackupHeader]):
         super().__init__(fs, path, BackupHeader, FORMAT, VERSION, _ADVICE)
 
 
-class Backup:
-    """A backup that is being made. `parts` is its content; `close` ends it, complete or not."""
-
-    def __init__(self, parts: Iterator[bytes], in_thread: InThread, close: Callable[[], None]) -> None:
-        self._parts = parts
-        self._in_thread = in_thread
-        self._close = close
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        """Iterate over the document in parts. Raises StoreUnavailable if the snapshot cannot be
-        read.
-        """
-        while (part := await self._in_thread(self._next)) is not None:
-            yield part
-
-    async def close(self) -> None:
-        """Give the snapshot free."""
-        await self._in_thread(self._close)
-
-    def _next(self) -> bytes | None:
-        try:
-            return next(self._parts, None)
-        except (CannotStart, OSError) as error:
-            raise StoreUnavailable(str(error)) from error
-
-
 class Backups:
-    """Makes backups of the daemon `incarnation`, one at a time. `compact` brings the snapshot up to
+    """Makes backups of the daemon `incarnation`, one at a time; the others wait as long as `clock` says
+    that clients do. `compact` brings the snapshot up to
     date, `in_thread` runs what reads the disk, and `wall_us` returns the wall clock in microseconds
     since 1970.
     """
@@ -96,8 +75,10 @@ class Backups:
         incarnation: str,
         compact: Callable[[], Deferred[None]],
         in_thread: InThread,
+        clock: IReactorTime,
         wall_us: Callable[[], int],
     ) -> None:
+        self._slot = Slots(1, _PATIENCE_SECONDS, clock)
         self._fs = fs
         self._directory = directory
         self._incarnation = incarnation
@@ -105,12 +86,22 @@ class Backups:
         self._in_thread = in_thread
         self._wall_us = wall_us
 
-    async def begin(self) -> Backup:
-        """Begin a backup that has everything acknowledged so far. Raises StoreUnavailable."""
-        made_at = datetime.fromtimestamp(self._wall_us() // 1_000_000, UTC)
-        await self._compact()
-        parts = await self._in_thread(partial(self._open, made_at.strftime("%Y-%m-%d %H:%M:%S")))
-        return Backup(parts, self._in_thread, partial(discard_link, self._fs, self._directory))
+    @asynccontextmanager
+    async def make(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield the parts of a backup that has everything acknowledged so far. Raises TooBusy,
+        StoreUnavailable; the parts raise the latter.
+        """
+        async with self._slot.take():
+            made_at = datetime.fromtimestamp(self._wall_us() // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            await self._compact()
+            try:
+                yield self._parts(await self._in_thread(partial(self._open, made_at)))
+            finally:
+                await self._in_thread(partial(discard_link, self._fs, self._directory))
+
+    async def _parts(self, document: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while (part := await self._in_thread(partial(_next_part, document))) is not None:
+            yield part
 
     def _open(self, made_at: str) -> Iterator[bytes]:
         fs, directory = self._fs, self._directory
@@ -138,6 +129,13 @@ class Backups:
         )
         records = () if snapshot is None else snapshot.records()
         return encode_snapshot(header, (join_record(key, rest) for key, rest in records))
+
+
+def _next_part(document: Iterator[bytes]) -> bytes | None:
+    try:
+        return next(document, None)
+    except (CannotStart, OSError) as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 def discard_link(fs: FileSystem, directory: Path) -> None:

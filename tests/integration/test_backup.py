@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.process import DaemonProcess, Environment, ask
+from tests.support.trio import Trio
 
 pytestmark = pytest.mark.process
 
@@ -75,3 +76,21 @@ def test_a_backup_under_load_restores_everything_that_was_acknowledged_before_it
     assert [each for each in before if each[1] not in listed[each[0]]] == []
     answer = daemon.request("POST", f"/{unused}", {"addr": "10.1.0.1:4001"})
     assert json.loads(answer.body)["nodes"] == ["10.1.0.1:4001"], "it is told to bootstrap"
+
+
+def test_a_peer_restored_as_its_original_takes_what_it_granted_after_the_backup_from_its_peers(
+    installed: Environment, start: Start, tmp_path: Path
+) -> None:
+    trio = Trio(start, tmp_path)
+    discovery_id = trio.daemons["a"].create_id()
+    backup = str(tmp_path / "backup.json")
+    made = installed.run("rqdisco", "--url", f"unix:{trio.socket('a')}", "backup", backup)
+    assert made.returncode == 0, made.stderr
+    assert trio.register("a", discovery_id, "n1:4001") == (200, ["n1:4001"])
+    trio.daemons["a"].kill()
+    shutil.rmtree(trio.state("a"))
+    restored = installed.run("rqdisco", "restore", backup, "--data-dir", str(trio.state("a")), "--original-is-gone")
+    assert restored.returncode == 0, restored.stderr
+    trio.start("a").wait_for("peers agree", count=3)
+    assert trio.register("b", discovery_id, "n2:4001") == (200, ["n1:4001", "n2:4001"])
+    assert trio.complaints == []

@@ -320,7 +320,7 @@ class Daemon(AnyDaemon):
         health = DaemonHealth(
             lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen
         )
-        self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.wall_us)
+        self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.clock, self.wall_us)
         backend = Served(
             directory=stored.directory,
             names=stored.directory,

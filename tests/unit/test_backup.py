@@ -10,12 +10,21 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
+from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION
 from rqdisco.core.codec import is_metadata
-from rqdisco.core.errors import CannotStart, DamagedState, Ownerless, StateUnusable, StoreUnavailable, UnknownFormat
-from rqdisco.storage.backup import LINK, BackupReader, Backups
+from rqdisco.core.errors import (
+    CannotStart,
+    DamagedState,
+    Ownerless,
+    StateUnusable,
+    StoreUnavailable,
+    TooBusy,
+    UnknownFormat,
+)
+from rqdisco.storage.backup import FORMAT, LINK, VERSION, BackupReader, Backups
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME as IDENTITY
 from rqdisco.storage.restore import check_backup, check_original_is_gone, restore_backup
@@ -29,17 +38,17 @@ from tests.support.gossip import register as register_at
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 FILE = Path("/backup.json")
+GOLDEN = Path(__file__).parent / "golden"
 OTHER = "00112233aabbccdd"
 
 
 async def _content(backups: Backups, between: Callable[[], object] = lambda: None) -> bytes:
-    backup = await backups.begin()
-    parts = []
-    async for part in backup.parts():
-        parts.append(part)
-        between()
-    await backup.close()
-    return b"".join(parts)
+    content = []
+    async with backups.make() as parts:
+        async for part in parts:
+            content.append(part)
+            between()
+    return b"".join(content)
 
 
 def backed_up(daemon: Daemon, between: Callable[[], object] = lambda: None) -> bytes:
@@ -136,11 +145,41 @@ def test_a_backup_that_is_read_slowly_stays_what_it_was_while_snapshots_are_made
     assert backed_up(daemon, change) == before
 
 
+def test_a_second_backup_waits_for_the_first_and_is_refused_if_that_takes_long() -> None:
+    daemon = Daemon()
+    create_id(daemon)
+    daemon.threads.hold = True
+    first = Deferred.fromCoroutine(_content(daemon.backups))
+    second = Deferred.fromCoroutine(_content(daemon.backups))
+    third = Deferred.fromCoroutine(_content(daemon.backups))
+    daemon.clock.advance(4)
+    third.addErrback(lambda _: None).cancel()
+    daemon.clock.advance(1)
+    with pytest.raises(TooBusy):
+        result(second)
+    daemon.threads.hold = False
+    daemon.threads.release_all()
+    assert json.loads(result(first))["count"] == json.loads(backed_up(daemon))["count"] == 1
+
+
+def test_a_backup_whose_client_is_gone_leaves_nothing_behind() -> None:
+    daemon = Daemon()
+    create_id(daemon)
+    daemon.threads.hold = True
+    making = Deferred.fromCoroutine(_content(daemon.backups))
+    making.addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+    daemon.threads.hold = False
+    daemon.threads.release_all()
+    assert making.called
+    assert not daemon.disk.exists(STATE / LINK)
+    assert backed_up(daemon)
+
+
 def test_a_second_name_of_a_snapshot_left_by_a_killed_daemon_is_removed() -> None:
     daemon = Daemon()
     create_id(daemon)
-    result(Deferred.fromCoroutine(daemon.backups.begin()))
-    assert daemon.disk.exists(STATE / LINK)
+    result(daemon.compact())
+    daemon.disk.link(STATE / SNAPSHOT, STATE / LINK)
     assert not daemon.restart().disk.exists(STATE / LINK)
 
 
@@ -174,6 +213,19 @@ def test_nothing_is_restored_from_a_backup_that_is_damaged_anywhere() -> None:
 def test_a_backup_of_a_newer_release_is_named_as_such() -> None:
     with pytest.raises(UnknownFormat, match="version 99 is newer than this release reads"):
         check_backup(disk_with(small_backup().replace(b'"version":5', b'"version":99', 1)), FILE)
+
+
+def test_the_command_reads_the_version_that_the_daemon_writes() -> None:
+    assert (BACKUP_FORMAT, BACKUP_VERSION) == (FORMAT, VERSION)
+
+
+def test_a_backup_of_the_first_release_can_be_restored() -> None:
+    disk = disk_with((GOLDEN / "backup-5.json").read_bytes())
+    header = check_backup(disk, FILE).header
+    restore_backup(disk, FILE, STATE, header.incarnation)
+    daemon = Daemon(disk.kill(), seed=7)
+    assert shown(daemon, "orders") == [A]
+    assert answer(daemon, "orders", B) == [A, B]
 
 
 def test_nothing_is_restored_over_another_state() -> None:
@@ -249,7 +301,7 @@ def restart_from_backup(daemon: GossipDaemon, content: bytes, incarnation: str) 
 def backup_of(daemon: GossipDaemon) -> bytes:
     """Return the backup of a peer."""
     result(daemon.journal.seal().addCallback(lambda through: compact(daemon.disk, STATE, through)))
-    backups = Backups(daemon.disk, STATE, daemon.owner, lambda: succeed(None), daemon.threads, lambda: 0)
+    backups = Backups(daemon.disk, STATE, daemon.owner, lambda: succeed(None), daemon.threads, daemon.clock, lambda: 0)
     content: bytes = result(Deferred.fromCoroutine(_content(backups)))
     return content
 

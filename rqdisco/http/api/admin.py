@@ -1,4 +1,6 @@
-"""The operator's API: back up, export and import records, freeze the daemon, show, forget and drain peers."""
+"""The operator's API: back up, export and import records, freeze the daemon, show, forget and drain
+peers.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,6 @@ from rqdisco.storage.backup import Backups
 # Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
 EXPORTS_AT_ONCE = 4
 EXPORT_PATIENCE_SECONDS = 5.0
-# Each makes a snapshot.
-BACKUPS_AT_ONCE = 1
 _KINDS = {
     b"/operator/import": "import",
     b"/operator/peers/forget": "forget",
@@ -197,7 +197,6 @@ class OperatorAPI(Api):
         self._clock = clock
         self._log = Logger()
         self._exports = Slots(EXPORTS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
-        self._one_backup = Slots(BACKUPS_AT_ONCE, EXPORT_PATIENCE_SECONDS, clock)
 
     def no_such_path(self, request: Request) -> Exception:
         return NotFound("no such operator's resource")
@@ -233,12 +232,8 @@ class OperatorAPI(Api):
 
     async def _back_up(self, request: Request, backups: Backups) -> None:
         """Write a backup. Raises TooBusy, StoreUnavailable."""
-        async with self._one_backup.take():
-            backup = await backups.begin()
-            try:
-                await self._write(request, backup.parts())
-            finally:
-                await backup.close()
+        async with backups.make() as parts:
+            await self._write(request, parts)
 
     async def _write(self, request: Request, parts: AsyncIterator[bytes]) -> None:
         stream = DocumentStream(request, parts, self._clock)

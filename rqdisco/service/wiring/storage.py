@@ -111,5 +111,11 @@ def build_backups(
 ) -> Backups:
     """Build the maker of backups, which reads the disk by `run_in_thread`."""
     return Backups(
-        Disk(), directory_of(config), storage.incarnation, compactor.compact_now, run_in_thread, system.wall_us
+        Disk(),
+        directory_of(config),
+        storage.incarnation,
+        compactor.compact_now,
+        run_in_thread,
+        system.reactor,
+        system.wall_us,
     )
