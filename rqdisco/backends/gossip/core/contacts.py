@@ -179,7 +179,7 @@ def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
     outgoing.session, message = peer.session, outgoing.message
     if isinstance(message, Digest) and (why := state.sessions.duplicate_reason(peer.run_id)) is not None:
         # The answers to its own digests may be lost (R8). Another start of it is not told.
-        message = replace(message, fenced=why)
+        message = replace(message, receiver_fenced=why)
     state.effects.append(Send(outgoing.number, peer.url, outgoing.verb, message, outgoing.seconds, peer.key))
 
 
