@@ -133,8 +133,8 @@ class PeerReport:
             peer, label = state.peers.get(member.incarnation), state.members.label(member)
             if peer is None or not peer.is_up:
                 notes.append(f"{label} does not answer")
-            elif peer.fenced is not None:
-                notes.append(f"{label} decides nothing: {peer.fenced}")
+            elif peer.stopped is not None:
+                notes.append(f"{label} decides nothing: {peer.stopped}")
             elif peer.has_unmet:
                 notes.append(f"{label} has not met all its peers")
             elif peer.fingerprint != state.members.fingerprint:
@@ -187,14 +187,14 @@ class PeerReport:
         shown["lag"] = state.cursors.lag(peer.acked)
         shown["clock_offset_ms"] = peer.clock_offset_ms
         shown["agrees"] = peer.fingerprint == state.members.fingerprint
-        shown["why"] = peer.fenced if shown["state"] == "fenced" else peer.last_error
+        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
         return shown
 
 
 def _state(peer: Peer) -> str:
     if not peer.is_up:
         return "silent"
-    return "up" if peer.fenced is None else "fenced"
+    return "up" if peer.stopped is None else "fenced"
 
 
 class GossipAdmin:

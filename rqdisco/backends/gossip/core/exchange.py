@@ -122,7 +122,7 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.members:
         contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
-    peer.fenced, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
+    peer.stopped, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
     if theirs.fingerprint == state.members.fingerprint:
         peer.differences = ()

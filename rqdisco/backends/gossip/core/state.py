@@ -107,7 +107,7 @@ class Peer:
     differing_exchanges: int = 0
     clock_offset_ms: int | None = None
     # Why it decides nothing, if it reported so.
-    fenced: str | None = None
+    stopped: str | None = None
     # Whether it never contacted some of its seeds.
     has_unmet: bool = False
     # Digests that it sent; the answers to ours do not count.
