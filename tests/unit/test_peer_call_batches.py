@@ -193,6 +193,15 @@ def test_a_registration_that_may_be_told_to_bootstrap_travels_alone(forwarding: 
     assert [result(each).bootstrap for each in waiting] == ["granted"] * 3
 
 
+def test_registrations_under_an_id_with_many_nodes_travel_alone() -> None:
+    forwarding = Forwarding()
+    for number in range(2, 30):
+        result(joined(forwarding.a, forwarding.id, number))
+    settle(forwarding.network.clock, 2)
+    forwarding.register(30, 31)
+    assert verbs(forwarding.network, "b") == ["call"] * 4
+
+
 def create_known(forwarding: Forwarding) -> str:
     """Return a new ID that `b` knows."""
     discovery_id = create_id(forwarding.a)

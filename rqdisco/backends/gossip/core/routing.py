@@ -36,6 +36,8 @@ FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 _RECENT_SECONDS = 1.5
+# Usual clusters have less.
+_FEW_NODES = 20
 _UNREACHABLE = "the owner of this ID does not answer"
 
 
@@ -64,7 +66,7 @@ def route(state: State, request: ClientRequest) -> None:
             return
     known = state.store.newest(command.id)
     if known is not None:
-        request.joins = bool(known.nodes) and _lists_another(known, command)
+        request.joins = bool(known.nodes) and _joins_few(known, command)
         _execute_at(state, request, queries.owner(state, known))
     elif is_created_id(command.id):
         request.is_unknown, request.candidates = True, _creators(state, command.id)
@@ -73,11 +75,12 @@ def route(state: State, request: ClientRequest) -> None:
         _route_new(state, request)
 
 
-def _lists_another(record: Record, command: Any) -> bool:
-    """Report whether a command is a registration under an ID that lists another node."""
-    return isinstance(command, inputs.Register) and any(
-        not same_node(each.addr, command.node.addr) for each in record.nodes
-    )
+def _joins_few(record: Record, command: Any) -> bool:
+    """Report whether a command is a registration under an ID that lists others, and not so many that
+    each takes long.
+    """
+    is_registration = isinstance(command, inputs.Register) and len(record.nodes) <= _FEW_NODES
+    return is_registration and any(not same_node(each.addr, command.node.addr) for each in record.nodes)
 
 
 def _execute_at(state: State, request: ClientRequest, owner: str) -> None:

@@ -32,8 +32,8 @@ from rqdisco.core.codec import UNREADABLE
 
 CALLS = "calls"
 _MOST_IN_FLIGHT = 2
-# The records of so many answers, at the limit of nodes, fit into a message.
-_MOST_CALLS = 32
+# Either side works on so many, of IDs with few nodes, for about a slice of the reactor's time.
+_MOST_CALLS = 16
 _ERRORS: dict[str, type[PeerError]] = {kind.__name__: kind for kind in (BadMessage, Misdirected, NotGreeted, Rejected)}
 
 
