@@ -1,5 +1,5 @@
 # rqdisco in one allocation that stays with its volume. There is no published image: build it with
-# deploy/compose/Dockerfile.
+# deploy/oci/Containerfile.
 
 job "rqdisco" {
   group "rqdisco" {

@@ -17,6 +17,8 @@ from treq.client import HTTPClient
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.client.documents import (
+    ClustersDocument,
+    ClusterSummary,
     Document,
     ExportedRecord,
     ImportResult,
@@ -38,8 +40,12 @@ T = TypeVar("T")
 MAX_IMPORT = 500
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
+_BACKUP = "/operator/backup"
+_CLUSTERS_AT_ONCE = 1000
 _IMPORT = "/operator/import"
 _FREEZE = "/operator/freeze"
+# The daemon makes a snapshot first.
+_MAX_BACKUP_WAIT = 600.0
 # An event stream carries at least a comment every 15 seconds.
 _MAX_STREAM_PAUSE = 45.0
 
@@ -162,6 +168,29 @@ class DiscoveryClient:
         """
         return await self._kv("DELETE", discovery_id, cas)
 
+    async def clusters(self, search: str = "", *, health: str = "") -> AsyncGenerator[ClusterSummary, None]:
+        """Yield all IDs in their order, or those of which the ID or a node's address contains
+        `search` in any case, and those of one `health`. Needs the operator socket, or a token with
+        the scope admin.
+        """
+        after: str | None = ""
+        while after is not None:
+            page = await self.cluster_page(search, health=health, after=after, limit=_CLUSTERS_AT_ONCE)
+            if page.next is not None and page.next <= after:
+                raise Unreachable("not a response from rqdisco: the list does not end")
+            for cluster in page.clusters:
+                yield cluster
+            after = page.next
+
+    async def cluster_page(
+        self, search: str = "", *, health: str = "", after: str = "", limit: int = 100
+    ) -> ClustersDocument:
+        """Return a page of that list: up to `limit` IDs, 1000 at most, that follow `after`, which is
+        the `next` of the page before. A page may be short or empty and have a next one.
+        """
+        query = urlencode({"search": search, "health": health, "after": after, "limit": limit})
+        return await self._json("GET", f"/operator/clusters?{query}", ClustersDocument)
+
     async def export(self) -> AsyncGenerator[ExportedRecord, None]:
         """Yield every record of the daemon, through its operator socket. The export is complete
         only if the generator ends without an error.
@@ -186,6 +215,19 @@ class DiscoveryClient:
                         yield line
                 elif chunk.status != 200:
                     raise _operator_error(chunk)
+        if splitter.rest:
+            yield splitter.rest
+
+    async def backup_lines(self) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of a backup of the daemon, through its operator socket, unchecked."""
+        splitter = LineSplitter()
+        async with aclosing(self._transport.stream(_BACKUP, max_wait=_MAX_BACKUP_WAIT)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, bytes):
+                    for line in splitter.feed(chunk):
+                        yield line
+                elif chunk.status != 200:
+                    raise _to_client_error(chunk, _json_error(chunk))
         if splitter.rest:
             yield splitter.rest
 

@@ -1,4 +1,5 @@
 """The format of an export: one JSON object with one record per line, ended by a count and a CRC.
+A backup is the same with another header.
 
 {"format":"rqdisco export","version":2,"count":2,"records":[
 {"id":...},
@@ -14,6 +15,8 @@ import msgspec
 
 FORMAT = "rqdisco export"
 VERSION = 2
+BACKUP_FORMAT = "rqdisco backup"
+BACKUP_VERSION = 5
 MAX_LINE = 16 << 20
 _HEADER_END = b',"records":[\n'
 _TRAILER_START = b"],"
@@ -26,7 +29,8 @@ class DamagedExport(ValueError):
 class _ExportHeader(msgspec.Struct):
     format: str
     version: int
-    count: int
+    # A backup does not announce it.
+    count: int = 0
 
 
 class _ExportTrailer(msgspec.Struct):
@@ -35,12 +39,15 @@ class _ExportTrailer(msgspec.Struct):
 
 
 class ExportReader:
-    """Read and check an export line by line. Records are trustworthy only after `finish` returns.
+    """Read and check an export line by line, or another document of such lines, in `document_format`
+    of a version up to `newest`. Records are trustworthy only after `finish` returns.
 
     `announced` is the number of records by the header, `count` the number of records read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, document_format: str = FORMAT, newest: int = VERSION) -> None:
+        self._format = document_format
+        self._newest = newest
         self.announced = 0
         self.count = 0
         self._lines = 0
@@ -74,10 +81,10 @@ class ExportReader:
         try:
             header = msgspec.json.decode(line.removesuffix(_HEADER_END) + b"}", type=_ExportHeader)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._damaged("not the header of an export") from None
-        if header.format != FORMAT:
-            raise self._damaged("not an rqdisco export")
-        if header.version > VERSION:
+            raise self._damaged(f"not the header of an {self._format}") from None
+        if header.format != self._format:
+            raise self._damaged(f"not an {self._format}")
+        if header.version > self._newest:
             raise DamagedExport(f"version {header.version} is too new for this release: use a newer release")
         self.announced = header.count
 

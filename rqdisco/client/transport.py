@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 MAX_BODY = 64 << 20
 _READ_AHEAD = 256 << 10
+# In OpenSSL's words: what came was no TLS.
+_NO_TLS = "wrong version number"
 _NETWORK_ERRORS = (
     RequestGenerationFailed,
     RequestTransmissionFailed,
@@ -90,14 +92,20 @@ class Transport:
         return await self._within(send_and_read(), self._timeout)
 
     async def stream(
-        self, path: str, accept: str = "application/json", max_pause: float | None = None
+        self,
+        path: str,
+        accept: str = "application/json",
+        max_pause: float | None = None,
+        max_wait: float | None = None,
     ) -> AsyncGenerator[RawResponse | bytes, None]:
         """Send a GET request and yield the response, then its body in chunks if the status is 200.
         A response of another status is yielded whole.
 
-        `max_pause` is how many seconds may pass between chunks, by default `timeout`.
+        `max_pause` is how many seconds may pass between chunks, `max_wait` how many before the
+        response, both by default `timeout`.
         """
-        response, body = await self._within(self._send("GET", path, None, accept), self._timeout)
+        wait = self._timeout if max_wait is None else max_wait
+        response, body = await self._within(self._send("GET", path, None, accept), wait)
         try:
             if response.status != 200:
                 yield await self._within(_read_all(response, body), self._timeout)
@@ -137,7 +145,7 @@ class Transport:
         try:
             return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _raise_unreachable)
         except _NETWORK_ERRORS as error:
-            raise Unreachable(_describe_failure(error)) from error
+            raise Unreachable(f"{_describe_failure(error)}{_other_scheme(error, self._target)}") from error
 
 
 class _Body(Protocol):
@@ -207,6 +215,19 @@ async def _read_all(response: RawResponse, body: _Body) -> RawResponse:
 
 def _raise_unreachable(_: object, seconds: float) -> NoReturn:
     raise Unreachable(f"no response within {seconds:g} s")
+
+
+def _other_scheme(error: Exception, target: ServiceURL) -> str:
+    """Return a hint at the other scheme where the port may not speak that of the URL."""
+    if not isinstance(error, ResponseNeverReceived) or target.socket is not None or not error.reasons:
+        return ""
+    cause = error.reasons[0].value
+    is_tls = target.base.startswith("https:")
+    if isinstance(cause, ConnectionClosed) or (isinstance(cause, SSL.Error) and _NO_TLS in str(cause)):
+        return (
+            "; if the port speaks HTTP without TLS, use http://" if is_tls else "; if the port speaks TLS, use https://"
+        )
+    return ""
 
 
 def _describe_failure(error: Exception) -> str:

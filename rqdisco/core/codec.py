@@ -38,6 +38,7 @@ ID_START = len(_LINE_START)
 _ID_END = b'","home":'
 _OWNER_START = len(_ID_END) + 1
 _VERSION = b'","version":'
+_DIGITS = b"0123456789"
 _METADATA = b"!"
 _BRACE = ord("}")
 _MAX_NESTING = 64
@@ -126,8 +127,10 @@ def peek_owner(rest: bytes) -> str:
 def peek_version(rest: bytes) -> int:
     """Return the version in the rest of a line."""
     start = rest.index(_VERSION, _OWNER_START) + len(_VERSION)
-    # The time of creation follows.
-    return int(rest[start : rest.index(b",", start)])
+    end = start
+    while end < len(rest) and rest[end] in _DIGITS:
+        end += 1
+    return int(rest[start:end])
 
 
 class _FormatVersion(msgspec.Struct):

@@ -16,13 +16,20 @@ from pathlib import Path
 from rqdisco.core.codec import join_record
 from rqdisco.core.errors import CannotStart
 from rqdisco.storage.files import Disk, FileSystem
-from rqdisco.storage.snapshot import NAME, PREVIOUS_NAME, SnapshotHeader, SnapshotReader, encode_snapshot
+from rqdisco.storage.snapshot import (
+    NAME,
+    PREVIOUS_NAME,
+    SYNC_EVERY,
+    SnapshotHeader,
+    SnapshotReader,
+    encode_snapshot,
+    write_document,
+)
 from rqdisco.storage.wal.recovery import Recovered, replay, without_deleted
 from rqdisco.storage.wal.segments import Position, segment_numbers, segment_path
 
 # Held during compaction: the child of a daemon that was killed may still write the same file.
 LOCK = "fold.lock"
-_SYNC_EVERY = 4 << 20
 
 
 def compact(fs: FileSystem, directory: Path, through: int) -> int:
@@ -46,7 +53,7 @@ def compact(fs: FileSystem, directory: Path, through: int) -> int:
         boot_id=changes.boot_id,
         last_version=changes.last_version,
     )
-    _write(fs, new, encode_snapshot(header, _merged(base, changes.records | changes.metadata)))
+    write_document(fs, new, encode_snapshot(header, _merged(base, changes.records | changes.metadata)))
     count = sum(1 for _ in SnapshotReader(fs, new).records())
     _put_in_place(fs, directory, new)
     _remove_segments(fs, directory, 0 if base is None else base.header.segment)
@@ -69,26 +76,6 @@ def _merged(base: SnapshotReader | None, changes: dict[bytes, bytes]) -> Iterato
     changed = sorted(changes.items())
     unchanged = () if base is None else (item for item in base.records() if item[0] not in changes)
     return (join_record(key, rest) for key, rest in without_deleted(heapq.merge(unchanged, changed)))
-
-
-def _write(fs: FileSystem, path: Path, parts: Iterator[bytes]) -> None:
-    if fs.exists(path):
-        fs.remove(path)
-    handle = fs.create(path)
-    try:
-        unsynced = 0
-        for part in parts:
-            handle.write(part)
-            # Writing a large file back at once would delay the journal's syncs.
-            if (unsynced := unsynced + len(part)) > _SYNC_EVERY:
-                handle.sync()
-                unsynced = 0
-        handle.sync()
-    except BaseException:
-        fs.remove(path)
-        raise
-    finally:
-        handle.close()
 
 
 def _put_in_place(fs: FileSystem, directory: Path, new: Path) -> None:
@@ -115,7 +102,7 @@ def _remove_in_steps(fs: FileSystem, path: Path) -> None:
         return
     handle = fs.open(path)
     try:
-        for size in range(fs.size(path) - _SYNC_EVERY, 0, -_SYNC_EVERY):
+        for size in range(fs.size(path) - SYNC_EVERY, 0, -SYNC_EVERY):
             handle.truncate(size)
             handle.sync()
     finally:

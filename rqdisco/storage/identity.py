@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from rqdisco.core.codec import Malformed, decode_versioned
-from rqdisco.core.errors import CopiedState, DamagedState
+from rqdisco.core.errors import CannotStart, CopiedState, DamagedState
 from rqdisco.core.ids import RandomBytes
 from rqdisco.storage.files import FileSystem
 
@@ -58,12 +58,18 @@ def load_identity(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple
     path = directory / NAME
     if fs.exists(path):
         return _read(fs, path), False
+    return create_identity(fs, directory, random(8).hex()), True
+
+
+def create_identity(fs: FileSystem, directory: Path, incarnation: str) -> Identity:
+    """Make `directory` the state directory of `incarnation`, durably. Raises OSError."""
+    path = directory / NAME
     temporary = path.with_name(NAME + ".new")
     if fs.exists(temporary):
         fs.remove(temporary)
     handle = fs.create(temporary)
     try:
-        incarnation, inode, place = random(8).hex(), fs.inode(temporary), fs.inode(directory)
+        inode, place = fs.inode(temporary), fs.inode(directory)
         identity = Identity(
             format=FORMAT,
             version=VERSION,
@@ -78,7 +84,17 @@ def load_identity(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple
         handle.close()
     fs.rename(temporary, path)
     fs.sync_directory(directory)
-    return identity, True
+    return identity
+
+
+def is_original(fs: FileSystem, directory: Path, incarnation: str) -> bool:
+    """Report whether `directory` is the one that `incarnation` runs on, and no copy of it; False if
+    it cannot be read.
+    """
+    try:
+        return fs.exists(directory / NAME) and _read(fs, directory / NAME).incarnation == incarnation
+    except (CannotStart, OSError):
+        return False
 
 
 def _read(fs: FileSystem, path: Path) -> Identity:

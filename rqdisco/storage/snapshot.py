@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from operator import lt
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -30,10 +31,13 @@ PREVIOUS_NAME = "snapshot.previous.json"
 FORMAT = "rqdisco snapshot"
 # The versions are those of the journal, see `wal.frames`.
 VERSION = 5
+SYNC_EVERY = 4 << 20
 _HEADER_END = b',"records":[\n'
 _CHUNK_LINES = 2000
 # Whole lines, split as by `split_record`; no ID has a character that JSON escapes.
 _RECORDS = re.compile(rb'(?m)^\{"id":"([^"\\\n]+)(","home":[^\n]*\}),?\n')
+
+H = TypeVar("H", bound=msgspec.Struct)
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,17 +60,20 @@ class _SnapshotTrailer(msgspec.Struct, forbid_unknown_fields=True):
     crc: str
 
 
-class SnapshotReader:
-    """Reads a snapshot line by line; nothing may be trusted before `records` has ended.
+class RecordsReader(Generic[H]):
+    """Reads a document of records line by line: one whose header is of the type `kind`, in the
+    format `name` of a version up to `newest`. `advice` says what to do about a damaged one.
 
-    Raises DamagedState, UnknownFormat and OSError, from the constructor and while iterating.
+    Nothing may be trusted before `records` has ended. Raises DamagedState, UnknownFormat and
+    OSError, from the constructor and while iterating.
     """
 
-    def __init__(self, fs: FileSystem, path: Path) -> None:
+    def __init__(self, fs: FileSystem, path: Path, kind: type[H], name: str, newest: int, advice: str) -> None:
         self._path = path
+        self._advice = advice
         self._lines = fs.lines(path)
         first = next(self._lines, b"")
-        self.header = self._decode_header(first)
+        self.header = self._decode_header(first, kind, name, newest)
         self._crc = zlib.crc32(first)
         self._count = 0
         self._previous_key = b""
@@ -109,12 +116,12 @@ class SnapshotReader:
             yield key, rest
             self._previous_key = key
 
-    def _decode_header(self, line: bytes) -> SnapshotHeader:
+    def _decode_header(self, line: bytes, kind: type[H], name: str, newest: int) -> H:
         if not line.endswith(_HEADER_END):
-            raise self._damaged("line 1: not the header of a snapshot")
+            raise self._damaged(f"line 1: not the header of an {name}")
         content = line[: -len(_HEADER_END)] + b"}"
         try:
-            return decode_versioned(content, SnapshotHeader, FORMAT, VERSION, self._path)
+            return decode_versioned(content, kind, name, newest, self._path)
         except Malformed as error:
             raise self._damaged(f"line 1: {error}") from None
 
@@ -130,7 +137,14 @@ class SnapshotReader:
         self._is_complete = True
 
     def _damaged(self, where: str) -> DamagedState:
-        return DamagedState(f"{self._path}: {where}; {_ADVICE}")
+        return DamagedState(f"{self._path}: {where}; {self._advice}")
+
+
+class SnapshotReader(RecordsReader[SnapshotHeader]):
+    """Reads the snapshot at `path`."""
+
+    def __init__(self, fs: FileSystem, path: Path) -> None:
+        super().__init__(fs, path, SnapshotHeader, FORMAT, VERSION, _ADVICE)
 
 
 def _are_ascending(previous_key: bytes, records: list[tuple[bytes, bytes]]) -> bool:
@@ -141,8 +155,10 @@ def _are_ascending(previous_key: bytes, records: list[tuple[bytes, bytes]]) -> b
 _ADVICE = f"put {PREVIOUS_NAME} in its place (nothing is lost by that), or restore a backup (see docs/operations.md)"
 
 
-def encode_snapshot(header: SnapshotHeader, records: Iterable[bytes]) -> Iterator[bytes]:
-    """Return the document in parts, for `records` in the order of IDs."""
+def encode_snapshot(header: msgspec.Struct, records: Iterable[bytes]) -> Iterator[bytes]:
+    """Return the document in parts, for `records` in the order of IDs. A backup has another
+    `header`.
+    """
     first = msgspec.json.encode(header)[:-1] + _HEADER_END
     crc, count, separator = zlib.crc32(first), 0, b""
     yield first
@@ -159,6 +175,30 @@ def encode_snapshot(header: SnapshotHeader, records: Iterable[bytes]) -> Iterato
     crc, part = _joined(lines, crc)
     yield part
     yield b'],"count":%d,"crc":"%08x"}\n' % (count, crc)
+
+
+def write_document(fs: FileSystem, path: Path, parts: Iterable[bytes]) -> None:
+    """Write a new file and sync it, in place of any file of that name. It is removed if that fails.
+
+    Raises OSError.
+    """
+    if fs.exists(path):
+        fs.remove(path)
+    handle = fs.create(path)
+    try:
+        unsynced = 0
+        for part in parts:
+            handle.write(part)
+            # Writing a large file back at once would delay the journal's syncs.
+            if (unsynced := unsynced + len(part)) > SYNC_EVERY:
+                handle.sync()
+                unsynced = 0
+        handle.sync()
+    except BaseException:
+        fs.remove(path)
+        raise
+    finally:
+        handle.close()
 
 
 def _joined(lines: list[bytes], crc: int) -> tuple[int, bytes]:

@@ -78,6 +78,7 @@ class Refusals:
         ("POST", "//operator/%69mport", "import", "operator"),
         ("POST", "/operator/peers%2Fforget", "forget", "operator"),
         ("GET", "/operator/export", "request", "operator"),
+        ("GET", "/operator/backup", "request", "operator"),
         ("GET", "/operator/peers", "request", "operator"),
         ("GET", "/operator/peers/forget?name=c", "request", "operator"),
     ],

@@ -19,7 +19,8 @@ from tests.support.history import Answer
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxied_peers import NAMES, ProxiedPeers, at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
-from tests.support.recorder import RecordedNode, Recorder
+from tests.support.recorder import ANSWER_SECONDS, RecordedNode, Recorder
+from tests.support.reference import Reference
 from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
 
 pytestmark = pytest.mark.process
@@ -50,9 +51,11 @@ def recorder(peers: ProxiedPeers) -> Iterator[Recorder]:
     (P1, P2, P4).
     """
     recorder = Recorder()
-    yield recorder
+    with Reference() as reference:
+        yield recorder
+        limit = reference.limit(ANSWER_SECONDS)
     print(recorder.summary(peers.all))
-    assert recorder.late == []
+    assert recorder.late(limit) == []
     for discovery_id, verdict in recorder.verdicts(peers.all).items():
         assert verdict, f"{discovery_id}: {verdict.text}"
 
@@ -306,14 +309,16 @@ def new_nodes(peers: ProxiedPeers, recorder: Recorder, network: RqliteNetwork, r
     ]
 
 
-def started_until_in_a_cluster(node: RecordedNode) -> Outcome:
-    """Return the outcome of a node that its supervisor restarts whenever it exits."""
+def started_until_in_a_cluster(node: RecordedNode, calm: Event) -> Outcome:
+    """Return the outcome of a node that its supervisor restarts whenever it exits. It must be in a
+    cluster soon after `calm` is set.
+    """
 
     def in_a_cluster() -> Outcome | None:
         outcome = node.run()
         return None if outcome.kind == "exit 1" else outcome
 
-    return at_last(in_a_cluster)
+    return at_last(in_a_cluster, calm)
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -323,24 +328,27 @@ def test_fifty_clusters_form_while_daemons_are_killed_one_after_another(
     print(f"seed {seed}")
     random, networks = Random(seed), [RqliteNetwork() for _ in range(50)]
     fresh = iter(networks)
-    second = Event()
+    calm = Event()
     with ThreadPoolExecutor(3 * len(networks)) as pool:
         running: list[Future[Outcome]] = []
 
         def begin(count: int) -> None:
             for network in islice(fresh, count):
                 nodes = new_nodes(peers, recorder, network, random)
-                running.extend(pool.submit(started_until_in_a_cluster, node) for node in nodes)
+                running.extend(pool.submit(started_until_in_a_cluster, node, calm) for node in nodes)
 
-        for name in cycle(NAMES):
-            began = monotonic()
-            begin(2)
-            peers.daemons[name].kill()
-            begin(2)
-            peers.start(name)
-            if len(running) == 3 * len(networks):
-                break
-            second.wait(max(0.0, began + 1 - monotonic()))
+        try:
+            for name in cycle(NAMES):
+                began = monotonic()
+                begin(2)
+                peers.daemons[name].kill()
+                begin(2)
+                peers.start(name)
+                if len(running) == 3 * len(networks):
+                    break
+                calm.wait(max(0.0, began + 1 - monotonic()))
+        finally:
+            calm.set()
         outcomes = [each.result() for each in running]
     assert sorted(outcome.kind for outcome in outcomes) == ["joined"] * 100 + ["leader"] * 50
     assert [sorted(map(len, network.clusters.values())) for network in networks] == [[3]] * 50

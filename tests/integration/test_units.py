@@ -14,7 +14,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
+from rqdisco.cli.commands import Invocation, parse_arguments
+from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.recipes import FlagsRequest, Mode, make_flags
 from rqdisco.service.options import DaemonOptions
@@ -22,7 +23,8 @@ from tests.integration.test_systemd import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy" / "rqlite").glob("*.service"))
-MANIFESTS = sorted((ROOT / "deploy").rglob("*.yaml"))
+# The templates of the chart are no YAML yet.
+MANIFESTS = sorted(path for path in (ROOT / "deploy").rglob("*.yaml") if "templates" not in path.parts)
 JOBS = sorted((ROOT / "deploy" / "nomad").glob("*.hcl"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ABOUT_NODES = [ROOT / "docs" / "rqlite.md", ROOT / "docs" / "dns.md", *sorted((ROOT / "docs" / "running").glob("*.md"))]
@@ -233,6 +235,13 @@ def test_flags_are_found() -> None:
 
     assert without == [
         "deploy/compose/etcd.yaml",
+        "deploy/helm/etcd.yaml",
+        "deploy/helm/peers.yaml",
+        "deploy/helm/rqdisco/Chart.yaml",
+        "deploy/helm/rqdisco/values.yaml",
+        "deploy/helm/rqlite.yaml",
+        "deploy/kubernetes/rqdisco-etcd.yaml",
+        "deploy/kubernetes/rqdisco-peers.yaml",
         "deploy/kubernetes/rqdisco.yaml",
         "deploy/nomad/rqdisco.nomad.hcl",
         "docs/dns.md",

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[2]
-PATIENCE = 30.0
+# A test waits this long for what happens at once on an idle machine.
+PATIENCE = 120.0
 ANY_PORT = "tcp:0:interface=127.0.0.1"
 
 # Caused by clients, even by a test that writes whatever it likes under a leader key.
@@ -71,9 +72,11 @@ def parse_replies(data: bytes) -> list[Reply]:
 
 
 class DaemonProcess:
-    """A daemon that listens. Its log is read all the time, so that it never blocks."""
+    """A daemon that listens. Its log is read all the time, so that it never blocks. It inherits the
+    descriptors `pass_fds`.
+    """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, pass_fds: Sequence[int] = ()) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, read as long as there is a test
         self.process = subprocess.Popen(
             command,
@@ -82,6 +85,7 @@ class DaemonProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            pass_fds=pass_fds,
         )
         self.events: list[dict[str, Any]] = []
         self._news = threading.Condition()
@@ -191,9 +195,11 @@ Run = Callable[[Sequence[str], Mapping[str, str]], DaemonProcess]
 class Environment:
     """A fresh virtual environment that sees the packages beside the running tests."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wheel: Path | None = None) -> None:
         _succeed(sys.executable, "-m", "venv", "--without-pip", str(directory))
         self.directory = directory
+        # What was installed into it, if that is a wheel.
+        self.wheel = wheel
         self.python = directory / "bin" / "python"
         self.packages = Path(_succeed(str(self.python), "-c", "import sysconfig as s; print(s.get_path('purelib'))"))
         beside = dict.fromkeys(map(sysconfig.get_path, ("purelib", "platlib")))
@@ -243,13 +249,17 @@ def copy_sources(to: Path) -> Path:
     return to
 
 
-def install_wheel(directory: Path) -> Environment:
-    """Return a fresh environment into which a wheel of the project was installed."""
+def install_wheel(directory: Path, version: str | None = None) -> Environment:
+    """Return a fresh environment into which a wheel of the project was installed, with another
+    `version` if one is given.
+    """
     sources = copy_sources(directory / "sources")
+    if version is not None:
+        (sources / "rqdisco" / "__init__.py").write_text(f'"""An older release."""\n\n__version__ = "{version}"\n')
     build = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(directory))
     _succeed(sys.executable, *build, str(sources))
     (wheel,) = directory.glob("rqdisco-*.whl")
-    environment = Environment(directory / "environment")
+    environment = Environment(directory / "environment", wheel)
     # Forced, because the running tests may see another copy of the same version.
     environment.pip("install", "--no-deps", "--force-reinstall", str(wheel))
     found = _succeed(str(environment.python), "-c", "import rqdisco; print(rqdisco.__file__)")

@@ -92,10 +92,15 @@ class ProxiedPeers:
                 at_last(partial(_is_forwarded, api, discovery_id))
 
 
-def at_last(attempt: Callable[[], T | None]) -> T:
-    """Return the result of an attempt that is repeated, as a supervisor does, until it has one."""
+def at_last(attempt: Callable[[], T | None], calm: Event | None = None) -> T:
+    """Return the result of an attempt that is repeated, as a supervisor does, until it has one.
+
+    Patience begins when `calm` is set: until then something causes faults.
+    """
     patient_until = monotonic() + PATIENCE
     while not (outcome := attempt()):
+        if calm is not None and not calm.is_set():
+            patient_until = monotonic() + PATIENCE
         assert monotonic() < patient_until, f"never: {attempt}"
         Event().wait(RESTART_SECONDS)
     return outcome

@@ -32,7 +32,7 @@ def test_a_new_token_is_printed_once_and_only_its_digest_is_stored(file: str) ->
     assert secret.startswith("rqd_")
     assert secret not in shell.messages
     assert secret not in Path(file).read_text()
-    assert "SIGHUP" in shell.messages
+    assert "a running daemon reads the file again within seconds" in shell.messages
     token = read_tokens(Path(file)).find(secret.encode())
     assert token is not None
     assert (token.name, token.scopes, token.id) == ("ops", frozenset({"admin"}), None)
@@ -129,3 +129,18 @@ def test_no_output_has_a_token_in_it() -> None:
     client: Any = DiscoveryClient(None, "http://x:secret@h", clock=None, token="secret")  # type: ignore[arg-type]
     for shown in (target, target.name, client, client._transport):
         assert "secret" not in f"{shown!r} {shown}"
+
+
+@pytest.mark.parametrize(
+    ("secret", "error"),
+    [
+        (None, "authentication required"),
+        ("write", "token may not administer"),
+    ],
+)
+@pytest.mark.parametrize("line", ["list", "peers", "export", "freeze x"])
+def test_a_command_for_operators_names_the_scope_that_it_needs(secret: str | None, error: str, line: str) -> None:
+    shell = Shell(Service(access=Access(TokenRing([describe("w", ["write"], "write")]))))
+    shell.token = secret
+    assert shell(*line.split()) == 1
+    assert shell.messages == f"rqdisco: {error}: set RQDISCO_TOKEN to a token with the scope admin\n"

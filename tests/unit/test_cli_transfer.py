@@ -116,11 +116,22 @@ def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("line", [["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")]])
-def test_the_public_api_refers_operators_to_their_socket(line: list[str]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")], ["list"], ["peers"], ["drain", "--yes"]),
+        *(["peers", "forget", "b", "--yes"], ["freeze", "x"], ["thaw", "--yes"]),
+    ],
+    ids=" ".join,
+)
+def test_the_public_api_refers_operators_to_their_socket_or_a_token(line: list[str]) -> None:
     shell = Shell(Service())
     assert shell(*line) == 1
-    assert "operator socket: use --url unix:/" in shell.messages
+    assert shell.out.text in ("", "[")
+    assert shell.messages == (
+        "rqdisco: this address does not serve operators: use --url unix:/run/rqdisco/operator.sock, or the path given"
+        " to the daemon's --operator-socket; or set RQDISCO_TOKEN to a token with the scope admin\n"
+    )
 
 
 def export_file(shell: Shell, path: Path) -> str:
@@ -362,7 +373,7 @@ def test_a_directory_of_rqlite_disco_express_is_read_file_by_file(tmp_path: Path
         ('{"created_at": "2017-02-20", "disco_id": "x"}\n{}', "line 2: Object missing required field"),
         ('{"created_at": "2017-02-20", "disco_id": "x", "nodes": [5]}', "$.nodes[0]"),
         ('{"format":"rqdisco snapshot","version":99,"segment":1,"crc":1,"records":[\n', "newer"),
-        ('{"format":"rqdisco snapshot"}', "not the header of a snapshot"),
+        ('{"format":"rqdisco snapshot"}', "not the header of an rqdisco snapshot"),
         ('{\n "format": "rqdisco export"}', "exactly as it was written"),
     ],
 )

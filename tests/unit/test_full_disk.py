@@ -111,7 +111,7 @@ def test_a_snapshot_out_of_order_or_without_ids_is_refused_although_its_crc_is_r
 
 
 def test_a_large_old_snapshot_is_removed_and_the_one_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rqdisco.storage.compaction._SYNC_EVERY", 100)
+    monkeypatch.setattr("rqdisco.storage.compaction.SYNC_EVERY", 100)
     daemon = Daemon()
     padding = "x" * 250
     for number in range(4):

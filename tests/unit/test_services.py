@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.records import Node
 from rqdisco.service.logging import Descriptor, LineObserver
 from rqdisco.service.systemd import Notifier
@@ -117,6 +118,61 @@ def test_a_compaction_that_raises_does_not_end_the_loop(daemon: Daemon, logged_e
     stop(service)
     assert len(logged_errors) == 1
     logged_errors.clear()
+
+
+def test_a_snapshot_for_a_backup_is_made_at_once_and_has_everything_before_it(daemon: Daemon) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
+    register(daemon, "a:1")
+    result(service.compact_now())
+    assert compactions.calls == [1]
+    assert not daemon.restart().found.changed
+    result(service.compact_now())
+    assert compactions.calls == [1], "nothing changed since"
+    stop(service)
+
+
+def test_a_backup_that_is_requested_during_a_compaction_waits_for_the_next_one(daemon: Daemon) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
+    register(daemon, "a:1")
+    compactions.answer = Deferred()
+    first = service.compact_now()
+    register(daemon, "b:1")
+    second, gone = service.compact_now(), service.compact_now()
+    gone.addErrback(lambda _: None).cancel()
+    answer, compactions.answer = compactions.answer, None
+    answer.callback((0, b"1"))
+    result(first)
+    result(second)
+    assert compactions.calls == [1, 2]
+    stop(service)
+
+
+def test_a_backup_whose_snapshot_fails_is_refused(daemon: Daemon) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
+    register(daemon, "a:1")
+    compactions.answer = succeed((1, b"no space left"))
+    with pytest.raises(StoreUnavailable, match="store unavailable"):
+        result(service.compact_now())
+    compactions.answer = None
+    result(service.compact_now())
+    stop(service)
+
+
+def test_a_backup_is_refused_while_the_daemon_stops(daemon: Daemon) -> None:
+    compactions = Compactions(daemon)
+    service = compactor(daemon, compactions)
+    register(daemon, "a:1")
+    compactions.answer = Deferred(lambda _: None)
+    first, second = service.compact_now(), service.compact_now()
+    stop(service)
+    for each in (first, second):
+        with pytest.raises(StoreUnavailable):
+            result(each)
+    with pytest.raises(StoreUnavailable):
+        service.compact_now()
 
 
 def test_stopping_ends_a_compaction_under_way(daemon: Daemon) -> None:

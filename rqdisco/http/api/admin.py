@@ -1,10 +1,13 @@
-"""The operator's API: export and import records, freeze the daemon, show, forget and drain peers."""
+"""The operator's API: back up, export and import records, freeze the daemon, show, forget and drain
+peers.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -17,7 +20,7 @@ from rqdisco.core.codec import Malformed, decode_json
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import InvalidValue, RequestRefused
 from rqdisco.core.exports import VERSION, Batch, TransferredRecord, decode_batch
-from rqdisco.http.api.export_stream import ExportStream
+from rqdisco.http.api.document_stream import DocumentStream, export_parts
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.documents import encode_object
@@ -26,6 +29,7 @@ from rqdisco.http.requests.responses import BadBatch, BadRequest, NotFound, Resp
 from rqdisco.http.requests.runner import ApiRunner, Attempt
 from rqdisco.limits.slots import Slots
 from rqdisco.security.tokens import Token
+from rqdisco.storage.backup import Backups
 
 # Each export keeps as much of the CPU busy as is left. The others wait for as long as clients do.
 EXPORTS_AT_ONCE = 4
@@ -169,7 +173,8 @@ class PeersAnswer(msgspec.Struct, frozen=True):
 
 
 class OperatorAPI(Api):
-    """Exports, imports and freezes; with `peers` also the operations on them.
+    """Exports, imports and freezes; with `peers` also the operations on them, with `backups` also
+    those.
 
     `authorizer` admits admins; without it every client that reaches this API is the operator.
     """
@@ -182,10 +187,12 @@ class OperatorAPI(Api):
         runner: ApiRunner,
         clock: IReactorTime,
         peers: ClusterAdmin | None = None,
+        backups: Backups | None = None,
         authorizer: Authorizer | None = None,
     ) -> None:
         super().__init__(runner, authorizer, _kind_of)
         self._peers = peers
+        self._backups = backups
         self._directory = directory
         self._clock = clock
         self._log = Logger()
@@ -197,19 +204,41 @@ class OperatorAPI(Api):
     async def export(self, request: Request, token: Token | None) -> Response:
         """Export all IDs."""
         self._log.info("export", peer=request.client, token=_name(token))
-        return StreamedResponse(begin=lambda: self._begin_export(request))
+        return self._streamed(request, partial(self._export, request))
 
-    def _begin_export(self, request: Request) -> None:
-        exporting = Deferred.fromCoroutine(self._export(request))
-        request.on_abandoned(exporting.cancel)
-        exporting.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
+    async def back_up(self, request: Request, token: Token | None) -> Response:
+        """Make a backup."""
+        if self._backups is None:
+            raise NotFound("the records are in etcd: back up etcd (docs/etcd.md)")
+        self._log.info("backup", peer=request.client, token=_name(token))
+        return self._streamed(request, partial(self._back_up, request, self._backups))
+
+    def _streamed(self, request: Request, write: Callable[[], Coroutine[Any, Any, None]]) -> Response:
+        """Return the response that `write` writes. If it raises an error before it begins, that is
+        the response.
+        """
+
+        def begin() -> None:
+            written = Deferred.fromCoroutine(write())
+            request.on_abandoned(written.cancel)
+            written.addErrback(lambda failure: request.respond(self._runner.refuse(failure)))
+
+        return StreamedResponse(begin=begin)
 
     async def _export(self, request: Request) -> None:
         """Write an export. Raises TooBusy."""
         async with self._exports.take():
-            stream = ExportStream(request, self._directory, self._clock)
-            stream.begin()
-            await stream.done
+            await self._write(request, export_parts(self._directory))
+
+    async def _back_up(self, request: Request, backups: Backups) -> None:
+        """Write a backup. Raises TooBusy, StoreUnavailable."""
+        async with backups.make() as parts:
+            await self._write(request, parts)
+
+    async def _write(self, request: Request, parts: AsyncIterator[bytes]) -> None:
+        stream = DocumentStream(request, parts, self._clock)
+        stream.begin()
+        await stream.done
 
     async def show_freeze(self, request: Request, token: Token | None) -> Response:
         """Show whether the daemon is frozen."""

@@ -54,6 +54,25 @@ class LeaderBody(msgspec.Struct):
     id: _TextOrEmpty = None
 
 
+class BackupDocument(msgspec.Struct):
+    """All records as they are stored, one a line; `crc` is the CRC-32 of all preceding lines in
+    hex. `made_at` is in UTC.
+    """
+
+    format: Literal["rqdisco backup"]
+    version: Literal[5]
+    made_at: str
+    incarnation: str
+    directory: str
+    boot: int
+    boot_id: str
+    last_version: int
+    # Any: the format of the disk, which other programs only copy.
+    records: list[dict[str, Any]]
+    count: int
+    crc: str
+
+
 class ExportDocument(msgspec.Struct):
     """All IDs, one a line; `crc` is the CRC-32 of all preceding lines in hex."""
 

@@ -17,6 +17,12 @@ EXAMPLES: dict[str, object] = {
             {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1", "leader": True},
             {"addr": "10.0.0.2:4001"},
         ],
+        "health": {
+            "verdict": "healthy",
+            "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+            "next_step": "nothing to do",
+        },
+        "warnings": [],
         "leader": {
             "id": "n1",
             "api_addr": "http://10.0.0.1:4001",
@@ -25,7 +31,7 @@ EXAMPLES: dict[str, object] = {
             "reported": True,
         },
     },
-    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 04acf61951bb7978d6\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
+    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 54452ad56468170b63\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"health":{"verdict":"healthy","reason":"the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed","next_step":"nothing to do"},"warnings":[],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
     "POST /{id} 200 application/json": {
         "created_at": "2026-11-18 11:06:40.000000",
         "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
@@ -55,6 +61,21 @@ EXAMPLES: dict[str, object] = {
     "DELETE /v1/kv/{id}/leader 200 application/json": True,
     "GET /healthz 200 application/json": {"alive": True, "wrong": []},
     "GET /readyz 200 application/json": {"ready": True, "wrong": [], "notes": []},
+    "GET /operator/clusters 200 application/json": {
+        "clusters": [
+            {
+                "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
+                "created_at": "2026-11-18 11:06:40.000000",
+                "age": 3,
+                "nodes": 2,
+                "health": "healthy",
+                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+                "leader": "10.0.0.1:4001",
+                "reported": "2026-11-18T11:06:42Z",
+            }
+        ],
+        "next": None,
+    },
     "GET /operator/export 200 application/json": {
         "format": "rqdisco export",
         "version": 2,
@@ -76,6 +97,38 @@ EXAMPLES: dict[str, object] = {
             }
         ],
         "crc": "4c3ec03c",
+    },
+    "GET /operator/backup 200 application/json": {
+        "format": "rqdisco backup",
+        "version": 5,
+        "made_at": "2026-11-18 11:06:43",
+        "incarnation": "cd072cd8be6f9f62",
+        "directory": "/state",
+        "boot": 55134029750695,
+        "boot_id": "boot-a",
+        "last_version": 1795000003000,
+        "records": [
+            {
+                "id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
+                "home": "cd072cd8be6f9f62",
+                "version": 1795000003000,
+                "created_at": 1795000000000000,
+                "nodes": [
+                    {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1"},
+                    {"addr": "10.0.0.2:4001"},
+                ],
+                "grant": {"addr": "10.0.0.1:4001", "boot": 55134029750695, "at": 1000, "host": "@cd072cd8be6f9f62"},
+                "leader": {
+                    "addr": "10.0.0.1:4001",
+                    "value": '{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002"}',
+                    "created": 1795000002000,
+                    "modified": 1795000002000,
+                },
+                "confirmed": True,
+            }
+        ],
+        "count": 1,
+        "crc": "63b305d5",
     },
     "POST /operator/import 200 application/json": {
         "imported": 1,

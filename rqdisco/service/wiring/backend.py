@@ -12,10 +12,11 @@ from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.core.directory import Directory, Names
 from rqdisco.http.api.admin import ClusterAdmin
 from rqdisco.http.server.interfaces import Application
+from rqdisco.storage.backup import Backups
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import MetricSource
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     `service` starts before the daemon is ready; when it stops, no request is in progress, and it
     makes durable what was acknowledged. `check` waits until the backend can be used, and raises
     CannotStart if it cannot. `background` are services that stop after `service`. `disk` and `etcd`
-    are shown on the status page. `peers` is None for a daemon without peers.
+    are shown on the status page. `backups` is None where another engine stores the records, `peers`
+    for a daemon without peers.
     """
 
     directory: Directory
     names: Names
-    health: Health
+    health: DaemonHealth
     leaders: LeaderMonitor
     count_ids: Callable[[], int | None]
     count_nodes: Callable[[], int | None] | None
@@ -67,6 +69,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[], Coroutine[Any, Any, None]] = _no_check
     disk: tuple[Journal, Compactor] | None = None
     etcd: EtcdMonitor | None = None
+    backups: Backups | None = None
     peers: PeerParts | None = None
 
 

@@ -17,10 +17,12 @@ from rqdisco.core.records import Moment
 from rqdisco.service.config import Config
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import PeerParts
+from rqdisco.service.worker_threads import RunInThread
+from rqdisco.storage.backup import Backups
 from rqdisco.storage.compaction_process import run_compaction
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.disk_reserve import Reserve
-from rqdisco.storage.files import FileSystem
+from rqdisco.storage.files import Disk, FileSystem
 from rqdisco.storage.memory import Store
 from rqdisco.storage.state_directory import open_state
 from rqdisco.storage.wal.recovery import Recovered
@@ -101,4 +103,19 @@ def build_compactor(config: Config, system: System, storage: Storage) -> Compact
         lambda through: run_compaction(system.reactor, data_dir, through),
         config.snapshot_every,
         changed=storage.recovered.changed,
+    )
+
+
+def build_backups(
+    config: Config, system: System, storage: Storage, compactor: Compactor, run_in_thread: RunInThread
+) -> Backups:
+    """Build the maker of backups, which reads the disk by `run_in_thread`."""
+    return Backups(
+        Disk(),
+        directory_of(config),
+        storage.incarnation,
+        compactor.compact_now,
+        run_in_thread,
+        system.reactor,
+        system.wall_us,
     )

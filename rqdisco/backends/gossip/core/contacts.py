@@ -18,7 +18,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
     Rejected,
 )
 from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
-from rqdisco.core.codec import Metadata
+from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.storage.memory import metadata_change
 
 GREET_SECONDS = 2.0
@@ -51,8 +51,10 @@ def check_hello(state: State, greeting: Hello) -> None:
     """
     if greeting.protocol[0] > PROTOCOL[1] or greeting.protocol[1] < PROTOCOL[0]:
         raise Rejected(f"speaks protocol {greeting.protocol[0]} to {greeting.protocol[1]}, not one of {PROTOCOL}")
-    if not membership.is_valid(_member_of(greeting)):
-        raise BadMessage("not a member")
+    try:
+        membership.check_member(_member_of(greeting))
+    except Malformed as error:
+        raise BadMessage(str(error)) from None
     if greeting.incarnation == state.own and greeting.run_id == state.config.run_id:
         raise Rejected("this is the daemon itself")
     known = state.members.get(greeting.incarnation)
@@ -179,7 +181,7 @@ def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
     outgoing.session, message = peer.session, outgoing.message
     if isinstance(message, Digest) and (why := state.sessions.duplicate_reason(peer.run_id)) is not None:
         # The answers to its own digests may be lost (R8). Another start of it is not told.
-        message = replace(message, fenced=why)
+        message = replace(message, receiver_fenced=why)
     state.effects.append(Send(outgoing.number, peer.url, outgoing.verb, message, outgoing.seconds, peer.key))
 
 

@@ -92,7 +92,7 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
         expired=state.watermarks.all,
         fingerprint=members.fingerprint,
         members=() if fingerprint == members.fingerprint else members.all,
-        stopped=state.fenced,
+        sender_fenced=state.fenced,
         has_unmet=bool(state.unidentified),
         **answer,
     )
@@ -122,7 +122,7 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.members:
         contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
-    peer.stopped, peer.has_unmet = theirs.stopped, theirs.has_unmet
+    peer.stopped, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
     if theirs.fingerprint == state.members.fingerprint:
         peer.differences = ()
@@ -139,8 +139,8 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
 
 
 def _heed_fence(state: State, theirs: Digest) -> None:
-    if theirs.fenced is not None and state.fenced is None:
-        contacts.fence(state, theirs.fenced)
+    if theirs.receiver_fenced is not None and state.fenced is None:
+        contacts.fence(state, theirs.receiver_fenced)
 
 
 def _advance(state: State, peer: Peer) -> None:

@@ -103,6 +103,7 @@ def _initial_state(
     )
     if members.own.state != "member":
         state.successor = members.current_owner(members.own.successor or own)
+        state.is_handing_over = True
     recovery.load(state, metadata)
     state.unrecorded.update(cursors.own_pending_grants())
     return state

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.messages import Member, decode_message, encode_message
-from rqdisco.core.codec import Metadata
+from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.ids import owner_tag, short_incarnations
 
 _MEMBER = "!member/"
@@ -97,7 +97,7 @@ class Members:
         changed = []
         for member in listed:
             known = self._known.get(member.incarnation)
-            if known == member or (known is None and not is_valid(member)):
+            if known == member or (known is None and not _is_valid(member)):
                 continue
             now = _merge_member(known, member, is_first_hand=member.incarnation == first_hand)
             if now != known:
@@ -153,8 +153,13 @@ def member_metadata(member: Member) -> Metadata:
     return Metadata(id=_MEMBER + member.incarnation, owner=member.incarnation, content=encode_message(member).decode())
 
 
-def is_valid(member: Member) -> bool:
-    """Report whether an entry of a member list, or of a hello, can be that of a member."""
+def check_member(member: Member) -> None:
+    """Check the member entry of a hello. Raises Malformed."""
+    if not _is_valid(member):
+        raise Malformed("not a member")
+
+
+def _is_valid(member: Member) -> bool:
     is_short = len(member.name) <= 64 and len(member.url) <= 300 and sum(map(len, member.features)) <= 1000
     return bool(member.name) and len(member.incarnation) == 16 and is_short
 

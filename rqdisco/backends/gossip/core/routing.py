@@ -13,6 +13,7 @@ from rqdisco.backends.gossip.core import (
     contacts,
     convergence,
     decide,
+    exchange,
     hints,
     inputs,
     own_records,
@@ -171,10 +172,12 @@ def _import(state: State, request: ClientRequest, is_own: bool) -> None:
     requests.run(state, request)
 
 
-def forward(state: State, request: ClientRequest, owner: str) -> None:
-    """Forward a request once (R2). Raises OwnerUnreachable if the owner is not up."""
-    peer, command = state.peers.get(owner), request.command
-    now = state.now.seconds
+def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: bool = False) -> None:
+    """Forward a request once (R2), after an exchange with the owner, unless it `is_contacted`. Raises
+    OwnerUnreachable if the owner is not up.
+    """
+    command: inputs.Command = request.command
+    peer, now = state.peers.get(owner), state.now.seconds
     # Contact after the last failure justifies an attempt.
     is_recent = peer is not None and peer.contacted_at is not None and now - peer.contacted_at < _RECENT_SECONDS
     if peer is None or not (peer.is_up or is_recent):
@@ -182,6 +185,10 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
             state.go_on(request.fallback, _UNREACHABLE)
             return
         raise errors.OwnerUnreachable(_UNREACHABLE)
+    if peer.remote_clock is None and not is_contacted:
+        # Without the owner's own time, a message that is delayed on its way would count as a new one.
+        exchange.begin_round(state, peer, then(_owner_contacted, request.number, owner))
+        return
     if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
         command = inputs.LookUp(replies.id_of(request), at_owner=True)
@@ -203,18 +210,26 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
     request.send = contacts.send(state, peer, "call", call, seconds, go_on, joins=request.joins)
 
 
+def _owner_contacted(state: State, outcome: Exception | None, number: int, owner: str) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    try:
+        if outcome is not None:
+            _unanswered(state, request, outcome, owner)
+        else:
+            forward(state, request, owner, is_contacted=True)
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
+        replies.fail(state, request, error)
+
+
 def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:
     request = state.requests.get(number)
     if request is None:
         return
     command: Any = request.command
     if isinstance(outcome, PeerError):
-        why = str(outcome) or type(outcome).__name__
-        state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
-        if request.fallback is not None and not request.is_unknown:
-            state.go_on(request.fallback, _UNREACHABLE)
-        else:
-            _refused(state, request, errors.OwnerUnreachable(_UNREACHABLE))
+        _unanswered(state, request, outcome, owner)
     elif outcome.refusal == errors.NotReady.__name__ and isinstance(command, inputs.Register):
         _on_behalf(state, outcome.reason, number, outcome)
     elif outcome.refusal is not None:
@@ -231,6 +246,16 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
             replies.fail(state, request, error)
     else:
         replies.reply(state, request, result_of(command, outcome))
+
+
+def _unanswered(state: State, request: ClientRequest, error: Exception, owner: str) -> None:
+    """Go on with a request that the owner did not answer."""
+    why = str(error) or type(error).__name__
+    state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
+    if request.fallback is not None and not request.is_unknown:
+        state.go_on(request.fallback, _UNREACHABLE)
+    else:
+        _refused(state, request, errors.OwnerUnreachable(_UNREACHABLE))
 
 
 def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:

@@ -98,7 +98,7 @@ def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -
             contacts.update_peers(state)
     fenced = state.sessions.duplicate_reason(sender.run_id)
     wall_ms = state.now.wall_us // 1000
-    answer = exchange.digest(state, digest.fingerprint, fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
+    answer = exchange.digest(state, digest.fingerprint, receiver_fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
     state.effects.append(Respond(call, answer))
 
 

@@ -245,6 +245,8 @@ class State:
     fenced: str | None = None
     # The incarnation that this daemon hands its IDs over to, or has.
     successor: str | None = None
+    # Whether that incarnation may have agreed already.
+    is_handing_over: bool = False
     frozen: str | None = None
     # Whether peers accept nothing from this daemon any more, which its own disk does not say.
     is_excluded: bool = False

@@ -243,6 +243,11 @@ def _hand_over(state: State, outcome: Exception | None, number: int, successor: 
     if peer is None:
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
         return
+    if state.taking_over:
+        # The IDs of a daemon that hands them over to this one belong to what is handed over.
+        _refuse(state, number, "decisions are still in progress, try again")
+        return
+    state.is_handing_over = True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
     contacts.send(state, peer, "succeed", proposal, _REQUEST_SECONDS, then(_succeeded, number, successor))
@@ -318,7 +323,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
-    elif own.state != "member" and own.successor != proposal.incarnation:
+    elif state.is_handing_over and own.successor != proposal.incarnation:
         # Its own successor may have agreed already, up to its last version before these IDs.
         error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
@@ -329,10 +334,12 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         replies.respond(state, call, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
+    state.taking_over += 1
     _persist(state, [drained], then(_succeed, call, proposal.incarnation, held))
 
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
+    state.taking_over -= 1
     if outcome is not None:
         replies.respond(state, call, outcome)
     else:

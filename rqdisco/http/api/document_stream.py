@@ -1,8 +1,10 @@
-"""The response to an export: written as fast as the client reads, a few records at a time."""
+"""The response that is a large document, an export or a backup: written as fast as the client reads,
+a part at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -13,7 +15,6 @@ from zope.interface import implementer
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.exports import ExportEncoder
-from rqdisco.core.records import Record
 from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
@@ -21,18 +22,25 @@ from rqdisco.http.requests.responses import Response
 _log = Logger()
 
 
+async def export_parts(directory: Directory) -> AsyncIterator[bytes]:
+    """Iterate over the parts of an export, of a few records each. Raises StoreUnavailable."""
+    encoder = ExportEncoder(await directory.count())
+    yield encoder.header()
+    async for page in directory.records():
+        yield b"".join(encoder.record(each, is_ownerless=not directory.has_owner(each)) for each in page)
+    yield encoder.footer()
+
+
 @implementer(IPushProducer)
-class ExportStream:
-    """Writes an export as fast as the client reads it, a few records at a time. `done` fires at its
-    end, or when the client is gone.
+class DocumentStream:
+    """Writes the `parts` of a document as fast as the client reads them. `done` fires at its end, or
+    when the client is gone.
     """
 
-    def __init__(self, request: Request, directory: Directory, clock: IReactorTime) -> None:
+    def __init__(self, request: Request, parts: AsyncIterator[bytes], clock: IReactorTime) -> None:
         self._request = request
-        self._directory = directory
+        self._parts = parts
         self._clock = clock
-        self._pages: AsyncIterator[Sequence[Record]] | None = None
-        self._encoder = ExportEncoder(0)
         self._next: IDelayedCall | None = None
         self._is_busy = self._is_paused = self._is_done = False
         self.done: Deferred[None] = Deferred()
@@ -64,16 +72,8 @@ class ExportStream:
         Deferred.fromCoroutine(self._next_part()).addCallbacks(self._write, self._fail)
 
     async def _next_part(self) -> bytes | None:
-        """Return the next part of the document; None when only its end is left."""
-        if self._pages is None:
-            self._encoder = ExportEncoder(await self._directory.count())
-            self._pages = self._directory.records()
-            return self._encoder.header()
-        page = await anext(self._pages, None)
-        return None if page is None else b"".join(map(self._encode, page))
-
-    def _encode(self, record: Record) -> bytes:
-        return self._encoder.record(record, is_ownerless=not self._directory.has_owner(record))
+        """Return the next part, None at the end."""
+        return await anext(self._parts, None)
 
     def _write(self, part: bytes | None) -> None:
         self._is_busy = False
@@ -82,20 +82,19 @@ class ExportStream:
         if part is not None:
             if part:
                 self._request.write(part)
-            self._request.charge(export_cost(len(part)))
+                self._request.charge(export_cost(len(part)))
             if not self._is_paused:
                 self.resumeProducing()
             return
         self._end()
-        self._request.write(self._encoder.footer())
         self._request.finish()
 
     def _fail(self, failure: Failure) -> None:
         """Leave the document without its end, which shows the client that it is incomplete."""
         if failure.check(StoreUnavailable) and isinstance(failure.value, StoreUnavailable):
-            _log.warn("export ended early: {reason}", reason=failure.value.reason)
+            _log.warn("a document ended early: {reason}", reason=failure.value.reason)
         else:
-            _log.failure("export failed", failure)
+            _log.failure("a document failed", failure)
         self._end()
         self._request.connection.abort()
 
