@@ -138,16 +138,16 @@ class Choices:
             self.schedule.messages.setdefault(name, {})[count] = fate
         return fate, *stream.next()
 
-    def rest(self, name: str, most: int) -> int:
-        """Return how many messages of a name, and their answers, arrive as usual. The next one is
-        disturbed as drawn.
+    def rest(self, name: str, following: str, most: int) -> int:
+        """Return how many messages of a name, and their answers, arrive as usual. The one that
+        follows, of another name or the same one, is disturbed as drawn.
         """
 
         def draw() -> float:
             odds = self.rates.odds_in_time
             passed = most if odds >= 1 else min(most, int(log(1 - self._random.random()) / log(odds)))
             if passed < most:
-                self._next_fates[name] = self._draw_disturbed(self._random.random() * (1 - odds))
+                self._next_fates[following] = self._draw_disturbed(self._random.random() * (1 - odds))
             return passed
 
         return int(self.draws(f"{name} rests").next(draw))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from heapq import heappop
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rqdisco.backends.gossip.core import contacts, exchange
 from rqdisco.backends.gossip.core.messages import Digest
@@ -29,6 +29,16 @@ _SECONDS = 1 / 0.6
 _MOST = 36
 
 
+class Rest(NamedTuple):
+    """From when until when the rounds with a peer are put off. What was drawn for the end happens to
+    the next message of this `stream`.
+    """
+
+    began: float
+    until: float
+    stream: str
+
+
 class Rests:
     """The rests of one daemon. `changes` counts the changes of what it tells others."""
 
@@ -41,8 +51,8 @@ class Rests:
         self._refused: dict[int, tuple[Boot, int, int]] = {}
         # What rounds that changed nothing depended on, by the key of the peer.
         self._vain: dict[int, tuple[object, ...]] = {}
-        # By the key of a peer, from when until when its rounds are put off.
-        self._rests: dict[int, tuple[float, float]] = {}
+        # By the key of the peer.
+        self._rests: dict[int, Rest] = {}
 
     def change(self) -> None:
         """Something changes at this daemon."""
@@ -90,7 +100,10 @@ class Rests:
             if peer.due_at is None or peer.due_at > now or peer.is_dropped:
                 continue
             before = self._rests.pop(peer.key, None)
-            may_rest = (before is None or now < before[1]) and self._is_quiet(peer)
+            if before is not None and now < before.until:
+                self._world.choices.forget_next(before.stream)
+                before = None
+            may_rest = before is None and self._is_quiet(peer)
             if not (may_rest and self.put_off_round(peer, now)):
                 is_any_due = True
         timers = state.timers
@@ -101,11 +114,14 @@ class Rests:
 
     def put_off_round(self, peer: Peer, now: float) -> bool:
         """Put off a round for as many seconds as its exchanges would pass; return whether it is."""
-        boot = self._boot
-        passed: int = self._world.choices.rest(self._name(peer.key), _MOST)
+        boot, link = self._boot, self._boot.links[peer.key]
+        way = f"{boot.host.name} {link.to}"
+        is_greeted = link.session is not None and peer.session
+        stream = f"{way} digest" if is_greeted else f"{way} hello"
+        passed: int = self._world.choices.rest(f"{way} digest", stream, _MOST)
         if passed:
             until = now + passed * _SECONDS
-            self._rests[peer.key] = now, until
+            self._rests[peer.key] = Rest(now, until, stream)
             self._world.resting.append(self)
             contacts.plan(boot.state, peer, until)
         return passed > 0
@@ -113,20 +129,14 @@ class Rests:
     def end_soon(self) -> None:
         """Begin the rounds that were put off at their next full second."""
         boot, now = self._boot, self._world.timeline.now
-        rests, self._rests = self._rests, {}
-        if not boot.is_alive:
-            return
-        for key, (began, until) in rests.items():
+        for key, rest in list(self._rests.items()) if boot.is_alive else ():
             peer = boot.state.contacts.get(key)
-            at = began + ceil(now - began)
-            if peer is not None and peer.due_at == until and at < until:
-                self._world.choices.forget_next(self._name(key))
+            at = rest.began + ceil(now - rest.began)
+            if peer is not None and peer.due_at == rest.until and at < rest.until:
+                del self._rests[key]
+                self._world.choices.forget_next(rest.stream)
                 contacts.plan(boot.state, peer, at)
                 boot.wake_at(at)
-
-    def _name(self, key: int) -> str:
-        """Return the name of its digests to a peer."""
-        return f"{self._boot.host.name} {self._boot.links[key].to} digest"
 
     def _is_quiet(self, peer: Peer) -> bool:
         boot, net, state = self._boot, self._world.net, self._boot.state

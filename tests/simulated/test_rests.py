@@ -20,7 +20,7 @@ def _told(sender: State, receiver: Peer) -> dict[str, Any]:
         "held": dict(digest.held),
         "expired": digest.expired,
         "fingerprint": digest.fingerprint,
-        "stopped": digest.stopped,
+        "stopped": digest.sender_fenced,
         "has_unmet": digest.has_unmet,
         "newest_issued": digest.issued or digest.held.get(sender.own, 0),
     }
@@ -50,8 +50,8 @@ def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
             checked += 1
 
     def check_ends(rests: Rests) -> bool:
-        for key, (_, until) in rests._rests.items():
-            if until <= rests._world.timeline.now:
+        for key, rest in rests._rests.items():
+            if rest.until <= rests._world.timeline.now:
                 check(rests, rests._boot.state.contacts[key])
         return put_off(rests)
 
