@@ -9,10 +9,15 @@ ARGS ?=
 .PHONY: run test test-all simulate chaos lint types check coverage configuration docs release bench soak audit clean
 
 run: $(VENV)/installed
-	$(BIN)/twistd --nodaemon --pidfile= rqdisco --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock $(ARGS)
+	$(BIN)/rqdisco serve --data-dir $(DATA_DIR) --operator-socket $(DATA_DIR).sock --log-format text $(ARGS)
+
+# Several processes run the tests, one module at a time each; ARGS=-n0 has one process run them all, in order.
+# Compiled modules are kept, also where the environment says otherwise: compiling them takes longer than most tests.
+PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/compiled $(BIN)/python -m pytest \
+	--numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Types and the fast tests on each supported Python of this machine, each in an environment of its own.
 FAST = tests/unit tests/http tests/simulated
@@ -109,18 +114,21 @@ INSTALL = PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --config-se
 $(VENV)/installed: pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rqdisco needs Python 3.11 or newer: name one with PYTHON=python3.11" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(INSTALL) .
-	touch $@
+	@test -x $(BIN)/python || { echo "Making a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing rqdisco and the packages that it needs into $(VENV); the first time this takes a minute"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(INSTALL) .
+	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(INSTALL) '.[test]'
-	touch $@
+	@echo "Installing the packages that the tests need into $(VENV)"
+	@$(INSTALL) '.[test]'
+	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
-	$(INSTALL) '.[docs]'
-	touch $@
+	@echo "Installing the packages that the documentation needs into $(VENV)"
+	@$(INSTALL) '.[docs]'
+	@touch $@
 
 $(VENV)-release/installed:
 	$(PYTHON) -m venv $(VENV)-release

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
 from rqdisco.cli.commands import cli
-from rqdisco.service.options import DaemonOptions
+from rqdisco.service.option_table import TOPICS, Option
 
 PAGE = Path(__file__).with_name("configuration.md")
+EXAMPLE = Path(__file__).parents[1] / "deploy" / "rqdisco.toml"
 
-# The options in the order of the page; each is in one section.
-SECTIONS = {
+# What the page says of each topic of rqdisco/service/option_table.py.
+NOTES = {
     "Listening and access": (
         "On an address that other machines can reach, the daemon starts only with `--tokens`, with\n"
         "client certificates, or with `--open` on a network that you trust: [security.md](security.md).\n"
         "`--host` is for a proxy on this machine that passes on the `Host` header:\n"
         "[security.md](security.md#names-of-this-machine). `--trusted-proxy` is for proxies that name their\n"
-        "client in a header: [operations.md](operations.md#proxies-that-name-the-client-in-a-header).",
-        "listen host trusted-proxy tokens open operator-socket metrics-listen",
+        "client in a header: [operations.md](operations.md#proxies-that-name-the-client-in-a-header)."
     ),
-    "State": ("See [operations.md](operations.md).", "data-dir disk-reserve snapshot-every audit drain-timeout"),
+    "State": (
+        "See [operations.md](operations.md). `rqdisco serve` has another default for `--data-dir`:\n"
+        "[operations.md](operations.md#rqdisco-serve)."
+    ),
+    "Configuration and log": "See [below](#the-configuration-file), and [operations.md](operations.md#the-log).",
     "Discovery IDs and nodes": (
-        "See [rqlite.md](rqlite.md); [operations.md](operations.md#unused-ids) for `--expire-unused`.",
-        "retry-window strict-addresses kv-create kv-visible-claims max-ids max-nodes expire-unused",
+        "See [rqlite.md](rqlite.md); [operations.md](operations.md#unused-ids) for `--expire-unused`."
     ),
     "Limits": (
         "See [operations.md](operations.md#limits), and for `--idle-timeout`\n"
-        "[operations.md](operations.md#idle-connections).",
-        "max-body create-rate client-rate max-connections max-client-connections idle-timeout",
+        "[operations.md](operations.md#idle-connections)."
     ),
-    "DNS": ("See [dns.md](dns.md).", "dns dns-zone dns-aliases dns-nameserver dns-rate dns-open"),
-    "Peers": (
-        "See [peers.md](peers.md).",
-        "name peer peer-listen advertise peer-keys peer-ca peer-cert peer-key grant-ack",
-    ),
-    "etcd": (
-        "With `--etcd` the daemon keeps no records itself; `--peer` and its like are then excluded.",
-        "etcd etcd-prefix etcd-user etcd-password-file etcd-ca etcd-cert etcd-key wait-for-etcd dns-serve-stale",
-    ),
-    "Probes": ("See [operations.md](operations.md#probing).", "probe probe-allow probe-rate"),
+    "DNS": "See [dns.md](dns.md).",
+    "Peers": "See [peers.md](peers.md).",
+    "etcd": "With `--etcd` the daemon keeps no records itself; `--peer` and its like are then excluded.",
+    "Probes": "See [operations.md](operations.md#probing).",
 }
 
 # What the command reads by itself, in rqdisco/cli/main.py.
@@ -58,7 +51,6 @@ COMMAND_VARIABLES = {
     "RQDISCO_KEY": "A file with the key of that certificate. [default: the file of the certificate]",
 }
 
-_DEFAULT = re.compile(r"(.*?) ?\[default: (.*)\]", re.DOTALL)
 _LITERAL = re.compile(r"(?<![\w`])(--[a-z][a-z-]+|\$?[A-Z]+_[A-Z_]+(?:/[\w.]+)?|\./[\w-]+|/readyz|/metrics)")
 
 _INTRODUCTION = """\
@@ -66,13 +58,16 @@ _INTRODUCTION = """\
 
 <!-- Written by `make configuration`; edit docs/write_configuration.py or the help texts. -->
 
-`twistd rqdisco --help` prints these options. Each can also be set in the environment. The command
-line takes precedence over the environment, and an empty variable is ignored. With an invalid option
-the daemon exits with status 64 and a line that names the option.
+`rqdisco serve --help` and `twistd rqdisco --help` print these options. Each can also be set in the
+environment and in a [configuration file](#the-configuration-file). The command line takes
+precedence over the environment, and that over the file; an empty variable is ignored. With an
+invalid option the daemon exits with status 64 and a line that names the option and where its value
+is from. It warns of variables that begin with `RQDISCO_` and are none of those on this page.
+`rqdisco config show` prints the value of each option and its source.
 
 A *repeatable* option takes one value each time it is given; its variable takes several values,
-separated by spaces. A *flag* takes no value; its variable is `yes` or `no`, and the command line
-cannot unset a `yes`.
+separated by spaces. A *flag* takes no value; its variable is `yes` or `no`, which also replaces
+that of the file. The command line cannot unset a flag.
 
 Durations are in seconds unless the text says otherwise. Endpoints are
 [Twisted endpoint strings](https://docs.twisted.org/en/stable/core/howto/endpoints.html):
@@ -80,6 +75,27 @@ Durations are in seconds unless the text says otherwise. Endpoints are
 [`haproxy:tcp:PORT`](operations.md#behind-a-load-balancer) behind a proxy. Their `backlog` is the
 number of connections that may wait to be accepted; Twisted's default of 50 is too small where
 hundreds of nodes start at once.
+"""
+
+_FILE = """\
+## The configuration file
+
+`--config FILE` names a file in [TOML](https://toml.io). Its keys are the names of the options
+without the hyphens in front: `max-ids = 1000`. Underscores count as hyphens, so `max_ids` is the
+same key. Text stands in quotation marks, numbers do not; a flag is `true` or `false`; a repeatable
+option is a list. There are no tables. Relative paths start at the working directory of the daemon,
+as on the command line, so write whole ones.
+
+A value of the command line or the environment replaces that of the file; lists are not joined. An
+error names the file, the line and the key, and for an unknown key the nearest valid one. The
+daemon reads the file at its start only.
+
+```sh
+rqdisco config check /etc/rqdisco/rqdisco.toml   # exit status 1 if a daemon would refuse it
+rqdisco config show /etc/rqdisco/rqdisco.toml    # every value, and its source
+```
+
+`deploy/rqdisco.toml`:
 """
 
 _COMMAND = """\
@@ -102,33 +118,6 @@ _SYSTEMD = """\
 """
 
 
-class Option(NamedTuple):
-    """An option of the daemon: its name, its default, its help text, and what marks it."""
-
-    name: str
-    default: str
-    text: str
-    mark: str = ""
-
-    @property
-    def variable(self) -> str:
-        return "RQDISCO_" + self.name.upper().replace("-", "_")
-
-
-def daemon_options() -> Iterator[Option]:
-    """Every option that DaemonOptions adds to Twisted's own."""
-    for name, _, default, text in DaemonOptions.optParameters:
-        described, shown = split_default(str(text))
-        yield Option(str(name), f"`{default}`" if default is not None else shown, described)
-    for name, _, text in DaemonOptions.optFlags:
-        yield Option(str(name), "off", str(text), "flag")
-    for attribute, method in vars(DaemonOptions).items():
-        if attribute.startswith("opt_"):
-            text, default = split_default(" ".join(str(inspect.getdoc(method)).split()))
-            name = attribute.removeprefix("opt_").replace("_", "-")
-            yield Option(name, f"`{default}`" if ":" in default else default, text, "repeatable")
-
-
 def command_variables() -> dict[str, str]:
     """The variables of the command and their descriptions."""
     found: dict[str, str] = {}
@@ -143,31 +132,28 @@ def command_variables() -> dict[str, str]:
     return {**found, **COMMAND_VARIABLES}
 
 
-def split_default(text: str) -> tuple[str, str]:
-    """Split `Text. [default: x]`; without that suffix the default is "none"."""
-    match = _DEFAULT.fullmatch(text)
-    return (match[1], match[2]) if match else (text, "none")
-
-
 def page() -> str:
-    """Return the page. Raises KeyError if an option is in no section, or a section names none."""
-    options = {option.name: option for option in daemon_options()}
+    """Return the page. Raises KeyError if a topic has no note."""
     parts = [_INTRODUCTION]
-    for title, (see, names) in SECTIONS.items():
-        rows = [_row(options.pop(name)) for name in names.split()]
+    for topic in TOPICS:
+        rows = map(_row, topic.options)
         head = "| option, variable | default | |\n|---|---|---|\n"
-        parts.append(f"## {title}\n\n{see}\n\n{head}{''.join(rows)}")
-    if options:
-        raise KeyError(f"in no section of {Path(__file__).name}: {', '.join(options)}")
+        parts.append(f"## {topic.title}\n\n{NOTES[topic.title]}\n\n{head}{''.join(rows)}")
+    parts.append(_file_section())
     variables = "".join(f"| `{name}` | {_cell(text)} |\n" for name, text in command_variables().items())
     parts.append(f"{_COMMAND}\n| variable | |\n|---|---|\n{variables}")
     return "\n".join([*parts, _SYSTEMD])
 
 
+def _file_section() -> str:
+    example = EXAMPLE.read_text()
+    return f"{_FILE}\n```toml\n{example}```\n"
+
+
 def _row(option: Option) -> str:
-    mark = "" if option.mark in option.text.lower() else f" *{option.mark.capitalize()}.*"
-    text = _cell(option.text) + mark
-    return f"| `--{option.name}`<br>`{option.variable}` | {_cell(option.default)} | {text} |\n"
+    mark = {"list": " *Repeatable.*", "flag": " *Flag.*"}.get(option.kind, "")
+    default = option.shown_default if option.default is None else f"`{option.default}`"
+    return f"| `--{option.name}`<br>`{option.variable}` | {_cell(default)} | {_cell(option.text)}{mark} |\n"
 
 
 def _cell(text: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from rqdisco.core.addresses import is_local, split_zone
 from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
-from rqdisco.core.ids import is_uuid, is_valid_name
+from rqdisco.core.ids import is_id, is_uuid, is_valid_name
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
 Target = Literal["shell", "systemd", "compose", "k8s"]
@@ -51,6 +51,8 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
     replica: bool = False
     # Whether the ID is known to exist.
     exists: bool = False
+    # Whether the flags become part of a complete command, so that notes about the rest are left out.
+    is_complete: bool = False
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +67,10 @@ _Version = tuple[int, int, int]
 
 def make_flags(request: FlagsRequest) -> Flags:
     """Return the flags for a request. Raises Unsupported."""
-    if not is_valid_name(request.discovery_id):
+    if not is_id(request.discovery_id):
         raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
+    if not is_valid_name(request.discovery_id):
+        raise Unsupported(f"{request.discovery_id} is a reserved name: the service uses it for its own paths")
     version = _parse_version(request.version)
     if version < (3, 12, 0):
         raise Unsupported(f"rqlite {request.version} has no discovery: use 3.12 or later")
@@ -107,8 +111,9 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
         ),
         notes=(
             *_name_note(request),
-            *_loopback_note(request.url),
-            f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT",
+            *_address_notes(
+                request, f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT"
+            ),
             "rqlited exits if the service is down when it starts: run `rqdisco status --service --wait 120` before it",
             *_legacy_notes(request),
         ),
@@ -155,8 +160,11 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
         ),
         notes=(
             *_name_note(request),
-            *_loopback_note(request.url),
-            "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr, -raft-addr",
+            *_address_notes(
+                request,
+                "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr,"
+                " -raft-addr",
+            ),
             *(_tls_notes(version) if url.scheme == "https" else ()),
             *(_replica_notes(version) if request.replica else ()),
         ),
@@ -251,9 +259,12 @@ def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[
             "the host's resolver must resolve the zone",
         ]
     else:
-        notes = [
+        register = (
             f"rqlited does not register itself in {request.mode} mode: run"
-            f" `rqdisco register {request.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts",
+            f" `rqdisco register {request.discovery_id} HOST:HTTPPORT{needed} --wait 120` before each node starts"
+        )
+        notes = [
+            *([] if request.is_complete else [register]),
             "give all nodes the same -bootstrap-expect, and the host's resolver must resolve the zone",
         ]
     if request.mode == "dns" and request.port is None:
@@ -327,9 +338,11 @@ def _only_for_dns(request: FlagsRequest) -> None:
         raise Unsupported(f"{request.mode} takes no DNS zone and no port: they are for the DNS modes")
 
 
-def _loopback_note(url: str) -> tuple[str, ...]:
-    host = urlsplit(url).hostname
-    return (f"other machines cannot reach the service at {host}",) if host and is_local(url) else ()
+def _address_notes(request: FlagsRequest, note: str) -> tuple[str, ...]:
+    if request.is_complete:
+        return ()
+    host = urlsplit(request.url).hostname
+    return (f"other machines cannot reach the service at {host}", note) if host and is_local(request.url) else (note,)
 
 
 def _compact_json(config: dict[str, object]) -> str:

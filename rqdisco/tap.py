@@ -14,9 +14,11 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, get_args
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
@@ -42,9 +44,10 @@ from rqdisco.core.errors import (
 )
 from rqdisco.limits import descriptors
 from rqdisco.service import options
-from rqdisco.service.config import Config
+from rqdisco.service.config import Config, LogConfig, LogFormat, LogLevelName
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.logging import Descriptor, Discard, LineObserver
-from rqdisco.service.system import System
+from rqdisco.service.system import Announce, System
 from rqdisco.twisted_compat import poll_without_context, use_clock
 
 if TYPE_CHECKING:
@@ -85,29 +88,53 @@ class Options(options.DaemonOptions):
     def postOptions(self) -> None:
         super().postOptions()
         twistd: usage.Options | None = self.parent
-        if twistd is None or "logger" not in twistd or any(map(twistd.get, ("logger", "logfile", "syslog"))):
+        if twistd is None:
             return
-        if twistd.get("nodaemon"):
-            twistd["logger"] = f"{__name__}.{log_observer.__name__}"
+        log = self.config.log
+        is_ours = "logger" in twistd and bool(twistd.get("nodaemon"))
+        if not is_ours or any(map(twistd.get, ("logger", "logfile", "syslog"))):
+            self._refuse_log_options(log)
+        else:
+            twistd["logger"] = f"{__name__}.LOG_OBSERVERS.{log.format}_{log.level}"
+
+    def _refuse_log_options(self, log: LogConfig) -> None:
+        if log != LogConfig():
+            name = "log-level" if log.format is None else "log-format"
+            raise usage.UsageError(
+                f"{name}: requires twistd --nodaemon, and none of its options --logger, --logfile and --syslog"
+            )
 
 
-def log_observer() -> LineObserver:
-    """Return the log observer for twistd: text on a terminal, JSON otherwise."""
+def log_observer(form: LogFormat | None, level: LogLevelName) -> LineObserver:
+    """Return the log observer for twistd; without a format: text on a terminal, JSON otherwise."""
     from twisted.internet import reactor
 
     if sys.stdout is None:
         # stdout was closed; its descriptor may belong to another file by now.
         return LineObserver(Discard(), _schedule, as_json=False)
     fd = sys.stdout.fileno()
-    observer = LineObserver(Descriptor(fd), _schedule, as_json=not os.isatty(fd))
+    as_json = not os.isatty(fd) if form is None else form == "json"
+    observer = LineObserver(Descriptor(fd), _schedule, as_json=as_json, least=level)
     reactor.addSystemEventTrigger("after", "shutdown", observer.end)
     # Without a reactor, if the daemon does not start.
     atexit.register(observer.end)
     return observer
 
 
-def makeService(options: Options) -> Daemon:
-    """Build the daemon. If it cannot start, print one line that says why and exit."""
+# twistd takes the dotted name of a function without arguments.
+LOG_OBSERVERS = SimpleNamespace(
+    **{
+        f"{form}_{level}": partial(log_observer, form, level)
+        for form in (None, *get_args(LogFormat))
+        for level in get_args(LogLevelName)
+    }
+)
+
+
+def makeService(options: Options, announce: Announce = lambda addresses: None) -> Daemon:
+    """Build the daemon; `announce` receives its addresses once it listens. If it cannot start, print
+    one line that says why and exit.
+    """
     from twisted.internet import reactor
 
     twistd: usage.Options | None = options.parent
@@ -116,14 +143,14 @@ def makeService(options: Options) -> Daemon:
     # the time.
     gc.disable()
     try:
-        return _start(options.config, reactor, _refuse_to_parent if becomes_daemon else _refuse)
+        return _start(options.config, reactor, _refuse_to_parent if becomes_daemon else _refuse, announce)
     except CannotStart as refusal:
         raise SystemExit(_print_refusal(refusal)) from None
     finally:
         gc.enable()
 
 
-def _start(config: Config, reactor: Any, refuse: Callable[[CannotStart], None]) -> Daemon:
+def _start(config: Config, reactor: Any, refuse: Callable[[CannotStart], None], announce: Announce) -> Daemon:
     _check_parser()
     from rqdisco.service.wiring.daemon import build_daemon
 
@@ -149,6 +176,7 @@ def _start(config: Config, reactor: Any, refuse: Callable[[CannotStart], None]) 
         on_hangup=hangup.append,
         refuse=refuse,
         fail=_fail,
+        announce=announce,
     )
     daemon = build_daemon(config, system)
     _tune_interpreter()
@@ -220,8 +248,8 @@ def _schedule(seconds: float, call: Callable[[], None]) -> None:
 
 
 def _print_refusal(refusal: CannotStart) -> int:
-    """Print why the daemon cannot start; return the exit status."""
-    _print_error(str(refusal))
+    """Print why the daemon cannot start, with misspelled variables; return the exit status."""
+    _print_error("; ".join([str(refusal), *unknown_variables(os.environ)]))
     return _STATUS[type(refusal)]
 
 

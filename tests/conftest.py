@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from twisted.logger import LogLevel
 
 from tests.support.backends import BACKENDS, over
 from tests.support.logs import observed_by
+from tests.support.workers import FailuresAtOnce, usable_processors, waiting_first, workers_for
+
+TESTS = Path(__file__).parent
 
 settings.register_profile(
     "ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -21,6 +25,29 @@ settings.load_profile("ours")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="DIRECTORY", help="have pictures of all pages made there")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and getattr(config.option, "numprocesses", None):
+
+        def write_line(line: str) -> None:
+            terminal.ensure_newline()
+            terminal.write_line(line)
+
+        config.pluginmanager.register(FailuresAtOnce(write_line))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers for `--numprocesses auto`."""
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    return workers_for([path for path in named if path != TESTS], TESTS, usable_processors())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = waiting_first(TESTS, [(item.path, item) for item in items])
 
 
 @pytest.fixture(scope="module", autouse=True)

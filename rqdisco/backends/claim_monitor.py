@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.plurals import counted
 from rqdisco.core.records import LONG_CLAIM_SECONDS, Record
 from rqdisco.storage.memory import Change
 from rqdisco.storage.node_counter import is_claimed
@@ -63,7 +64,7 @@ class ClaimMonitor(Service):
         """Warnings for the operator. IDs are secrets, so only the log names them."""
         if not self._overdue:
             return []
-        many = "1 claim waits" if self.count == 1 else f"{self.count} claims wait"
+        many = counted(self.count, "claim waits", "claims wait")
         return [
             f"{many} for a leader's first report for more than a minute; the daemon's log names ID and node: stop that"
             " node for good, or wipe its data directory, then run `rqdisco leader clear`"

@@ -21,6 +21,9 @@ from rqdisco.cli.options import (
     F,
     FilePath,
     LeafCommand,
+    LocalCommand,
+    example,
+    format_option,
     service_token,
     token_file_option,
     yes_option,
@@ -34,7 +37,7 @@ _FROM = "The old daemon; repeat it to name every peer."
 _TO = "The new daemon; repeat it to name every peer. The first one becomes the owner of the IDs."
 
 
-@click.command(cls=LeafCommand)
+@click.command(cls=LeafCommand, epilog=example("rqdisco export -o ids.json --url unix:/run/rqdisco/operator.sock"))
 @click.option("-o", "--output", type=FilePath(), metavar="FILE", help="Output file.  [default: stdout]")
 def export(output: Path | None) -> Command:
     """Export all IDs of the daemon.
@@ -47,13 +50,18 @@ def export(output: Path | None) -> Command:
     return partial(transfer.export, output=None if str(output) == "-" else output)
 
 
-@click.command(cls=LeafCommand, name="import")
+@click.command(
+    cls=LeafCommand,
+    name="import",
+    epilog=example("rqdisco import ids.json --adopt --url unix:/run/rqdisco/operator.sock"),
+)
 @click.argument(
     "path", type=FilePath(exists=True, dir_okay=True, allow_dash=True), metavar="FILE|DIR|-", required=False
 )
 @click.option("--adopt", is_flag=True, help="Become the owner of another daemon's IDs; that daemon must be gone.")
 @click.option("--dry-run", is_flag=True, help="Check the source without sending anything.")
-def import_records(path: Path | None, adopt: bool, dry_run: bool) -> Command:
+@format_option
+def import_records(path: Path | None, adopt: bool, dry_run: bool, as_json: bool) -> Command:
     """Import IDs.
 
     Needs the operator socket: --url unix:/run/rqdisco/operator.sock. The source is an rqdisco
@@ -66,10 +74,12 @@ def import_records(path: Path | None, adopt: bool, dry_run: bool) -> Command:
     if path is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("Missing argument 'FILE|DIR|-'.")
     stdin = BytesIO() if sys.stdin is None else sys.stdin.buffer
-    return partial(transfer.import_, path=path or Path("-"), stdin=stdin, adopt=adopt, dry_run=dry_run)
+    return partial(transfer.import_, path=path or Path("-"), stdin=stdin, adopt=adopt, dry_run=dry_run, as_json=as_json)
 
 
-@click.command(cls=LeafCommand)
+@click.command(
+    cls=LeafCommand, epilog=example("rqdisco migrate --from unix:/run/old/operator.sock --to https://new:4000")
+)
 @click.option("--from", "sources", type=SERVICE, multiple=True, required=True, metavar="URL", help=_FROM)
 @click.option("--to", "targets", type=SERVICE, multiple=True, required=True, metavar="URL", help=_TO)
 @click.option("--abort", is_flag=True, help="Return to the old daemons, unless the new ones have decided anything.")
@@ -89,7 +99,7 @@ def migrate(sources: tuple[str, ...], targets: tuple[str, ...], abort: bool) -> 
     return partial(migration.abort if abort else migration.migrate, places=places)
 
 
-@click.command(cls=LeafCommand)
+@click.command(cls=LeafCommand, epilog=example("rqdisco freeze 'moving to other machines'"))
 @click.argument("reason", type=TEXT)
 def freeze(reason: str) -> Command:
     """Freeze the daemon: it answers lookups, and every change with 503 and REASON.
@@ -101,7 +111,7 @@ def freeze(reason: str) -> Command:
     return partial(migration.freeze, reason=reason)
 
 
-@click.command(cls=LeafCommand)
+@click.command(cls=LeafCommand, epilog=example("rqdisco thaw --yes"))
 @yes_option("Confirm that the IDs are not served by another daemon.")
 def thaw(yes: bool) -> Command:
     """Let a frozen daemon change records again.
@@ -113,7 +123,7 @@ def thaw(yes: bool) -> Command:
     return partial(migration.thaw, yes=yes)
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, epilog=example("rqdisco etcd restored --etcd http://10.0.0.1:2379 --yes"))
 def etcd() -> None:
     """Manage the store of daemons that run with --etcd."""
 
@@ -124,7 +134,7 @@ def _etcd_option(name: str, metavar: str, help_text: str) -> Callable[[F], F]:
 
 
 # Without --url, since it sends nothing to a daemon.
-@etcd.command(cls=click.Command)
+@etcd.command(cls=LocalCommand, epilog=example("rqdisco etcd restored --etcd http://10.0.0.1:2379 --yes"))
 @click.option("--etcd", "urls", multiple=True, type=TEXT, metavar="URL", envvar="RQDISCO_ETCD", help="Member of etcd.")
 @_etcd_option("etcd-prefix", "PREFIX", "Prefix of the keys, as for the daemons.  [default: /rqdisco/]")
 @_etcd_option("etcd-user", "NAME", "User name at etcd.")
@@ -148,20 +158,28 @@ def restored(urls: tuple[str, ...], yes: bool, **files: str | None) -> Command:
 
     values: dict[str, Any] = {name.replace("_", "-"): value for name, value in files.items()}
     # Options of daemons only.
-    values |= {"wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
+    values |= {"etcd": urls, "dns": (), "wait-for-etcd": None, "dns-serve-stale": None, "grant-ack": "if-up"}
     if not urls:
         raise click.UsageError("--etcd: at least one member of etcd is needed")
     try:
-        config = etcd_config(values, urls, {"dns": ()})
+        config = etcd_config(values)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
     assert config is not None
     return partial(commands.restored, etcd=config, yes=yes)
 
 
-@click.group(cls=CommandGroup, invoke_without_command=True)
+@click.group(
+    cls=CommandGroup,
+    invoke_without_command=True,
+    epilog=example(
+        "rqdisco peers --url unix:/run/rqdisco/operator.sock",
+        "rqdisco peers forget c --url unix:/run/rqdisco/operator.sock",
+    ),
+)
+@format_option
 @click.pass_context
-def peers(ctx: click.Context) -> Command | None:
+def peers(ctx: click.Context, as_json: bool) -> Command | None:
     """List the peers of the daemon, or forget one.
 
     Prints state, last contact, replication lag and clock offset. Needs the operator socket: --url
@@ -171,13 +189,14 @@ def peers(ctx: click.Context) -> Command | None:
         return None
     from rqdisco.cli import peers
 
-    return peers.show
+    return partial(peers.show, as_json=as_json)
 
 
-@peers.command()
+@peers.command(epilog=example("rqdisco peers forget c --url unix:/run/rqdisco/operator.sock"))
 @click.argument("name", type=TEXT)
 @yes_option("Confirm that the peer is lost for good, without a question.")
-def forget(name: str, yes: bool) -> Command:
+@format_option
+def forget(name: str, yes: bool, as_json: bool) -> Command:
     """Forget a peer that is lost for good and take over its IDs.
 
     Of several daemons of one NAME it is the one that does not answer. NAME may also be an
@@ -186,23 +205,24 @@ def forget(name: str, yes: bool) -> Command:
     """
     from rqdisco.cli import peers
 
-    return partial(peers.forget, name=name, yes=yes)
+    return partial(peers.forget, name=name, yes=yes, as_json=as_json)
 
 
-@click.command(cls=LeafCommand)
+@click.command(cls=LeafCommand, epilog=example("rqdisco drain --to b --yes --url unix:/run/rqdisco/operator.sock"))
 @click.option("--to", type=TEXT, metavar="NAME", help="Peer that becomes their owner.  [default: any that responds]")
 @yes_option("Confirm that the daemon is to be removed.")
-def drain(to: str | None, yes: bool) -> Command:
+@format_option
+def drain(to: str | None, yes: bool, as_json: bool) -> Command:
     """Hand all IDs of the daemon over to a peer.
 
     Do this before removing the daemon. Prints the name of the peer.
     """
     from rqdisco.cli import peers
 
-    return partial(peers.drain, to=to, yes=yes)
+    return partial(peers.drain, to=to, yes=yes, as_json=as_json)
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, epilog=example("rqdisco token new ansible --file /etc/rqdisco/tokens"))
 def token() -> None:
     """Manage tokens in the file that the daemon reads (--tokens).
 
@@ -210,7 +230,13 @@ def token() -> None:
     """
 
 
-@token.command(name="new")
+@token.command(
+    name="new",
+    epilog=example(
+        "rqdisco token new ansible --file /etc/rqdisco/tokens",
+        "rqdisco token new web-1 --scope read --scope write --id orders --file /etc/rqdisco/tokens",
+    ),
+)
 @click.argument("name", type=TEXT)
 @click.option(
     "--scope",
@@ -221,7 +247,8 @@ def token() -> None:
 )
 @click.option("--id", "discovery_id", type=DISCOVERY_ID, metavar="ID", help="Restrict the token to this ID.")
 @token_file_option
-def new_token(name: str, scopes: tuple[str, ...], discovery_id: str | None, file: Path) -> Command:
+@format_option
+def new_token(name: str, scopes: tuple[str, ...], discovery_id: str | None, file: Path, as_json: bool) -> Command:
     """Create a token, add its digest to the file, and print the token.
 
     The token itself is not stored anywhere and cannot be shown again.
@@ -229,19 +256,20 @@ def new_token(name: str, scopes: tuple[str, ...], discovery_id: str | None, file
     from rqdisco.cli import tokens
 
     chosen = scopes or ("read", "write")
-    return partial(tokens.new, file=file, name=name, scopes=chosen, discovery_id=discovery_id)
+    return partial(tokens.new, file=file, name=name, scopes=chosen, discovery_id=discovery_id, as_json=as_json)
 
 
-@token.command(name="list")
+@token.command(name="list", epilog=example("rqdisco token list --file /etc/rqdisco/tokens"))
 @token_file_option
-def list_tokens(file: Path) -> Command:
+@format_option
+def list_tokens(file: Path, as_json: bool) -> Command:
     """List the tokens: name, scopes, and the ID that a token is restricted to."""
     from rqdisco.cli import tokens
 
-    return partial(tokens.show, file=file)
+    return partial(tokens.show, file=file, as_json=as_json)
 
 
-@token.command()
+@token.command(epilog=example("rqdisco token revoke ansible --file /etc/rqdisco/tokens"))
 @click.argument("name", type=TEXT)
 @token_file_option
 def revoke(name: str, file: Path) -> Command:

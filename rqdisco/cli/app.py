@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 
-from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.output import CommandOutput, describe_os_error
 from rqdisco.client import DiscoveryClient, Refused, Unavailable, Unreachable
 from rqdisco.core.ids import RandomBytes, is_uuid
 
@@ -23,8 +23,12 @@ _LONGEST_PAUSE = 8.0
 
 _NO_SUCH_NAME = " yet: the first node in consul-kv mode creates it, or `rqdisco create --name {id}`"
 _SOCKET_HINT = "use --url unix:/run/rqdisco/operator.sock, or the path given to the daemon's --operator-socket"
+_ADMIN_HINT = "set RQDISCO_TOKEN to a token with the scope admin"
+_NO_SUCH_RESOURCE = "no such operator's resource"
 # The error texts of a daemon that answers operators, but has no peers, or no disk of its own.
-_NOT_HERE = ("this daemon has no peers", "the records are in etcd")
+_NO_PEERS = "this daemon has no peers"
+_IN_ETCD = "the records are in etcd"
+_NOT_THERE = ("Connection refused", "No such file or directory", "unknown host name")
 # The error texts of the discovery API and of Consul's.
 _NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
 
@@ -70,10 +74,14 @@ async def run(app: App, command: Command) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except Unreachable as error:
-        app.output.message(f"cannot reach {app.url}: {error}")
+        app.output.message(f"cannot reach {app.url}: {error}{_remedy(error)}")
         return UNREACHABLE
-    except (Refused, CommandFailed, UsageError, OSError) as error:
-        app.output.message(f"{error}{_remedy(error)}")
+    except OSError as error:
+        app.output.message(describe_os_error(error))
+        return FAILED
+    except (Refused, CommandFailed, UsageError) as error:
+        when = f"{app.url} cannot do that now: " if isinstance(error, Unavailable) else ""
+        app.output.message(f"{when}{error}{_remedy(error)}")
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -94,17 +102,28 @@ def _remedy(error: Exception) -> str:
     if isinstance(error, Refused) and error.status == 404 and "does not exist" in str(error):
         name = str(error).split()[0]
         return "; `rqdisco create` creates an ID" if is_uuid(name) else _NO_SUCH_NAME.format(id=name)
+    if isinstance(error, Unreachable) and str(error) in _NOT_THERE:
+        return "; check the URL (--url or RQDISCO_URL), and that the daemon runs there"
+    if isinstance(error, Unreachable) and "certificate verify failed" in str(error):
+        return ": set RQDISCO_CA to a file with the certificate of the authority that signed it"
     if isinstance(error, Refused) and str(error) in _NO_TOKEN:
         return ": set RQDISCO_TOKEN to a token of the service"
     return ""
 
 
 def operator_failure(error: Refused) -> CommandFailed:
-    """Return the failure of a request to the operator socket, with a hint if another socket was
-    used.
+    """Return the failure of an operator's request, with a hint if another socket or another token
+    is needed.
     """
-    is_wrong_socket = error.status == 404 and not any(text in str(error) for text in _NOT_HERE)
-    return CommandFailed(f"{error}: {_SOCKET_HINT}" if is_wrong_socket else str(error))
+    if error.status in (401, 403):
+        return CommandFailed(f"{error}: {_ADMIN_HINT}")
+    if error.status == 404 and _NO_PEERS in str(error):
+        return CommandFailed(f"{error}: it runs without --peer")
+    if error.status != 404 or _IN_ETCD in str(error):
+        return CommandFailed(str(error))
+    if _NO_SUCH_RESOURCE in str(error):
+        return CommandFailed("this daemon does not know the request: it is of an older release, upgrade it")
+    return CommandFailed(f"this address does not serve operators: {_SOCKET_HINT}; or {_ADMIN_HINT}")
 
 
 async def sleep(app: App, seconds: float) -> None:

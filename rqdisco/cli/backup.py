@@ -6,12 +6,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 from rqdisco.cli.app import DONE, App, CommandFailed, operator_failure
-from rqdisco.cli.output import format_ids
 from rqdisco.cli.transfer import open_output
 from rqdisco.client import DamagedExport, Refused
 from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION, ExportReader
 from rqdisco.core.codec import Malformed, is_metadata, split_record
 from rqdisco.core.errors import CannotStart
+from rqdisco.core.plurals import counted
 from rqdisco.storage.files import Disk
 from rqdisco.storage.restore import Contents, check_backup, check_original_is_gone, check_target, restore_backup
 
@@ -38,7 +38,7 @@ async def back_up(app: App, path: Path) -> int:
         ) from None
     except Refused as error:
         raise operator_failure(error) from None
-    app.output.message(f"backed up {format_ids(ids)} to {path}")
+    app.output.message(f"backed up {counted(ids, 'ID')} to {path}")
     return DONE
 
 
@@ -57,7 +57,7 @@ async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bo
         restore_backup(fs, path, directory, incarnation)
     except CannotStart as error:
         raise CommandFailed(f"nothing restored: {error}") from None
-    app.output.message(f"restored {format_ids(contents.ids)} as of {contents.header.made_at} UTC into {directory}")
+    app.output.message(f"restored {counted(contents.ids, 'ID')} as of {contents.header.made_at} UTC into {directory}")
     for consequence in _consequences(contents, original_is_gone=original_is_gone):
         app.output.message(consequence)
     return DONE
@@ -65,7 +65,7 @@ async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bo
 
 def _ask(app: App, contents: Contents) -> bool:
     header = contents.header
-    app.output.message(f"{format_ids(contents.ids)} as of {header.made_at} UTC, from {header.incarnation}")
+    app.output.message(f"{counted(contents.ids, 'ID')} as of {header.made_at} UTC, from {header.incarnation}")
     app.output.message("two daemons that continue from one state can each tell a node to bootstrap")
     assert app.output.ask is not None
     return app.output.ask("Is the daemon that this backup is from gone, and will it never run again?")

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import FilePath, LeafCommand
+from rqdisco.cli.options import FilePath, LeafCommand, LocalCommand, example
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
 
-@click.command(cls=LeafCommand)
+@click.command(
+    cls=LeafCommand,
+    epilog=example("rqdisco backup /var/backups/rqdisco.json --url unix:/run/rqdisco/operator.sock"),
+)
 @click.argument("file", type=FilePath(), metavar="FILE")
 def backup(file: Path) -> Command:
     """Back up the daemon to FILE while it runs.
@@ -31,7 +34,9 @@ def backup(file: Path) -> Command:
     return partial(backup.back_up, path=file)
 
 
-@click.command(cls=LeafCommand)
+@click.command(
+    cls=LocalCommand, epilog=example("rqdisco restore /var/backups/rqdisco.json --data-dir /var/lib/rqdisco")
+)
 @click.argument("file", type=FilePath(exists=True), metavar="FILE")
 @click.option(
     "--data-dir",

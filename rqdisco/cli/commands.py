@@ -6,16 +6,18 @@ needed.
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from click.shell_completion import get_completion_class
 
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
 from rqdisco.cli.backup_commands import backup, restore
-from rqdisco.cli.node_formats import FORMATS, NodeFormat
+from rqdisco.cli.completion_scripts import SHELLS, VARIABLE, completion_script
+from rqdisco.cli.local_commands import config, systemd
+from rqdisco.cli.node_formats import FORMATS, LIST_FORMATS, ListFormat, NodeFormat
 from rqdisco.cli.options import (
     DISCOVERY_ID,
     DURATION,
@@ -25,12 +27,17 @@ from rqdisco.cli.options import (
     CommandGroup,
     RootCommand,
     cas_option,
+    example,
+    format_option,
     id_argument,
     service_url,
     wait_option,
     yes_option,
 )
 from rqdisco.cli.output import PROGRAM
+from rqdisco.cli.serve_command import ServeArguments, serve
+from rqdisco.cli.static_output import StaticOutput
+from rqdisco.core.verdicts import Health
 from rqdisco.recipes import (
     DEFAULT_EXPECT,
     MODES,
@@ -46,23 +53,15 @@ from rqdisco.recipes import (
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
-_COMPLETE = "_RQDISCO_COMPLETE"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class StaticOutput(NamedTuple):
-    """The output of a command that needs no service: text for stdout, notes for stderr."""
-
-    text: str
-    notes: tuple[str, ...] = ()
-
-
 class Invocation(NamedTuple):
-    """A parsed command line: what to run or print, None if there is nothing left to do, and the URL
-    of the service.
+    """A parsed command line: what to run, print or serve, None if there is nothing left to do, and the
+    URL of the service.
     """
 
-    command: Command | StaticOutput | None
+    command: Command | StaticOutput | ServeArguments | None
     url: str
 
 
@@ -71,7 +70,7 @@ def parse_arguments(arguments: list[str]) -> Invocation | int:
 
     Raises click.ClickException, and click.Abort if the user interrupts it.
     """
-    result: Invocation | int = cli.main(arguments, PROGRAM, _COMPLETE, standalone_mode=False)
+    result: Invocation | int = cli.main(arguments, PROGRAM, VARIABLE, standalone_mode=False)
     return result
 
 
@@ -90,18 +89,22 @@ cli.params.append(ROOT_URL_OPTION)
 
 @cli.result_callback()
 @click.pass_context
-def _to_invocation(ctx: click.Context, command: Command | StaticOutput | None) -> Invocation:
+def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeArguments | None) -> Invocation:
     return Invocation(command, service_url(ctx))
 
 
-for _command in (backup, restore, drain, etcd, export, freeze, import_records, migrate, peers, thaw, token):
+_command: click.Command
+for _command in (backup, config, drain, etcd, export, freeze, import_records, migrate, peers, restore):
+    cli.add_command(_command)
+for _command in (serve, systemd, thaw, token):
     cli.add_command(_command)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco create --name orders"))
 @click.option("--name", type=NEW_NAME, metavar="NAME", help="Create the ID NAME, such as orders.")
 @wait_option
-def create(name: str | None, wait: float) -> Command:
+@format_option
+def create(name: str | None, wait: float, as_json: bool) -> Command:
     """Create a discovery ID and print it.
 
     Without --name it is a UUID that nobody can guess. A name that exists already is refused. With
@@ -109,16 +112,19 @@ def create(name: str | None, wait: float) -> Command:
     """
     from rqdisco.cli import nodes
 
-    return partial(nodes.create, patience=wait, name=name)
+    return partial(nodes.create, patience=wait, name=name, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco register orders 10.0.0.1:4001 --raft-addr 10.0.0.1:4002 --node-id n1"))
 @id_argument
 @click.argument("addr", type=TEXT)
 @click.option("--raft-addr", type=TEXT, metavar="ADDR", help="Raft address.")
 @click.option("--node-id", type=TEXT, metavar="N", help="Node ID.")
 @wait_option
-def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, wait: float) -> Command:
+@format_option
+def register(
+    discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, wait: float, as_json: bool
+) -> Command:
     """Register a node and print the list of nodes in the response.
 
     Use it for rqlite in DNS modes. rqlite 3.12 to 6.10 registers itself and acts on the response:
@@ -127,11 +133,42 @@ def register(discovery_id: str, addr: str, raft_addr: str | None, node_id: str |
     from rqdisco.cli import nodes
 
     return partial(
-        nodes.register, discovery_id=discovery_id, addr=addr, raft_addr=raft_addr, node_id=node_id, patience=wait
+        nodes.register,
+        discovery_id=discovery_id,
+        addr=addr,
+        raft_addr=raft_addr,
+        node_id=node_id,
+        patience=wait,
+        as_json=as_json,
     )
 
 
-@cli.command(name="nodes")
+@cli.command(
+    name="list", epilog=example("rqdisco list --search 10.0.0.7", "rqdisco list --health 'no quorum' --format ids")
+)
+@click.option("--search", type=TEXT, metavar="TEXT", help="Only IDs that contain TEXT, or whose nodes' addresses do.")
+@click.option("--health", type=click.Choice(tuple(each.value for each in Health)), help="Only IDs of this health.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Print at most N IDs.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(LIST_FORMATS),
+    default="text",
+    show_default=True,
+    help="Form of the results on stdout.",
+)
+def list_clusters(search: str | None, health: str | None, limit: int | None, form: ListFormat) -> Command:
+    """List all IDs: health, nodes, age, leader.
+
+    Needs the operator socket, --url unix:/run/rqdisco/operator.sock, or a token with the scope
+    admin: whoever knows an ID can register nodes under it.
+    """
+    from rqdisco.cli import clusters
+
+    return partial(clusters.list_clusters, search=search or "", health=health or "", limit=limit, form=form)
+
+
+@cli.command(name="nodes", epilog=example("rqdisco nodes orders --raft --format join"))
 @id_argument
 @click.option(
     "--raft/--http", default=False, help="Print Raft addresses, which rqlite 8 and later join by, or HTTP addresses."
@@ -164,32 +201,35 @@ def list_nodes(
     )
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco show orders"))
 @id_argument
-def show(discovery_id: str) -> Command:
+@format_option
+def show(discovery_id: str, as_json: bool) -> Command:
     """Show details of the nodes of ID."""
     from rqdisco.cli import nodes
 
-    return partial(nodes.show, discovery_id=discovery_id)
+    return partial(nodes.show, discovery_id=discovery_id, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco remove orders 10.0.0.1:4001"))
 @id_argument
 @click.argument("addr", type=TEXT)
 @yes_option("Remove the last node without confirmation.")
-def remove(discovery_id: str, addr: str, yes: bool) -> Command:
+@format_option
+def remove(discovery_id: str, addr: str, yes: bool, as_json: bool) -> Command:
     """Remove the node at ADDR and print the remaining nodes."""
     from rqdisco.cli import nodes
 
-    return partial(nodes.remove, discovery_id=discovery_id, addr=addr, yes=yes)
+    return partial(nodes.remove, discovery_id=discovery_id, addr=addr, yes=yes, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco prune orders --down-for 24h --dry-run"))
 @id_argument
 @click.option("--down-for", required=True, type=DURATION, metavar="TIME", help="Minimum time down: 90s, 15m, 24h, 7d.")
 @click.option("--dry-run", is_flag=True, help="Print the nodes without removing them.")
 @yes_option("Do not ask for confirmation.")
-def prune(discovery_id: str, down_for: float, dry_run: bool, yes: bool) -> Command:
+@format_option
+def prune(discovery_id: str, down_for: float, dry_run: bool, yes: bool, as_json: bool) -> Command:
     """Remove the nodes of ID that have been down for long.
 
     Prints the removed nodes. The daemon must probe nodes (--probe), and counts from its own start.
@@ -197,13 +237,14 @@ def prune(discovery_id: str, down_for: float, dry_run: bool, yes: bool) -> Comma
     """
     from rqdisco.cli import prune
 
-    return partial(prune.prune, discovery_id=discovery_id, down_for=down_for, dry_run=dry_run, yes=yes)
+    return partial(prune.prune, discovery_id=discovery_id, down_for=down_for, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco reset orders --yes"))
 @id_argument
 @yes_option("Confirm that all nodes of the cluster are stopped.")
-def reset(discovery_id: str, yes: bool) -> Command:
+@format_option
+def reset(discovery_id: str, yes: bool, as_json: bool) -> Command:
     """Prepare ID for a new cluster.
 
     Removes the leader key, an unreported claim, and all nodes. Stop all nodes of
@@ -211,24 +252,28 @@ def reset(discovery_id: str, yes: bool) -> Command:
     """
     from rqdisco.cli import nodes
 
-    return partial(nodes.reset, discovery_id=discovery_id, yes=yes)
+    return partial(nodes.reset, discovery_id=discovery_id, yes=yes, as_json=as_json)
 
 
-@cli.group(cls=CommandGroup)
+@cli.group(cls=CommandGroup, epilog=example("rqdisco leader show orders"))
 def leader() -> None:
     """Manage the leader key of rqlite 7 and later."""
 
 
-@leader.command(name="show")
+@leader.command(name="show", epilog=example("rqdisco leader show orders"))
 @id_argument
-def show_leader(discovery_id: str) -> Command:
+@format_option
+def show_leader(discovery_id: str, as_json: bool) -> Command:
     """Show the leader key of ID."""
     from rqdisco.cli import leader
 
-    return partial(leader.show, discovery_id=discovery_id)
+    return partial(leader.show, discovery_id=discovery_id, as_json=as_json)
 
 
-@leader.command(name="set")
+@leader.command(
+    name="set",
+    epilog=example("rqdisco leader set orders --id n1 --api-addr http://10.0.0.1:4001 --addr 10.0.0.1:4002"),
+)
 @id_argument
 @click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="Node ID.")
 @click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="HTTP address, with http:// or https://.")
@@ -247,7 +292,7 @@ def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: i
     return partial(leader.set_record, discovery_id=discovery_id, value=value, cas=cas)
 
 
-@leader.command(name="clear")
+@leader.command(name="clear", epilog=example("rqdisco leader clear orders --yes"))
 @id_argument
 @cas_option("only if there is neither a key nor a claim")
 @yes_option("Confirm that all nodes, or the one that claimed to lead, are stopped.")
@@ -262,12 +307,13 @@ def clear_leader(discovery_id: str, cas: int | None, yes: bool) -> Command:
     return partial(leader.clear, discovery_id=discovery_id, cas=cas, yes=yes)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco watch orders"))
 @id_argument
 @click.option(
     "--interval", type=click.FloatRange(0.1), default=2, show_default=True, metavar="S", help="Seconds between polls."
 )
-def watch(discovery_id: str, interval: float) -> Command:
+@format_option
+def watch(discovery_id: str, interval: float, as_json: bool) -> Command:
     """Print changes to ID until interrupted.
 
     `+ ADDR` and `- ADDR`: a node was added or removed. `leader ADDR`: the node leads; `leader -`:
@@ -276,24 +322,30 @@ def watch(discovery_id: str, interval: float) -> Command:
     """
     from rqdisco.cli import watch
 
-    return partial(watch.watch, discovery_id=discovery_id, interval=interval)
+    return partial(watch.watch, discovery_id=discovery_id, interval=interval, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("rqdisco status orders", "rqdisco status --service --wait 120"))
 @click.argument("discovery_id", metavar="[ID]", required=False, type=DISCOVERY_ID)
 @click.option("--service", is_flag=True, help="Report the service too if an ID is given.")
 @wait_option
-def status(discovery_id: str | None, service: bool, wait: float) -> Command:
-    """Report whether the service responds and whether ID is healthy.
+@format_option
+def status(discovery_id: str | None, service: bool, wait: float, as_json: bool) -> Command:
+    """Report whether the service responds, and the service's verdict on the cluster under ID.
 
-    The exit status is 1 if ID is unhealthy, as far as the service can tell.
+    The exit status is 1 if an operator has to act: no quorum, waiting, two leaders, ownerless.
     """
     from rqdisco.cli import status
 
-    return partial(status.status, discovery_id=discovery_id, patience=wait, service=service)
+    return partial(status.status, discovery_id=discovery_id, patience=wait, service=service, as_json=as_json)
 
 
-@cli.command()
+@cli.command(
+    epilog=example(
+        "rqdisco flags orders --rqlite 10 --mode consul-kv --for systemd",
+        "rqdisco flags orders --rqlite 10 --mode dns-srv --dns-zone rqdisco.example.com",
+    )
+)
 @id_argument
 @click.option("--rqlite", "version", required=True, metavar="VERSION", help="Version of rqlited: 8, or 7.21.4.")
 @click.option("--mode", type=click.Choice(MODES), required=True, help="Discovery mode.")
@@ -304,6 +356,7 @@ def status(discovery_id: str | None, service: bool, wait: float) -> Command:
 )
 @click.option("--port", type=int, metavar="PORT", help="Port of the nodes in dns mode, if not the default.")
 @click.option("--replica", is_flag=True, help="Print the flags of a read replica (non-voter).")
+@format_option
 @click.pass_context
 def flags(
     ctx: click.Context,
@@ -315,6 +368,7 @@ def flags(
     expect: int | None,
     port: int | None,
     replica: bool,
+    as_json: bool,
 ) -> StaticOutput:
     """Print the flags for rqlited.
 
@@ -334,13 +388,13 @@ def flags(
         result = make_flags(request)
     except Unsupported as error:
         raise click.UsageError(str(error)) from None
+    if as_json:
+        return StaticOutput(json.dumps({"arguments": result.arguments, "notes": result.notes}))
     return StaticOutput(quote_flags(target, result.arguments), result.notes)
 
 
-@cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@cli.command(epilog=example('eval "$(rqdisco completion bash)"'))
+@click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> StaticOutput:
     """Print the completion script for a shell."""
-    kind = get_completion_class(shell)
-    assert kind is not None
-    return StaticOutput(kind(cli, {}, PROGRAM, _COMPLETE).source())
+    return StaticOutput(completion_script(cli, shell))

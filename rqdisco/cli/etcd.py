@@ -10,8 +10,8 @@ from rqdisco.backends.etcd.messages import Range, prefix_end
 from rqdisco.backends.etcd.revisions import RevisionGuard, Seen
 from rqdisco.backends.etcd.store_state import StoreState
 from rqdisco.cli.app import DONE, App, CommandFailed, UsageError
-from rqdisco.cli.output import format_ids
 from rqdisco.core.errors import CannotStart, StoreUnavailable
+from rqdisco.core.plurals import counted
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import EtcdConfig
 from rqdisco.service.wiring.etcd import etcd_credentials, etcd_transports
@@ -45,7 +45,7 @@ async def begin_epoch(app: App, client: EtcdClient, keys: EtcdKeys) -> int:
         raise CommandFailed(str(failure)) from None
     except StoreUnavailable as error:
         raise CommandFailed(error.reason) from None
-    app.output.message(f"epoch {epoch} begins; {format_ids(ids.count)} from before grant nothing; start the daemons")
+    app.output.message(f"epoch {epoch} begins; {counted(ids.count, 'ID')} from before grant nothing; start the daemons")
     return DONE
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from rqdisco.cli.app import DONE, App, CommandFailed, UsageError
 from rqdisco.cli.claims import describe_claim
-from rqdisco.client import LeaderValue
+from rqdisco.client import Document, LeaderValue
+from rqdisco.core.plurals import counted
 
 CLEAR_WARNING = (
     "stop all nodes of {id} before clearing its leader key: a running leader writes it again, and nodes waiting to"
@@ -20,7 +21,7 @@ CLAIM_WARNING = (
 )
 
 
-async def show(app: App, discovery_id: str) -> int:
+async def show(app: App, discovery_id: str, *, as_json: bool) -> int:
     """Print the leader key: Raft address, HTTP address, node ID, index, and whether the leader
     has reported.
     """
@@ -29,6 +30,9 @@ async def show(app: App, discovery_id: str) -> int:
     if leader is None:
         claim = "" if document.claim is None else f" yet: {describe_claim(document.claim)}"
         raise CommandFailed(f"{discovery_id} has no leader key{claim}")
+    if as_json:
+        app.output.document(leader)
+        return DONE
     state = "reported" if leader.reported else "claimed"
     columns = ("RAFT ADDRESS", "HTTP ADDRESS", "NODE ID", "INDEX", "STATE")
     row = (leader.addr, leader.api_addr or "-", leader.id or "-", str(leader.index), state)
@@ -52,10 +56,21 @@ async def clear(app: App, discovery_id: str, cas: int | None, *, yes: bool) -> i
     warning = (CLEAR_WARNING if document.claim is None else CLAIM_WARNING).format(id=discovery_id)
     if not yes:
         raise UsageError(f"{warning}; confirm with --yes")
-    app.output.message(warning)
     if not await app.client.clear_leader(discovery_id, cas):
         raise CommandFailed(f"not cleared: {await _cas_failure(app, discovery_id, cas)}")
+    app.output.message(_cleared(document))
     return DONE
+
+
+def _cleared(before: Document) -> str:
+    """Say what was removed, and what is left."""
+    what = (
+        "ended the unreported claim" if before.leader is None else f"removed the leader key ({before.leader.addr} led)"
+    )
+    if not before.nodes:
+        return f"{before.disco_id}: {what}"
+    nodes = counted(len(before.nodes), "node stays", "nodes stay")
+    return f"{before.disco_id}: {what}; {nodes} listed, so no node is told to bootstrap (`rqdisco reset` removes both)"
 
 
 async def _cas_failure(app: App, discovery_id: str, cas: int | None) -> str:

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
-from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
+from rqdisco.cli.commands import Invocation, parse_arguments
 from rqdisco.cli.options import environment_setting, service_token
-from rqdisco.cli.output import CommandOutput
+from rqdisco.cli.output import CommandOutput, describe_os_error
+from rqdisco.cli.serve_command import ServeArguments
+from rqdisco.cli.static_output import StaticOutput
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 # As in app.py, which loads Twisted.
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
+# With no others, nothing needs to be loaded to find unknown ones.
+_USUAL_VARIABLES = frozenset({"RQDISCO_URL", "RQDISCO_TOKEN", "RQDISCO_CA"})
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         status = _PIPE_CLOSED
     except OSError as error:
-        CommandOutput(sys.stdout, sys.stderr).message(str(error))
+        CommandOutput(sys.stdout, sys.stderr).message(describe_os_error(error))
         status = _FAILED
     for stream in (sys.stdout, sys.stderr):
         _discard_rest(stream)
@@ -68,6 +72,11 @@ def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, s
         parsed = _parse_command_line(list(arguments), output)
         if not isinstance(parsed, Invocation):
             return parsed
+        if isinstance(parsed.command, ServeArguments):
+            from rqdisco.cli.daemon import serve
+
+            return serve(parsed.command.arguments)
+        _warn_of_unknown_variables(output)
         if not isinstance(parsed.command, StaticOutput):
             return 0 if parsed.command is None else run_command(parsed.command, parsed.url)
         output.text(parsed.command.text)
@@ -80,6 +89,14 @@ def run_command_line(arguments: Sequence[str], run_command: Callable[[Command, s
         # click indents lists of choices by tabs, which would be escaped.
         output.unprefixed_message(text.getvalue().removesuffix("\n").expandtabs(4))
         return error.exit_code
+
+
+def _warn_of_unknown_variables(output: CommandOutput) -> None:
+    if any(name.startswith("RQDISCO_") and name not in _USUAL_VARIABLES for name in os.environ):
+        from rqdisco.service.environment import unknown_variables
+
+        for problem in unknown_variables(os.environ):
+            output.message(problem)
 
 
 def _parse_command_line(arguments: list[str], output: CommandOutput) -> Invocation | int:
@@ -163,7 +180,7 @@ def _tls_files() -> Files:
     try:
         check_files(files)
     except TLSUnusable as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"RQDISCO_CA, RQDISCO_CERT or RQDISCO_KEY: {error}") from None
     return files
 
 

@@ -23,7 +23,6 @@ import msgspec
 
 from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure, retry, sleep
 from rqdisco.cli.copies import Copy, fetch_copy, sources_of
-from rqdisco.cli.output import format_ids
 from rqdisco.cli.transfer import batches
 from rqdisco.client import (
     DamagedExport,
@@ -37,6 +36,7 @@ from rqdisco.client import (
 )
 from rqdisco.client.exports import VERSION
 from rqdisco.client.urls import parse_url
+from rqdisco.core.plurals import counted
 
 THAW_WARNING = (
     "a thawed daemon tells nodes to bootstrap again: if its IDs were moved to another service that is in use, two"
@@ -88,8 +88,7 @@ class Place:
         try:
             self._learn(await self.ask(lambda client: client.freeze_state()))
         except Refused as error:
-            why = operator_failure(error)
-            raise CommandFailed(f"{self.name}: {why}, or run a release that can be frozen") from None
+            raise CommandFailed(f"{self.name}: {operator_failure(error)}") from None
 
     async def freeze(self, reason: str) -> None:
         """Freeze the daemon, and wait until its last grants are answered. Raises CommandFailed."""
@@ -216,8 +215,8 @@ class Migration:
             for refusal in refusals[:_MAX_NAMED]:
                 self._app.output.message(f"refused {refusal}")
             raise CommandFailed(
-                f"{target.name} refuses {format_ids(len(refusals))}; both services stay frozen: run the command again"
-                " with --abort"
+                f"{target.name} refuses {counted(len(refusals), 'ID')}; both services stay frozen: run the command"
+                " again with --abort"
             )
 
     async def compare(self, chosen: dict[str, Copy]) -> None:
@@ -259,14 +258,14 @@ async def migrate(app: App, places: Places) -> int:
                 f" {target.name} freeze {migration.from_reason!r}`, and run the command again"
             )
         await migration.thaw_targets()
-        app.output.message(f"moved before: {target.name} has {format_ids(len(chosen))}")
+        app.output.message(f"moved before: {target.name} has {counted(len(chosen), 'ID')}")
     else:
         await migration.freeze()
         copies, chosen = await migration.collect()
         await migration.import_(copies, chosen)
         await migration.compare(chosen)
         await migration.thaw_targets()
-        app.output.message(f"moved {format_ids(len(chosen))} to {target.name}")
+        app.output.message(f"moved {counted(len(chosen), 'ID')} to {target.name}")
     app.output.message(
         "point DNS names and load balancers to the new service, then stop the old daemons; they stay frozen. Thaw them"
         " (rqdisco thaw) only if the new service was never used. To move back, migrate to an"
@@ -294,7 +293,7 @@ async def abort(app: App, places: Places) -> int:
     imported = {each for source in migration.sources for each in (await source.copy()).entries if each in held}
     if imported:
         app.output.message(
-            f"{migration.targets[0].name} has {format_ids(len(imported))} of them and stays frozen: empty it before"
+            f"{migration.targets[0].name} has {counted(len(imported), 'ID')} of them and stays frozen: empty it before"
             " you use it"
         )
     else:
@@ -308,6 +307,7 @@ async def freeze(app: App, reason: str) -> int:
         await retry(app, lambda: app.client.freeze(reason), _PATIENCE_SECONDS)
     except Refused as error:
         raise operator_failure(error) from None
+    app.output.message(f"{app.url} is frozen: it answers every change with 503; `rqdisco thaw` ends that")
     return DONE
 
 
@@ -319,6 +319,7 @@ async def thaw(app: App, *, yes: bool) -> int:
         await app.client.thaw()
     except Refused as error:
         raise operator_failure(error) from None
+    app.output.message(f"{app.url} is thawed")
     return DONE
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 NodeFormat = Literal["lines", "join", "json", "peers.json", "flags"]
 FORMATS: tuple[NodeFormat, ...] = get_args(NodeFormat)
+# Those of `rqdisco list`.
+ListFormat = Literal["text", "json", "ids"]
+LIST_FORMATS: tuple[ListFormat, ...] = get_args(ListFormat)
 
 
 class IncompleteNode(Exception):

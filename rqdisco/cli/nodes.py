@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, retry
 from rqdisco.cli.diagnosis import describe_empty, may_be_granted
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.node_formats import IncompleteNode, NodeFormat, exclude_node, format_nodes
-from rqdisco.client import Document, NodeRegistration, Refused
+from rqdisco.client import ClientError, Document, NodeRegistration, Refused
+from rqdisco.core.plurals import counted
 
 RESET_WARNING = (
     "reset {id} removes its leader key, an unreported claim, and all its nodes: the next node that"
@@ -17,7 +20,7 @@ RESET_WARNING = (
 )
 
 
-async def create(app: App, patience: float, name: str | None) -> int:
+async def create(app: App, patience: float, name: str | None, *, as_json: bool) -> int:
     """Print a new ID, of this name if there is one."""
     try:
         document = await retry(
@@ -27,17 +30,44 @@ async def create(app: App, patience: float, name: str | None) -> int:
         if name is not None and error.status in (404, 405):
             raise CommandFailed("this service cannot create IDs of a given name: it is too old") from None
         raise
-    app.output.line(document.disco_id)
+    if as_json:
+        _print_list(app, document)
+    else:
+        app.output.line(document.disco_id)
     return DONE
 
 
 async def register(
-    app: App, discovery_id: str, addr: str, raft_addr: str | None, node_id: str | None, patience: float
+    app: App,
+    discovery_id: str,
+    addr: str,
+    raft_addr: str | None,
+    node_id: str | None,
+    patience: float,
+    *,
+    as_json: bool,
 ) -> int:
     """Register a node and print the list in the response."""
     document = await retry(app, lambda: app.client.register(discovery_id, addr, raft_addr, node_id), patience)
-    app.output.lines(document.nodes)
+    if as_json:
+        _print_list(app, document)
+    else:
+        app.output.lines(document.nodes)
+    await _warn_of_addresses(app, discovery_id, addr, raft_addr)
     return DONE
+
+
+async def _warn_of_addresses(app: App, discovery_id: str, addr: str, raft_addr: str | None) -> None:
+    """Print the service's warnings about the addresses of a node that has registered."""
+    try:
+        document = await app.client.get(discovery_id)
+    except ClientError:
+        # The node is registered; a token that may register may not be one that may look up.
+        return
+    bare = addr.removeprefix("http://")
+    for warning in document.warnings:
+        if warning.addr in (bare, f"http://{bare}", raft_addr):
+            app.output.message(f"{warning.problem}: {warning.fix}")
 
 
 async def nodes(
@@ -65,9 +95,12 @@ async def nodes(
     return DONE
 
 
-async def show(app: App, discovery_id: str) -> int:
+async def show(app: App, discovery_id: str, *, as_json: bool) -> int:
     """Print the details of an ID's nodes."""
     document = await app.client.get(discovery_id)
+    if as_json:
+        app.output.document(document)
+        return DONE
     columns: tuple[str, ...] = ("ADDRESS", "RAFT ADDRESS", "NODE ID", "LEADER")
     rows = [_node_row(node, document) for node in document.registrations]
     states = [describe_health(node) for node in document.registrations]
@@ -82,26 +115,29 @@ async def show(app: App, discovery_id: str) -> int:
     return DONE
 
 
-async def remove(app: App, discovery_id: str, addr: str, *, yes: bool) -> int:
-    """Remove a node and print the remaining nodes; confirm or warn before removing the last one."""
+async def remove(app: App, discovery_id: str, addr: str, *, yes: bool, as_json: bool) -> int:
+    """Remove a node and print the remaining nodes; ask before removing the last one."""
     before = await app.client.get(discovery_id)
     is_listed = not {addr, addr.removeprefix("http://")}.isdisjoint(before.nodes)
-    if is_listed and len(before.nodes) == 1:
+    is_last = is_listed and len(before.nodes) == 1
+    if is_last and not yes and app.output.ask is not None:
         warning = f"{addr} is the last node of {discovery_id}, {describe_empty(before)}"
-        if not yes and app.output.ask is not None:
-            if not app.output.ask(f"{warning}. Remove it?"):
-                raise CommandFailed("not removed")
-        else:
-            app.output.message(warning)
+        if not app.output.ask(f"{warning}. Remove it?"):
+            raise CommandFailed("not removed")
     document = await app.client.remove(discovery_id, addr)
     if not is_listed:
         ended = "" if before.claim is None else "; any claim of that node has ended"
         app.output.message(f"{addr} was not listed{ended}")
-    app.output.lines(document.nodes)
+    elif is_last and not document.nodes:
+        app.output.message(f"removed {addr}, the last node of {discovery_id}: {describe_empty(before)}")
+    if as_json:
+        _print_list(app, document)
+    else:
+        app.output.lines(document.nodes)
     return DONE
 
 
-async def reset(app: App, discovery_id: str, *, yes: bool) -> int:
+async def reset(app: App, discovery_id: str, *, yes: bool, as_json: bool) -> int:
     """Return an ID to its state after creation, and print the nodes that were removed."""
     if not yes:
         raise UsageError(f"{RESET_WARNING.format(id=discovery_id)}; confirm with --yes")
@@ -110,19 +146,46 @@ async def reset(app: App, discovery_id: str, *, yes: bool) -> int:
         raise CommandFailed(
             f"{discovery_id} has no owner and cannot bootstrap a cluster any more: create a new ID, or use another key"
         )
-    app.output.message(RESET_WARNING.format(id=discovery_id))
     # Remove the nodes last: while one is listed no node is told to bootstrap.
     await app.client.clear_leader(discovery_id)
-    if document.claim is not None:
-        app.output.message(f"{discovery_id}: the unreported claim has ended")
     after = document
     for addr in document.nodes:
         after = await app.client.remove(discovery_id, addr)
-        app.output.line(addr)
+        if not as_json:
+            app.output.line(addr)
+    if as_json:
+        app.output.document(
+            {
+                "disco_id": discovery_id,
+                "removed": document.nodes,
+                "leader_removed": document.leader is not None,
+                "claim_ended": document.claim is not None,
+                "nodes": after.nodes,
+            }
+        )
+    app.output.message(_reset_summary(document))
     if after.nodes:
         app.output.message(f"not all nodes were stopped, registered meanwhile: {', '.join(after.nodes)}")
         return FAILED
     return DONE
+
+
+def _reset_summary(before: Document) -> str:
+    """Say what was removed, and what happens next."""
+    removed = [counted(len(before.nodes), "node")] if before.nodes else []
+    if before.leader is not None:
+        removed.append("the leader key")
+    if before.claim is not None:
+        removed.append("the unreported claim")
+    if not removed:
+        return f"{before.disco_id} has nothing to remove: {describe_empty(before)}"
+    fresh = msgspec.structs.replace(before, nodes=(), leader=None, claim=None)
+    return f"{before.disco_id}: removed {' and '.join(removed)}; {describe_empty(fresh)}"
+
+
+def _print_list(app: App, document: Document) -> None:
+    """Print the answer of the discovery API, which has less than that of a lookup."""
+    app.output.document({"created_at": document.created_at, "disco_id": document.disco_id, "nodes": document.nodes})
 
 
 def describe_health(node: NodeRegistration) -> str | None:

@@ -5,7 +5,8 @@ classes that accept `--url` before and after the command, and the settings in th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,12 +14,26 @@ import click
 from click.core import ParameterSource
 
 from rqdisco.cli.durations import parse_duration
-from rqdisco.core.ids import is_id, name_objection
+from rqdisco.core.ids import is_id, is_valid_name, name_objection
 
 DEFAULT_URL = "http://127.0.0.1:4000"
 # The key of the URL in click's metadata of an invocation.
 _URL = "rqdisco.url"
+# Longer than any first sentence of a help.
+_WHOLE = 300
 _EMPTY = "must not be empty"
+RESERVED_NAME = "is a reserved name: the service uses it for its own paths, so no ID has it; choose another"
+
+# The commands by task, in the order of the help.
+TASKS = {
+    "Set up a cluster": ("create", "register", "flags", "completion"),
+    "Look": ("list", "status", "show", "nodes", "watch"),
+    "Repair": ("remove", "prune", "reset", "leader"),
+    "Operate": (
+        *("serve", "config", "systemd", "token", "peers", "drain", "export", "import", "backup", "restore"),
+        *("migrate", "freeze", "thaw", "etcd"),
+    ),
+}
 
 # A decorator returns the function that it is given, whatever its parameters.
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +47,8 @@ class _DiscoveryID(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not is_id(str(value)):
             self.fail(f"{value!r} is not a discovery ID: up to 64 letters, digits, dots, '-' and '_'", param, ctx)
+        if not is_valid_name(str(value)):
+            self.fail(f"{value!r} {RESERVED_NAME}", param, ctx)
         return str(value)
 
 
@@ -103,7 +120,24 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class LeafCommand(click.Command):
+class _HelpFormatter(click.HelpFormatter):
+    """Leaves more room for explanations on narrow terminals, so that no URL is split."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, min(col_max, max(self.width // 4, 10)), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _HelpFormatter
+
+
+class LocalCommand(click.Command):
+    """A command that contacts no daemon."""
+
+    context_class = _Context
+
+
+class LeafCommand(LocalCommand):
     """A command that also accepts the global options after its name."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -114,15 +148,37 @@ class CommandGroup(click.Group):
     """A group of commands that also accepts the global options."""
 
     command_class = LeafCommand
+    context_class = _Context
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return _with_url_option(super().get_params(ctx))
 
 
 class RootCommand(click.Group):
-    """The `rqdisco` command itself, which has `ROOT_URL_OPTION`."""
+    """The `rqdisco` command itself, which has `ROOT_URL_OPTION`. Its help lists commands by task."""
 
     command_class = LeafCommand
+    context_class = _Context
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in TASKS.items():
+            rows = [
+                (name, command.get_short_help_str(_WHOLE))
+                for name in names
+                if (command := self.get_command(ctx, name)) is not None
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if similar := get_close_matches(args[0], self.list_commands(ctx), n=1):
+                raise click.UsageError(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?", ctx) from None
+            raise
 
 
 def service_url(ctx: click.Context) -> str:
@@ -158,11 +214,25 @@ def service_token(name: str, whose: str) -> str | None:
         raise click.UsageError(f"invalid RQDISCO_{name}: {error}") from None
 
 
+def example(*lines: str) -> str:
+    """Return the end of a command's help: command lines that work as they are, with other values."""
+    return "\b\n" + "\n".join(("Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)))
+
+
 DISCOVERY_ID = _DiscoveryID()
 NEW_NAME = _NewName()
 TEXT = _Text()
 SERVICE = _Service()
 DURATION = _Duration()
+format_option = click.option(
+    "--format",
+    "as_json",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    callback=lambda ctx, param, value: value == "json",
+    help="Form of the results on stdout.",
+)
 id_argument = click.argument("discovery_id", metavar="ID", type=DISCOVERY_ID)
 wait_option = click.option(
     "--wait",

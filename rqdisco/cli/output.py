@@ -1,5 +1,5 @@
-"""The only way for commands to write: results on stdout, one per line; messages on stderr; tables
-and progress bars only on terminals.
+"""The only way for commands to write: results on stdout, one per line or as JSON; messages on
+stderr; tables, colors and progress bars only on terminals.
 
 Every text passes through `_Stream.escape`, so that it cannot move the cursor, start a line or add a
 cell, and fits the encoding of the stream.
@@ -10,16 +10,34 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
 
 from rqdisco.core.escaping import ascii_json, escape_untrusted
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
 PROGRAM = "rqdisco"
+# The colors of states, by their first word.
+_GOOD, _NEW, _DOUBTFUL, _BAD = "green", "cyan", "yellow", "bold red"
+_STYLES = {
+    **dict.fromkeys(("up", "ready", "healthy"), _GOOD),
+    "forming": _NEW,
+    **dict.fromkeys(("degraded", "unresolved", "starting", "leaving"), _DOUBTFUL),
+    **dict.fromkeys(("down", "unreachable", "fenced", "no", "two", "ownerless", "waiting"), _BAD),
+}
+# Wider than any table, in cells.
+_WIDEST = 1 << 20
+_STATE_COLUMNS = ("STATE", "HEALTH")
 
 
-def format_ids(count: int) -> str:
-    """Format a number of discovery IDs."""
-    return "1 ID" if count == 1 else f"{count} IDs"
+def describe_os_error(error: OSError) -> str:
+    """Describe an error of the system in words. Without a file it is that of the output."""
+    where = "cannot write the output" if error.filename is None else str(error.filename)
+    return f"{where}: {error.strerror or error}"
 
 
 class CommandOutput:
@@ -37,6 +55,22 @@ class CommandOutput:
         """Print a result. Raises BrokenPipeError if the reader is gone."""
         self.lines([text])
 
+    def state_line(self, lead: str, state: str, rest: str = "") -> None:
+        """Print a result, on a terminal with the color of a state. Raises BrokenPipeError if the
+        reader is gone.
+        """
+        style = _style(state)
+        if not style or not self._out.stream.isatty():
+            self.line(f"{lead}{state}{rest}")
+            return
+        # Slow to load, and rarely needed.
+        from rich.console import Console
+        from rich.text import Text
+
+        parts = (self._out.escape(lead), (self._out.escape(state), style), self._out.escape(rest))
+        Console(file=self._out.stream, highlight=False).print(Text.assemble(*parts), soft_wrap=True)
+        self._warn_about_escapes()
+
     def lines(self, texts: Iterable[str]) -> None:
         """Print several results."""
         self._rows([text] for text in texts)
@@ -44,6 +78,27 @@ class CommandOutput:
     def text(self, text: str) -> None:
         """Print a trusted text of lines and tab-separated cells."""
         self._rows(line.split("\t") for line in text.split("\n"))
+
+    def document(self, content: object) -> None:
+        """Print a result as one line of JSON, in ASCII."""
+        self.json(_encoded(content) + b"\n")
+        self._out.stream.flush()
+
+    @contextmanager
+    def array(self) -> Iterator[Callable[[object], None]]:
+        """Print a JSON array of any length, one item a line. Yield a function that prints an item;
+        an error leaves the array without its end.
+        """
+        separator = b"[\n"
+
+        def add(item: object) -> None:
+            nonlocal separator
+            self.json(separator + _encoded(item))
+            separator = b",\n"
+
+        yield add
+        self.json(b"\n]\n" if separator == b",\n" else b"[]\n")
+        self._out.stream.flush()
 
     def json(self, lines: bytes) -> None:
         """Write lines of JSON, including their ends, without flushing. Raises ValueError if `lines`
@@ -76,7 +131,9 @@ class CommandOutput:
             self._err.stream.flush()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table on a terminal, else one line per row with tabs between cells."""
+        """Print a table on a terminal, else one line per row with tabs between cells. A terminal
+        that is too narrow gets one line per cell, for addresses are never split.
+        """
         if not self._out.stream.isatty():
             self._rows(rows)
             return
@@ -87,12 +144,24 @@ class CommandOutput:
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(self._out.escape(cell)) for cell in row))
+            table.add_column(column, no_wrap=True)
+        cells = [
+            [
+                Text(self._out.escape(cell), style=_style(cell) if column in _STATE_COLUMNS else "")
+                for column, cell in zip(columns, row, strict=True)
+            ]
+            for row in rows
+        ]
+        for row_cells in cells:
+            table.add_row(*row_cells)
         console = Console(file=self._out.stream, highlight=False)
-        console.print(Text(self._out.escape(title)), soft_wrap=True)
-        console.print(table)
+        if title:
+            console.print(Text(self._out.escape(title)), soft_wrap=True)
+        whole = console.options.update(max_width=_WIDEST)
+        if console.measure(table, options=whole).maximum <= console.width:
+            console.print(table)
+        else:
+            _print_blocks(console, columns, cells)
         self._warn_about_escapes()
 
     @contextmanager
@@ -124,6 +193,26 @@ class CommandOutput:
             self.message(
                 f"stdout cannot encode {self._out.unencodable} in {self._out.encoding} and shows an escape instead"
             )
+
+
+def _encoded(content: object) -> bytes:
+    return msgspec.json.encode(content)
+
+
+def _style(state: str) -> str:
+    return _STYLES.get(state.partition(" ")[0].rstrip(","), "")
+
+
+def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Print one line per cell, and an empty line between rows."""
+    from rich.text import Text
+
+    width = max(map(len, columns)) + 2
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        for column, cell in zip(columns, row, strict=True):
+            console.print(Text.assemble((column.ljust(width), "bold"), cell), soft_wrap=True)
 
 
 class _Stream:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError, operator_failure
 from rqdisco.cli.durations import format_duration
-from rqdisco.cli.output import format_ids
 from rqdisco.client import ForgetPreview, PeerState, Refused
 from rqdisco.core.ids import short_incarnations
+from rqdisco.core.plurals import counted
 
 DRAIN_WARNING = "this daemon hands over all its IDs and grants nothing any more; remove it afterwards"
 
@@ -16,12 +16,15 @@ DRAIN_WARNING = "this daemon hands over all its IDs and grants nothing any more;
 _STATES = {"established": "ready", "silent": "unreachable"}
 
 
-async def show(app: App) -> int:
+async def show(app: App, *, as_json: bool) -> int:
     """Print all peers and their state; FAILED if something needs attention."""
     try:
         state = await app.client.peers()
     except Refused as error:
         raise operator_failure(error) from None
+    if as_json:
+        app.output.document(state)
+        return FAILED if state.notes else DONE
     known = [state.incarnation, *(each.incarnation for each in state.peers if each.incarnation)]
     short = short_incarnations(known)
     columns = ("NAME", "INCARNATION", "STATE", "LAST CONTACT", "LAG", "CLOCK", "URL")
@@ -34,11 +37,13 @@ async def show(app: App) -> int:
     for note in state.notes:
         app.output.message(note)
     if state.hints:
-        app.output.message(f"{state.hints} registrations wait for their owners")
+        app.output.message(
+            counted(state.hints, "registration waits for its owner", "registrations wait for their owners")
+        )
     return FAILED if state.notes else DONE
 
 
-async def forget(app: App, name: str, *, yes: bool) -> int:
+async def forget(app: App, name: str, *, yes: bool, as_json: bool) -> int:
     """Forget a lost peer. Without `yes`, say first which one and what becomes of its IDs, and
     ask.
     """
@@ -48,6 +53,8 @@ async def forget(app: App, name: str, *, yes: bool) -> int:
         forgotten = await app.client.forget_peer(chosen)
     except Refused as error:
         raise operator_failure(error) from None
+    if as_json:
+        app.output.document(forgotten)
     which = _identified(forgotten.forgotten, forgotten.incarnation)
     app.output.message(f"forgot {which}; {_consequence(forgotten.ids) or 'it owned no IDs'}")
     return DONE
@@ -83,14 +90,14 @@ def _consequence(ids: int, one: str = "is", several: str = "are") -> str:
     """Say what becomes of the IDs of a forgotten peer, nothing if it has none."""
     if not ids:
         return ""
-    return f"{format_ids(ids)} {one if ids == 1 else several} list-only: nodes join, none is told to bootstrap"
+    return f"{counted(ids, 'ID')} {one if ids == 1 else several} list-only: nodes join, none is told to bootstrap"
 
 
 def _identified(name: str, incarnation: str) -> str:
     return f"{name} ({incarnation})"
 
 
-async def drain(app: App, to: str | None, *, yes: bool) -> int:
+async def drain(app: App, to: str | None, *, yes: bool, as_json: bool) -> int:
     """Hand over all IDs, and print the new owner."""
     if not yes:
         raise UsageError(f"{DRAIN_WARNING}; confirm with --yes")
@@ -98,7 +105,10 @@ async def drain(app: App, to: str | None, *, yes: bool) -> int:
         drained = await app.client.drain(to)
     except Refused as error:
         raise operator_failure(error) from None
-    app.output.line(drained.to)
+    if as_json:
+        app.output.document(drained)
+    else:
+        app.output.line(drained.to)
     return DONE
 
 

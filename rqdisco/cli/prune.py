@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, UsageError
 from rqdisco.cli.durations import format_duration
 from rqdisco.cli.nodes import describe_health
@@ -10,7 +12,16 @@ from rqdisco.client import Document, NodeRegistration
 _WARNING = "a removed node that still runs stays in its cluster, but new nodes do not join through it any more"
 
 
-async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, yes: bool) -> int:
+class _Result(msgspec.Struct, kw_only=True):
+    """The addresses that were removed, or would be, and those that came up before."""
+
+    disco_id: str
+    removed: list[str] = msgspec.field(default_factory=list)
+    kept: list[str] = msgspec.field(default_factory=list)
+    dry_run: bool
+
+
+async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Remove the nodes that the daemon's probes have found down for `down_for` seconds, and print
     them. With `dry_run`, only print them.
 
@@ -22,22 +33,30 @@ async def prune(app: App, discovery_id: str, down_for: float, *, dry_run: bool, 
     for node in document.registrations:
         if node.unresolved:
             app.output.message(f"kept {node.addr}: it is {describe_health(node)}, so it may be up")
+    result = _Result(disco_id=discovery_id, dry_run=dry_run)
     if not selected or dry_run:
-        app.output.lines([node.addr for node in selected])
+        result.removed += [node.addr for node in selected]
+        if as_json:
+            app.output.document(result)
+        else:
+            app.output.lines(result.removed)
         return DONE
     if not yes:
         _confirm_removal(app, selected)
-    status = DONE
     for node in selected:
         # Nodes may have come back up, or gone down, since the confirmation.
         again = _select(await app.client.get(discovery_id), down_for)
         if node.addr not in [each.addr for each in again]:
             app.output.message(f"kept {node.addr}: it is no longer down for that long")
-            status = FAILED
+            result.kept.append(node.addr)
             continue
         await app.client.remove(discovery_id, node.addr)
-        app.output.line(node.addr)
-    return status
+        result.removed.append(node.addr)
+        if not as_json:
+            app.output.line(node.addr)
+    if as_json:
+        app.output.document(result)
+    return FAILED if result.kept else DONE
 
 
 def _select(document: Document, down_for: float) -> list[NodeRegistration]:

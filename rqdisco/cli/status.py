@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rqdisco.cli.app import DONE, FAILED, App, retry
 from rqdisco.cli.claims import summarize_claim
-from rqdisco.cli.diagnosis import diagnose, may_be_granted
+from rqdisco.cli.diagnosis import describe_empty, may_be_granted, remarks
 from rqdisco.cli.nodes import describe_health
-from rqdisco.cli.output import format_ids
-from rqdisco.client import NodeRegistration
+from rqdisco.client import ClusterHealth, NodeRegistration
+from rqdisco.core.plurals import counted
+from rqdisco.core.verdicts import UNHEALTHY, Health
+
+_TOO_OLD = ClusterHealth(
+    verdict=Health.UNKNOWN, reason="this service is too old to judge the cluster", next_step="upgrade the service"
+)
 
 
-async def status(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
-    """Print the state of the service, of an ID, or of both; FAILED if the ID is unhealthy.
+async def status(app: App, discovery_id: str | None, patience: float, *, service: bool, as_json: bool) -> int:
+    """Print the state of the service, of an ID, or of both; FAILED if an operator has to act.
 
     Retry for `patience` seconds while the service is down.
     """
+    if as_json:
+        return await _print_document(app, discovery_id, patience, service=service)
     if service or discovery_id is None:
         info = await retry(app, app.client.service, patience)
-        ids = "" if info.ids is None else f", {format_ids(info.ids)}"
+        ids = "" if info.ids is None else f", {counted(info.ids, 'ID')}"
         app.output.line(f"service {app.url} is up for {info.uptime:.0f} s, version {info.version}{ids}")
     if discovery_id is None:
         return DONE
     document = await retry(app, lambda: app.client.get(discovery_id), patience)
-    app.output.lines([_node_line(node) for node in document.registrations])
+    for node in document.registrations:
+        app.output.state_line(*_node_line(node))
     if document.leader is not None:
         state = "reported" if document.leader.reported else "claimed, not reported yet"
         app.output.line(f"leader {document.leader.addr} {state}, index {document.leader.index}")
     elif document.claim is not None:
         app.output.line(f"claim {summarize_claim(document.claim)}")
-    objections = await app.client.grant_objections() if may_be_granted(document) else ()
-    findings = diagnose(document, app.wall(), objections)
-    app.output.lines([finding.text for finding in findings if not finding.is_problem])
-    problems = [finding.text for finding in findings if finding.is_problem]
-    for problem in problems:
-        app.output.message(f"{discovery_id}: {problem}")
-    app.output.line("unhealthy" if problems else "healthy")
-    return FAILED if problems else DONE
+    app.output.lines(remarks(document))
+    for warning in document.warnings:
+        app.output.message(f"{discovery_id}: {warning.problem}: {warning.fix}")
+    if may_be_granted(document) and (objections := await app.client.grant_objections()):
+        app.output.message(f"{discovery_id}: no nodes are registered, {describe_empty(document, objections)}")
+    health = document.health or _TOO_OLD
+    app.output.state_line("health ", health.verdict, f": {health.reason}")
+    app.output.line(f"next step: {health.next_step}")
+    return FAILED if health.verdict in UNHEALTHY else DONE
 
 
-def _node_line(node: NodeRegistration) -> str:
+async def _print_document(app: App, discovery_id: str | None, patience: float, *, service: bool) -> int:
+    """As `status`, in JSON: the answers of the service, and what keeps it from granting."""
+    is_about_service = service or discovery_id is None
+    info = await retry(app, app.client.service, patience) if is_about_service else None
+    document = None
+    objections: tuple[str, ...] = ()
+    if discovery_id is not None:
+        document = await retry(app, partial(app.client.get, discovery_id), patience)
+        objections = await app.client.grant_objections() if may_be_granted(document) else ()
+    app.output.document({"service": info, "cluster": document, "objections": objections})
+    health = None if document is None else document.health
+    return FAILED if health is not None and health.verdict in UNHEALTHY else DONE
+
+
+def _node_line(node: NodeRegistration) -> tuple[str, str]:
+    """Return the line of a node, with its state apart."""
     details = [("raft", node.raft_addr), ("id", node.node_id)]
     words = ["node", node.addr, *(f"{name} {value}" for name, value in details if value is not None)]
     health = describe_health(node)
-    return " ".join(words + ["leader"] * node.leader + ([] if health is None else [health]))
+    lead = " ".join(words + ["leader"] * node.leader)
+    return (lead, "") if health is None else (f"{lead} ", health)

@@ -14,7 +14,6 @@ import msgspec
 
 from rqdisco.cli.app import DONE, FAILED, App, CommandFailed, operator_failure
 from rqdisco.cli.import_sources import BadSource, ImportSource, open_source
-from rqdisco.cli.output import format_ids
 from rqdisco.client import (
     MAX_IMPORT,
     DamagedExport,
@@ -26,6 +25,7 @@ from rqdisco.client import (
     Unreachable,
 )
 from rqdisco.core.escaping import ascii_json
+from rqdisco.core.plurals import counted
 from rqdisco.security.atomic_file import replacing
 
 _BATCH_BYTES = 1 << 20
@@ -42,11 +42,11 @@ async def export(app: App, output: Path | None) -> int:
     else:
         with open_output(output) as file:
             count = await _export_to(app, file.write)
-    app.output.message(f"exported {format_ids(count)}")
+    app.output.message(f"exported {counted(count, 'ID')}")
     return DONE
 
 
-async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run: bool) -> int:
+async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run: bool, as_json: bool) -> int:
     """Import a file or directory, or stdin if `path` is `-`, and print how many records were
     imported, unchanged and refused.
     """
@@ -56,11 +56,16 @@ async def import_(app: App, path: Path, stdin: BinaryIO, *, adopt: bool, dry_run
         except BadSource as error:
             raise CommandFailed(f"nothing imported: {str(error).replace(str(readable), str(path))}") from None
         if dry_run:
-            app.output.message(f"{path}: {source.kind}, {format_ids(source.count)}; nothing sent")
+            if as_json:
+                app.output.document({"kind": source.kind, "count": source.count})
+            app.output.message(f"{path}: {source.kind}, {counted(source.count, 'ID')}; nothing sent")
             return DONE
         result = await _import_all(app, source, adopt=adopt)
     for refused in result.refused:
         app.output.message(f"refused {refused.id}: {refused.why}")
+    if as_json:
+        app.output.document(result)
+        return FAILED if result.refused else DONE
     counts = {"imported": result.imported, "unchanged": result.unchanged, "refused": len(result.refused)}
     app.output.lines([f"{name} {count}" for name, count in counts.items()])
     return FAILED if result.refused else DONE
@@ -144,7 +149,9 @@ async def _import_all(app: App, source: ImportSource, *, adopt: bool) -> ImportR
     except Refused as error:
         raise operator_failure(error) from None
     except Unreachable:
-        app.output.message(f"imported {sent} of {source.count} IDs; run the command again, imported IDs stay unchanged")
+        app.output.message(
+            f"imported {sent:,} of {counted(source.count, 'ID')}; run the command again, imported IDs stay unchanged"
+        )
         raise
     return ImportResult(imported=imported, unchanged=unchanged, refused=tuple(refused))
 
@@ -158,8 +165,12 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as special:
             yield special
         return
-    with replacing(path) as file:
-        yield file
+    try:
+        with replacing(path) as file:
+            yield file
+    except OSError as error:
+        # The error names a temporary file.
+        raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
 
 
 @contextmanager

@@ -8,17 +8,18 @@ from rqdisco.cli.app import App, sleep
 from rqdisco.client import Document, NotWatchable, Refused, Unavailable, Unreachable
 
 _NO_LEADER = "leader -"
+_CHANGES = {"+": "added", "-": "removed"}
 # The node is hidden until it reports.
 _HIDDEN_CLAIM = "claimed -"
 
 
-async def watch(app: App, discovery_id: str, interval: float) -> int:
+async def watch(app: App, discovery_id: str, interval: float, *, as_json: bool) -> int:
     """Print each change until interrupted, or until the ID is unknown.
 
     The service streams changes. One that is too old for that, or has too many watchers, is polled
     every `interval` seconds. A service that is down is waited for.
     """
-    printer = _ChangePrinter(app)
+    printer = _ChangePrinter(app, as_json=as_json)
     can_stream = True
     while True:
         app.output.check_reader()
@@ -54,8 +55,9 @@ async def _poll_once(app: App, discovery_id: str, printer: _ChangePrinter) -> No
 class _ChangePrinter:
     """Print how each document differs from the previous one."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, as_json: bool) -> None:
         self._app = app
+        self._as_json = as_json
         self._nodes: tuple[str, ...] = ()
         self._leader = _NO_LEADER
         self._is_down = False
@@ -68,7 +70,12 @@ class _ChangePrinter:
             self._is_down = False
         leader = _leader_line(document)
         changes = _node_lines(self._nodes, document.nodes)
-        output.lines([*changes, *([leader] if leader != self._leader else [])])
+        lines = [*changes, *([leader] if leader != self._leader else [])]
+        if self._as_json:
+            for line in lines:
+                output.document(_change(line))
+        else:
+            output.lines(lines)
         self._nodes, self._leader = document.nodes, leader
 
     def report_down(self, error: Exception) -> None:
@@ -76,6 +83,12 @@ class _ChangePrinter:
         if not self._is_down:
             self._app.output.message(f"{self._app.url}: {error}; still watching")
         self._is_down = True
+
+
+def _change(line: str) -> dict[str, str | None]:
+    """Return a line as an object."""
+    word, _, addr = line.partition(" ")
+    return {"change": _CHANGES.get(word, word), "addr": None if addr == "-" else addr}
 
 
 def _node_lines(before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:

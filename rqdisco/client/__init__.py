@@ -7,7 +7,11 @@ document = await client.register(discovery_id, "10.0.0.1:4001")
 from rqdisco.client.api import MAX_IMPORT, DiscoveryClient
 from rqdisco.client.connect import connect
 from rqdisco.client.documents import (
+    AddressProblem,
     ClaimInfo,
+    ClusterHealth,
+    ClustersDocument,
+    ClusterSummary,
     Document,
     ExportedDecisions,
     ExportedGrant,
@@ -28,8 +32,12 @@ from rqdisco.client.peers import Drained, ForgetPreview, Forgotten, FreezeState,
 
 __all__ = [
     "MAX_IMPORT",
+    "AddressProblem",
     "ClaimInfo",
     "ClientError",
+    "ClusterHealth",
+    "ClusterSummary",
+    "ClustersDocument",
     "DamagedExport",
     "DiscoveryClient",
     "Document",

@@ -17,6 +17,8 @@ from treq.client import HTTPClient
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.client.documents import (
+    ClustersDocument,
+    ClusterSummary,
     Document,
     ExportedRecord,
     ImportResult,
@@ -39,6 +41,7 @@ MAX_IMPORT = 500
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 _EXPORT = "/operator/export"
 _BACKUP = "/operator/backup"
+_CLUSTERS_AT_ONCE = 1000
 _IMPORT = "/operator/import"
 _FREEZE = "/operator/freeze"
 # The daemon makes a snapshot first.
@@ -164,6 +167,29 @@ class DiscoveryClient:
         False.
         """
         return await self._kv("DELETE", discovery_id, cas)
+
+    async def clusters(self, search: str = "", *, health: str = "") -> AsyncGenerator[ClusterSummary, None]:
+        """Yield all IDs in their order, or those of which the ID or a node's address contains
+        `search` in any case, and those of one `health`. Needs the operator socket, or a token with
+        the scope admin.
+        """
+        after: str | None = ""
+        while after is not None:
+            page = await self.cluster_page(search, health=health, after=after, limit=_CLUSTERS_AT_ONCE)
+            if page.next is not None and page.next <= after:
+                raise Unreachable("not a response from rqdisco: the list does not end")
+            for cluster in page.clusters:
+                yield cluster
+            after = page.next
+
+    async def cluster_page(
+        self, search: str = "", *, health: str = "", after: str = "", limit: int = 100
+    ) -> ClustersDocument:
+        """Return a page of that list: up to `limit` IDs, 1000 at most, that follow `after`, which is
+        the `next` of the page before. A page may be short or empty and have a next one.
+        """
+        query = urlencode({"search": search, "health": health, "after": after, "limit": limit})
+        return await self._json("GET", f"/operator/clusters?{query}", ClustersDocument)
 
     async def export(self) -> AsyncGenerator[ExportedRecord, None]:
         """Yield every record of the daemon, through its operator socket. The export is complete

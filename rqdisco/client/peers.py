@@ -38,8 +38,11 @@ class PeerState(msgspec.Struct, frozen=True, kw_only=True):
 class PeersDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The queried daemon and its peers."""
 
+    # The name of the queried daemon.
     name: str
+    # The identity of its state directory.
     incarnation: str
+    # The address at which peers reach it.
     url: str
     # "starting", "established" (ready), or as in `PeerState`.
     state: str
@@ -47,6 +50,7 @@ class PeersDocument(msgspec.Struct, frozen=True, kw_only=True):
     agreed: bool
     # How many registrations the daemon holds for owners that do not respond (hinted handoff).
     hints: int
+    # All other daemons that it knows.
     peers: tuple[PeerState, ...]
     # Conditions that need an operator, one sentence each.
     notes: tuple[str, ...]
@@ -68,8 +72,9 @@ class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
 class ForgetPreview(msgspec.Struct, frozen=True, kw_only=True):
     """What it would mean to forget a peer."""
 
-    # The name and the incarnation of the peer that would be forgotten.
+    # The name of the peer that would be forgotten.
     name: str
+    # Its incarnation.
     incarnation: str
     # As in `PeerState`.
     state: str
@@ -82,8 +87,9 @@ class ForgetPreview(msgspec.Struct, frozen=True, kw_only=True):
 class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """The result of forgetting a peer: the queried daemon now owns the peer's IDs."""
 
-    # The name and the incarnation of the peer.
+    # The name of the peer.
     forgotten: str
+    # Its incarnation; empty if the daemon is too old to tell.
     incarnation: str = ""
     # How many IDs changed their owner.
     ids: int

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 MAX_BODY = 64 << 20
 _READ_AHEAD = 256 << 10
+# In OpenSSL's words: what came was no TLS.
+_NO_TLS = "wrong version number"
 _NETWORK_ERRORS = (
     RequestGenerationFailed,
     RequestTransmissionFailed,
@@ -143,7 +145,7 @@ class Transport:
         try:
             return await Deferred.fromCoroutine(work).addTimeout(seconds, self._clock, _raise_unreachable)
         except _NETWORK_ERRORS as error:
-            raise Unreachable(_describe_failure(error)) from error
+            raise Unreachable(f"{_describe_failure(error)}{_other_scheme(error, self._target)}") from error
 
 
 class _Body(Protocol):
@@ -213,6 +215,19 @@ async def _read_all(response: RawResponse, body: _Body) -> RawResponse:
 
 def _raise_unreachable(_: object, seconds: float) -> NoReturn:
     raise Unreachable(f"no response within {seconds:g} s")
+
+
+def _other_scheme(error: Exception, target: ServiceURL) -> str:
+    """Return a hint at the other scheme where the port may not speak that of the URL."""
+    if not isinstance(error, ResponseNeverReceived) or target.socket is not None or not error.reasons:
+        return ""
+    cause = error.reasons[0].value
+    is_tls = target.base.startswith("https:")
+    if isinstance(cause, ConnectionClosed) or (isinstance(cause, SSL.Error) and _NO_TLS in str(cause)):
+        return (
+            "; if the port speaks HTTP without TLS, use http://" if is_tls else "; if the port speaks TLS, use https://"
+        )
+    return ""
 
 
 def _describe_failure(error: Exception) -> str:

@@ -24,7 +24,8 @@ _LOCAL_NAMES = frozenset(
 )
 # Four parts or fewer, as inet_aton(3) accepts them.
 _LOOPBACK_IPV4 = re.compile(r"127(?:\.[0-9]{1,3}){1,3}\Z")
-_OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:([0-9]{1,5})\Z")
+# An IPv4 address that is neither loopback nor unspecified, with a port that may be too high.
+OTHER_IPV4 = re.compile(r"(?!127\.|0\.0\.0\.0:)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}:([0-9]{1,5})\Z")
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
 _AUTHORITY_END = re.compile("[/?#]")
 _PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,260}\Z")
@@ -107,11 +108,11 @@ def check_reachable(addr: str, client_ip: str | None) -> None:
     address registered from another machine.
     """
     # Nearly all addresses have this form.
-    match = _OTHER_IPV4.match(addr)
+    match = OTHER_IPV4.match(addr)
     if match is not None and 0 < int(match[1]) < 65536:
         return
     host = host_and_port(addr)[0].rstrip(".")
-    if _is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
+    if is_unspecified(host) or (is_loopback(host) and not is_loopback(client_ip or "localhost")):
         raise MisleadingAddress("loopback address, set -http-adv-addr")
 
 
@@ -132,19 +133,19 @@ def is_local(addr: str) -> bool:
     """Report whether an address leads every machine to itself: loopback, unspecified, or without a
     host (rule R5d).
     """
-    return _OTHER_IPV4.match(addr) is None and _is_local_host(host_of(addr))
+    return OTHER_IPV4.match(addr) is None and _is_local_host(host_of(addr))
 
 
 def any_local(addrs: Iterable[str]) -> bool:
     """Report whether `is_local` holds for any of the addresses."""
     # Each registration checks every listed node, and nearly all have an IPv4 address.
-    others = [addr for addr in addrs if _OTHER_IPV4.match(addr) is None]
+    others = [addr for addr in addrs if OTHER_IPV4.match(addr) is None]
     return any(map(is_local, others)) if others else False
 
 
 @lru_cache(maxsize=8192)
 def _is_local_host(host: str) -> bool:
-    return not host or is_loopback(host) or _is_unspecified(host)
+    return not host or is_loopback(host) or is_unspecified(host)
 
 
 @lru_cache(maxsize=8192)
@@ -159,7 +160,8 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK_IPV4.match(name) is not None or name in _LOCAL_NAMES or name.endswith(".localhost")
 
 
-def _is_unspecified(host: str) -> bool:
+def is_unspecified(host: str) -> bool:
+    """Report whether `host` is the address of no machine, which servers listen on."""
     if ":" in host:
         ip = _ipv6(host)
         return ip is not None and (ip.ipv4_mapped or ip).is_unspecified

@@ -162,6 +162,14 @@ class Directory(Freezable, Protocol):
         may be missing. Raises StoreUnavailable.
         """
 
+    def search(self, after: str, text: str) -> AsyncIterator[Sequence[Record]]:
+        """Return records as `inspect` does whose IDs follow `after` in the order of their bytes, in
+        that order and in small pages, some of them empty.
+
+        Records in which neither the ID nor an address contains `text` may be left out. The caller
+        lets other work run after each page. Raises StoreUnavailable.
+        """
+
     async def count(self) -> int:
         """Return the number of IDs, which may be approximate. Raises StoreUnavailable."""
 

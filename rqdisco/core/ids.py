@@ -11,7 +11,7 @@ ID_BYTES = 14
 _ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}\Z")
 # Path segments and names that the service uses itself, or reserves for later.
 RESERVED_IDS = frozenset(
-    {"v1", "operator", "peers", "status", "healthz", "readyz", "metrics", "events", "static", "ns"}
+    {"v1", "operator", "peers", "status", "healthz", "readyz", "metrics", "events", "static", "ns", "clusters", "help"}
     | {"openapi.json", "favicon.ico", "robots.txt"}
 )
 

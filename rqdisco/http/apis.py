@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rqdisco.http.api.admin import OperatorAPI
+from rqdisco.http.api.cluster_search import ClusterSearch
+from rqdisco.http.api.clusters import ClustersAPI
 from rqdisco.http.api.consul import ConsulAPI, with_consul_headers
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import EventsAPI, EventStreams
@@ -19,8 +21,9 @@ from rqdisco.http.requests.responses import Refusal
 from rqdisco.http.requests.runner import ApiConfig, ApiRunner
 from rqdisco.http.router import Router
 from rqdisco.http.server.throttling import CreationLimit
+from rqdisco.http.ui.api_page import api_groups
 from rqdisco.http.ui.assets import read_assets
-from rqdisco.http.ui.pages import Pages
+from rqdisco.http.ui.pages import Pages, PageSources
 from rqdisco.telemetry.answer_history import AnswerHistory
 
 IMPORT_BYTES = 16 << 20
@@ -51,7 +54,8 @@ class Apis:
             )
         )
         two_leaders = _no_two_leaders if context.leaders is None else context.leaders.of
-        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders)
+        self._encoder = RecordEncoder(context.directory, self._history, context.node_health, two_leaders, context.judge)
+        self._search = ClusterSearch(context.directory, context.judge, context.clock, context.wall_us)
         self.streams = EventStreams(context, self._encoder.watched)
         if context.leaders is not None:
             context.leaders.subscribe(self.streams.refresh)
@@ -85,14 +89,16 @@ class Apis:
             explains=is_operators,
         )
         consul = ConsulAPI(context.directory, self._consul, self._history, self._creation_limit, authorizer)
-        pages = Pages(context, self._assets, self._pages, self.streams, authorizer, is_operators=is_operators)
+        openapi = encode_openapi(audience)
+        sources = PageSources(self._assets, self.streams, self._search, api_groups(openapi))
+        pages = Pages(context, sources, self._pages, authorizer, is_operators=is_operators)
         apis: list[Api] = [
             discovery,
             EventsAPI(self.streams, self._discovery, authorizer),
             consul,
             pages,
             HealthAPI(context.health, self._discovery, authorizer),
-            OpenAPIDocument(encode_openapi(audience), self._discovery),
+            OpenAPIDocument(openapi, self._discovery),
         ]
         fallbacks: dict[str, Api] = {"": discovery, "v1": consul}
         if audience != "open":
@@ -100,6 +106,7 @@ class Apis:
                 context.directory, self._operator, context.clock, context.cluster_admin, context.backups, authorizer
             )
             apis.append(fallbacks["operator"])
+            apis.append(ClustersAPI(self._search, self._operator, authorizer))
         if context.metrics is not None:
             apis.append(MetricsAPI(context.metrics, self._discovery))
         body_limits: dict[BodyLimit, int] = {"none": 0, "max-body": context.limits.max_body, "import": IMPORT_BYTES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401, werkzeug needs it and may import it when no file can be opened
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MethodType
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -21,9 +22,10 @@ from rqdisco.http.operations import Audience, BodyLimit, Endpoint, Operation
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Refusal, Response
-from rqdisco.http.requests.runner import EventualResponse, send
+from rqdisco.http.requests.runner import EventualResponse, Handler, send
 from rqdisco.http.routes import ENDPOINTS, PAGE_COST
-from rqdisco.http.ui.pages import Pages, prefers_html
+from rqdisco.http.ui.accepting import prefers_html
+from rqdisco.http.ui.pages import Pages
 from rqdisco.telemetry.counters import Route
 
 _READING = (b"GET", b"HEAD")
@@ -53,6 +55,22 @@ class _KeyConverter(PathConverter):
 
     regex = "(?s:.+)"
     part_isolating = False
+
+
+# Any: Klein declares other requests and results.
+@cache
+def _application(paths: tuple[str, ...]) -> Any:
+    """Return the Klein application of some paths, named as they are; werkzeug takes long to compile them."""
+    klein: Any = Klein()
+    klein.url_map.merge_slashes = False
+    klein.url_map.converters = {**klein.url_map.converters, "id": _IDConverter, "key": _KeyConverter}
+    for path in paths:
+        klein.route(path, endpoint=path, strict_slashes=False)(_respond)
+    return klein
+
+
+def _respond(request: Request, endpoint: _Endpoint, *variable: str) -> EventualResponse:
+    return endpoint.respond(request, *variable)
 
 
 class Router:
@@ -86,23 +104,13 @@ class Router:
         self._leader_key = found.pop("/v1/kv/<id:discovery_id>/leader")
         self._health = {name: _Match(found.pop(path)) for name, path in _HEALTH.items()}
         self._not_found = {
-            name.encode(): _Match(_NotFoundEndpoint(api, (api.runner.api, "other")))
+            name.encode(): _Match(_NotFoundEndpoint(api, pages, (api.runner.api, "other")))
             for name, api in fallbacks.items()
             if name
         }
-        self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], self._record.label))
+        self._unknown_id = _Match(_NotFoundEndpoint(fallbacks[""], pages, self._record.label))
         self._others = found
-        # Any: Klein declares other requests and results.
-        self._klein: Any = Klein()
-        self._klein.url_map.merge_slashes = False
-        self._klein.url_map.converters = {
-            **self._klein.url_map.converters,
-            "id": _IDConverter,
-            "key": _KeyConverter,
-        }
-        for path, endpoint in found.items():
-            respond: Any = endpoint.respond
-            self._klein.route(path, endpoint=path, strict_slashes=False)(respond)
+        self._klein = _application(tuple(found))
         self._routes = self._klein.url_map.bind("localhost")
 
     def max_body(self, request: Request) -> int:
@@ -128,7 +136,7 @@ class Router:
         elif match.klein_name is None:
             response = endpoint.respond(request, *match.variable)
         else:
-            response = self._klein.execute_endpoint(match.klein_name, request, *match.variable)
+            response = self._klein.execute_endpoint(match.klein_name, request, endpoint, *match.variable)
         send(request, response)
 
     def _answer_options(self, request: Request, match: _Match) -> EventualResponse:
@@ -226,9 +234,10 @@ class _Match(msgspec.Struct, frozen=True):
 class _NotFoundEndpoint:
     """Answers paths that do not exist."""
 
-    def __init__(self, api: Api, label: Route) -> None:
+    def __init__(self, api: Api, pages: Pages, label: Route) -> None:
         self.label = label
         self._api = api
+        self._pages = pages
 
     def max_body(self, request: Request) -> int:
         """Bodies are ignored."""
@@ -245,7 +254,10 @@ class _NotFoundEndpoint:
         """Refuse a request."""
         if request.method not in _READING and is_cross_site(request):
             return _CROSS_SITE
-        return self._api.runner.run(self._answer(request))
+        handler = self._answer(request)
+        if request.method in _READING and _prefers_page(request):
+            handler = self._pages.explain(request, handler)
+        return self._api.runner.run(handler)
 
     async def _answer(self, request: Request) -> Response:
         self._api.admit(request, self._api.not_found_right)
@@ -255,11 +267,12 @@ class _NotFoundEndpoint:
 class _BoundOperation:
     """An operation of the table, bound to the APIs of a listener."""
 
-    __slots__ = ("body", "cost", "handle", "is_creation", "page", "right", "runs_to_end")
+    __slots__ = ("body", "cost", "handle", "is_creation", "is_public", "page", "right", "runs_to_end")
 
     def __init__(self, operation: Operation, api: Api, pages: Api) -> None:
         self.handle = MethodType(operation.handler, api)
         self.page = None if operation.page is None else MethodType(operation.page, pages)
+        self.is_public = operation.right is None
         self.right = operation.right if api.requires_token and not operation.token_optional else None
         self.runs_to_end = operation.runs_to_end
         self.is_creation = operation.is_creation
@@ -313,13 +326,17 @@ class _BoundEndpoint:
     def respond(self, request: Request, *variable: str) -> EventualResponse:
         """Start the response to a request."""
         operation = self._operations.get(request.method)
-        if request.method not in _READING:
-            if is_cross_site(request):
-                return _CROSS_SITE
-        elif operation is not None and operation.page is not None and _prefers_page(request):
-            request.route = self._page_label
-            return self._pages.respond(request, operation.page(request, *variable))
-        handler = self._answer(request, operation, *variable)
+        if request.method not in _READING and is_cross_site(request):
+            return _CROSS_SITE
+        handler: Handler
+        if request.method in _READING and _prefers_page(request):
+            if operation is not None and operation.page is not None:
+                request.route = self._page_label
+                page = operation.page(request, *variable)
+                return self._pages.respond(request, page, is_public=operation.is_public)
+            handler = self._pages.explain(request, self._answer(request, operation, *variable))
+        else:
+            handler = self._answer(request, operation, *variable)
         if operation is not None and operation.runs_to_end:
             return self._runner.run_to_end(handler)
         return self._runner.run(handler)

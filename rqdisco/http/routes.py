@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from rqdisco.core.exports import Batch
+from rqdisco.core.verdicts import Health
 from rqdisco.http.api.admin import (
     DrainAnswer,
     DrainRequest,
@@ -21,6 +22,8 @@ from rqdisco.http.api.admin import (
     OperatorAPI,
     PeersAnswer,
 )
+from rqdisco.http.api.cluster_search import DEFAULT_CLUSTERS, MAX_CLUSTERS, ClusterList
+from rqdisco.http.api.clusters import ClustersAPI
 from rqdisco.http.api.consul import ConsulAPI, KVEntry
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import EventsAPI
@@ -394,6 +397,14 @@ _DAEMON = (
         ),
     ),
     _at(
+        "/clusters",
+        ("pages", "/clusters"),
+        DiscoveryAPI,
+        _get(DiscoveryAPI.refuse_page, right="known", page=Pages.clusters, cost=PAGE_COST),
+    ),
+    _at("/help", ("pages", "/help"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.help)),
+    _at("/help/api", ("pages", "/help/api"), DiscoveryAPI, _get(DiscoveryAPI.refuse_page, page=Pages.api)),
+    _at(
         "/static/<path:name>",
         ("pages", "/static"),
         Pages,
@@ -417,6 +428,37 @@ _DAEMON = (
 
 _operators = partial(_at, audiences=("guarded", "operator"))
 _OPERATOR = (
+    _operators(
+        "/operator/clusters",
+        ("operator", "/operator/clusters"),
+        ClustersAPI,
+        _get(
+            ClustersAPI.list_clusters,
+            "listClusters",
+            "List the IDs, or those that match, page by page.",
+            description=(
+                "In the order of the IDs. A page ends early where many records do not match: go on until `next` is"
+                " null."
+            ),
+            right="admin",
+            cost=PAGE_COST,
+            parameters=[
+                Parameter("search", "A part of the ID or of a node's address, in upper or lower case."),
+                Parameter("health", "Only IDs of this health.", {"enum": list(Health)}),
+                Parameter("after", "The `next` of the page before."),
+                Parameter(
+                    "limit",
+                    f"How many IDs to return at most. {DEFAULT_CLUSTERS} by default.",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_CLUSTERS},
+                ),
+            ],
+            responses={
+                200: ResponseSpec("The IDs.", ClusterList),
+                400: "A parameter is invalid; the text says which.",
+                503: "etcd does not answer.",
+            },
+        ),
+    ),
     _operators(
         "/operator/export",
         ("operator", "/operator/export"),

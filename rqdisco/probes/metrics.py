@@ -1,4 +1,4 @@
-"""Metrics of health checks and host name resolution."""
+"""Metrics of the health of clusters, health checks and host name resolution."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.metrics_core import Metric
 
+from rqdisco.core.verdicts import Health
+from rqdisco.probes.health_counter import HealthCounter
 from rqdisco.probes.scheduler import OUTCOMES, STATES, ProbeScheduler
 from rqdisco.telemetry.counters import LookupCounts
 from rqdisco.telemetry.metric_families import counters, gauge_if_known, gauges
@@ -32,6 +34,21 @@ def probe_metrics(scheduler: ProbeScheduler) -> MetricSource:
             "rqdisco_probe_round_seconds",
             "Duration of the last round over all nodes; above --probe, nodes are probed less often.",
             scheduler.round_seconds,
+        )
+
+    return source
+
+
+def health_metrics(counter: HealthCounter) -> MetricSource:
+    """Return the metric of the health of clusters."""
+
+    def source() -> Iterable[Metric]:
+        counts = counter.counts
+        yield gauges(
+            "rqdisco_clusters",
+            "Discovery IDs by the verdict on their clusters, when last counted.",
+            ("health",),
+            () if counts is None else (((each.replace(" ", "_"),), counts[each]) for each in Health),
         )
 
     return source

@@ -13,10 +13,15 @@ from typing import Any, NoReturn, TypeAlias
 from OpenSSL import SSL
 from twisted.internet import defer, error
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime, IStreamClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -55,11 +60,12 @@ class Prober:
     async def __call__(self, target: ProbeTarget, ip: str) -> Outcome:
         """Probe `target` at its address `ip`, within 2 seconds."""
         endpoint = self._endpoints(ip, target.port)
-        if target.scheme == "https":
-            endpoint = wrapClientTLS(_UnverifiedTLS(target), endpoint)
         probe = _ProbeProtocol(target)
+        factory: IProtocolFactory = _ProbeFactory(probe)
+        if target.scheme == "https":
+            factory = _ProbeTLSFactory(_UnverifiedTLS(target), True, factory, self._clock)
         try:
-            return await Deferred.fromCoroutine(_connect_and_wait(endpoint, probe)).addTimeout(
+            return await Deferred.fromCoroutine(_connect_and_wait(endpoint, factory, probe)).addTimeout(
                 TIMEOUT, self._clock, _raise_timeout
             )
         except (defer.TimeoutError, error.TimeoutError):
@@ -74,13 +80,31 @@ class Prober:
             probe.abort()
 
 
-async def _connect_and_wait(endpoint: IStreamClientEndpoint, probe: _ProbeProtocol) -> Outcome:
-    await endpoint.connect(Factory.forProtocol(lambda: probe))
+async def _connect_and_wait(
+    endpoint: IStreamClientEndpoint, factory: IProtocolFactory, probe: _ProbeProtocol
+) -> Outcome:
+    await endpoint.connect(factory)
     return await probe.outcome
 
 
 def _raise_timeout(_: object, seconds: float) -> NoReturn:
     raise defer.TimeoutError(f"no response within {seconds:g} s")
+
+
+class _ProbeFactory(Factory):
+    """Makes the one connection of a probe, and does not log it."""
+
+    noisy = False
+
+    def __init__(self, probe: _ProbeProtocol) -> None:
+        self._probe = probe
+
+    def buildProtocol(self, addr: object) -> _ProbeProtocol:
+        return self._probe
+
+
+class _ProbeTLSFactory(TLSMemoryBIOFactory):
+    noisy = False
 
 
 class _ProbeProtocol(Protocol):

@@ -5,7 +5,7 @@ When a file changes, it is read again for new connections; open ones keep what t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,18 +15,12 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    KeyPair,
-    PrivateCertificate,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import Certificate, CertificateOptions, platformTrust, trustRootFromCertificates
 from twisted.logger import Logger
 
 from rqdisco.core.errors import TLSUnusable
 from rqdisco.security.file_modes import warn_of_loose_mode
+from rqdisco.security.file_stamp import Stamp, file_stamp
 
 # The protocols inside TLS, as ALPN names them.
 HTTP = [b"http/1.1"]
@@ -73,8 +67,8 @@ class ForClients(_Loaded, frozen=True):
 
     # Twisted declares its type, IOpenSSLTrustRoot, in a private module.
     trust: Any
-    certificate: PrivateCertificate | None
-    chain: Sequence[crypto.X509]
+    # Arguments of Twisted's CertificateOptions; none without a certificate.
+    certificate_options: Mapping[str, Any]
 
 
 class ReloadingFiles(Generic[T]):
@@ -132,8 +126,8 @@ class ReloadingFiles(Generic[T]):
         )
         self._on_reload()
 
-    def _stamp(self) -> list[tuple[int, ...] | None]:
-        return [_stamp(file) for file in self._files.all()]
+    def _stamp(self) -> list[Stamp | None]:
+        return [file_stamp(file) for file in self._files.all()]
 
 
 class Certificates:
@@ -188,9 +182,7 @@ def _load_for_listener(files: Files) -> ForListener:
     if files.chain is not None:
         chain += _certificates(files.chain)
     options = CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(key),
-        certificate=crypto.X509.from_cryptography(leaf),
-        extraCertChain=[crypto.X509.from_cryptography(each) for each in chain],
+        **_certificate_options(key, leaf, chain),
         trustRoot=None if files.authorities is None else _authorities(files.authorities),
         acceptableProtocols=HTTP,
     )
@@ -204,13 +196,18 @@ def _load_for_clients(files: Files) -> ForClients:
         with _executable_memory():
             CertificateOptions(trustRoot=trust).getContext()
     if files.certificate is None:
-        return ForClients(None, trust, None, ())
+        return ForClients(None, trust, {})
     assert files.key is not None
     key, (leaf, *chain) = _key(files.key), _certificates(files.certificate)
     _check_pair(files, key, leaf)
-    pair = KeyPair(crypto.PKey.from_cryptography_key(key))
-    certificate = PrivateCertificate.fromCertificateAndKeyPair(Certificate(crypto.X509.from_cryptography(leaf)), pair)
-    return ForClients(leaf.not_valid_after_utc, trust, certificate, [crypto.X509.from_cryptography(it) for it in chain])
+    return ForClients(leaf.not_valid_after_utc, trust, _certificate_options(key, leaf, chain))
+
+
+def _certificate_options(key: Any, leaf: x509.Certificate, chain: list[x509.Certificate]) -> dict[str, Any]:
+    """Return arguments of CertificateOptions. pyOpenSSL gets them unchanged: it takes cryptography's
+    objects and deprecates its own.
+    """
+    return {"privateKey": key, "certificate": leaf, "extraCertChain": chain}
 
 
 @contextmanager
@@ -261,14 +258,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise TLSUnusable(f"{path}: {error.strerror}") from None
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Return a value that changes when the file is written or replaced; None if it cannot be
-    read.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

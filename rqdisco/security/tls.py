@@ -99,6 +99,8 @@ class _TLSFactory(TLSMemoryBIOFactory):
     None.
     """
 
+    noisy = False
+
     # Twisted declares that every connection gets a protocol.
     def buildProtocol(self, addr: Any) -> Any:
         above = self.wrappedFactory.buildProtocol(addr)
@@ -128,11 +130,9 @@ class ClientPolicy:
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """Raise Twisted's error for a name that no certificate can have."""
         loaded = self._files.get()
-        extra = {} if loaded.certificate is None else {"extraCertChain": list(loaded.chain)}
         return optionsForClientTLS(
             hostname.decode("ascii"),
             trustRoot=loaded.trust,
-            clientCertificate=loaded.certificate,
             acceptableProtocols=HTTP,
-            extraCertificateOptions=extra,
+            extraCertificateOptions=dict(loaded.certificate_options),
         )

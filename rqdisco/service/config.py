@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -10,6 +11,16 @@ from rqdisco.backends.limits import Limits
 from rqdisco.dns.zone import Zone
 from rqdisco.probes.targets import Network
 from rqdisco.security.certificates import Files
+
+LogFormat = Literal["text", "json"]
+LogLevelName = Literal["debug", "info", "warn", "error"]
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The log on stdout: its format, None for the one that fits where it goes, and the least level."""
+
+    format: LogFormat | None = None
+    level: LogLevelName = "info"
 
 
 class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,3 +118,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     peers: PeerConfig | None
     etcd: EtcdConfig | None
     probing: ProbeConfig | None
+    log: LogConfig = LogConfig()

@@ -14,27 +14,16 @@ from rqdisco.service.config import EtcdConfig
 from rqdisco.service.option_values import number, service_url
 
 DEFAULT_PREFIX = "/rqdisco/"
-PARAMETERS: list[list[str | None]] = [
-    ["etcd-prefix", None, None, f"Prefix of the keys in etcd; ends with a slash. [default: {DEFAULT_PREFIX}]"],
-    ["etcd-user", None, None, "User name at etcd. [default: none]"],
-    ["etcd-password-file", None, None, "File with the password of --etcd-user. [default: none]"],
-    ["etcd-ca", None, None, "CA file to verify etcd's certificates. [default: the system's CAs]"],
-    ["etcd-cert", None, None, "Certificate file for connections to etcd. [default: none]"],
-    ["etcd-key", None, None, "Key file of --etcd-cert. [default: the certificate file]"],
-    [
-        "wait-for-etcd",
-        None,
-        None,
-        "Seconds for which the daemon tries to reach etcd when it starts, before it exits. [default: 0]",
-    ],
-    [
-        "dns-serve-stale",
-        None,
-        None,
-        "Seconds for which DNS answers may be out of date while etcd does not answer. [default: 0]",
-    ],
-]
-_NAMES = tuple(str(each[0]) for each in PARAMETERS)
+_NAMES = (
+    "etcd-prefix",
+    "etcd-user",
+    "etcd-password-file",
+    "etcd-ca",
+    "etcd-cert",
+    "etcd-key",
+    "wait-for-etcd",
+    "dns-serve-stale",
+)
 # Options that cannot be combined with --etcd, by the reason why.
 _EXCLUDED = {
     "whose daemons need no peers": (
@@ -53,24 +42,24 @@ _TLS = ("etcd-ca", "etcd-cert", "etcd-key")
 _PREFIX = re.compile(r"[!-~]{0,199}/\Z")
 
 
-def etcd_config(values: Mapping[str, Any], urls: Sequence[str], given: Mapping[str, object]) -> EtcdConfig | None:
+def etcd_config(values: Mapping[str, Any]) -> EtcdConfig | None:
     """Return the configuration of the etcd backend, None without `--etcd`. Raises UsageError.
 
-    `values` are the options by name, `given` those of peers and DNS, which `values` lacks.
+    `values` are the options by name.
     """
-    if not urls:
+    if not values["etcd"]:
         for name in _NAMES:
             if values[name]:
                 raise usage.UsageError(f"{name}: requires --etcd")
         return None
     for why, names in _EXCLUDED.items():
         for name in names:
-            if values.get(name) or given.get(name):
+            if values.get(name):
                 raise usage.UsageError(f"{name}: cannot be combined with --etcd, {why}")
-    endpoints = tuple(dict.fromkeys(service_url("etcd", url) for url in urls))
+    endpoints = tuple(dict.fromkeys(service_url("etcd", url) for url in values["etcd"]))
     if values["grant-ack"] != "if-up":
         raise usage.UsageError("grant-ack: cannot be combined with --etcd, whose daemons need no peers")
-    if values["dns-serve-stale"] and not given["dns"]:
+    if values["dns-serve-stale"] and not values["dns"]:
         raise usage.UsageError("dns-serve-stale: requires --dns, the address to answer on")
     _check_tls(values, endpoints)
     _check_user(values)

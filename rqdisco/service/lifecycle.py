@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 from rqdisco.core.errors import CannotListen, CannotStart
 from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.service.listeners import Listener
+from rqdisco.service.system import Announce
 from rqdisco.service.systemd import Notifier
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 
 class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,17 +28,19 @@ class DaemonParts(msgspec.Struct, frozen=True, kw_only=True):
 
     `backend` stops once no request is in progress. `check` raises CannotStart if the daemon cannot
     run after all; it is ready once that has returned. `background` groups the services that run for as
-    long as the daemon. `stop_threads` waits for the worker threads; it is called last.
+    long as the daemon. `stop_threads` waits for the worker threads; it is called last. `announce`
+    receives the addresses of the listeners once all of them are open.
     """
 
     listeners: Sequence[Listener]
     deadlines: Deadlines
-    health: Health
+    health: DaemonHealth
     backend: Service
     check: Callable[[], Awaitable[None]]
     notifier: Notifier
     background: Service
     stop_threads: Callable[[], None]
+    announce: Announce
 
 
 class Daemon(Service):
@@ -94,6 +97,7 @@ class Daemon(Service):
         addresses = {listener.name: await listener.open() for listener in self._parts.listeners}
         self._is_open = True
         self._log.info("listening", **addresses)
+        self._parts.announce(addresses)
 
     def _check(self) -> None:
         if self.running and self._is_open:

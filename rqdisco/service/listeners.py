@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import socket
@@ -25,7 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rqdisco.core.errors import BadEndpoint, CannotListen, UnprotectedListener
+from rqdisco.core.errors import BadEndpoint, CannotListen
 from rqdisco.dns.server import DNSServer
 from rqdisco.http.server.host_allowlist import ConnectionFactory, HostAllowlist
 from rqdisco.http.server.proxy_protocol import ProxyProtocolFactory
@@ -33,10 +32,9 @@ from rqdisco.http.server.site import Site
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import TLSEndpoint, parse_description
+from rqdisco.service.reachability import listens_locally, needs_certificates, unprotected
 
 DRAIN_SECONDS = 5.0
-# Kinds of endpoints that are as reachable as their sockets.
-_PLAIN = re.compile(r"(?:(?:ssl|tls):)?(?:tcp6?|unix|systemd|\d+)(?::|\Z)")
 _PROXIED = "haproxy:"
 _SOCKET = re.compile(r"(?:haproxy:)?unix:")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104, compared with, not bound
@@ -57,7 +55,8 @@ class Listener(Protocol):
 class HTTPListener:
     """A site that listens on `endpoints`.
 
-    Unless the listener `is_guarded`, or other machines cannot reach an endpoint, `open` refuses it.
+    Unless the listener `is_guarded`, or other machines cannot reach an endpoint, `open` refuses it; most are
+    refused before that, by `check_protected`.
     `hosts` restricts the Host header on endpoints that only this machine reaches.
     """
 
@@ -80,6 +79,12 @@ class HTTPListener:
         self._endpoints = endpoints
         self.site = site
         self._ports: list[IListeningPort] = []
+        self._is_local_only = True
+
+    @property
+    def is_local_only(self) -> bool:
+        """Report whether it listens where only this machine can connect."""
+        return bool(self._ports) and self._is_local_only
 
     async def open(self) -> list[str]:
         for description, endpoint in self._endpoints:
@@ -98,7 +103,7 @@ class HTTPListener:
             self.site.abort_connections()
 
     async def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
-        is_mutual = isinstance(endpoint, TLSEndpoint) and endpoint.is_mutual
+        is_mutual = needs_certificates(endpoint)
         listener = ConnectionFactory(self.site)
         factory = self.site if isinstance(endpoint, _ProxiedEndpoint) else listener
         try:
@@ -114,13 +119,12 @@ class HTTPListener:
         # Nothing is accepted yet. Only the socket itself shows which address a host name or a
         # socket passed by systemd has.
         local = listens_locally(description, address)
+        self._is_local_only = self._is_local_only and local
         # No host name leads to a UNIX socket.
         if local and self._hosts is not None and not (is_mutual or isinstance(address, UNIXAddress)):
             listener.restrict(self._hosts)
         if not (local or is_mutual or self._is_guarded):
-            raise UnprotectedListener(
-                f"{description}: other machines can connect and no token is required; set --tokens FILE or --open"
-            )
+            raise unprotected(description)
 
 
 class _Occupied(Exception):
@@ -201,23 +205,6 @@ def _plain_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     is_socket = _SOCKET.match(description) is not None
     parsed: IStreamServerEndpoint = serverFromString(_UNIXReactor(reactor) if is_socket else reactor, description)
     return parsed
-
-
-def listens_locally(description: str, address: object) -> bool:
-    """Report whether only this machine can reach `address`.
-
-    Not for endpoints behind a proxy, which others reach, nor for kinds that a Twisted plugin adds,
-    of which nothing is known.
-    """
-    if _PLAIN.match(description) is None:
-        return False
-    if isinstance(address, UNIXAddress):
-        return True
-    try:
-        ip = ipaddress.ip_address(getattr(address, "host", "").partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def owner_only_socket(reactor: IReactorUNIX, path: Path) -> tuple[str, IStreamServerEndpoint]:

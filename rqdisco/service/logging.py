@@ -16,6 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 from rqdisco.core.escaping import escape_untrusted, escape_untrusted_json
+from rqdisco.service.config import LogLevelName
 
 BACKLOG_BYTES = 1 << 20
 _RETRY_SECONDS = 0.1
@@ -67,11 +68,12 @@ class LineObserver:
     Events are collected until `schedule`, which runs a call after a number of seconds, flushes
     them, so that the requests that cause them are answered first. Warnings and worse are written at
     once. While the output accepts nothing, lines are kept up to a limit; further ones are dropped
-    and counted.
+    and counted. Events below the level `least` are not written.
     """
 
-    def __init__(self, output: Output, schedule: Schedule, *, as_json: bool) -> None:
+    def __init__(self, output: Output, schedule: Schedule, *, as_json: bool, least: LogLevelName = "debug") -> None:
         self._output = output
+        self._least = LogLevel.levelWithName(least)
         self._schedule = schedule
         self._encode = _as_json if as_json else _as_text
         self._events: list[LogEvent] = []
@@ -82,6 +84,8 @@ class LineObserver:
         self._scheduled = self._is_over = False
 
     def __call__(self, event: LogEvent) -> None:
+        if event["log_level"] < self._least:
+            return
         if len(self._backlog) > BACKLOG_BYTES:
             self._dropped += 1
             self._dropped_at = event["log_time"]

@@ -15,6 +15,7 @@ from rqdisco.probes.targets import Network, parse_network
 
 MOST = 1e12
 _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
+_PASSWORD = re.compile(r"(//[^/@:]*:)[^/]*@")
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
@@ -27,8 +28,13 @@ def service_url(option: str, text: str) -> str:
     except ValueError:
         is_whole = False
     if not is_whole or parts.scheme not in ("http", "https") or parts.path or parts.query or parts.username:
-        raise usage.UsageError(f"{option}: {text!r} is not http://HOST:PORT")
+        raise usage.UsageError(f"{option}: {mask_password(text)!r} is not http://HOST:PORT")
     return url
+
+
+def mask_password(text: str) -> str:
+    """Return the text without the password of a URL, which logs must not show."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def ip_and_port(address: str) -> tuple[str, int]:

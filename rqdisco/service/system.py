@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.ids import RandomBytes
+
+# Receives the addresses of the listeners by their names.
+Announce = Callable[[Mapping[str, Sequence[str]]], None]
 
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +25,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     numbers around 1. `call_soon` runs a call after the events that the reactor is processing.
     `allow_descriptors` raises the file descriptor limit for that many connections and returns how
     many it allows. `on_hangup` registers a call to run on SIGHUP. `refuse` ends the process because
-    it cannot start, `fail` because it can acknowledge nothing any more.
+    it cannot start, `fail` because it can acknowledge nothing any more. `announce` is called once all
+    listeners are open.
     """
 
     # The reactor has more interfaces than one type names: time, TCP, UDP, UNIX, processes, threads.
@@ -41,6 +45,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     on_hangup: Callable[[Callable[[], None]], None]
     refuse: Callable[[CannotStart], None]
     fail: Callable[[str], None]
+    announce: Announce
 
     def wall(self) -> float:
         """Return the wall clock in seconds since 1970."""

@@ -25,15 +25,23 @@ _MANUAL = "see docs/operations.md"
 _log = Logger()
 
 
+def lock_directory(fs: FileSystem, directory: Path) -> None:
+    """Create `directory` if needed, and lock it for this process. Raises StateInUse, StateUnusable."""
+    try:
+        fs.make_directory(directory)
+        if not fs.lock(directory / LOCK):
+            raise StateInUse(f"{directory / LOCK}: {_user(fs, directory / LOCK)}")
+    except OSError as error:
+        raise _unusable(directory, error) from None
+
+
 def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[str, Recovered]:
     """Lock `directory` for this process; return its incarnation and what was recovered.
 
     Raises a subclass of CannotStart, which names the file and what to do.
     """
+    lock_directory(fs, directory)
     try:
-        fs.make_directory(directory)
-        if not fs.lock(directory / LOCK):
-            raise StateInUse(f"{directory / LOCK}: {_user(fs, directory / LOCK)}")
         if fs.exists(directory / IDENTITY) and not fs.exists(directory / DIRECTORY):
             raise DamagedState(f"{directory / DIRECTORY}: missing; put it back, or restore a backup ({_MANUAL})")
         fs.make_directory(directory / DIRECTORY)
@@ -43,8 +51,7 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
             _warn_about_links(fs, directory)
         found = recover(fs, directory, is_backup=is_new)
     except OSError as error:
-        remedy = "make room" if is_no_room(error) else "name a directory that can be read and written"
-        raise StateUnusable(f"{error.filename or directory}: {error.strerror}; {remedy}") from None
+        raise _unusable(directory, error) from None
     if found.cut is not None:
         _log.warn(
             "journal: cut {size} unacknowledged bytes off {path} at byte {offset}",
@@ -59,6 +66,11 @@ def open_state(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[st
             incarnation=identity.incarnation,
         )
     return identity.incarnation, found
+
+
+def _unusable(directory: Path, error: OSError) -> StateUnusable:
+    remedy = "make room" if is_no_room(error) else "name a directory that can be read and written"
+    return StateUnusable(f"{error.filename or directory}: {error.strerror}; {remedy}")
 
 
 def _user(fs: FileSystem, lock: Path) -> str:

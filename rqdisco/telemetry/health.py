@@ -30,7 +30,7 @@ class Condition(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class Health:
+class DaemonHealth:
     """The health of one daemon. `disk_refuses` returns why the last write failed, None if it did
     not. `more` returns what else an operator should know. `frozen` returns why an operator froze the
     daemon, None if none did.

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.integration.conftest import Start, installed_environment, shared_daemon, start_daemons  # noqa: F401, fixtures
-from tests.support.process import DaemonProcess
+from tests.support.process import PATIENCE, DaemonProcess
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (
@@ -53,7 +53,7 @@ class Visit:
     def open(self, path: str = "/") -> Page:
         """Open a new tab."""
         page = self.context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("console", self._log_error)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.asked.add(re.sub(r"(\w+://[^/]*).*", r"\1", request.url)))

@@ -73,13 +73,31 @@ def test_a_name_is_created_and_one_that_exists_is_refused_with_the_reason(
     expect(page.get_by_role("alert")).to_have_text("orders exists already")
 
 
-def test_the_field_opens_an_id_by_name_or_by_the_address_of_its_page(daemon: DaemonProcess, visitor: Visitor) -> None:
+def test_the_field_opens_an_id_by_name_or_by_an_address_that_has_it(daemon: DaemonProcess, visitor: Visitor) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
-    for typed in (discovery_id, f" {visit.base}/{discovery_id}"):
+    pasted = (f" {visit.base}/{discovery_id}", f"{visit.base}/{discovery_id}/events", f"/v1/kv/{discovery_id}/leader")
+    for typed in (discovery_id, *pasted):
         page = visit.open()
         page.get_by_label("Discovery ID").fill(typed)
         page.get_by_role("button", name="Open").click()
         page.wait_for_url(f"**/{discovery_id}")
+
+
+def test_text_without_an_id_in_the_field_is_said_to_have_none(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.get_by_label("Discovery ID").fill("my cluster")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_role("alert").first).to_have_text("There is no discovery ID in “my cluster”.")
+
+
+def test_an_id_that_is_not_found_is_created_on_its_page(daemon: DaemonProcess, visitor: Visitor) -> None:
+    visit = visitor(daemon)
+    page = visit.open("/not-there")
+    expect(page.get_by_role("heading", level=1)).to_have_text("not-there")
+    expect(page.get_by_label("Search")).to_have_value("not-there")
+    page.get_by_role("button", name="Create not-there").click()
+    expect(page.locator("#health")).to_have_text("forming")
+    assert daemon.nodes("not-there") == []
 
 
 def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: DaemonProcess, visitor: Visitor) -> None:
@@ -92,7 +110,7 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
     for page in tabs:
         expect(rows(page)).to_have_count(2)
         expect(rows(page).first).to_contain_text(A)
-        expect(rows(page).first).to_contain_text("told to bootstrap")
+        expect(rows(page).first).to_contain_text("bootstrap node")
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", "2 nodes")
         expect(page.locator("#count")).to_have_text("2 nodes")
         expect(page.locator("#announce")).to_contain_text("registered")
@@ -104,29 +122,18 @@ def test_a_node_that_registers_appears_without_a_reload_in_every_tab(daemon: Dae
         expect(page.locator(".picture svg")).to_have_attribute("aria-label", f"2 nodes, led by {A}")
 
 
-def test_a_claim_is_shown_without_its_node_and_becomes_a_warning_after_a_minute(
-    daemon: DaemonProcess, visitor: Visitor
-) -> None:
+def test_a_claim_is_shown_without_its_node(daemon: DaemonProcess, visitor: Visitor) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     claim = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     page = visit.open(f"/{discovery_id}")
     is_live(page)
-    page.clock.install()
     assert daemon.request("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", claim).body == b"true"
-    expect(page.locator("#count")).to_have_text("0 nodes, a node has claimed to lead and not reported itself yet")
+    expect(page.locator("#reason")).to_contain_text("a node won the claim to lead", ignore_case=True)
+    expect(page.locator("#health")).to_have_text("forming")
     expect(page.get_by_text("A node claimed to lead, and is shown once it reports itself")).to_be_visible()
-    expect(page.locator("#claim")).to_be_hidden()
-    page.clock.run_for(61_000)
-    expect(page.locator("#claim")).to_be_visible()
-    expect(page.locator("#claim")).to_contain_text(f"rqdisco leader clear {discovery_id} --yes")
     lead(daemon, discovery_id, "n1")
-    page.reload()
-    expect(page.locator("#claim")).to_be_hidden()
     expect(rows(page)).to_have_count(1)
-
-
-def alarm(page: Page) -> Any:
-    return page.get_by_role("alert").filter(has_text="Two clusters under this ID")
+    expect(page.locator("#health")).to_have_text("healthy")
 
 
 def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp_path: Path, visitor: Visitor) -> None:
@@ -134,19 +141,24 @@ def test_two_leaders_are_an_alarm_on_the_page_without_a_reload(start: Start, tmp
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
     is_live(page)
-    expect(alarm(page)).to_be_hidden()
+    expect(page.locator("#health")).to_have_text("forming")
     for raft_addr in RAFT * 2:
         reported = daemon.request("PUT", f"/v1/kv/{discovery_id}/leader", {"id": raft_addr, "addr": raft_addr})
         assert reported.body == b"true"
     for each in (page, visit.open(f"/{discovery_id}")):
-        expect(alarm(each).locator("bdi")).to_have_text(list(RAFT))
+        expect(each.locator("#health")).to_have_text("two leaders")
+        for raft_addr in RAFT:
+            expect(each.locator("#reason")).to_contain_text(raft_addr)
         check(each)
+    expect(page.locator("#announce")).to_contain_text("registered")
 
 
-def test_the_alarm_disappears_with_the_event_that_ends_it(daemon: DaemonProcess, visitor: Visitor) -> None:
+def test_the_headline_follows_the_verdict_of_the_daemon(daemon: DaemonProcess, visitor: Visitor) -> None:
     discovery_id = daemon.create_id()
-    shown = {"disco_id": discovery_id, "created_at": "", "nodes": [A], "registrations": [{"addr": A}]}
-    events = [{**shown, "two_leaders": RAFT}]
+    shown = {"disco_id": discovery_id, "nodes": [A], "registrations": [{"addr": A}], "warnings": []}
+    waiting = {"verdict": "waiting", "reason": "a node waits", "next_step": "run `rqdisco leader clear` now"}
+    healthy = {"verdict": "healthy", "reason": "1 of 1 node answers", "next_step": "nothing to do"}
+    events = [{**shown, "health": waiting}]
     page = visitor(daemon).open()
 
     def stream(route: Route) -> None:
@@ -155,26 +167,48 @@ def test_the_alarm_disappears_with_the_event_that_ends_it(daemon: DaemonProcess,
 
     page.route("**/events", stream)
     page.goto(f"{page.url}{discovery_id}")
-    expect(alarm(page)).to_be_visible()
-    expect(alarm(page).locator("bdi")).to_have_text(list(RAFT))
-    events[:] = [shown]
-    expect(alarm(page)).to_be_hidden()
+    expect(page.locator("#health")).to_have_text("waiting")
+    expect(page.locator("#reason")).to_have_text("A node waits.")
+    expect(page.locator("#next code")).to_have_text("rqdisco leader clear")
+    events[:] = [{**shown, "health": healthy}]
+    expect(page.locator("#health")).to_have_text("healthy")
+    expect(page.locator("#next")).to_be_hidden()
+    expect(page.locator("#announce")).to_have_text("Health: healthy")
 
 
-def test_flags_are_copied_as_they_are_shown(daemon: DaemonProcess, visitor: Visitor) -> None:
+def test_an_address_that_will_not_work_is_marked_with_the_fix_without_a_reload(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    discovery_id = daemon.create_id()
+    page = visitor(daemon).open(f"/{discovery_id}")
+    is_live(page)
+    register(daemon, discovery_id, "10.0.0.1")
+    expect(rows(page).locator(".mark-note")).to_contain_text("10.0.0.1 has no port.")
+    expect(rows(page).locator(".mark-note code")).to_have_text(f"rqdisco remove {discovery_id} 10.0.0.1")
+
+
+def test_a_command_is_copied_with_the_address_of_its_machine(daemon: DaemonProcess, visitor: Visitor) -> None:
     discovery_id, visit = daemon.create_id(), visitor(daemon)
     page = visit.open(f"/{discovery_id}")
-    choose(page, "4.0 to 6.10", "systemd")
+    choose(page, "4.0 to 6.10", "Node 2")
     (button,) = page.locator(".recipe button:visible").all()
-    button.click()
-    expect(button).to_have_text("Copied")
-    expected = f"-disco-url={visit.base} -disco-id={discovery_id}"
-    assert page.evaluate("navigator.clipboard.readText()") == expected
+    expected = (
+        "rqlited -http-addr=NODE2_IP:4001 -raft-addr=NODE2_IP:4002 \\\n"
+        f"    -disco-url={visit.base} \\\n    -disco-id={discovery_id} \\\n    rqlite-data"
+    )
+    for address in ("NODE2_IP", "10.0.0.2"):
+        button.click()
+        expect(button).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == expected.replace("NODE2_IP", address)
+        page.get_by_label("Address of this machine").fill("10.0.0.2")
+    choose(page, "Node 1")
+    expect(page.locator(".recipe:visible pre")).to_contain_text("NODE1_IP")
+    expect(page.get_by_label("Address of this machine")).to_have_value("")
     page.locator("[data-copy=the-id]").click()
     page.wait_for_function("id => navigator.clipboard.readText().then(text => text === id)", arg=discovery_id)
 
 
-def test_flags_follow_the_address_that_nodes_use(daemon: DaemonProcess, visitor: Visitor) -> None:
+def test_commands_follow_the_address_that_nodes_use(daemon: DaemonProcess, visitor: Visitor) -> None:
     page = visitor(daemon).open(f"/{daemon.create_id()}")
     page.get_by_label("Nodes reach this service at").fill("https://disco.example")
     page.get_by_role("button", name="Use").click()
@@ -251,7 +285,7 @@ def test_an_id_of_a_thousand_nodes_stays_usable(daemon: DaemonProcess, visitor: 
     page = visitor(daemon).open(f"/{discovery_id}")
     is_live(page)
     expect(rows(page)).to_have_count(200)
-    expect(page.locator(".picture .node")).to_have_count(1000)
+    expect(page.locator(".picture .dot")).to_have_count(1000)
     page.get_by_label("Find a node").fill("10.0.3.249")
     expect(rows(page)).to_have_count(1)
     page.get_by_label("Find a node").fill("")
@@ -259,6 +293,68 @@ def test_an_id_of_a_thousand_nodes_stays_usable(daemon: DaemonProcess, visitor: 
     expect(rows(page)).to_have_count(1000)
     daemon.request("DELETE", f"/{discovery_id}", {"addr": "10.0.2.100:4001"})
     expect(rows(page)).to_have_count(999)
+
+
+@pytest.mark.parametrize("width", [390, 700, 1200])
+@pytest.mark.parametrize("count", [2, 3, 6, 7, 12])
+def test_no_line_of_the_picture_crosses_a_name_or_an_address(
+    daemon: DaemonProcess, visitor: Visitor, count: int, width: int
+) -> None:
+    discovery_id = daemon.create_id()
+    for number in range(1, count + 1):
+        host = f"10.0.0.{number}"
+        register(daemon, discovery_id, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"database-{number}")
+    lead(daemon, discovery_id, "database-1")
+    page = visitor(daemon, size=(width, 800)).open(f"/{discovery_id}")
+    is_live(page)
+    crossed = page.evaluate(
+        """() => {
+            const texts = [...document.querySelectorAll(".picture .name, .picture .under")];
+            const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+            const frame = document.querySelector(".picture").getBoundingClientRect();
+            const outside = boxes.filter(([, box]) => box.left < frame.left || box.right > frame.right);
+            const found = [];
+            for (const line of document.querySelectorAll(".picture line")) {
+                const matrix = line.getScreenCTM();
+                const at = (x, y) => new DOMPoint(x, y).matrixTransform(matrix);
+                const [a, b] = [1, 2].map((end) => at(line[`x${end}`].baseVal.value, line[`y${end}`].baseVal.value));
+                for (let part = 0; part <= 1; part += 0.005) {
+                    const [x, y] = [a.x + (b.x - a.x) * part, a.y + (b.y - a.y) * part];
+                    for (const [text, box] of boxes)
+                        if (x > box.left && x < box.right && y > box.top && y < box.bottom) found.push(text);
+                }
+            }
+            return [[...new Set(found)], outside.map(([text]) => text), boxes.length];
+        }"""
+    )
+    assert crossed[:2] == [[], []]
+    is_map = count > (6 if width < 720 else 12)
+    assert crossed[2] == (0 if is_map else 2 * count)
+
+
+def test_dots_of_a_map_have_labels_on_hover_and_focus_and_lead_to_their_rows(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    discovery_id = daemon.create_id()
+    for number in range(1, 31):
+        register(daemon, discovery_id, f"10.0.0.{number}:4001")
+    page = visitor(daemon).open(f"/{discovery_id}")
+    is_live(page)
+    tip, dots = page.locator(".tip"), page.locator(".picture .dot")
+    expect(tip).to_be_hidden()
+    dots.nth(4).hover()
+    expect(tip).to_have_text("10.0.0.5:4001")
+    dots.first.focus()
+    expect(tip).to_have_text("10.0.0.1:4001, bootstrap node")
+    page.keyboard.press("ArrowRight")
+    expect(dots.nth(1)).to_be_focused()
+    expect(tip).to_have_text("10.0.0.2:4001")
+    page.keyboard.press("End")
+    expect(tip).to_have_text("10.0.0.30:4001")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Remove 10.0.0.30:4001")).to_be_focused()
+    expect(page.locator(".legend li:visible")).to_have_count(1)
+    expect(page.locator(".legend")).to_contain_text("bootstrap node: registered first")
 
 
 def test_without_its_script_a_page_can_be_read(daemon: DaemonProcess, visitor: Visitor) -> None:
@@ -270,8 +366,14 @@ def test_without_its_script_a_page_can_be_read(daemon: DaemonProcess, visitor: V
     page.get_by_role("button", name="Open").click()
     expect(rows(page)).to_contain_text([A])
     expect(page.locator(".recipe:visible")).to_have_count(1)
+    choose(page, "systemd")
+    expect(page.locator(".recipe:visible pre")).to_contain_text("[Service]")
     choose(page, "Kubernetes")
     expect(page.locator(".recipe:visible pre")).to_contain_text("args:")
+    expect(page.locator(".picture")).to_be_hidden()
+    for name, heading in (("Clusters", "Clusters"), ("Status", "Status"), ("API", "API"), ("Docs", "Docs")):
+        page.get_by_role("link", name=name, exact=True).first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
 
 
 class TestTokens:
@@ -299,7 +401,7 @@ class TestTokens:
         expect(page.locator(".recipe:visible pre")).to_contain_text("TOKEN")
         assert token not in page.content()
         page.get_by_role("link", name="Status").click()
-        expect(page.get_by_role("cell", name="created")).to_be_visible()
+        expect(page.get_by_role("cell", name="ID created")).to_be_visible()
         other = visit.open()
         expect(other.get_by_label("Token")).to_be_visible()
         page.get_by_role("button", name="Forget the token").click()
@@ -369,6 +471,8 @@ def test_a_foreign_page_can_do_nothing_through_a_visitors_browser(
     page.close()
 
 
+# The pages of which there are pictures.
+SHOWN = ("home", "cluster", "many", "empty", "unknown")
 SHOTS = [("light", "wide", WIDE), ("light", "narrow", NARROW), ("dark", "wide", WIDE), ("dark", "narrow", NARROW)]
 
 
@@ -376,22 +480,26 @@ SHOTS = [("light", "wide", WIDE), ("light", "narrow", NARROW), ("dark", "wide", 
 def test_axe_finds_nothing_serious_on_any_page(
     daemon: DaemonProcess, visitor: Visitor, scheme: str, name: str, size: tuple[int, int], screenshots: Path | None
 ) -> None:
-    discovery_id = daemon.create_id()
-    for number in range(1, 6):
+    discovery_id, many = daemon.create_id(), daemon.create_id()
+    for number in range(1, 31):
         host = f"10.0.0.{number}"
-        register(daemon, discovery_id, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"db-{number}")
+        for each in (discovery_id, many)[number > 5 :]:
+            register(daemon, each, f"{host}:4001", raft_addr=f"{host}:4002", node_id=f"db-{number}")
     lead(daemon, discovery_id, "db-1")
     visit = visitor(daemon, scheme, size)
-    for what, path in {"home": "/", "cluster": f"/{discovery_id}", "status": "/status", "unknown": "/unknown"}.items():
+    paths = {"home": "/", "cluster": f"/{discovery_id}", "many": f"/{many}", "empty": f"/{daemon.create_id()}"}
+    others = {"status": "/status", "unknown": "/ordres", "problem": "/a/b", "help": "/help", "api": "/help/api"}
+    for what, path in {**paths, **others, "clusters": "/clusters"}.items():
         page = visit.open(path)
         if page.locator("#live").count():
             is_live(page)
         if what == "cluster":
             expect(page.locator(".picture .new")).to_have_count(0)
         check(page)
-        if screenshots is not None and what in ("home", "cluster"):
+        if screenshots is not None and what in SHOWN:
             screenshots.mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=screenshots / f"{what}-{scheme}-{name}.png", full_page=True, animations="disabled")
+            picture = screenshots / f"{what}-{scheme}-{name}.png"
+            page.screenshot(path=picture, full_page=what != "many", animations="disabled")
         if what == "cluster":
             page.get_by_role("button", name="Remove 10.0.0.2:4001").click()
             check(page)

@@ -34,7 +34,7 @@ def test_a_page_also_changes_at_a_daemon_that_is_not_the_owner(trio: Trio, visit
     expect(rows(page)).to_have_count(1)
     register(trio.daemons["c"], discovery_id, B)
     expect(rows(page)).to_have_count(2)
-    expect(rows(page).first).to_contain_text("told to bootstrap")
+    expect(rows(page).first).to_contain_text("bootstrap node")
 
 
 def test_a_page_reports_that_the_owner_is_away_and_still_lists(trio: Trio, visitor: Visitor) -> None:
@@ -72,11 +72,18 @@ def test_the_operators_page_shows_peers_and_changes_and_axe_finds_nothing_seriou
         _register(page, f"10.0.0.{number}:4001")
     page.reload()
     is_live(page)
-    expect(page.get_by_role("cell", name="registration")).to_have_count(3)
+    expect(page.get_by_role("cell", name="node registered")).to_have_count(3)
     expect(page.locator(".graph svg text").get_by_text("up to date")).to_have_count(2)
     check(page)
     if screenshots is not None:
         page.screenshot(path=screenshots / f"status-{scheme}-{name}.png", full_page=True, animations="disabled")
+    for text in ("orders", "users", "sessions"):
+        _create(page, text)
+    page.get_by_role("link", name="Clusters").click()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    check(page)
+    if screenshots is not None:
+        page.screenshot(path=screenshots / f"clusters-{scheme}-{name}.png", full_page=True, animations="disabled")
     assert daemon.complaints == []
 
 
@@ -105,4 +112,15 @@ def _register(page: Page, addr: str) -> None:
             await fetch("/" + window.created, {method: "POST", headers, body: JSON.stringify({addr})});
         }""",
         addr,
+    )
+
+
+def _create(page: Page, name: str) -> None:
+    """Create a named ID with the token of the tab."""
+    page.evaluate(
+        """async (name) => {
+            const headers = {Authorization: `Bearer ${sessionStorage.getItem("rqdisco-token")}`};
+            await fetch("/" + name, {method: "PUT", headers});
+        }""",
+        name,
     )

@@ -65,7 +65,7 @@ def main() -> int:
     print(f"{sum(total.values())} lives: {_format_counts(total)}; {slow} formed late")
     for (outcome, why), count in causes.most_common():
         print(f"{count} {outcome}: {why}")
-    for text in late:
+    for _, text in late:
         print(f"late: {text}")
     for text, times in complaints.most_common(20):
         print(f"{times} times: {text}")

@@ -61,7 +61,7 @@ class Round:
         self.causes: Counter[tuple[str, str]] = Counter()
         self.slow = 0
         self.complaints: list[str] = []
-        self.late: list[str] = []
+        self.late: list[tuple[float, str]] = []
 
     async def run(self) -> None:
         given = self.given

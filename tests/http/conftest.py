@@ -19,6 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.daemon import AnyDaemon, Daemon
 from tests.support.in_memory_http import InMemoryClient
 from tests.support.listening import close, listen_tcp, port_number
+from tests.support.process import PATIENCE
 
 MAX_BODY = 2000
 
@@ -75,7 +76,7 @@ def _in_memory(daemon: AnyDaemon) -> ApiClient:
 
 def _over_a_port(daemon: AnyDaemon, port: int) -> ApiClient:
     def blocking(method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()

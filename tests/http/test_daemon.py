@@ -10,6 +10,7 @@ import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from rqdisco.storage.files import Disk
 from rqdisco.storage.wal.segments import segment_path
 from rqdisco.tap import Options, makeService
 from tests.support.logs import observed_by
+from tests.support.process import PATIENCE
 
 
 @pytest.fixture
@@ -234,22 +236,32 @@ async def test_a_connection_not_yet_accepted_is_answered_by_a_daemon_that_stops(
 ) -> None:
     daemon = Running(tmp_path, events)
     host, _, port = daemon.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         # The reactor has no turn before it stops: only the kernel knows of this client.
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await daemon.stop()
         assert client.recv(10_000).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+async def create_and_register(daemon: Running) -> tuple[Any, Any]:
+    """Return whether the daemon is ready, and the answer to the first node of a new ID."""
+    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
+    return await daemon.ask("GET", "/readyz"), await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
+
+
 @ensureDeferred
 async def test_a_daemon_that_drains_keeps_serving_and_reports_that_it_stops(
     tmp_path: Path, events: list[dict[str, Any]]
 ) -> None:
-    daemon = Running(tmp_path, events, "--drain-timeout=0.5")
+    before = Running(tmp_path / "before", events)
+    began = monotonic()
+    await create_and_register(before)
+    drains = max(0.5, 20 * (monotonic() - began))
+    await before.stop()
+
+    daemon = Running(tmp_path / "state", events, f"--drain-timeout={drains}")
     stopping = daemon.service.stopService()
-    discovery_id = (await daemon.ask("POST", "/"))["disco_id"]
-    answer = await daemon.ask("GET", "/readyz")
-    registered = await daemon.ask("POST", f"/{discovery_id}", {"addr": "a:1"})
+    answer, registered = await create_and_register(daemon)
     is_over = stopping.called
     await stopping
     assert answer == {"ready": False, "wrong": ["the daemon is stopping"], "notes": []}

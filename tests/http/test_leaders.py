@@ -1,6 +1,4 @@
-"""Two clusters under one ID, as shown in the document, to watchers, on the page and in the
-metrics.
-"""
+"""Two clusters under one ID, as shown in the document, to watchers and on the page."""
 
 from __future__ import annotations
 
@@ -40,23 +38,16 @@ def report(server: WatchedServer, discovery_id: str, *leaders: str, every: float
         assert reply(server.connect(), "PUT", f"/v1/kv/{discovery_id}/leader", value).body == b"true"
 
 
-def alarm(server: WatchedServer, discovery_id: str) -> tuple[bool, list[str]]:
-    """Return whether the page shows the banner, and the addresses in it."""
+def headline(server: WatchedServer, discovery_id: str) -> tuple[str | None, str]:
+    """Return the verdict that the page shows, and its HTML."""
     answered = asked(server, f"/{discovery_id}", Accept=BROWSER)
     page = Page(Answer(answered.status, answered.reason, dict(answered.headers), answered.body))
-    (banner,) = [each for each in page.all("div") if each.get("id") == "two-leaders"]
-    assert banner["role"] == "alert"
-    text = answered.body.decode().partition('id="two-leaders"')[2].partition("</div>")[0]
-    return "hidden" not in banner, [each.partition("</bdi>")[0].partition(">")[2] for each in text.split("<bdi")[1:]]
+    return page.health, answered.body.decode()
 
 
-def metric(server: WatchedServer) -> str:
-    """Return how many IDs have two leaders, as Prometheus reads it."""
-    server.site.application, public = server.daemon.apis.operators(), server.site.application
-    answered = asked(server, "/metrics")
-    server.site.application = public
-    (line,) = [line for line in answered.body.decode().splitlines() if line.startswith("rqdisco_two_leaders ")]
-    return line.rpartition(" ")[2]
+def verdict(server: WatchedServer, discovery_id: str) -> str:
+    """Return the verdict on the cluster."""
+    return str(asked(server, f"/{discovery_id}").document["health"]["verdict"])
 
 
 def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged_errors: list[Any]) -> None:
@@ -64,17 +55,19 @@ def test_two_leaders_are_shown_while_there_are_two(server: WatchedServer, logged
     report(server, discovery_id, RAFT_A, RAFT_B, RAFT_A)
     watcher = server.watch(discovery_id)
     assert "two_leaders" not in asked(server, f"/{discovery_id}").document
-    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    assert headline(server, discovery_id)[0] == verdict(server, discovery_id) == "healthy"
     report(server, discovery_id, RAFT_B)
     assert asked(server, f"/{discovery_id}").document["two_leaders"] == TWO
-    assert (alarm(server, discovery_id), metric(server)) == ((True, TWO), "1.0")
+    shown, page = headline(server, discovery_id)
+    assert shown == verdict(server, discovery_id) == "two leaders"
+    assert all(leader in page for leader in TWO)
     server.clock.advance(1)
     assert [event.get("two_leaders") for event in watcher.events][-1] == TWO
     events = len(watcher.events)
     server.clock.advance(59)
     server.clock.advance(1)
     assert "two_leaders" not in asked(server, f"/{discovery_id}").document
-    assert (alarm(server, discovery_id), metric(server)) == ((False, ["", ""]), "0.0")
+    assert headline(server, discovery_id)[0] == verdict(server, discovery_id) == "unknown"
     assert [event.get("two_leaders") for event in watcher.events[events:]] == [None], "without a change of the record"
     logged_errors.clear()
 
@@ -93,11 +86,13 @@ def test_a_leader_that_continues_alone_ends_the_alarm_after_a_minute(
     logged_errors.clear()
 
 
-def test_addresses_in_the_banner_are_escaped(server: WatchedServer, logged_errors: list[Any]) -> None:
+def test_addresses_in_the_reason_are_escaped_on_the_page(server: WatchedServer, logged_errors: list[Any]) -> None:
     discovery_id = create_id(server.daemon)
     report(server, discovery_id, *[RAFT_A, HOSTILE] * 2)
-    shown = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("\u202e", "\\u{202e}")
-    assert alarm(server, discovery_id) == (True, [RAFT_A, shown])
+    shown, page = headline(server, discovery_id)
+    assert shown == "two leaders"
+    assert "<b>\u202e.example" not in page
+    assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace("\u202e", "\\u{202e}") in page
     logged_errors.clear()
 
 

@@ -207,16 +207,6 @@ def test_a_registration_on_the_owners_behalf_has_a_label_of_its_own(daemon: Daem
     assert samples(daemon)["rqdisco_changes_total{change=registration,outcome=on_behalf}"] == 1
 
 
-def test_a_waiting_claim_is_shown_on_the_metrics_page(daemon: Daemon) -> None:
-    daemon.background.startService()
-    Client(daemon).ask("PUT", "/v1/kv/orders/leader?cas=0", VALUE)
-    daemon.clock.advance(59)
-    assert samples(daemon)["rqdisco_claims_waiting"] == 0
-    daemon.clock.advance(1)
-    assert samples(daemon)["rqdisco_claims_waiting"] == 1
-    daemon.background.stopService()
-
-
 def test_refusals_are_counted_by_reason(stored_daemon: Daemon) -> None:
     daemon = stored_daemon
     client, discovery_id = Client(daemon), create_id(daemon)

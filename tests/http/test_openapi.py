@@ -126,9 +126,10 @@ def test_the_document_has_every_method_that_is_answered(audience: Audience) -> N
         assert allowed | {"HEAD"} == answered | {"HEAD"}, path
 
 
-def test_the_document_has_each_path_but_those_of_files_and_of_keys_that_no_id_has() -> None:
+def test_the_document_has_each_path_but_those_of_pages_files_and_keys_that_no_id_has() -> None:
     paths = {endpoint.path.replace("<id:discovery_id>", "{id}") for endpoint in ENDPOINTS}
-    assert paths - {"/static/<path:name>", "/v1/kv", "/v1/kv/<key:key>"} == set(build("operator")["paths"])
+    pages = {"/clusters", "/help", "/help/api"}
+    assert paths - pages - {"/static/<path:name>", "/v1/kv", "/v1/kv/<key:key>"} == set(build("operator")["paths"])
 
 
 def test_each_member_that_needs_words_has_a_description() -> None:

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from pytest_twisted import ensureDeferred
 
 from rqdisco.core.records import Node
-from rqdisco.http.ui.pages import prefers_html
+from rqdisco.http.ui.accepting import prefers_html
+from rqdisco.http.ui.pasted import pasted_id
 from rqdisco.security.tokens import Access, TokenRing, describe
 from rqdisco.telemetry.events import Event
 from tests.http.conftest import Answer, ApiClient
@@ -53,6 +54,17 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
+    def health(self) -> str | None:
+        """The verdict in the headline."""
+        (badge,) = [each for each in self.all("span") if each.get("id") == "health"]
+        return badge["data-health"]
+
+    @property
+    def current(self) -> list[str | None]:
+        """The links that are marked as the current page."""
+        return [each["href"] for each in self.all("a") if each.get("aria-current") == "page"]
+
+    @property
     def main(self) -> dict[str, str | None]:
         (main,) = self.all("main")
         return main
@@ -65,22 +77,19 @@ async def page(api: ApiClient, path: str, **headers: str) -> Page:
 
 
 @ensureDeferred
-async def test_a_claim_that_waits_for_a_minute_is_a_warning_with_advice_and_without_the_node(api: ApiClient) -> None:
+async def test_a_claim_that_waits_for_a_minute_is_said_to_wait_with_advice_and_without_the_node(api: ApiClient) -> None:
     value = {"id": "the-node", "api_addr": "http://the-node:1", "addr": "the-node:2"}
     await api("PUT", "/v1/kv/orders/leader?cas=0", value)
-    for seconds, is_hidden in ((0, True), (60, True), (1, False)):
+    for seconds, health in ((0, "forming"), (60, "forming"), (1, "waiting")):
         api.daemon.clock.advance(seconds)
-        answer = await api("GET", "/orders", Accept=BROWSER)
-        (note,) = [each for each in Page(answer).all("p") if each.get("id") == "claim"]
-        assert (note["data-long"], "hidden" in note) == ("60", is_hidden)
-        assert b"rqdisco leader clear orders --yes" in answer.body
-        assert b"the-node" not in answer.body
-        assert "hidden" in next(each for each in Page(answer).all("span") if each.get("id") == "first")
+        got = await page(api, "/orders")
+        assert got.health == health
+        assert ("rqdisco leader clear orders --yes" in got.text) == (health == "waiting")
+        assert "the-node" not in got.text
     assert (await api("PUT", "/v1/kv/orders/leader", value)).body == b"true"
     got = await page(api, "/orders")
-    assert "hidden" in next(each for each in got.all("p") if each.get("id") == "claim")
+    assert got.health == "healthy"
     assert "the-node:1" in got.text
-    assert "hidden" not in next(each for each in got.all("span") if each.get("id") == "first")
 
 
 @pytest.mark.parametrize("accept", EVERYBODY_ELSE)
@@ -183,8 +192,35 @@ def test_a_browser_without_scripts_is_sent_to_the_page_of_an_id() -> None:
     answer = Server().connect().send(ask.format("some-id").encode())
     assert answer.startswith(b"HTTP/1.1 303 See Other")
     assert b"\r\nLocation: /some-id\r\n" in answer
-    for bad in ("//evil.example", "a/b", "%0d%0aX:1", ""):
-        assert Server().connect().send(ask.format(bad).encode()).startswith(b"HTTP/1.1 200 OK")
+    for bad in ("//evil.example", "a%20b", "%0d%0aX:1", ""):
+        answer = Server().connect().send(ask.format(bad).encode())
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert (b"There is no discovery ID in" in answer) == (bad != "")
+
+
+ADDRESSES = [
+    "orders",
+    " orders\n",
+    "http://disco.example:4000/orders",
+    "https://disco.example/orders?url=https://x",
+    "disco.example:4000/orders/",
+    "http://disco.example:4000/orders/events",
+    "http://disco.example:4000/v1/kv/orders/leader?raw",
+    "http://disco.example:4000/?id=orders",
+    "/orders#nodes-title",
+]
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_an_id_is_found_in_any_address_of_it_that_somebody_pastes(text: str) -> None:
+    assert pasted_id(text) == "orders"
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a b", "http://h/", "http://h/status", "http://[", "http://h/clusters?search=x"]
+)
+def test_an_address_of_no_id_is_none(text: str) -> None:
+    assert pasted_id(text) is None
 
 
 @ensureDeferred
@@ -206,21 +242,66 @@ async def test_the_page_shows_a_leader_that_reports_only_some_members(api: ApiCl
 
 
 @ensureDeferred
-async def test_the_page_has_the_flags_for_every_rqlite_and_way_of_running_it(api: ApiClient) -> None:
+async def test_the_page_has_a_complete_command_for_every_node_rqlite_and_way_of_running_it(api: ApiClient) -> None:
     discovery_id = await api.create_id()
     got = await page(api, f"/{discovery_id}", Host="disco.example:4000")
-    for flags in (
-        f'-disco-mode=consul-kv -disco-key={discovery_id} \'-disco-config={{"address":"disco.example:4000"}}\'',
-        f"-disco-url=http://disco.example:4000 -disco-id={discovery_id}",
-        f"-disco=http://disco.example:4000 -discoid={discovery_id}",
-        f'args:\n  - "-disco-mode=consul-kv"\n  - "-disco-key={discovery_id}"',
+    assert "Step 1: run this on each machine" in got.text
+    for command in (
+        "rqlited -node-id=node1 \\\n    -http-addr=NODE1_IP:4001 -raft-addr=NODE1_IP:4002 \\\n"
+        f"    -disco-mode=consul-kv \\\n    -disco-key={discovery_id} \\\n"
+        '    \'-disco-config={"address":"disco.example:4000"}\' \\\n    rqlite-data',
+        f"ExecStart=/usr/bin/rqlited -http-addr=NODE2_IP:4001 -raft-addr=NODE2_IP:4002 \\\n"
+        f"    -disco-url=http://disco.example:4000 \\\n    -disco-id={discovery_id} \\\n    /var/lib/rqlite/data",
+        f"    -disco=http://disco.example:4000 \\\n    -discoid={discovery_id} \\\n    /rqlite/file/data",
+        f'            - "-disco-key={discovery_id}"',
     ):
-        assert flags in got.text
+        assert command in got.text
+    assert {each["data-node"] for each in got.all("div") if "data-node" in each} == {"1", "2", "3", "all"}
     other = await page(api, f"/{discovery_id}?url=https://public.example", Host="disco.example:4000")
     assert '"scheme":"https"' in other.text
     assert "disco.example" not in other.text
     wrong = await page(api, f"/{discovery_id}?url=javascript:alert(1)")
     assert "must be http://HOST:PORT" in wrong.text
+
+
+@ensureDeferred
+async def test_what_is_done_first_comes_first(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    first = await page(api, f"/{discovery_id}")
+    assert first.text.index("Step 1: run this on each machine") < first.text.index("Step 2: watch the nodes register")
+    for addr in (A, B, "10.0.0.3:4001"):
+        await api("POST", f"/{discovery_id}", {"addr": addr})
+    later = await page(api, f"/{discovery_id}")
+    assert later.text.index("First answered here") < later.text.index("Add a node")
+    assert {each["data-node"] for each in later.all("div") if "data-node" in each} == {"4", "all"}
+
+
+@pytest.mark.parametrize(
+    ("host", "warning"),
+    [
+        ("disco.example:4000", None),
+        ("127.0.0.1:4000", "leads every machine to itself"),
+        ("localhost", "localhost leads"),
+    ],
+)
+@ensureDeferred
+async def test_a_page_opened_at_loopback_warns_that_its_commands_work_nowhere_else(
+    api: ApiClient, host: str, warning: str | None
+) -> None:
+    got = await page(api, f"/{await api.create_id()}", Host=host)
+    assert ("leads every machine to itself" in got.text) == (warning is not None)
+    assert warning is None or warning in got.text
+
+
+@ensureDeferred
+async def test_an_address_that_will_not_work_is_marked_with_the_fix(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    await api("POST", f"/{discovery_id}", {"addr": "10.0.0.1"})
+    await api("POST", f"/{discovery_id}", {"addr": B})
+    got = await page(api, f"/{discovery_id}")
+    assert len([each for each in got.all("p") if each.get("class") == "mark-note"]) == 1
+    assert "10.0.0.1 has no port." in got.text
+    assert "Restart its node with -http-adv-addr 10.0.0.1:4001" in got.text
 
 
 @pytest.mark.parametrize("host", ["x" * 300, "a'b", "a,b", "a%22b"])
@@ -233,13 +314,14 @@ async def test_a_host_header_that_names_no_machine_appears_on_no_page(api: ApiCl
 @pytest.mark.parametrize("hostile", HOSTILE)
 @ensureDeferred
 async def test_external_text_is_escaped(api: ApiClient, hostile: str) -> None:
-    discovery_id = await api.create_id()
-    before = [tag for tag, _ in (await page(api, f"/{discovery_id}")).elements]
-    body = {"addr": hostile, "raft_addr": hostile, "node_id": hostile}
-    assert (await api("POST", f"/{discovery_id}", body)).status == 200
+    discovery_id, harmless = await api.create_id(), await api.create_id()
+    for each, text in ((discovery_id, hostile), (harmless, "no-port")):
+        body = {"addr": text, "raft_addr": text, "node_id": text}
+        assert (await api("POST", f"/{each}", body)).status == 200
     got = await page(api, f"/{discovery_id}")
-    rows = ["tr", "td", "bdi", "span", "td", "td", "td", "td"]
-    assert sorted(tag for tag, _ in got.elements) == sorted(before + rows)
+    expected = {tag for tag, _ in (await page(api, f"/{harmless}")).elements}
+    assert {tag for tag, _ in got.elements} <= expected
+    assert [tag for tag, _ in got.elements].count("tr") == 2
     assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)
     assert hostile.replace("\u202e", "\\u{202e}") in got.text
     status = await page(api, "/status")
@@ -258,10 +340,58 @@ async def test_hostile_paths_are_escaped_too(api: ApiClient) -> None:
 
 
 @ensureDeferred
-async def test_an_id_that_was_never_created_has_a_page_that_says_so(api: ApiClient) -> None:
-    answer = await api("GET", "/unknown", Accept=BROWSER)
-    assert (answer.status, Page(answer).main["data-page"]) == (404, "problem")
-    assert "unknown does not exist" in Page(answer).text
+async def test_an_id_that_was_never_created_has_a_page_that_searches_and_creates_it(api: ApiClient) -> None:
+    answer = await api("GET", "/orders", Accept=BROWSER)
+    got = Page(answer)
+    assert (answer.status, got.main["data-page"]) == (404, "unknown")
+    assert "This ID does not exist" in got.text
+    assert {"id": "search", "value": "orders"}.items() <= got.all("input")[0].items()
+    (form,) = [each for each in got.all("form") if each.get("id") == "create-this"]
+    assert form["data-id"] == "orders"
+
+
+@ensureDeferred
+async def test_an_id_of_the_form_that_daemons_make_up_cannot_be_created_on_its_page(api: ApiClient) -> None:
+    got = Page(await api("GET", "/f7132555-3ba6-899e-9de2-17971e39465c", Accept=BROWSER))
+    (form,) = [each for each in got.all("form") if each.get("id") == "create-this"]
+    assert "data-id" not in form
+    assert "Only a daemon makes up IDs of this form" in got.text
+
+
+@pytest.mark.parametrize("path", ["/a/b", "/orders/nothing", "/v1/kv/orders/leader", "/v1/nothing", "/orders/events"])
+@ensureDeferred
+async def test_errors_are_pages_for_browsers_and_json_or_text_for_others(api: ApiClient, path: str) -> None:
+    answer = await api("GET", path, Accept=BROWSER)
+    assert (answer.status, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert Page(answer).main["data-page"] == "problem"
+    assert "html" not in (await api("GET", path)).headers["content-type"]
+
+
+@ensureDeferred
+async def test_every_page_leads_to_clusters_status_api_and_docs_and_marks_the_current_one(api: ApiClient) -> None:
+    places = ["/clusters", "/status", "/help/api", "/help"]
+    for path in ("/", f"/{await api.create_id()}", *places):
+        got = await page(api, path)
+        assert [each["href"] for each in got.all("a")][2:6] == places
+        assert got.current == [path] if path in places else got.current == []
+        is_id = path not in ("/", *places)
+        assert ("true" in [each.get("aria-current") for each in got.all("a")]) == is_id
+
+
+@ensureDeferred
+async def test_the_api_page_lists_the_paths_of_this_listener(api: ApiClient) -> None:
+    got = await page(api, "/help/api", Host="disco.example:4000")
+    for text in ("/{id}/events", "Register a node", "curl -X POST http://disco.example:4000/"):
+        assert text in got.text
+    assert "/operator/export" not in got.text
+
+
+@ensureDeferred
+async def test_an_open_daemon_lists_no_ids_on_its_page_of_clusters(api: ApiClient) -> None:
+    discovery_id = await api.create_id()
+    got = await page(api, "/clusters")
+    assert discovery_id not in got.text
+    assert "only operators see the list" in got.text
 
 
 @ensureDeferred
@@ -276,7 +406,9 @@ async def test_the_status_page_of_an_open_daemon_names_no_id_address_or_client(a
     discovery_id = await api.create_id()
     await api("POST", f"/{discovery_id}", {"addr": A})
     got = await page(api, "/status")
-    assert "Registrations1" in got.text.replace("\n", "")
+    assert "Registrations1in the last hour" in got.text.replace("\n", "")
+    assert "peak 1/min, now" in got.text
+    assert "All is well" in got.text
     for secret in (discovery_id, A, "127.0.0.1"):
         assert secret not in got.text
 
@@ -363,12 +495,28 @@ class TestWithTokens:
                 assert tuple(got) == statuses
 
     @ensureDeferred
-    async def test_flags_have_a_place_for_the_token(self, api: ApiClient) -> None:
+    async def test_commands_have_a_place_for_the_token(self, api: ApiClient) -> None:
         created = await api("POST", "/", Authorization="Bearer secret-mint")
         got = await page(api, f"/{created.json['disco_id']}", Authorization="Bearer secret-read", Host="h:4000")
         assert "-disco-url=http://x:TOKEN@h:4000" in got.text
         assert "rqdisco token new" in got.text
         assert "secret-read" not in str(got.elements) + got.text
+        assert "Tokens are sent unencrypted" in got.text
+
+    @ensureDeferred
+    async def test_docs_and_api_need_no_token_and_the_list_of_clusters_that_of_an_admin(self, api: ApiClient) -> None:
+        for path in ("/help", "/help/api"):
+            assert (await page(api, path)).main["data-page"] in ("help", "api")
+        assert (await api("GET", "/clusters", Accept=BROWSER)).status == 401
+        got = await page(api, "/clusters", Authorization="Bearer secret-read")
+        assert "only operators see the list" in got.text
+
+    @ensureDeferred
+    async def test_an_unknown_id_is_created_on_its_page_only_with_a_token_that_may(self, api: ApiClient) -> None:
+        for scope, may in (("read", False), ("admin", True)):
+            answer = await api("GET", "/orders", Accept=BROWSER, Authorization=f"Bearer secret-{scope}")
+            assert answer.status == 404
+            assert (b'data-id="orders"' in answer.body) == may
 
     @ensureDeferred
     async def test_the_status_page_names_what_was_changed_to_admins(self, api: ApiClient) -> None:
@@ -377,8 +525,8 @@ class TestWithTokens:
         for hostile in HOSTILE:
             await api("POST", path, {"addr": hostile}, Authorization=admin)
         got = await page(api, "/status", Authorization=admin)
-        assert created.json["disco_id"] in got.text
-        assert "created" in got.text
+        assert {"href": path} in got.all("a")
+        assert "ID created" in got.text
         assert HOSTILE[0] in got.text
         assert len(got.all("script")) == len(got.all("img")) == 1
         assert not any(name.startswith("on") for _, attributes in got.elements for name in attributes)

@@ -15,10 +15,11 @@ from rqdisco.core.records import Node
 from rqdisco.http.api import event_streams, record_encoder
 from rqdisco.http.requests.documents import encode_watched
 from rqdisco.security.tokens import Access, TokenRing, describe
-from tests.support.backends import new_daemon
+from tests.support.backends import new_daemon, over
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Probe, create_id, register, result
 from tests.support.dns_sockets import Reactor
+from tests.support.etcd.daemon import Cluster
 from tests.support.gossip import Three, settle, trio
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -427,14 +428,40 @@ def test_watchers_at_another_daemon_find_gone_what_its_owner_forgot(server: Watc
     assert server.watch(discovery_id).status == 404
 
 
-def test_watchers_at_another_daemon_are_disconnected_from_a_forgotten_id_while_the_owner_is_unreachable(
+def test_watchers_at_another_daemon_learn_that_an_id_is_gone_once_its_owner_answers_again(
     server: WatchedServer, forgetful: Three
 ) -> None:
     network, (a, _, _) = forgetful
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(server.clock, 2)
     watcher = server.watch(discovery_id)
-    network.cut |= {("a", "b"), ("b", "a")}
+    cut = {("a", "b"), ("b", "a")}
+    network.cut |= cut
     settle(server.clock, 320)
-    assert watcher.received.endswith(b"0\r\n\r\n")
     assert server.watch(discovery_id).status == 503
+    assert not watcher.received.endswith(b"0\r\n\r\n")
+    network.cut -= cut
+    settle(server.clock, 5)
+    assert watcher.received.endswith(b"0\r\n\r\n")
+    assert server.watch(discovery_id).status == 404
+
+
+def test_a_stream_outlives_an_etcd_without_quorum_and_then_shows_what_changed() -> None:
+    clock = Clock()
+    cluster = Cluster(clock, members=3)
+    with over("etcd"):
+        server = WatchedServer(clock, cluster=cluster)
+    discovery_id = create_id(server.daemon)
+    watcher = server.watch(discovery_id)
+    for name in ("m2", "m3"):
+        cluster.model.stop(name)
+    # As a round of probes does.
+    server.daemon.apis.streams.refresh(discovery_id)
+    server.wait(60)
+    assert watcher.body.endswith(b":\n\n")
+    for name in ("m2", "m3"):
+        cluster.model.start(name)
+    server.wait(10)
+    register(server.daemon, discovery_id, A)
+    server.wait(1)
+    assert watcher.lists == [[], [A]]

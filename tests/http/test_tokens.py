@@ -54,6 +54,8 @@ REQUESTS: list[tuple[str, str, object, set[str]]] = [
     ("PUT", "/v1/kv/new/leader?acquire=x", VALUE, WRITE_ANYWHERE),
     ("DELETE", "/v1/kv/{id}/leader", None, WRITE),
     ("GET", "/operator/export", None, {"admin"}),
+    ("GET", "/operator/clusters", None, {"admin"}),
+    ("POST", "/operator/clusters", None, {"admin"}),
     ("GET", "/operator/backup", None, {"admin"}),
     ("POST", "/operator/import", {"records": []}, {"admin"}),
     ("POST", "/operator/export", None, {"admin"}),

@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import DaemonProcess, Environment, Run, install_wheel
+from tests.support.workers import once_for_all_workers
 
 Start = Callable[..., DaemonProcess]
 
 
 @pytest.fixture(scope="session", name="installed")
 def installed_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """A separate environment with the project installed from a wheel."""
-    return install_wheel(tmp_path_factory.mktemp("installed"))
+    """A separate environment with the project installed from a wheel, once for all workers."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return install_wheel(tmp_path_factory.mktemp("installed"))
+    return once_for_all_workers(tmp_path_factory.getbasetemp().parent / "installed", install_wheel)
 
 
 @pytest.fixture(name="start")

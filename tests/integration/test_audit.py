@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_systemd import needs
-from tests.support.process import Environment
+from tests.support.process import PATIENCE, Environment
 
 pytestmark = pytest.mark.process
 _SNIPPET = re.compile(r"^```\n(/var/log/rqdisco/audit.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,9 +49,11 @@ def test_token_changes_and_refusals_are_in_the_audit_log(installed: Environment,
     installed.run("rqdisco", "token", "new", "ops", "--scope=admin", f"--file={file}")
     daemon = start(tmp_path / "state", f"--tokens={file}", f"--audit={path}")
     assert daemon.request("POST", "/").status == 401
-    installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={file}")
-    installed.run("rqdisco", "token", "revoke", "ops", f"--file={file}")
-    daemon.process.send_signal(signal.SIGHUP)
+    edited = tmp_path / "edited"
+    shutil.copy(file, edited)
+    installed.run("rqdisco", "token", "new", "minter", "--scope=mint", f"--file={edited}")
+    installed.run("rqdisco", "token", "revoke", "ops", f"--file={edited}")
+    edited.rename(file)
     daemon.wait_for("tokens reloaded", added=1, revoked=1, changed=0)
     daemon.terminate()
     reported = [(line["event"], line["outcome"], line.get("name"), line.get("why")) for line in lines(path)]
@@ -85,7 +87,7 @@ def test_the_documented_logrotate_rule_works(tmp_path: Path) -> None:
         [shutil.which("logrotate") or "", "--debug", "--force", f"--state={tmp_path / 's'}", str(rule)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert checked.returncode == 0, checked.stderr

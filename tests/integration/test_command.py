@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,23 @@ from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
+_FULL = "cannot write the output: No space left on device"
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
 
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 Begin = Callable[..., subprocess.Popen[str]]
+
+
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """Start processes that do not ignore SIGINT, even if the tests run in the background of a
+    script.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -45,15 +58,16 @@ def begin(installed: Environment) -> Iterator[Begin]:
         def start(
             *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
         ) -> subprocess.Popen[str]:
-            process = subprocess.Popen(
-                installed.command("rqdisco", *arguments),
-                cwd="/",
-                text=True,
-                bufsize=1,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-            )
+            with heeding_ctrl_c():
+                process = subprocess.Popen(
+                    installed.command("rqdisco", *arguments),
+                    cwd="/",
+                    text=True,
+                    bufsize=1,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=subprocess.PIPE,
+                )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
@@ -94,7 +108,7 @@ def test_an_id_works_from_creation_to_reset(ask: Ask, url: str) -> None:
     assert ask("remove", discovery_id, A, "--url", url).stdout == f"{B}\n"
     assert ask("status", discovery_id, "--url", url).returncode == 0
     assert ask("reset", discovery_id, "--yes", "--url", url).returncode == 0
-    assert ask("status", discovery_id, "--url", url).returncode == 1
+    assert ask("status", discovery_id, "--url", url).stdout.startswith("health forming: ")
 
 
 def test_a_refusal_of_the_service_is_status_1(ask: Ask, url: str) -> None:
@@ -211,6 +225,23 @@ def test_watch_ends_quietly_by_ctrl_c(begin: Begin, daemon: DaemonProcess, url: 
     assert subscriptions.returncode == 130
 
 
+def test_watch_in_the_background_of_a_script_outlives_ctrl_c_and_ends_by_kill(
+    installed: Environment, daemon: DaemonProcess, url: str
+) -> None:
+    discovery_id = daemon.create_id()
+    daemon.request("POST", f"/{discovery_id}", {"addr": A})
+    command = installed.command("rqdisco", "watch", discovery_id, "--url", url)
+    # As a shell without job control starts it.
+    script = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    with subprocess.Popen(script, cwd="/", text=True, bufsize=1, stdout=subprocess.PIPE) as watching:
+        assert until(watching, "stdout", "\n") == f"+ {A}\n"
+        watching.send_signal(signal.SIGINT)
+        daemon.request("POST", f"/{discovery_id}", {"addr": B})
+        assert until(watching, "stdout", "\n") == f"+ {B}\n"
+        watching.terminate()
+        assert watching.wait(PATIENCE) == 130
+
+
 def test_watch_ends_quietly_when_its_output_is_closed(begin: Begin, daemon: DaemonProcess, url: str) -> None:
     discovery_id = daemon.create_id()
     daemon.request("POST", f"/{discovery_id}", {"addr": A})
@@ -227,7 +258,7 @@ def test_output_that_cannot_be_written_is_reported_in_words(begin: Begin, url: s
     with open("/dev/full", "w") as full:
         creating = begin("create", "--url", url, stdout=full.fileno())
         _, errors = creating.communicate(timeout=PATIENCE)
-    assert (creating.returncode, errors) == (1, "rqdisco: [Errno 28] No space left on device\n")
+    assert (creating.returncode, errors) == (1, f"rqdisco: {_FULL}\n")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +269,7 @@ def test_every_command_ends_alike_when_its_output_is_closed_or_full(begin: Begin
     reader, pipe = os.pipe()
     os.close(reader)
     with open(pipe, "w") as unread, open("/dev/full", "w") as full:
-        for stdout, status, errors in ((unread, 141, ""), (full, 1, "rqdisco: [Errno 28] No space left on device\n")):
+        for stdout, status, errors in ((unread, 141, ""), (full, 1, f"rqdisco: {_FULL}\n")):
             process = begin("--url", url, *line, stdout=stdout.fileno())
             assert process.communicate(timeout=PATIENCE)[1] == errors
             assert process.returncode == status

@@ -20,7 +20,7 @@ from tests.support.dns import ZONE, answers
 from tests.support.etcd.authentication import PASSWORD, USER, authentication
 from tests.support.etcd.processes import Events, arguments
 from tests.support.etcd.real import ETCD, Certificates, RealEtcd
-from tests.support.process import DaemonProcess, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxy import HALF_OPEN, Proxy
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
@@ -121,7 +121,7 @@ def test_systemd_is_told_that_the_daemon_is_ready_only_once_etcd_answers(
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
-        manager.settimeout(30)
+        manager.settimeout(PATIENCE)
         etcd.start("e1")
         assert manager.recv(100) == b"READY=1"
     assert daemon.request("GET", "/readyz?grant=1").status == 200
@@ -275,13 +275,13 @@ def test_a_daemon_told_to_stop_answers_what_it_has_begun(etcd: RealEtcd, install
             found: list[list[str]] = []
             asking = threading.Thread(target=lambda: found.append(register(daemon, discovery_id, "10.0.0.1:4001")))
             asking.start()
-            assert under_way.wait(10)
+            assert under_way.wait(PATIENCE)
             daemon.process.send_signal(signal.SIGTERM)
             daemon.wait_for("Received SIGTERM, shutting down.")
             proxy.heal(late=True)
             asking.join()
             assert found == [["10.0.0.1:4001"]]
-            assert daemon.process.wait(10) == -signal.SIGTERM
+            assert daemon.process.wait(PATIENCE) == -signal.SIGTERM
         finally:
             daemon.kill()
     assert daemon.complaints == []

@@ -19,7 +19,8 @@ from tests.support.history import Answer
 from tests.support.process import DaemonProcess, Environment
 from tests.support.proxied_peers import at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Proxy, Way, slow
-from tests.support.recorder import Recorder
+from tests.support.recorder import ANSWER_SECONDS, Recorder
+from tests.support.reference import Reference
 from tests.support.virtual import Peer
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
@@ -79,8 +80,10 @@ def recorder(pair: Pair) -> Iterator[Recorder]:
     (P1, P2, P4).
     """
     recorder = Recorder(forwards=False)
-    yield recorder
-    assert recorder.late == []
+    with Reference() as reference:
+        yield recorder
+        limit = reference.limit(ANSWER_SECONDS)
+    assert recorder.late(limit) == []
     for discovery_id, verdict in recorder.verdicts(pair.all).items():
         assert verdict, f"{discovery_id}: {verdict.text}"
 

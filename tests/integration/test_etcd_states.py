@@ -18,13 +18,14 @@ from tests.support.etcd.authentication import PASSWORD, USER, authentication
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.processes import Events, arguments
 from tests.support.etcd.real import ETCD, RealEtcd
-from tests.support.process import DaemonProcess, Environment
+from tests.support.process import DaemonProcess, Environment, Reply
 from tests.support.proxied_peers import at_last
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
 
 NODES = ["n1:4001", "n2:4001", "n3:4001"]
 QUOTA = 8 * 1024 * 1024
+VALUE = 500_000
 
 Start = Callable[..., DaemonProcess]
 StartEtcd = Callable[..., RealEtcd]
@@ -65,6 +66,12 @@ def refusal(daemon: DaemonProcess, discovery_id: str, addr: str) -> str:
     return str(reply.document.get("reason") or reply.document["error"])
 
 
+def fill(etcd: RealEtcd, number: int) -> Reply:
+    """Put a large value. Etcd compares its quota with the size of its file, which it writes every 100 ms."""
+    value = b64(os.urandom(VALUE).hex()[:VALUE])
+    return etcd.post("/v3/kv/put", {"key": b64(f"other/{number}"), "value": value})
+
+
 def test_a_full_etcd_is_named_lists_go_on_and_changes_go_on_once_there_is_space(
     start_etcd: StartEtcd, start: Start
 ) -> None:
@@ -72,12 +79,7 @@ def test_a_full_etcd_is_named_lists_go_on_and_changes_go_on_once_there_is_space(
     daemon = start(etcd)
     discovery_id = daemon.create_id()
     assert register(daemon, discovery_id, NODES[0]) == NODES[:1]
-    for number in range(QUOTA // 500_000 + 1):
-        filled = etcd.post(
-            "/v3/kv/put", {"key": b64(f"other/{number}"), "value": b64(os.urandom(500_000).hex()[:500_000])}
-        )
-        if filled.status != 200:
-            break
+    filled = next(reply for reply in map(partial(fill, etcd), range(20 * QUOTA // VALUE)) if reply.status != 200)
     assert filled.document["code"] == 8
 
     daemon.wait_for("etcd is full")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
-from tests.support.process import Environment
+from tests.support.process import PATIENCE, Environment
 
 pytestmark = pytest.mark.process
 
@@ -21,7 +21,7 @@ def statuses(where: str, path: str = "/healthz", names: tuple[str, ...] = NAMES)
     """Return the statuses of requests with these host names."""
     found = []
     for name in names:
-        connection = http.client.HTTPConnection("127.0.0.1", timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", timeout=PATIENCE)
         if where.startswith("unix:"):
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(where.removeprefix("unix:"))

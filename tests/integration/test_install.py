@@ -80,3 +80,18 @@ def test_uninstalling_removes_only_our_files(tmp_path: Path) -> None:
     assert foreign.exists()
     assert not (plugins / "rqdisco_plugin.py").exists()
     assert not (environment.packages / "rqdisco").exists()
+
+
+def test_the_wheel_holds_the_units_that_systemd_install_writes(installed: Environment, tmp_path: Path) -> None:
+    # The test's environment sees Twisted, but holds none of its scripts.
+    twistd = installed.python.with_name("twistd")
+    twistd.touch(mode=0o755)
+    plugins = installed.packages / "twisted" / "plugins" / "dropin.cache"
+    plugins.unlink(missing_ok=True)
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    result = installed.run("rqdisco", "systemd", "install", "--user", **home)
+    assert result.returncode == 0, result
+    unit = (tmp_path / "systemd/user/rqdisco.service").read_text()
+    assert f"ExecStart={twistd} --nodaemon --pidfile= rqdisco\n" in unit
+    # The service cannot write this list itself.
+    assert plugins.exists()

@@ -19,7 +19,7 @@ from tests.integration.test_operator_socket import ask
 from tests.integration.test_systemd import needs
 from tests.support.etcd.daemon import Cluster
 from tests.support.etcd.wired import started
-from tests.support.process import ANY_PORT, DaemonProcess, Environment
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rqdisco.rules.yml"
@@ -61,7 +61,7 @@ def watched(installed: Environment, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def page(watched: DaemonProcess) -> str:
     host, _, port = watched.wait_for("listening")["metrics"][0].rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     connection.request("GET", "/metrics")
     answer = connection.getresponse()
     assert answer.status == 200
@@ -128,7 +128,7 @@ def test_the_metrics_page_counts_what_happened(page: str) -> None:
 @needs("promtool")
 def test_promtool_has_no_complaint_about_the_names(page: str) -> None:
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=60, check=False
+        ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
@@ -160,7 +160,7 @@ def test_every_alert_uses_existing_metrics(page: str) -> None:
 def test_every_alert_is_quiet_when_all_is_well_and_fires_when_it_is_not() -> None:
     for command in (["check", "rules", RULES.name], ["test", "rules", "rqdisco.test.yml"]):
         checked = subprocess.run(
-            ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, timeout=60, check=False
+            ["promtool", *command], cwd=RULES.parent, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
     alerts = re.findall(r"^ *- alert: (\w+)$", RULES.read_text(), re.MULTILINE)

@@ -20,7 +20,7 @@ from tests.support.process import DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
-_SECONDS = 120.0
+_SECONDS = 600.0
 # A `DELETE` of an ID removes a node from it, not the ID, which continues to exist.
 _NOT_MEANT = "use_after_free"
 # Its answer has no end, which schemathesis would wait for.

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_full_disk import create_until_refused, fill
-from tests.support.process import DaemonProcess, Environment, ask
+from tests.support.process import PATIENCE, DaemonProcess, Environment, ask
 from tests.support.trio import Trio, ask_operator, incarnation_of
 
 pytestmark = pytest.mark.process
@@ -284,7 +284,7 @@ def test_acknowledged_registrations_are_everywhere_after_all_daemons_were_killed
     for thread in threads:
         thread.start()
     for _ in range(600):
-        assert enough.acquire(timeout=30)
+        assert enough.acquire(timeout=PATIENCE)
     for daemon in trio.daemons.values():
         daemon.process.kill()
     for thread in threads:

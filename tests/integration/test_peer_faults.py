@@ -19,7 +19,8 @@ from tests.support.history import Answer
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxied_peers import NAMES, ProxiedPeers, at_last
 from tests.support.proxy import CUT, DEAF, HALF_OPEN, MUTE, Fault, Way, slow, truncating
-from tests.support.recorder import RecordedNode, Recorder
+from tests.support.recorder import ANSWER_SECONDS, RecordedNode, Recorder
+from tests.support.reference import Reference
 from tests.support.rqlited import VERSIONS, Outcome, RqliteNetwork
 
 pytestmark = pytest.mark.process
@@ -50,9 +51,11 @@ def recorder(peers: ProxiedPeers) -> Iterator[Recorder]:
     (P1, P2, P4).
     """
     recorder = Recorder()
-    yield recorder
+    with Reference() as reference:
+        yield recorder
+        limit = reference.limit(ANSWER_SECONDS)
     print(recorder.summary(peers.all))
-    assert recorder.late == []
+    assert recorder.late(limit) == []
     for discovery_id, verdict in recorder.verdicts(peers.all).items():
         assert verdict, f"{discovery_id}: {verdict.text}"
 

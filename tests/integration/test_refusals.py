@@ -90,7 +90,7 @@ def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("endpoint", ["tcp:0:interface=192.0.2.1", "unix:/nonexistent/socket"])
 def test_an_address_of_another_host_is_69(installed: Environment, tmp_path: Path, endpoint: str) -> None:
-    code, line = refusal(installed, tmp_path / "state", listen=endpoint)
+    code, line = refusal(installed, tmp_path / "state", "--open", listen=endpoint)
     assert code == 69
     assert line.startswith(f"cannot listen on {endpoint}: ")
 

@@ -24,6 +24,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.process import PATIENCE, PROJECT, DaemonProcess
+from tests.support.reference import Reference
 
 pytestmark = pytest.mark.process
 
@@ -196,13 +197,14 @@ def soon(look: Callable[[], Any], wanted: Any) -> None:
     old cache.
     """
     begun = time.monotonic()
-    while True:
-        asked = time.monotonic() - begun
-        seen = look()
-        if seen == wanted:
-            return
-        assert asked <= SOON, f"{asked:.1f} s after the change there is still {seen}"
-        time.sleep(0.05)
+    with Reference() as reference:
+        while True:
+            asked = time.monotonic() - begun
+            seen = look()
+            if seen == wanted:
+                return
+            assert asked <= reference.limit(SOON), f"{asked:.1f} s after the change there is still {seen}"
+            time.sleep(0.05)
 
 
 def test_nodes_are_found_through_the_resolver(setting: Setting) -> None:

@@ -14,7 +14,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from rqdisco.cli.commands import Invocation, StaticOutput, parse_arguments
+from rqdisco.cli.commands import Invocation, parse_arguments
+from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.recipes import FlagsRequest, Mode, make_flags
 from rqdisco.service.options import DaemonOptions

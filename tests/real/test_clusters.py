@@ -9,7 +9,7 @@ from tests.real.scenes import Scene
 
 pytestmark = pytest.mark.process
 
-FOLLOWS_SECONDS = 10.0
+FOLLOWS_SECONDS = 60.0
 
 
 def test_three_nodes_that_start_at_once_form_one_cluster(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from tests.support.trio import NAMES, Trio
 
 pytestmark = pytest.mark.process
 
-AGREE_SECONDS = 10.0
+AGREE_SECONDS = 60.0
 FORMS_AFTER_FAULT_SECONDS = 90.0
 
 

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.leader_monitor import LeaderMonitor
 from rqdisco.backends.limits import Limits
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, StoreUnavailable
@@ -29,7 +29,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.ui.daemon_status import EtcdMonitored, StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.scheduler import ProbeScheduler
 from rqdisco.probes.targets import parse_network
 from rqdisco.security.tokens import Access
@@ -51,7 +53,7 @@ from rqdisco.storage.backup import Backups
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.metrics import record_metrics, wal_metrics
 from rqdisco.telemetry.counters import LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import MetricSource
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -131,6 +133,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
         "allow_descriptors": lambda connections: connections,
         "on_hangup": lambda call: None,
         "refuse": lambda refusal: None,
+        "announce": lambda addresses: None,
     }
     return System(**{**defaults, **fields})
 
@@ -226,7 +229,15 @@ class AnyDaemon:
         self.status = StatusCollector(self.describe, lambda: None, self.health, self.recent, etcd=served.etcd)
         self.rounds = None if probe is None else probe.scheduler(system, self.directory, self.counts.probe_lookups)
         sources = [*base_metrics(self.counts, telemetry, delay), *served.metrics]
-        self.page = MetricsPage([*sources, *([] if self.rounds is None else [probe_metrics(self.rounds)])])
+        self.judge = ClusterJudge(self.directory, self.rounds, self.leaders, self.wall_us)
+        self.health_counter = HealthCounter(self.directory, self.judge, self.clock)
+        self.page = MetricsPage(
+            [
+                *sources,
+                health_metrics(self.health_counter),
+                *([] if self.rounds is None else [probe_metrics(self.rounds)]),
+            ]
+        )
         self.apis = Apis(
             HTTPContext(
                 directory=self.directory,
@@ -240,6 +251,7 @@ class AnyDaemon:
                 limits=HTTPLimits(
                     max_body=max_body, strict_addresses=strict, create_rate=create_rate, max_watchers=max_watchers
                 ),
+                judge=self.judge,
                 access=access,
                 backups=served.backups,
                 node_health=self.rounds,
@@ -255,7 +267,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Directory
     names: Any
-    health: Health
+    health: DaemonHealth
     leaders: LeaderMonitor
     metrics: Sequence[MetricSource]
     etcd: EtcdMonitored | None = None
@@ -302,12 +314,12 @@ class Daemon(AnyDaemon):
             service.setServiceParent(self.background)
         metrics = [
             record_metrics(self.store, count_in(self.store), stored.is_ownerless),
-            claim_metrics(self.claims),
-            leader_metrics(leaders),
             freeze_metrics(stored.directory),
             wal_metrics(self.journal, self.counts.syncs),
         ]
-        health = Health(lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen)
+        health = DaemonHealth(
+            lambda: self.journal.refused, more=self.claims.notes, frozen=lambda: stored.directory.frozen
+        )
         self.backups = Backups(self.disk, STATE, self.owner, self.compact, self.threads, self.clock, self.wall_us)
         backend = Served(
             directory=stored.directory,

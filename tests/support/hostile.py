@@ -87,6 +87,18 @@ def export(*records: bytes) -> bytes:
 def _operator_answer(path: str) -> dict[str, Any]:
     if path == "/operator/import":
         return {"imported": 1, "unchanged": 0, "refused": [{"id": NASTY, "why": NASTY}]}
+    if path == "/operator/clusters":
+        listed = {
+            "disco_id": NASTY,
+            "created_at": NASTY,
+            "age": 1,
+            "nodes": 1,
+            "health": NASTY,
+            "reason": NASTY,
+            "leader": NASTY,
+            "reported": NASTY,
+        }
+        return {"clusters": [listed, listed], "next": None}
     if path == "/operator/peers/forget":
         # The answers to the preview and to the command.
         return {"name": NASTY, "forgotten": NASTY, "incarnation": NASTY, "state": NASTY, "ids": 1}

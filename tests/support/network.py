@@ -64,9 +64,11 @@ class ProbedNetwork:
         self.most_open = max(self.most_open, self.open)
 
     def _connect(self, factory: Any, react: Callable[[_Link], None]) -> Deferred[IProtocol]:
+        # As a connector of the reactor does.
+        factory.doStart()
         protocol = factory.buildProtocol(_PEER)
         self.count(1)
-        protocol.makeConnection(_Link(self, protocol, react))
+        protocol.makeConnection(_Link(self, protocol, react, factory.doStop))
         return succeed(protocol)
 
     def _lost(self) -> Deferred[IProtocol]:
@@ -86,9 +88,11 @@ class _Endpoint:
 class _Link(StringTransport):
     """A connection to a host that reacts to the first bytes that are sent."""
 
-    def __init__(self, network: ProbedNetwork, protocol: Any, react: Callable[[_Link], None]) -> None:
+    def __init__(
+        self, network: ProbedNetwork, protocol: Any, react: Callable[[_Link], None], ended: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self._network, self._protocol, self._react = network, protocol, react
+        self._network, self._protocol, self._react, self._ended = network, protocol, react, ended
         self._is_open = True
 
     def write(self, data: bytes) -> None:
@@ -106,6 +110,7 @@ class _Link(StringTransport):
             self._is_open = False
             self._network.count(-1)
             self._protocol.connectionLost(Failure(why))
+            self._ended()
 
     def abortConnection(self) -> None:
         self.end(error.ConnectionAborted())

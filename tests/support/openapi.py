@@ -49,6 +49,7 @@ from tests.support.prepared_daemons import (
     with_disk,
     with_full_disk,
     without_disk,
+    without_etcd,
 )
 
 EXAMPLES = Path(rqdisco.__file__).parent / "http" / "openapi" / "examples.py"
@@ -182,6 +183,11 @@ EXCHANGES = [
     Exchange("GET", "/openapi.json", 200),
     Exchange("GET", "/openapi.json", 304, headers={"If_None_Match": "that of the page"}),
     Exchange("GET", "/metrics", 200),
+    Exchange("GET", "/operator/clusters", 200),
+    Exchange("GET", "/operator/clusters", 200, claimed, query="?limit=1&search=o&after=a"),
+    Exchange("GET", "/operator/clusters", 400, query="?limit=0"),
+    Exchange("GET", "/operator/clusters", 500, broken),
+    Exchange("GET", "/operator/clusters", 503, without_etcd),
     Exchange("GET", "/operator/export", 200),
     Exchange("GET", "/operator/export", 200, claimed),
     Exchange("GET", "/operator/backup", 200, with_disk),

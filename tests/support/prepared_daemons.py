@@ -17,13 +17,14 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS, RequestTelemetry
 from rqdisco.http.server.site import Site, SiteConfig
+from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from tests.support.backends import new_daemon, over
 from tests.support.connections import CLIENT, Connection, request, unchunked
 from tests.support.daemon import WALL_US, Probe, create_id, result
-from tests.support.etcd.daemon import Backend as EtcdDaemon
+from tests.support.etcd.daemon import Backend, EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 
 MAX_BODY = 2000
@@ -115,9 +116,10 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
             wall_us=lambda: WALL_US,
             deadlines=Deadlines(clock, ANSWER_SECONDS),
             telemetry=RequestTelemetry(Events(EventLog(lambda: WALL_US))),
-            health=Health(lambda: None),
+            health=DaemonHealth(lambda: None),
             describe=lambda: directory.broken() if daemon is None else ServiceDocument(version="0"),
             limits=HTTPLimits(max_body=MAX_BODY),
+            judge=ClusterJudge(directory, None, None, lambda: WALL_US),
             access=_access(audience),
             cluster_admin=cluster_admin,
             status=status,
@@ -126,7 +128,7 @@ def _over(directory: Any, audience: Audience, clock: Clock, daemon: Any, cluster
     return PreparedDaemon(apis, audience, clock, daemon)
 
 
-def over_etcd(daemon: EtcdDaemon) -> PreparedDaemon:
+def over_etcd(daemon: Backend) -> PreparedDaemon:
     """Return a daemon in front of etcd, asked by its operator."""
     return _over(daemon.directory, "operator", daemon.cluster.clock, daemon, None)
 
@@ -161,6 +163,13 @@ def cut_off(audience: Audience) -> PreparedDaemon:
     daemon = GossipDaemon(network, "a", ["b"])
     settle(network.clock, 1)
     return _over(daemon.directory, audience, network.clock, daemon, None)
+
+
+def without_etcd(audience: Audience) -> PreparedDaemon:
+    """Return a daemon whose etcd was stopped."""
+    daemon = EtcdDaemon(access=_access(audience))
+    daemon.cluster.model.stop("m1")
+    return PreparedDaemon(daemon.apis, audience, daemon.clock, daemon)
 
 
 class _Broken:

@@ -20,6 +20,8 @@ from tests.support.rqlited import Node, RqliteNetwork, Version, nodes_in
 
 # P4
 ANSWER_SECONDS = 8.0
+# How long clients wait, so that an answer that is late on an idle machine differs from one of a busy machine.
+WAITS_SECONDS = 3 * ANSWER_SECONDS
 ON_BEHALF = "listed on the owner's behalf"
 
 Results: TypeAlias = dict[tuple[str, str], str]
@@ -58,7 +60,7 @@ class RecordedNode(Node):
         return status, reason, content
 
     def _connected(self, port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS, (self._source, 0))
+        return socket.create_connection(("127.0.0.1", port), WAITS_SECONDS, (self._source, 0))
 
 
 class Recorder:
@@ -71,7 +73,7 @@ class Recorder:
 
     def __init__(self, *, forwards: bool = True) -> None:
         self._forwards = forwards
-        self.late: list[str] = []
+        self._took: list[tuple[float, str]] = []
         self._histories: dict[str, History] = {}
         self._sources: dict[tuple[str, int], str] = {}
         self._numbers = count(1)
@@ -97,7 +99,8 @@ class Recorder:
         def end(answer: Answer | None) -> None:
             ended = monotonic()
             if ended - begun >= ANSWER_SECONDS:
-                self.late.append(f"{kind} {addr} under {discovery_id}: {answer} after {ended - begun:.1f} s")
+                text = f"{kind} {addr} under {discovery_id}: {answer} after {ended - begun:.1f} s"
+                self._took.append((ended - begun, text))
             if answer is None:
                 history.lose(token)
             else:
@@ -121,6 +124,12 @@ class Recorder:
         """Return all nodes whose registration was answered with a list."""
         operations = self._histories[discovery_id].operations
         return {each.addr for each in operations if each.kind == "register" and isinstance(each.answer, tuple)}
+
+    def late(self, limit: float) -> list[str]:
+        """Return the requests whose answers took at least `limit` seconds, which is no less than
+        `ANSWER_SECONDS`.
+        """
+        return [text for seconds, text in self._took if seconds >= limit]
 
     def summary(self, daemons: Iterable[DaemonProcess]) -> str:
         """Summarize the answers."""
@@ -174,7 +183,7 @@ def _format_result(operation: Operation) -> str:
 
 
 def _asked(daemon: DaemonProcess, kind: Kind, discovery_id: str, addr: str, source: str) -> Reply:
-    connection = HTTPConnection("127.0.0.1", daemon.port, timeout=ANSWER_SECONDS, source_address=(source, 0))
+    connection = HTTPConnection("127.0.0.1", daemon.port, timeout=WAITS_SECONDS, source_address=(source, 0))
     try:
         if kind == "read":
             reply = ask(connection, "GET", f"/{discovery_id}?consistent=1")

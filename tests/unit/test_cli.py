@@ -200,7 +200,9 @@ def test_reset_returns_an_id_to_its_state_at_creation(service: Service, shell: S
     assert shown(service.daemon, some_id) == [A, B]
     assert shell("reset", some_id, "--yes") == 0
     assert shell.lines == [A, B]
-    assert "Stop all nodes" in shell.messages
+    assert shell.messages == (
+        f"rqdisco: {some_id}: removed 2 nodes and the leader key; the next node to register is told to bootstrap\n"
+    )
     assert shown(service.daemon, some_id) == []
     assert shell("leader", "show", some_id) == 1
     assert shell("register", some_id, C) == 0
@@ -237,7 +239,7 @@ def test_a_leader_can_be_set_shown_compared_and_cleared(shell: Shell, some_id: s
     assert shell("leader", "clear", some_id, "--yes", "--cas", "1") == 1
     assert f"the index is {index}, not 1" in shell.messages
     assert shell("leader", "clear", some_id, "--yes", "--cas", index) == 0
-    assert "while any node is listed, no node is told to bootstrap" in shell.messages
+    assert f"{some_id}: removed the leader key ({RAFT_A} led); 2 nodes stay listed, so no node is" in shell.messages
     assert shell("leader", "clear", some_id, "--yes") == 0
     assert "has no leader key" in shell.messages
 
@@ -256,7 +258,7 @@ def test_clearing_ends_a_claim_after_a_warning_about_its_node_and_the_next_one_w
     assert shell("leader", "clear", "kv", "--yes", "--cas", "1") == 1
     assert "not cleared: there is no leader key" in shell.messages
     assert shell("leader", "clear", "kv", "--yes") == 0
-    assert "stop that node for good, or wipe its data directory, before ending its claim" in shell.messages
+    assert shell.messages == "rqdisco: kv: ended the unreported claim\n"
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 
@@ -265,7 +267,11 @@ def test_reset_ends_a_claim_and_reports_it(shell: Shell) -> None:
     assert shell("reset", "kv") == 2
     assert "an unreported claim" in shell.messages
     assert shell("reset", "kv", "--yes") == 0
-    assert "kv: the unreported claim has ended" in shell.messages
+    assert shell.messages == (
+        "rqdisco: kv: removed the unreported claim; the next node to register is told to bootstrap\n"
+    )
+    assert shell("reset", "kv", "--yes") == 0
+    assert shell.messages.startswith("rqdisco: kv has nothing to remove: the next node")
     assert shell("leader", "set", "kv", *OTHER, "--cas", "0") == 0
 
 

@@ -26,6 +26,7 @@ LINES: dict[str, list[str]] = {
     "create": ["create"],
     "register": ["register x a:1"],
     "nodes": ["nodes x", "nodes x --raft", "nodes x --format join", "nodes x --format flags --raft"],
+    "list": ["list", "list --format ids", "list --format json --search x --limit 1"],
     "show": ["show x"],
     "remove": ["remove x a:1", "remove x a:1 --yes"],
     "prune": ["prune x --down-for 0s --yes", "prune x --down-for 0s --dry-run", "prune x --down-for 0s"],
@@ -116,7 +117,7 @@ def test_no_answer_moves_the_cursor_or_begins_a_line(
 
 def test_rows_have_exactly_their_cells(tmp_path: Path) -> None:
     shell = Shell(Service(Hostile().resource()))
-    for line, cells in {"show x": 5, "leader show x": 5, "peers": 7}.items():
+    for line, cells in {"show x": 5, "leader show x": 5, "peers": 7, "list": 6}.items():
         shell(*line.split())
         assert {len(row.split("\t")) for row in shell.lines} == {cells}
 

@@ -116,11 +116,22 @@ def test_ctrl_c_leaves_no_file_either(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("line", [["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")]])
-def test_the_public_api_refers_operators_to_their_socket(line: list[str]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(["export"], ["import", str(GOLDEN / "v1" / "snapshot.json")], ["list"], ["peers"], ["drain", "--yes"]),
+        *(["peers", "forget", "b", "--yes"], ["freeze", "x"], ["thaw", "--yes"]),
+    ],
+    ids=" ".join,
+)
+def test_the_public_api_refers_operators_to_their_socket_or_a_token(line: list[str]) -> None:
     shell = Shell(Service())
     assert shell(*line) == 1
-    assert "operator socket: use --url unix:/" in shell.messages
+    assert shell.out.text in ("", "[")
+    assert shell.messages == (
+        "rqdisco: this address does not serve operators: use --url unix:/run/rqdisco/operator.sock, or the path given"
+        " to the daemon's --operator-socket; or set RQDISCO_TOKEN to a token with the scope admin\n"
+    )
 
 
 def export_file(shell: Shell, path: Path) -> str:

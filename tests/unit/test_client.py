@@ -13,7 +13,16 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 
 from rqdisco.backends.limits import Limits
-from rqdisco.client import ClaimInfo, LeaderInfo, LeaderRecord, LeaderValue, NodeRegistration, Unavailable, Unreachable
+from rqdisco.client import (
+    ClaimInfo,
+    ClusterSummary,
+    LeaderInfo,
+    LeaderRecord,
+    LeaderValue,
+    NodeRegistration,
+    Unavailable,
+    Unreachable,
+)
 from tests.support.command import Service
 from tests.support.daemon import create_id
 from tests.support.foreign_services import CannedAnswer, SlowAnswer, refused, start, unreachable
@@ -200,6 +209,30 @@ def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words:
     assert words in unreachable(service, service.client().create())
 
 
+@pytest.mark.parametrize(
+    ("url", "error", "words"),
+    [
+        ("https://h:1", SSL.Error([("", "", "wrong version number")]), "TLS: wrong version number; if the port speaks"),
+        ("https://h:1", ConnectionLost(), "complete; if the port speaks HTTP without TLS, use http://"),
+        ("http://h:1", ConnectionLost(), "complete; if the port speaks TLS, use https://"),
+        ("unix:/h", ConnectionLost(), "before the response was complete"),
+        ("https://h:1", SSL.Error([("", "", "certificate verify failed")]), "TLS: certificate verify failed"),
+    ],
+)
+def test_a_url_of_the_other_scheme_is_said_in_words(url: str, error: Exception, words: str) -> None:
+    service = Service()
+
+    def fails(*_: object, **__: object) -> Deferred[Any]:
+        failed: Deferred[Any] = Deferred()
+        failed.errback(ResponseNeverReceived([Failure(error)]))
+        return failed
+
+    service.request = fails  # type: ignore[method-assign]
+    text = unreachable(service, service.client(url).create())
+    assert words in text
+    assert ("; if" in text) == ("; if" in words or "use" in words)
+
+
 def test_a_service_that_never_answers_times_out() -> None:
     service = Service(CannedAnswer(body=None))
     outcome = start(service, service.client(timeout=3).create())
@@ -255,3 +288,21 @@ def test_a_service_with_too_many_ids_creates_none() -> None:
     service = Service(limits=Limits(max_ids=0))
     service.daemon.recount()
     assert str(refused(service, service.client().create())) == "too many discovery IDs"
+
+
+@pytest.mark.usefixtures("each_backend")
+def test_an_operator_lists_ids_of_any_number_and_searches_them() -> None:
+    service = Service(operator=True)
+    client = service.client()
+    created = sorted(create_id(service.daemon) for _ in range(1100))
+    service.get(client.register(created[3], A))
+
+    async def listed(search: str = "") -> list[ClusterSummary]:
+        return [each async for each in client.clusters(search)]
+
+    assert [each.disco_id for each in service.get(listed())] == created
+    (found,) = service.get(listed("10.0.0.1:"))
+    assert (found.disco_id, found.nodes, found.leader, found.reported) == (created[3], 1, None, None)
+    page = service.get(client.cluster_page(limit=2))
+    assert ([each.disco_id for each in page.clusters], page.next) == (created[:2], created[1])
+    assert service.get(client.cluster_page(after=created[-2])).next is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rqdisco.cli.main import main
+from rqdisco.service.option_table import Option, Topic
 from rqdisco.service.options import DaemonOptions
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,11 +27,16 @@ def test_every_option_of_the_help_is_on_the_page() -> None:
     assert [name for name in sorted(shown) if f"| `{name}`<br>`RQDISCO_" not in page] == []
 
 
-def test_an_option_without_a_section_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = ["new-option", None, None, "It is new."]
-    monkeypatch.setattr(DaemonOptions, "optParameters", [*DaemonOptions.optParameters, more])
-    with pytest.raises(KeyError, match="new-option"):
+def test_a_topic_without_a_note_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WRITER["page"].__globals__, "TOPICS", [Topic("New", (Option("new-option", "It is new."),))])
+    with pytest.raises(KeyError, match="New"):
         WRITER["page"]()
+
+
+def test_the_example_of_a_configuration_file_is_valid() -> None:
+    options = DaemonOptions({})
+    options.parseOptions(["--config", str(DOCS.parent / "deploy" / "rqdisco.toml")])
+    assert options.config.tokens == Path("/etc/rqdisco/tokens")
 
 
 MIGRATE = ["migrate", "--from", "http://127.0.0.1:1", "--to", "http://127.0.0.1:2"]

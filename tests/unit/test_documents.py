@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node
+from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 from rqdisco.http.requests import documents
 from rqdisco.http.requests.documents import LegacyDocument, encode_document, encode_full_document, not_seen
@@ -28,6 +29,7 @@ STATUS = st.none() | st.builds(
     unresolved=st.booleans(),
     why=OPTIONAL,
 )
+VERDICTS = st.builds(Verdict, st.sampled_from(Health), ADDRESSES, ADDRESSES)
 
 
 @st.composite
@@ -63,13 +65,18 @@ def test_a_list_is_spaced_as_by_the_original_service(view: View) -> None:
     assert encode_document(view, view.nodes) == spaced(expected)
 
 
-@given(views(), st.booleans(), st.booleans(), STATUS, st.none() | st.tuples(ADDRESSES, ADDRESSES))
+@given(views(), VERDICTS, st.booleans(), st.booleans(), STATUS, st.none() | st.tuples(ADDRESSES, ADDRESSES))
 def test_a_full_document_is_spaced_alike(
-    view: View, orphaned: bool, probed: bool, status: NodeStatus | None, two_leaders: Leaders | None
+    view: View,
+    verdict: Verdict,
+    orphaned: bool,
+    probed: bool,
+    status: NodeStatus | None,
+    two_leaders: Leaders | None,
 ) -> None:
     def seen(_: Node) -> NodeStatus | None:
         return status
 
     probe = seen if probed else not_seen
-    answer = encode_full_document(view, orphaned=orphaned, seen=probe, two_leaders=two_leaders)
-    assert answer == spaced(documents._full_document(view, orphaned, probe, two_leaders))
+    answer = encode_full_document(view, verdict, orphaned=orphaned, seen=probe, two_leaders=two_leaders)
+    assert answer == spaced(documents._full_document(view, verdict, orphaned, probe, two_leaders))

@@ -139,5 +139,5 @@ def test_a_mistake_is_one_line_that_names_the_option(
 
 
 def test_options_that_etcd_excludes_are_refused_from_the_environment_too(capsys: pytest.CaptureFixture[str]) -> None:
-    problem = "peer-listen: cannot be combined with --etcd, whose daemons need no peers"
+    problem = "peer-listen (RQDISCO_PEER_LISTEN): cannot be combined with --etcd, whose daemons need no peers"
     assert error(capsys, ETCD, RQDISCO_PEER_LISTEN="tcp:4001") == problem

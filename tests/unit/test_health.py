@@ -10,14 +10,14 @@ from twisted.internet.task import Clock
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Node
-from rqdisco.telemetry.health import Condition, Health
+from rqdisco.telemetry.health import Condition, DaemonHealth
 from tests.support.gossip import DirectNetwork, GossipDaemon, Three, settle, trio, wait
 
 WELL = Condition((), ())
 
 
-def health_of(daemon: GossipDaemon) -> Health:
-    return Health(lambda: daemon.journal.refused, daemon.report)
+def health_of(daemon: GossipDaemon) -> DaemonHealth:
+    return DaemonHealth(lambda: daemon.journal.refused, daemon.report)
 
 
 def test_a_healthy_daemon_has_no_remarks(three: Three) -> None:

@@ -34,6 +34,7 @@ PURE = {
     "limits.event_sampler",
     "limits.log_throttle",
     "limits.rates",
+    "node_commands",
     "probes.node_health",
     "probes.probe_state",
     "probes.resolution.cache",
@@ -48,7 +49,9 @@ PURE = {
     "telemetry.counters",
 }
 CORE = {name for name in MODULES if name.startswith(("core.", "backends.gossip.core."))} | PURE
-STANDARD = "array base64 binascii bisect collections datetime functools hashlib ipaddress itertools json math re shlex"
+STANDARD = (
+    "array base64 binascii bisect collections datetime enum functools hashlib ipaddress itertools json math re shlex"
+)
 STANDARD += " contextlib dataclasses heapq hmac typing unicodedata urllib uuid weakref zlib"
 FOR_THE_CORE = {"__future__", "msgspec", *STANDARD.split()}
 
@@ -68,7 +71,7 @@ PRIVATE_IN_TWISTED = {
 FLOORS = [
     {"", "core", "coroutines", "request_body", "twisted_compat"},
     {"limits", "telemetry", "security", "recipes", "http_client"},
-    {"storage"},
+    {"node_commands", "storage"},
     {"backends"},
     {"probes"},
     {"dns", "http"},

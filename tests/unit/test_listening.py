@@ -16,7 +16,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from rqdisco.core.errors import CannotListen, UnprotectedListener
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.security.certificates import Certificates
-from rqdisco.service.listeners import HTTPListener, endpoint, listens_locally
+from rqdisco.service.listeners import HTTPListener, endpoint
+from rqdisco.service.reachability import listens_locally
 from tests.support.daemon import Daemon
 
 

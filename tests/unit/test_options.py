@@ -10,7 +10,9 @@ import pytest
 from rqdisco.dns.zone import Zone
 from rqdisco.security.certificates import Files
 from rqdisco.service.config import Bounds, Config
+from rqdisco.service.option_table import OPTIONS
 from rqdisco.service.options import DaemonOptions
+from rqdisco.service.settings import resolve, values_of
 
 
 def parse(*arguments: str, **environment: str) -> Config:
@@ -173,9 +175,8 @@ def test_every_option_can_be_given_in_the_environment() -> None:
 
 
 def test_no_option_is_left_out_of_the_environment() -> None:
-    names = [str(name) for name, *_ in (*DaemonOptions.optParameters, *DaemonOptions.optFlags)]
-    options = DaemonOptions({"RQDISCO_" + name.upper().replace("-", "_"): "x" for name in names})
-    assert {name: options[name] for name in names} == dict.fromkeys(names, "x")
+    values = values_of(resolve({}, {option.variable: "x" for option in OPTIONS.values()}, {}))
+    assert values == {name: ("x",) if option.kind == "list" else "x" for name, option in OPTIONS.items()}
 
 
 def test_the_command_line_wins_over_the_environment() -> None:

@@ -15,7 +15,10 @@ from rqdisco.backends.gossip.core.change_log import ChangeLog
 from rqdisco.backends.gossip.metrics import peer_metrics
 from rqdisco.core.errors import Ownerless, Undecided
 from rqdisco.core.records import Node, Record
-from tests.support.daemon import result
+from rqdisco.core.verdicts import Health
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from tests.support.daemon import WALL_US, result
 from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 
 
@@ -115,12 +118,32 @@ def test_ids_of_a_member_have_an_owner_and_those_of_a_stranger_have_none(three: 
     assert a.report.is_ownerless("f" * 16)
 
 
+def judge_of(daemon: GossipDaemon) -> ClusterJudge:
+    return ClusterJudge(daemon.directory, None, None, lambda: WALL_US)
+
+
+def test_each_peer_counts_the_clusters_that_it_holds_a_copy_of(three: Three, clock: Clock) -> None:
+    _network, daemons = three
+    for daemon in daemons[:2]:
+        create_id(daemon)
+    result(register(daemons[0], create_id(daemons[0]), "10.0.0.1:4001"))
+    settle(clock, 2)
+    for daemon in daemons:
+        counter = HealthCounter(daemon.directory, judge_of(daemon), clock)
+        counter.startService()
+        settle(clock, 1)
+        assert counter.counts == {Health.FORMING: 2, Health.UNKNOWN: 1}
+        counter.stopService()
+
+
 def test_an_id_of_an_unknown_owner_is_shown_as_ownerless_like_nodes_are_answered(three: Three) -> None:
     _network, (a, _b, _c) = three
     # As after a backup of another daemon was restored over a new one's.
     record = Record(id="orders", owner="f" * 16, version=1, created_at=1)
     a.store.settle([a.store.put(record)])
-    assert not a.directory.has_owner(go(a.directory.look_up("orders")))
+    view = go(a.directory.look_up("orders"))
+    assert not a.directory.has_owner(view)
+    assert judge_of(a)(view).health is Health.OWNERLESS
     with pytest.raises(Ownerless):
         result(register(a, "orders", "n1:1"))
 

@@ -28,6 +28,8 @@ from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOu
 from rqdisco.core.views import View, view_of
 
 _PAGE = 300
+# They are also compared and encoded in the same turn of the reactor.
+_SEARCH_PAGE = 100
 # How often a freeze looks whether the answers to grants have left.
 _FREEZE_POLL_SECONDS = 0.5
 
@@ -186,6 +188,12 @@ class EtcdDirectory:
             page = await self._store.read_part(cursor)
             if page.kvs:
                 yield [to_record(self._store.decoded(each)) for each in page.kvs]
+
+    async def search(self, after: str, text: str) -> AsyncIterator[Sequence[Record]]:
+        cursor = RangeCursor(self._store.keys.ids, _SEARCH_PAGE, after.encode())
+        while not cursor.is_at_end:
+            page = await self._store.read_part(cursor)
+            yield [to_record(self._store.decoded(each)) for each in page.kvs]
 
     async def _existing(self, discovery_id: str) -> EtcdRecord:
         record = await self._store.record(discovery_id)

@@ -16,15 +16,16 @@ _GROWTH, _GROWTH_IF_EMPTY = 2, 4
 
 class RangeCursor:
     """Goes through all keys that start with `prefix`, in order; a part has at most `most` of them.
+    With `after` it begins behind that key, which is given without the prefix.
 
     The width of the next part is estimated from the number of keys in the last one. Its limit is
     halved by `shrink`, and doubled after each answer.
     """
 
-    def __init__(self, prefix: bytes, most: int) -> None:
+    def __init__(self, prefix: bytes, most: int, after: bytes = b"") -> None:
         self._prefix = prefix
         self._most = self._limit = most
-        self._start = self._stop = prefix
+        self._start = self._stop = prefix + after + b"\0" if after else prefix
         self._end = prefix_end(prefix)
         self._width = _WHOLE
 

@@ -16,6 +16,7 @@ from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.ids import ID_BYTES, RandomBytes
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View
+from rqdisco.storage.ordered_keys import ordered_keys
 
 # Decoding a page takes about a millisecond.
 _PAGE = 100
@@ -131,6 +132,13 @@ class GossipDirectory:
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         scan = self._store.scan()
         while keys := scan.next_keys(_PAGE):
+            page = [queries.inspect(self._state, key.decode()) for key in keys]
+            yield [record for record in page if record is not None]
+
+    async def search(self, after: str, text: str) -> AsyncIterator[Sequence[Record]]:
+        # Views show hints too, which are not in the records.
+        hinted = frozenset(each.encode() for each in self._state.hints.hinted_ids)
+        for keys in ordered_keys(self._store, after, text, hinted):
             page = [queries.inspect(self._state, key.decode()) for key in keys]
             yield [record for record in page if record is not None]
 

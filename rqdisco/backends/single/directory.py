@@ -22,6 +22,7 @@ from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View, view_of
 from rqdisco.storage.memory import Store
+from rqdisco.storage.ordered_keys import ordered_keys
 from rqdisco.storage.wal.writer import Journal
 
 T = TypeVar("T")
@@ -223,6 +224,11 @@ class SingleDirectory:
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         scan = self._store.scan()
         while keys := scan.next_keys(_PAGE):
+            page = [self._inspect(key.decode()) for key in keys]
+            yield [record for record in page if record is not None]
+
+    async def search(self, after: str, text: str) -> AsyncIterator[Sequence[Record]]:
+        for keys in ordered_keys(self._store, after, text):
             page = [self._inspect(key.decode()) for key in keys]
             yield [record for record in page if record is not None]
 

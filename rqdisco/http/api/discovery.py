@@ -194,6 +194,8 @@ class DiscoveryAPI(Api):
             node_id=None if body.node_id is None else check_text("node_id", body.node_id),
         )
         self._runner.check_reachable(node.addr, attempt)
+        if node.raft_addr is not None:
+            self._runner.check_raft_address(node.raft_addr, attempt)
         return node
 
 

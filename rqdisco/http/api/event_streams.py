@@ -107,9 +107,10 @@ class EventStreams:
         slot = self._ticks % HEARTBEAT_SECONDS
         for watcher in list(self._slots[slot]):
             watcher.send_heartbeat()
-        if self._probes_nodes:
-            # Probes report no changes, so each ID is refreshed once every HEARTBEAT_SECONDS.
-            for watched in list(self._watched.values())[slot::HEARTBEAT_SECONDS]:
+        # Neither probes nor the time that passes report changes, so each ID is refreshed once every
+        # HEARTBEAT_SECONDS.
+        for watched in list(self._watched.values())[slot::HEARTBEAT_SECONDS]:
+            if self._probes_nodes or watched.changes_with_time:
                 watched.refresh()
 
 

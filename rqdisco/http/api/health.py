@@ -21,7 +21,7 @@ from rqdisco.http.requests.request import Request, has_flag
 from rqdisco.http.requests.responses import Response
 from rqdisco.http.requests.runner import ApiRunner
 from rqdisco.security.tokens import Token
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Readiness(msgspec.Struct, frozen=True):
 class HealthAPI(Api):
     """The health checks of one listener. Only admins see what is wrong."""
 
-    def __init__(self, health: Health, runner: ApiRunner, authorizer: Authorizer | None = None) -> None:
+    def __init__(self, health: DaemonHealth, runner: ApiRunner, authorizer: Authorizer | None = None) -> None:
         super().__init__(runner, authorizer)
         self._health = health
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.leaders import Leaders
+from rqdisco.core.verdicts import Verdict
 from rqdisco.core.views import View
 from rqdisco.http.requests.documents import encode_full_document, encode_watched, not_seen
 from rqdisco.probes.node_health import NodeHealth, down_last
@@ -18,7 +19,7 @@ class RecordEncoder:
     """Encodes records for `GET /ID` and for event streams.
 
     `history` provides when each address was first answered, `node_health` the results of probes,
-    `two_leaders` the two leaders of an ID that both report themselves.
+    `two_leaders` the two leaders of an ID that both report themselves, and `judge` the verdict.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class RecordEncoder:
         history: AnswerHistory,
         node_health: NodeHealth | None,
         two_leaders: Callable[[str], Leaders | None],
+        judge: Callable[[View], Verdict],
     ) -> None:
         self._directory = directory
         self._history = history
         self._node_health = node_health
         self._probed = not_seen if node_health is None else node_health.status
         self._two_leaders = two_leaders
+        self._judge = judge
 
     def full(self, record: View) -> bytes:
         """Encode the answer to `GET /ID`: nodes that are down come last, for joiners try one after
@@ -41,6 +44,7 @@ class RecordEncoder:
         nodes = down_last(record.nodes, self._node_health)
         return encode_full_document(
             record if nodes is record.nodes else replace(record, nodes=nodes),
+            self._judge(record),
             orphaned=not self._directory.has_owner(record),
             seen=self._probed,
             two_leaders=self._two_leaders(record.id),
@@ -50,6 +54,7 @@ class RecordEncoder:
         """Encode the data of an event."""
         return encode_watched(
             record,
+            self._judge(record),
             orphaned=not self._directory.has_owner(record),
             heard=self._history.first(record.id, [node.addr for node in record.nodes]),
             seen=self._probed,

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import NoSuchID, RequestRefused, StoreUnavailable
+from rqdisco.core.judgement import changes_with_time
 from rqdisco.core.views import View
 from rqdisco.http.requests.costs import event_cost
 from rqdisco.http.requests.request import Request
@@ -24,6 +25,8 @@ from rqdisco.limits.traffic_budget import TrafficBudget
 # Changes within this time after an event are sent together in the next one; where events are large
 # or watchers many, within a longer one.
 PAUSE_SECONDS = 0.25
+# An event stream outlives a store that is unavailable: it is asked again after this time.
+_RETRY_SECONDS = 2.0
 # An event is sent to this many watchers in one turn of the reactor, or to fewer if it is large.
 _SENT_PER_TURN = 100
 _BYTES_PER_TURN = 1 << 20
@@ -143,6 +146,8 @@ class WatchedID:
         self._sending: IDelayedCall | None = None
         self._pause_ends = self._clock.seconds()
         self.event_id = self.event = b""
+        # Whether the verdict may change although nothing else does.
+        self.changes_with_time = False
         self._encode(record)
         self._stop_watching = streams.directory.watch(self._id, self.refresh)
 
@@ -175,11 +180,15 @@ class WatchedID:
     async def _look_up(self) -> None:
         try:
             record = await self._streams.directory.look_up(self._id)
-        except (NoSuchID, StoreUnavailable):
-            # The ID expired, and this daemon has no copy. A client that reconnects gets 404, or 503
-            # if the owner does not answer.
+        except NoSuchID:
+            # The ID expired. A client that reconnects gets 404.
             for watcher in list(self.watchers):
                 watcher.end()
+            return
+        except StoreUnavailable:
+            # etcd has no quorum, or this daemon has no copy and the owner does not answer.
+            self._lookup, self._pause_ends = None, self._clock.seconds() + _RETRY_SECONDS
+            self.refresh()
             return
         self._lookup = None
         if self._encode(record) and self.watchers:
@@ -198,6 +207,7 @@ class WatchedID:
     def _encode(self, record: View) -> bool:
         """Encode the event; report whether it is a new one."""
         data = self._streams.encode(record)
+        self.changes_with_time = changes_with_time(record)
         event_id = hashlib.blake2b(data, digest_size=9).hexdigest().encode()
         if event_id == self.event_id:
             return False

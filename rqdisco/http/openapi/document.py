@@ -70,6 +70,7 @@ _NOT_ALLOWED = ResponseSpec("The token lacks the right, whether or not the ID ex
 _CONSUL_NOT_ALLOWED = ResponseSpec("The token is unknown, or lacks the right.", STRING, media_type=TEXT)
 
 
+@cache
 def encode_openapi(audience: Audience) -> bytes:
     """Encode the document of an audience as JSON."""
     return msgspec.json.encode(build(audience))
@@ -128,7 +129,7 @@ class _Schemas:
         for component in self.components.values():
             del component["title"]
             component["description"] = " ".join(component["description"].split())
-            for member in component["properties"].values():
+            for member in component.get("properties", {}).values():
                 member.pop("default", None)
 
     def of(self, content: Any) -> Object:

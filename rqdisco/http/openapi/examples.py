@@ -17,6 +17,12 @@ EXAMPLES: dict[str, object] = {
             {"addr": "10.0.0.1:4001", "raft_addr": "10.0.0.1:4002", "node_id": "n1", "leader": True},
             {"addr": "10.0.0.2:4001"},
         ],
+        "health": {
+            "verdict": "healthy",
+            "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+            "next_step": "nothing to do",
+        },
+        "warnings": [],
         "leader": {
             "id": "n1",
             "api_addr": "http://10.0.0.1:4001",
@@ -25,7 +31,7 @@ EXAMPLES: dict[str, object] = {
             "reported": True,
         },
     },
-    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 04acf61951bb7978d6\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
+    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 54452ad56468170b63\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"health":{"verdict":"healthy","reason":"the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed","next_step":"nothing to do"},"warnings":[],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
     "POST /{id} 200 application/json": {
         "created_at": "2026-11-18 11:06:40.000000",
         "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
@@ -55,6 +61,21 @@ EXAMPLES: dict[str, object] = {
     "DELETE /v1/kv/{id}/leader 200 application/json": True,
     "GET /healthz 200 application/json": {"alive": True, "wrong": []},
     "GET /readyz 200 application/json": {"ready": True, "wrong": [], "notes": []},
+    "GET /operator/clusters 200 application/json": {
+        "clusters": [
+            {
+                "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
+                "created_at": "2026-11-18 11:06:40.000000",
+                "age": 3,
+                "nodes": 2,
+                "health": "healthy",
+                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+                "leader": "10.0.0.1:4001",
+                "reported": "2026-11-18T11:06:42Z",
+            }
+        ],
+        "next": None,
+    },
     "GET /operator/export 200 application/json": {
         "format": "rqdisco export",
         "version": 2,

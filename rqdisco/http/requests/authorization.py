@@ -62,6 +62,14 @@ class Authorizer:
         except (NotAuthenticated, NotAllowed):
             return False
 
+    def allows(self, request: Request, right: Right, discovery_id: str) -> bool:
+        """Report whether the caller's token has a right that it does not use now."""
+        try:
+            self._access.admit(secrets_in(request), right, discovery_id)
+        except (NotAuthenticated, NotAllowed):
+            return False
+        return True
+
     def _report(self, request: Request, discovery_id: str | None, refusal: NotAuthenticated | NotAllowed) -> None:
         peer = request.client
         token = refusal.token if isinstance(refusal, NotAllowed) else None

@@ -10,8 +10,10 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from rqdisco.core.address_warnings import AddressWarning, address_warnings
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node, Record
+from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 from rqdisco.probes.probe_state import NodeStatus
 
@@ -74,6 +76,14 @@ class ClaimDocument(msgspec.Struct):
     answered: int
 
 
+class HealthDocument(msgspec.Struct):
+    """The verdict on the cluster, from what this daemon knows."""
+
+    verdict: Health
+    reason: Annotated[str, Meta(description="Why, in words with numbers.")]
+    next_step: Annotated[str, Meta(description="A command or a check for an operator.")]
+
+
 class _Standing(msgspec.Struct):
     """The last members of a full document, most of which few records have."""
 
@@ -87,6 +97,8 @@ class FullDocument(LegacyDocument):
     """A record with everything known of its nodes, and its leader."""
 
     registrations: list[RegisteredNode]
+    health: HealthDocument
+    warnings: Annotated[list[AddressWarning], Meta(description="Addresses that will not work, each with the fix.")]
     leader: LeaderDocument | UnsetType = UNSET
     orphaned: Annotated[
         bool | UnsetType, Meta(description="The ID is ownerless: no node is told to bootstrap under it.")
@@ -121,13 +133,14 @@ def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
 
 def encode_full_document(
     record: View,
+    verdict: Verdict,
     *,
     orphaned: bool,
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """Encode the legacy document with all nodes under "registrations" and the leader under
-    "leader".
+    """Encode the legacy document with all nodes under "registrations", the verdict under "health"
+    and the leader under "leader".
 
     `orphaned` marks an ownerless ID, which seeds no cluster. `seen` returns what probes found,
     `two_leaders` are two leaders that both report themselves.
@@ -140,7 +153,12 @@ def encode_full_document(
         ]
     else:
         registrations = [encode_object(each) for each in _registrations(record, seen)]
-    document = b'%b, "registrations": [%b]' % (_begin(record, addresses), b", ".join(registrations))
+    document = b'%b, "registrations": [%b], "health": %b, "warnings": [%b]' % (
+        _begin(record, addresses),
+        b", ".join(registrations),
+        encode_object(_health(verdict)),
+        b", ".join(map(encode_object, address_warnings(record))),
+    )
     if not (record.leader or orphaned or record.claimed or two_leaders):
         return document + b"}"
     return document + b", " + encode_object(_standing(record, orphaned, two_leaders))[1:]
@@ -148,6 +166,7 @@ def encode_full_document(
 
 def encode_watched(
     record: View,
+    verdict: Verdict,
     *,
     orphaned: bool,
     heard: Mapping[str, int],
@@ -159,7 +178,7 @@ def encode_watched(
     microseconds since 1970. The ages of probes are left out, or each event would differ from the
     last.
     """
-    document = _full_document(record, orphaned, seen, two_leaders)
+    document = _full_document(record, verdict, orphaned, seen, two_leaders)
     for node in document.registrations:
         node.since = node.checked = None
         node.alone = record.granted == node.addr
@@ -177,7 +196,11 @@ def _begin(record: Record | View, addresses: list[bytes]) -> bytes:
 
 
 def _full_document(
-    record: View, orphaned: bool, seen: Callable[[Node], NodeStatus | None], two_leaders: Leaders | None
+    record: View,
+    verdict: Verdict,
+    orphaned: bool,
+    seen: Callable[[Node], NodeStatus | None],
+    two_leaders: Leaders | None,
 ) -> FullDocument:
     standing = _standing(record, orphaned, two_leaders)
     return FullDocument(
@@ -185,11 +208,17 @@ def _full_document(
         record.id,
         [node.addr for node in record.nodes],
         _registrations(record, seen),
+        _health(verdict),
+        address_warnings(record),
         standing.leader,
         standing.orphaned,
         standing.claim,
         standing.two_leaders,
     )
+
+
+def _health(verdict: Verdict) -> HealthDocument:
+    return HealthDocument(verdict.health, verdict.reason, verdict.next_step)
 
 
 def _standing(record: View, orphaned: bool, two_leaders: Leaders | None) -> _Standing:

@@ -13,8 +13,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rqdisco.core.addresses import check_reachable
+from rqdisco.core.address_warnings import warn_of_address
+from rqdisco.core.addresses import check_reachable, is_loopback
 from rqdisco.core.errors import InvalidValue, MisleadingAddress, RequestRefused, StoreUnavailable
+from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.ids import RESERVED_IDS
 from rqdisco.coroutines import Running
 from rqdisco.http.requests.deadlines import Deadlines
@@ -145,9 +147,27 @@ class ApiRunner:
                 raise
             if is_known:
                 return
-            self._log.warn(
-                "doubtful address", discovery_id=attempt.discovery_id, addr=addr, peer=attempt.peer, why=str(doubt)
-            )
+            self._warn_of_address(addr, attempt, doubt)
+
+    def check_raft_address(self, addr: str, attempt: Attempt) -> None:
+        """Log a Raft address that other machines can hardly reach."""
+        try:
+            check_reachable(addr, attempt.peer)
+        except (InvalidValue, MisleadingAddress) as doubt:
+            self._warn_of_address(addr, attempt, doubt, raft=True)
+
+    def _warn_of_address(self, addr: str, attempt: Attempt, doubt: Exception, *, raft: bool = False) -> None:
+        is_here = attempt.peer is None or is_loopback(attempt.peer)
+        host = THIS_MACHINE if is_here else attempt.peer
+        warning = warn_of_address(attempt.discovery_id, addr, host, raft=raft)
+        self._log.warn(
+            "doubtful address",
+            discovery_id=attempt.discovery_id,
+            addr=addr,
+            peer=attempt.peer,
+            why=str(doubt) if warning is None else warning.problem,
+            fix=None if warning is None else warning.fix,
+        )
 
 
 class Attempt:

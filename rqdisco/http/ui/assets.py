@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 
 import msgspec
@@ -27,6 +28,7 @@ class Assets(msgspec.Struct, frozen=True):
     path: str
 
 
+@cache
 def read_assets() -> Assets:
     """Read all assets from the package."""
     package = files(__package__)

@@ -12,7 +12,7 @@ from rqdisco.core.ids import short_incarnations
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.recent import CREATED, GRANTED, REGISTERED, RecentActivity, RecentChange
 
 
@@ -124,7 +124,7 @@ class StatusCollector:
         self,
         describe: Callable[[], ServiceDocument],
         count_nodes: Callable[[], int | None] | None,
-        health: Health,
+        health: DaemonHealth,
         recent: RecentActivity,
         show_peers: Callable[[], Mapping[str, object]] | None = None,
         disk: tuple[Journal, Compactor] | None = None,

@@ -9,14 +9,10 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco import __version__
-from rqdisco.core.records import LONG_CLAIM_SECONDS
-from rqdisco.http.requests.documents import RegisteredNode, ServiceDocument
+from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import DAY, count, duration, escape_invisible
-from rqdisco.http.ui.snippets import Snippet
+from rqdisco.http.ui.formatting import DAY, duration, escape_invisible, sentence
 
-# Rendering a thousand rows blocks the server for 60 ms; the script adds the others.
-MAX_ROWS = 200
 _STATES = {
     "up": "up",
     "fenced": "fenced, decides nothing",
@@ -24,14 +20,21 @@ _STATES = {
     "established": "this daemon",
     "never met": "never reached",
 }
+# Paths and names of the pages that every page links to.
+NAVIGATION = (("/clusters", "Clusters"), ("/status", "Status"), ("/help/api", "API"), ("/help", "Docs"))
+
+
+class PageOfID(Element):
+    """A page about one ID, which is a part of the clusters."""
 
 
 class PageFrame(Element):
-    """The frame around every page's own element, `inner`."""
+    """The frame around every page's own element, `inner`. `path` is that of the page."""
 
-    def __init__(self, assets: Assets, title: str, inner: Element) -> None:
+    def __init__(self, assets: Assets, path: str, title: str, inner: Element) -> None:
         super().__init__(loader=assets.templates["frame"])
         self._assets = assets
+        self._path = path
         self._title = title
         self._inner = inner
 
@@ -56,6 +59,16 @@ class PageFrame(Element):
         return tag(src=f"{self._assets.path}page.js")
 
     @renderer
+    def links(self, _: IRequest, tag: Tag) -> Iterator[Tag]:
+        for path, name in NAVIGATION:
+            link = tags.a(name, href=path)
+            if path == self._path:
+                link(**{"aria-current": "page"})
+            elif path == "/clusters" and isinstance(self._inner, PageOfID):
+                link(**{"aria-current": "true"})
+            yield link
+
+    @renderer
     def main(self, _: IRequest, tag: Tag) -> Element:
         return self._inner
 
@@ -66,13 +79,20 @@ class PageFrame(Element):
 
 class HomePage(Element):
     """An introduction, and the state of the service; `peers` are the name and state of each daemon,
-    this one first.
+    this one first. `problem` is why the form was not followed.
     """
 
-    def __init__(self, assets: Assets, info: ServiceDocument, peers: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, assets: Assets, info: ServiceDocument, peers: Sequence[tuple[str, str]], problem: str | None = None
+    ) -> None:
         super().__init__(loader=assets.templates["home"])
         self._info = info
         self._peers = peers
+        self._problem = problem
+
+    @renderer
+    def problem(self, _: IRequest, tag: Tag) -> Tag | str:
+        return "" if self._problem is None else tag(self._problem)
 
     @renderer
     def facts(self, _: IRequest, tag: Tag) -> Tag:
@@ -104,131 +124,6 @@ class HomePage(Element):
         ]
 
 
-class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of an ID's page. `data` is the record as watchers receive it, `url` is the
-    service's.
-
-    `has_claim` is set if a claim waits for its leader's first report, `is_claim_overdue` if it has
-    waited for long. `two_leaders` are the addresses of two leaders that both report themselves, if
-    any. `is_guess` is set if the URL is taken from the request, which may have come through a
-    proxy.
-    """
-
-    id: str
-    data: bytes
-    has_claim: bool
-    nodes: Sequence[RegisteredNode]
-    two_leaders: Sequence[str]
-    notes: Sequence[str]
-    is_claim_overdue: bool
-    url: str
-    is_guess: bool
-    generations: Sequence[str]
-    targets: Sequence[tuple[str, str]]
-    snippets: Sequence[Snippet]
-
-
-class ClusterPage(Element):
-    """One ID: its nodes, and the flags for more of them. The script draws the picture."""
-
-    def __init__(self, assets: Assets, view: ClusterView) -> None:
-        super().__init__(loader=assets.templates["cluster"])
-        self._view = view
-
-    @renderer
-    def main(self, _: IRequest, tag: Tag) -> Tag:
-        data = {"data-id": self._view.id, "data-record": self._view.data.decode()}
-        if self._view.is_guess:
-            data["data-guess"] = self._view.url
-        return tag(**data)
-
-    @renderer
-    def id(self, _: IRequest, tag: Tag) -> str:
-        return self._view.id
-
-    @renderer
-    def count(self, _: IRequest, tag: Tag) -> str:
-        return count(len(self._view.nodes), "node")
-
-    @renderer
-    def two_leaders(self, _: IRequest, tag: Tag) -> Tag:
-        return tag if self._view.two_leaders else tag(hidden="hidden")
-
-    @renderer
-    def one_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(escape_invisible, self._view.two_leaders[:1]))
-
-    @renderer
-    def other_leader(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(*map(escape_invisible, self._view.two_leaders[1:]))
-
-    @renderer
-    def notes(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
-        return [tag.clone().fillSlots(note=note) for note in self._view.notes]
-
-    @renderer
-    def claim(self, _: IRequest, tag: Tag) -> Tag:
-        # The script shows and hides it later.
-        shown = tag if self._view.is_claim_overdue else tag(hidden="hidden")
-        return shown(**{"data-long": f"{LONG_CLAIM_SECONDS:g}"}).fillSlots(id=self._view.id)
-
-    @renderer
-    def first(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(hidden="hidden") if self._view.has_claim else tag
-
-    @renderer
-    def table(self, _: IRequest, tag: Tag) -> Tag:
-        return tag if self._view.nodes else tag(hidden="hidden")
-
-    @renderer
-    def nodes(self, _: IRequest, tag: Tag) -> Tag:
-        return tag([self._node(node) for node in self._view.nodes[:MAX_ROWS]])
-
-    @renderer
-    def rest(self, _: IRequest, tag: Tag) -> Tag | str:
-        more = len(self._view.nodes) - MAX_ROWS
-        return tag(f"{count(more, 'more node')}: `rqdisco show` prints all of them.") if more > 0 else ""
-
-    @renderer
-    def url(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(value=self._view.url)
-
-    @renderer
-    def generations(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
-        return _choices("gen", [(str(number), name) for number, name in enumerate(self._view.generations)])
-
-    @renderer
-    def targets(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
-        return _choices("for", self._view.targets)
-
-    @renderer
-    def recipes(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
-        return [self._snippet(snippet) for snippet in self._view.snippets]
-
-    def _node(self, node: RegisteredNode) -> Tag:
-        first = tags.td(tags.bdi(escape_invisible(node.addr), class_="addr"))
-        if node.leader:
-            first(tags.span("leader", class_="tag leader"))
-        if node.alone:
-            first(tags.span("told to bootstrap", class_="tag alone"))
-        if node.up is False:
-            first(tags.span("does not answer", class_="tag down"))
-        if node.unresolved:
-            first(tags.span("name does not resolve", class_="tag unresolved"))
-        cells = [tags.td(escape_invisible(text or ""), class_="mono") for text in (node.raft_addr, node.node_id)]
-        return tags.tr(first, *cells, tags.td(node.heard or "", class_="quiet small"), tags.td())
-
-    def _snippet(self, snippet: Snippet) -> Tag:
-        figure = tags.div(class_="recipe", **{"data-gen": str(snippet.generation), "data-for": snippet.target})
-        if snippet.error:
-            return figure(tags.p(snippet.error, class_="note"))
-        name = f"recipe-{snippet.generation}-{snippet.target}"
-        label = f" the flags for {self._view.generations[snippet.generation]}"
-        copy = tags.button("Copy", tags.span(label, class_="visually-hidden"), type="button", class_="slight")
-        notes = tags.ul([tags.li(note) for note in snippet.notes]) if snippet.notes else ""
-        return figure(tags.pre(snippet.text, id=name), copy(**{"data-copy": name}), notes)
-
-
 class TokenPage(Element):
     """A form for a token."""
 
@@ -236,28 +131,74 @@ class TokenPage(Element):
         super().__init__(loader=assets.templates["token"])
 
 
+class HelpPage(Element):
+    """A guide for those who start nodes and operate the service."""
+
+    def __init__(self, assets: Assets) -> None:
+        super().__init__(loader=assets.templates["help"])
+
+
 class ProblemPage(Element):
     """An explanation why there is no page."""
 
-    def __init__(self, assets: Assets, heading: str, text: str) -> None:
+    def __init__(self, assets: Assets, status: int, heading: str, text: str) -> None:
         super().__init__(loader=assets.templates["problem"])
+        self._status = status
         self._heading = heading
         self._text = text
 
     @renderer
+    def status(self, _: IRequest, tag: Tag) -> str:
+        return f"Error {self._status}"
+
+    @renderer
     def heading(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(self._heading)
+        return tag(self._heading[:1].upper() + self._heading[1:])
 
     @renderer
     def text(self, _: IRequest, tag: Tag) -> Tag:
-        return tag(self._text)
+        return tag(escape_invisible(sentence(self._text)))
 
 
-def _choices(name: str, choices: Sequence[tuple[str, str]]) -> Iterator[Tag]:
-    """Radio buttons; the first is checked."""
-    for number, (value, label) in enumerate(choices):
-        field = tags.input(type="radio", name=name, id=f"{name}-{value}", value=value)
-        if number == 0:
-            field(checked="checked")
-        yield field
-        yield tags.label(label, **{"for": f"{name}-{value}"})
+class UnknownIDPage(PageOfID):
+    """The page of an ID that does not exist: a search, and a button that creates it.
+
+    `text` says what is known. `objection` is why the ID cannot be created here, None if it can.
+    """
+
+    def __init__(self, assets: Assets, discovery_id: str, text: str, objection: str | None) -> None:
+        super().__init__(loader=assets.templates["unknown"])
+        self._id = escape_invisible(discovery_id)
+        self._text = text
+        self._objection = objection
+
+    @renderer
+    def id(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(self._id)
+
+    @renderer
+    def text(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(escape_invisible(self._text))
+
+    @renderer
+    def search(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(value=self._id[:200])
+
+    @renderer
+    def create(self, _: IRequest, tag: Tag) -> Tag:
+        return tag(**{"data-id": self._id}) if self._objection is None else tag
+
+    @renderer
+    def advice(self, _: IRequest, tag: Tag) -> Tag:
+        if self._objection is not None:
+            return tag(self._objection)
+        command = tags.code(f"rqdisco create --name {self._id}")
+        return tag("With this name, for a new cluster; the command is ", command, ".")
+
+    @renderer
+    def button(self, _: IRequest, tag: Tag) -> Tag | str:
+        return tag.fillSlots(id=self._id) if self._objection is None else ""
+
+    @renderer
+    def instead(self, _: IRequest, tag: Tag) -> Tag | str:
+        return "" if self._objection is None else tag

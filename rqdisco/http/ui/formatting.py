@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from twisted.web.template import Tag, tags
+
+from rqdisco.core.plurals import counted
+
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -24,7 +28,7 @@ def duration(seconds: float) -> str:
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """Format a number with its noun; the plural is `many` or ends with an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return counted(number, one, many)
 
 
 def format_bytes(number: float) -> str:
@@ -34,3 +38,18 @@ def format_bytes(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} GiB"
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital and a full stop, but never with a changed name or command."""
+    if not text:
+        return ""
+    first = text.split(maxsplit=1)[0]
+    begin = text[0].upper() if first.isalpha() else text[0]
+    return begin + text[1:] + ("" if text.endswith((".", "`")) else ".")
+
+
+def with_code(text: str) -> list[Tag | str]:
+    """Return the parts of a text, with what stands between backticks as code."""
+    parts = escape_invisible(text).split("`")
+    return [tags.code(part) if at % 2 else part for at, part in enumerate(parts)]

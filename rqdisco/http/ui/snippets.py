@@ -1,5 +1,5 @@
-"""The flags on the page of an ID: the output of `rqdisco flags` for all versions of rqlite and ways
-to run it.
+"""The commands on the page of an ID: one for each node, version of rqlite and way to run it, around
+the flags that `rqdisco flags` prints.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rqdisco.recipes import FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
+from rqdisco.node_commands import NodeCommand, Way, make_command
+from rqdisco.recipes import FlagsRequest, Mode, Unsupported, make_flags
 
-TARGETS: tuple[tuple[Target, str], ...] = (
-    ("shell", "Shell"),
+WAYS: tuple[tuple[Way, str], ...] = (
+    ("shell", "Plain"),
     ("systemd", "systemd"),
+    ("docker", "Docker"),
     ("compose", "Compose"),
     ("k8s", "Kubernetes"),
 )
@@ -29,14 +31,14 @@ _BY_NAME: tuple[tuple[str, str, Mode], ...] = (
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """The flags for one generation of rqlite, by its index, and one way to run it; `error` explains
-    why there are none.
+    """What starts a node of one generation of rqlite, by its index, in one way. `number` is that
+    of the node, None if the command is for all of them; `error` explains why there is no command.
     """
 
     generation: int
-    target: Target
-    text: str
-    notes: tuple[str, ...] = ()
+    way: Way
+    number: int | None
+    command: NodeCommand = NodeCommand("")
     error: str = ""
 
 
@@ -45,34 +47,49 @@ def generations(zone: str | None) -> Sequence[str]:
     return [name for name, _, _ in _generations(zone)]
 
 
-def snippets(discovery_id: str, url: str, zone: str | None, *, requires_token: bool) -> Sequence[Snippet]:
-    """Return all flags for an ID of the service at `url`, with a placeholder for a token if the
-    service requires one.
+def requests(discovery_id: str, url: str, zone: str | None, *, requires_token: bool) -> Sequence[FlagsRequest]:
+    """Return a request for each generation, for the service at `url`, with a placeholder for a
+    token if the service requires one.
     """
-    return list(_snippets(discovery_id, url, zone, requires_token))
-
-
-def _snippets(discovery_id: str, url: str, zone: str | None, requires_token: bool) -> Iterator[Snippet]:
-    needs_token = requires_token and "@" not in url
-    token_note = f"replace TOKEN by a token: `rqdisco token new NAME --id {discovery_id}` creates one"
-    for number, (_, version, mode) in enumerate(_generations(zone)):
-        by_name = mode.startswith("dns")
-        request = FlagsRequest(
+    with_token = url.replace("://", "://x:TOKEN@", 1) if requires_token and "@" not in url else url
+    return [
+        FlagsRequest(
             discovery_id=discovery_id,
             version=version,
             mode=mode,
-            url=url.replace("://", "://x:TOKEN@", 1) if needs_token and not by_name else url,
-            zone=zone if by_name else None,
+            url=url if mode.startswith("dns") else with_token,
+            zone=zone if mode.startswith("dns") else None,
             exists=True,
+            is_complete=True,
         )
-        try:
-            flags = make_flags(request)
-        except Unsupported as error:
-            yield from (Snippet(number, target, "", error=str(error)) for target, _ in TARGETS)
-            continue
-        notes = (token_note, *flags.notes) if needs_token and not by_name else flags.notes
-        for target, _ in TARGETS:
-            yield Snippet(number, target, quote_flags(target, flags.arguments), notes)
+        for _, version, mode in _generations(zone)
+    ]
+
+
+def snippets(requests: Sequence[FlagsRequest], numbers: Sequence[int]) -> Iterator[Snippet]:
+    """Yield what starts the nodes with these numbers, for each generation and way."""
+    for generation, request in enumerate(requests):
+        for way, _ in WAYS:
+            for number in numbers:
+                shown = None if way == "k8s" else number
+                try:
+                    yield Snippet(generation, way, shown, make_command(request, way, number))
+                except Unsupported as error:
+                    yield Snippet(generation, way, None, error=str(error))
+                    break
+                if shown is None:
+                    break
+
+
+def notes(request: FlagsRequest) -> Sequence[str]:
+    """Return what to know about the commands of a generation."""
+    try:
+        found = make_flags(request).notes
+    except Unsupported:
+        return ()
+    if "TOKEN@" not in request.url:
+        return found
+    return (f"replace TOKEN by a token: `rqdisco token new NAME --id {request.discovery_id}` creates one", *found)
 
 
 def _generations(zone: str | None) -> Sequence[tuple[str, str, Mode]]:

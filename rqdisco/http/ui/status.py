@@ -8,17 +8,19 @@ from msgspec import UNSET
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
-from rqdisco.http.requests.documents import utc_second
 from rqdisco.http.ui.assets import Assets
+from rqdisco.http.ui.changes import changes_table
 from rqdisco.http.ui.daemon_status import DiskView, EtcdMemberView, PeersView, PeerView, StatusView
-from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes
-from rqdisco.telemetry.recent import RecentChange
+from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes, sentence, with_code
+from rqdisco.http.ui.plots import plot
 
-_PLOT_HEIGHT = 40
 _PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Bootstrap grants"))
+_SILENT = "does not answer"
+_PEER_STATES = {"silent": _SILENT, "never met": "never reached", "fenced": "fenced, decides nothing"}
 _FOR_OPERATORS = (
-    "Only operators see what was changed, by whom and under which ID: on the operator socket (ssh -L"
-    " 4001:/run/rqdisco/operator.sock HOST, then http://localhost:4001/status), or with an admin token."
+    "Only operators see what was changed, by whom and under which ID: with an admin token, or on the operator socket."
+    " To reach that in a browser, run `ssh -L 4001:/run/rqdisco/operator.sock HOST` and open"
+    " `http://localhost:4001/status`."
 )
 
 
@@ -36,15 +38,30 @@ class StatusPage(Element):
         return tag("This daemon" if peers is None else escape_invisible(peers.name))
 
     @renderer
-    def verdict(self, _: IRequest, tag: Tag) -> Tag:
-        if self._view.wrong:
-            return tag("Something is wrong.", class_="error")
-        return tag("All is well.", class_="quiet")
+    def banner(self, _: IRequest, tag: Tag) -> Tag:
+        health, _words = self._condition
+        return tag(**{"data-health": health})
 
     @renderer
-    def wrong(self, _: IRequest, tag: Tag) -> list[Tag]:
-        notes = [*self._view.wrong, *self._view.notes] if self._is_operator else self._view.wrong
-        return [tag.clone().fillSlots(note=escape_invisible(_sentence(note))) for note in notes]
+    def verdict(self, _: IRequest, tag: Tag) -> Tag:
+        health, words = self._condition
+        return tag(words, **{"data-health": health})
+
+    @renderer
+    def reasons(self, _: IRequest, tag: Tag) -> Tag | str:
+        reasons = [*self._view.wrong, *self._notes]
+        return tag(*(tags.li(escape_invisible(sentence(each))) for each in reasons)) if reasons else ""
+
+    @property
+    def _notes(self) -> Sequence[str]:
+        return self._view.notes if self._is_operator else ()
+
+    @property
+    def _condition(self) -> tuple[str, str]:
+        """The badge of this daemon, and its words."""
+        if self._view.wrong:
+            return "no quorum", "Something is wrong"
+        return ("degraded", "It works, but look at this") if self._notes else ("healthy", "All is well")
 
     @renderer
     def facts(self, _: IRequest, tag: Tag) -> list[Tag]:
@@ -61,7 +78,7 @@ class StatusPage(Element):
 
     @renderer
     def plots(self, _: IRequest, tag: Tag) -> list[Tag]:
-        return [_plot(title, getattr(self._view, name)) for name, title in _PLOTS]
+        return [plot(title, getattr(self._view, name)) for name, title in _PLOTS]
 
     @renderer
     def peers(self, _: IRequest, tag: Tag) -> Tag | str:
@@ -98,94 +115,68 @@ class StatusPage(Element):
     @renderer
     def changes(self, _: IRequest, tag: Tag) -> Tag:
         if not self._is_operator:
-            return tags.p(_FOR_OPERATORS, class_="quiet small")
+            return tags.p(*with_code(_FOR_OPERATORS), class_="quiet small")
         if not self._view.changes:
             return tags.p("No changes since this daemon started.", class_="quiet")
-        heads = [tags.th(each, scope="col") for each in ("When", "What", "Outcome", "ID", "Address", "From", "Token")]
-        rows = [_change(each) for each in self._view.changes]
-        table = tags.table(tags.thead(tags.tr(*heads)), tags.tbody(*rows), class_="list")
-        return tags.div(table, class_="scroll", tabindex="0", role="region", **{"aria-labelledby": "changes-title"})
+        return changes_table(self._view.changes)
 
     def _member_row(self, number: int, member: EtcdMemberView) -> Tag:
-        state = "leader" if member.leads else "up"
-        cells = (
+        state, words = ("up", "leader" if member.leads else "up") if member.problem is None else ("down", _SILENT)
+        return _labelled_row(
             escape_invisible(member.endpoint) if self._is_operator else f"member {number}",
-            state if member.problem is None else "does not answer",
-            escape_invisible(member.version or ""),
-            "" if member.size is None else format_bytes(member.size),
-            "" if member.used is None else format_bytes(member.used),
+            tags.span(words, class_="state", **{"data-state": state}),
+            version=escape_invisible(member.version or ""),
+            database="" if member.size is None else format_bytes(member.size),
+            used="" if member.used is None else format_bytes(member.used),
         )
-        return tags.tr(*(tags.td(cell) for cell in cells))
 
     def _peer_row(self, peer: PeerView, peers: PeersView) -> Tag:
         name = peer.name or (peer.url if self._is_operator else "a peer")
-        cells = (
+        words = _PEER_STATES.get(peer.state, peer.state)
+        return _labelled_row(
             escape_invisible(name),
-            peers.short_incarnation(peer.incarnation),
-            peer.state,
-            "" if peer.last_contact is None else f"{peer.last_contact:.1f} s ago",
-            "" if peer.lag is None else f"{peer.lag:,}",
-            "" if peer.clock_offset_ms is None else f"{peer.clock_offset_ms:,} ms",
+            tags.span(words, class_="state", **{"data-state": "up" if peer.is_up else "down"}),
+            incarnation=peers.short_incarnation(peer.incarnation),
+            last_contact="" if peer.last_contact is None else f"{peer.last_contact:.1f} s ago",
+            lacks="" if peer.lag is None else count(peer.lag, "change") if peer.lag else "nothing",
+            clock_offset="" if peer.clock_offset_ms is None else f"{peer.clock_offset_ms:,} ms",
         )
-        return tags.tr(*(tags.td(cell) for cell in cells))
+
+
+def _labelled_row(name: str, state: Tag, **cells: str) -> Tag:
+    """A row whose further cells say what they hold where the page is narrow."""
+    labelled = [tags.td(text, **{"data-what": what.replace("_", " ")}) for what, text in cells.items()]
+    return tags.tr(tags.td(tags.strong(name)), tags.td(state), *labelled)
 
 
 def _facts(tag: Tag, facts: Mapping[str, str]) -> list[Tag]:
-    return [tag.clone().fillSlots(name=name, value=value) for name, value in facts.items()]
+    return [tag.clone().fillSlots(name=name, value=value) for name, value in facts.items() if value]
 
 
 def _disk(disk: DiskView) -> dict[str, str]:
-    took = disk.snapshot_lasted
+    lasted, next_in = disk.snapshot_lasted, disk.snapshot_every - disk.snapshot_age
     return {
-        "Writing": "possible" if disk.refused is None else f"not possible: {disk.refused}",
+        "Writing": "works" if disk.refused is None else f"fails: {disk.refused}",
         "Written since the start": format_bytes(disk.bytes_written),
-        "Changes made durable": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
-        "Snapshot age": duration(disk.snapshot_age),
-        "Snapshot interval": duration(disk.snapshot_every),
-        "Last snapshot took": "none yet" if took is None else f"{took:.2f} s",
+        "Changes on disk": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
+        "Last snapshot": "none since the start" if lasted is None else f"{duration(disk.snapshot_age)} ago",
+        "It took": "" if lasted is None else f"{lasted:.2f} s",
+        "Next snapshot": f"in {duration(next_in)} at most" if next_in > 0 else "due with the next change",
     }
-
-
-def _change(change: RecentChange) -> Tag:
-    event = change.event
-    outcome = event.outcome if event.why is None else f"{event.outcome}: {event.why}"
-    at = utc_second(change.at)
-    # Changes of tokens and peers have a name.
-    what = " ".join([event.kind, *(str(event.more[each]) for each in ("name",) if each in event.more)])
-    cells = (what, outcome, event.id, event.addr or "", event.client or "", event.token or "")
-    when = tags.td(tags.time(at.replace("T", " ").replace("Z", ""), datetime=at), class_="quiet")
-    return tags.tr(when, *(tags.td(tags.bdi(escape_invisible(cell))) for cell in cells))
-
-
-def _plot(title: str, counts: Sequence[int]) -> Tag:
-    total, top = sum(counts), max(*counts, 1)
-    bars = "".join(
-        f"M{at} {_PLOT_HEIGHT}v{-_PLOT_HEIGHT * each / top:.2f}h.76V{_PLOT_HEIGHT}z"
-        for at, each in enumerate(counts)
-        if each
-    )
-    most = max(counts)
-    label = f"{title}: {count(total, 'time')} in the last hour, {most:,} a minute at most"
-    base = Tag("line")(class_="base", x1="0", x2=str(len(counts)), y1=str(_PLOT_HEIGHT), y2=str(_PLOT_HEIGHT))
-    picture = Tag("svg")(Tag("path")(class_="bars", d=bars) if bars else "", base)
-    picture(
-        viewBox=f"0 0 {len(counts)} {_PLOT_HEIGHT + 1}", preserveAspectRatio="none", role="img", **{"aria-label": label}
-    )
-    caption = tags.p(f"in the last hour, {most:,} a minute at most", class_="quiet small")
-    return tags.div(tags.h2(title), tags.strong(f"{total:,}"), picture, caption, class_="card plot")
 
 
 def _graph(view: PeersView) -> Tag:
     """This daemon above its peers, with the number of changes that each of them lacks."""
     own, peers = view.label(view) or "", [peer for peer in view.peers if peer.name is not None]
-    width, height = max(340, 130 * len(peers)), 110 if not peers else 250
-    middle = width / 2, 50.0
-    places = [(width * (at + 1) / (len(peers) + 1), 185.0) for at in range(len(peers))]
+    width, height = max(340, 150 * len(peers)), 100 if not peers else 230
+    middle = width / 2, 62.0
+    places = [(width * (2 * at + 1) / (2 * len(peers)), 165.0) for at in range(len(peers))]
     parts = []
     for peer, (x, y) in zip(peers, places, strict=True):
         wire = "wire" if peer.is_up else "wire silent"
         parts.append(Tag("line")(class_=wire, x1=f"{middle[0]}", y1=f"{middle[1]}", x2=f"{x:.0f}", y2=f"{y:.0f}"))
-    parts += _disc(own, "this daemon", *middle, "disc own")
+    # Its name is above, where no line is.
+    parts += _disc(own, "this daemon", *middle, "disc own", name_at=-46)
     for peer, (x, y) in zip(peers, places, strict=True):
         parts += _disc(view.label(peer) or "", _lag(peer), x, y, "disc" if peer.is_up else "disc silent")
     label = f"{own} and {count(len(peers), 'peer')}; the table shows the changes that each of them lacks"
@@ -201,16 +192,12 @@ def _graph(view: PeersView) -> Tag:
 
 def _lag(peer: PeerView) -> str:
     if not peer.is_up or peer.lag is None:
-        return peer.state
+        return _PEER_STATES.get(peer.state, peer.state)
     return f"lacks {peer.lag:,}" if peer.lag else "up to date"
 
 
-def _disc(name: str, under: str, x: float, y: float, kind: str) -> Iterator[Tag]:
+def _disc(name: str, under: str, x: float, y: float, kind: str, name_at: int = 38) -> Iterator[Tag]:
     yield Tag("circle")(class_=kind, cx=f"{x:.0f}", cy=f"{y:.0f}", r="20")
     shown = escape_invisible(name)
-    yield Tag("text")(shown if len(shown) < 22 else f"{shown[:20]}…", x=f"{x:.0f}", y=f"{y + 38:.0f}")
-    yield Tag("text")(under, class_="under", x=f"{x:.0f}", y=f"{y + 54:.0f}")
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    yield Tag("text")(shown if len(shown) < 22 else f"{shown[:20]}…", x=f"{x:.0f}", y=f"{y + name_at:.0f}")
+    yield Tag("text")(under, class_="under", x=f"{x:.0f}", y=f"{y + name_at + 16:.0f}")

@@ -16,7 +16,7 @@ from rqdisco.storage.backup import Backups
 from rqdisco.storage.compactor import Compactor
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import MetricSource
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     directory: Directory
     names: Names
-    health: Health
+    health: DaemonHealth
     leaders: LeaderMonitor
     count_ids: Callable[[], int | None]
     count_nodes: Callable[[], int | None] | None

@@ -21,7 +21,9 @@ from rqdisco.http.requests.deadlines import Deadlines
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.ui.daemon_status import StatusCollector
-from rqdisco.probes.metrics import probe_metrics
+from rqdisco.probes.cluster_judge import ClusterJudge
+from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
 from rqdisco.probes.resolution.system_resolver import SystemResolver
@@ -30,19 +32,20 @@ from rqdisco.probes.targets import AllowedAddresses
 from rqdisco.security.certificate_expiry import CertificateExpiryMonitor
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.config import Config, ProbeConfig
+from rqdisco.service.environment import unknown_variables
 from rqdisco.service.lifecycle import Daemon, DaemonParts
 from rqdisco.service.listeners import HTTPListener
 from rqdisco.service.metrics import certificate_metrics
 from rqdisco.service.system import System
 from rqdisco.service.systemd import Notifier
-from rqdisco.service.token_reload import ReloadingTokens
+from rqdisco.service.token_reload import ReloadingTokens, TokenFileMonitor
 from rqdisco.service.wiring.backend import OpenedBackend
 from rqdisco.service.wiring.listeners import ListenerContext, build_endpoints, build_listeners
 from rqdisco.service.wiring.stored import open_stored_backend
 from rqdisco.service.wiring.telemetry import base_metrics, build_audit_log, build_request_telemetry, new_counts
 from rqdisco.service.worker_threads import WorkerThreads
 from rqdisco.telemetry.counters import Histogram, LookupCounts
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 from rqdisco.telemetry.metrics import audit_metrics
 from rqdisco.telemetry.reactor_delay import ReactorDelayMonitor
 from rqdisco.telemetry.recent import RecentActivity
@@ -54,12 +57,14 @@ def build_daemon(config: Config, system: System) -> Daemon:
     """Build the daemon that `config` describes. Raises a subclass of CannotStart."""
     reactor = system.reactor
     counts = new_counts()
+    for why in unknown_variables(system.environment):
+        _log.warn("unknown variable in the environment: {why}", why=why)
 
-    # What is wrong with these is reported before the state directory is locked.
+    # What is wrong with these is reported before a file is written or a socket is bound.
     tokens = None if config.tokens is None else ReloadingTokens(config.tokens)
     access = None if tokens is None else tokens.access
     certificates = Certificates(reactor.seconds)
-    public_endpoints = build_endpoints("listen", config.listen, system, certificates)
+    endpoints = build_endpoints(config, system, certificates)
 
     # Storage
     threads = WorkerThreads(reactor)
@@ -83,6 +88,9 @@ def build_daemon(config: Config, system: System) -> Daemon:
         probes = build_probe_scheduler(
             config.probing, system, backend.directory, tcp_endpoints(reactor), resolver, counts.probe_lookups
         )
+
+    judge = ClusterJudge(backend.directory, probes, backend.leaders, system.wall_us)
+    health_counter = HealthCounter(backend.directory, judge, reactor)
 
     # APIs
     describe = partial(_describe, config, backend.count_ids, system.uptime, system.uptime())
@@ -112,6 +120,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
                 strict_addresses=config.strict_addresses,
                 create_rate=config.bounds.create_rate,
             ),
+            judge=judge,
             access=access,
             cluster_admin=None if peers is None else peers.admin,
             backups=backend.backups,
@@ -120,18 +129,22 @@ def build_daemon(config: Config, system: System) -> Daemon:
             metrics=metrics_page,
             status=status,
             zone=None if config.dns is None else config.dns.zone.name,
+            is_local_only=lambda: all(
+                each.is_local_only for each in listeners if isinstance(each, HTTPListener) and each.name == "endpoints"
+            ),
         )
     )
 
     # Listeners
     context = ListenerContext(config, system, certificates, counts, telemetry, probes)
-    listeners = build_listeners(context, public_endpoints, apis, metrics_page, backend)
+    listeners = build_listeners(context, endpoints, apis, metrics_page, backend)
 
     # The page is served by sites whose connections it counts, so its sources come last.
     metrics_page.sources += [
         *base_metrics(counts, telemetry, reactor_delay),
         *backend.metrics,
         connection_metrics({each.name: each.site for each in listeners if isinstance(each, HTTPListener)}),
+        health_metrics(health_counter),
         certificate_metrics(certificates.expiries),
         *([] if audit is None else [audit_metrics(audit)]),
         *([] if probes is None else [probe_metrics(probes)]),
@@ -148,7 +161,8 @@ def build_daemon(config: Config, system: System) -> Daemon:
     system.on_hangup(partial(_log_status, describe, health, certificates))
 
     # The service
-    background = [reactor_delay, audit, probes, *backend.background, certificate_expiry]
+    token_file = None if tokens is None else TokenFileMonitor(reactor, tokens, telemetry.events)
+    background = [reactor_delay, audit, probes, health_counter, token_file, *backend.background, certificate_expiry]
     return Daemon(
         reactor,
         DaemonParts(
@@ -160,6 +174,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
             notifier=Notifier(reactor, system.environment, system.pid),
             background=_group_services(background),
             stop_threads=threads.stop,
+            announce=system.announce,
         ),
         system.refuse,
         drain_timeout=config.drain_timeout,
@@ -207,7 +222,7 @@ def _describe(
     )
 
 
-def _log_status(describe: Callable[[], ServiceDocument], health: Health, certificates: Certificates) -> None:
+def _log_status(describe: Callable[[], ServiceDocument], health: DaemonHealth, certificates: Certificates) -> None:
     ends = {where: end.isoformat() for where, end in certificates.expiries()}
     wrong = health.for_grants().wrong
     _log.info("status", wrong=wrong or None, certificates=ends or None, **msgspec.to_builtins(describe()))

@@ -26,7 +26,7 @@ from rqdisco.backends.etcd.transport.connections import PooledTransport
 from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
 from rqdisco.backends.etcd.transport.streams import AgentStreams, stream_agent
 from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.core.errors import EtcdAccessDenied, NoSuchID
 from rqdisco.core.records import Moment, Record
 from rqdisco.http_client.network import Network
@@ -37,8 +37,10 @@ from rqdisco.service.config import Config, EtcdConfig
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend, OpenedBackend
 from rqdisco.service.worker_threads import WorkerThreads
+from rqdisco.storage.files import Disk
+from rqdisco.storage.state_directory import lock_directory
 from rqdisco.telemetry.events import Event, Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
 
 _DAY_SECONDS = 24 * 60 * 60.0
 
@@ -48,11 +50,14 @@ _log = Logger()
 def open_etcd_backend(
     config: Config, etcd: EtcdConfig, system: System, threads: WorkerThreads, certificates: Certificates
 ) -> OpenedBackend:
-    """Read the files that the options name; nothing is sent to etcd yet. Raises a kind of
-    CannotStart.
+    """Read the files that the options name, and lock the state directory if there is one; nothing is
+    sent to etcd yet. Raises a kind of CannotStart.
     """
     transport, streams = etcd_transports(etcd, system.reactor, certificates)
-    return open_over_transport(config, etcd, system, threads, transport, streams)
+    opened = open_over_transport(config, etcd, system, threads, transport, streams)
+    if config.data_dir is not None:
+        lock_directory(Disk(), config.data_dir)
+    return opened
 
 
 # A reactor that connects, resolves names and has timers; no interface joins these.
@@ -74,9 +79,9 @@ def open_over_transport(
     streams: StreamTransport,
 ) -> OpenedBackend:
     """As `open_etcd_backend`, over given transports."""
+    credentials = etcd_credentials(etcd)
     file = None if config.data_dir is None else LastSeenFile(config.data_dir)
     before = None if file is None else file.load()
-    credentials = etcd_credentials(etcd)
     machine = _name_machine(system) if before is None else before.machine
 
     def build(events: Events) -> Backend:
@@ -132,14 +137,12 @@ def open_over_transport(
         return Backend(
             directory=backend.directory,
             names=backend.names,
-            health=Health(lambda: None, monitor, claims.notes),
+            health=DaemonHealth(lambda: None, monitor, claims.notes),
             leaders=leaders,
             count_ids=lambda: monitor.ids,
             count_nodes=None,
             metrics=[
                 etcd_metrics(monitor, backend.state, counts),
-                claim_metrics(claims),
-                leader_metrics(leaders),
                 freeze_metrics(backend.directory),
             ],
             service=EtcdBackendService(backend, monitor, transport, memory),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext, known_members
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.metrics import peer_metrics
@@ -20,12 +22,24 @@ from rqdisco.service.wiring.storage import Storage, StoredDirectory
 from rqdisco.telemetry.events import Event, Events
 
 
+class PeerAccess(msgspec.Struct, frozen=True):
+    """A daemon's options among its peers, and the content of the files that they name."""
+
+    config: PeerConfig
+    keys: Keys
+    policy: ClientPolicy
+
+
+def read_peer_access(peers: PeerConfig, certificates: Certificates) -> PeerAccess:
+    """Read the keys and certificates of a daemon with peers. Raises KeysUnusable, TLSUnusable."""
+    return PeerAccess(peers, Keys(read_keys(peers.keys)), ClientPolicy(certificates.for_clients("peers", peers.tls)))
+
+
 def build_gossip_directory(
-    config: Config, peers: PeerConfig, system: System, storage: Storage, certificates: Certificates, events: Events
+    config: Config, access: PeerAccess, system: System, storage: Storage, events: Events
 ) -> StoredDirectory:
-    """Build the directory of a daemon with peers. Raises KeysUnusable, TLSUnusable."""
-    keys = Keys(read_keys(peers.keys))
-    policy = ClientPolicy(certificates.for_clients("peers", peers.tls))
+    """Build the directory of a daemon with peers."""
+    peers, keys, policy = access.config, access.keys, access.policy
     gossip = GossipBackend(
         GossipContext(
             config=GossipConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,8 +27,9 @@ from rqdisco.probes.node_health import NodeHealth
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames
 from rqdisco.probes.resolution.system_resolver import SystemResolver
 from rqdisco.security.certificates import Certificates
-from rqdisco.service.config import Bounds, Config, DNSConfig, PeerConfig
+from rqdisco.service.config import Bounds, Config, DNSConfig
 from rqdisco.service.listeners import DNSListener, HTTPListener, Listener, endpoint, owner_only_socket
+from rqdisco.service.reachability import check_protected
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend
 from rqdisco.service.wiring.telemetry import Counts
@@ -39,9 +41,17 @@ PEER_CONNECTIONS = 128
 PEER_CONNECTIONS_EACH = 32
 METRICS_CONNECTIONS = 32
 
-Endpoints = list[tuple[str, IStreamServerEndpoint]]
+ParsedEndpoints = list[tuple[str, IStreamServerEndpoint]]
 
 _log = Logger()
+
+
+class ListenerEndpoints(msgspec.Struct, frozen=True):
+    """The endpoints of the listeners that the options name, not opened yet."""
+
+    public: ParsedEndpoints
+    metrics: ParsedEndpoints
+    peers: ParsedEndpoints
 
 
 class ListenerContext(msgspec.Struct, frozen=True):
@@ -56,32 +66,38 @@ class ListenerContext(msgspec.Struct, frozen=True):
 
 
 def build_listeners(
-    context: ListenerContext, public_endpoints: Endpoints, apis: Apis, page: Application, backend: Backend
+    context: ListenerContext, endpoints: ListenerEndpoints, apis: Apis, page: Application, backend: Backend
 ) -> list[Listener]:
     """Build all listeners that the options ask for. `page` answers `/metrics`."""
     config = context.config
-    listeners: list[Listener] = [build_public_listener(context, public_endpoints, apis)]
+    listeners: list[Listener] = [build_public_listener(context, endpoints.public, apis)]
     if config.operator_socket is not None:
         listeners.append(build_operator_listener(context, config.operator_socket, apis))
     if config.metrics_listen:
-        listeners.append(build_metrics_listener(context, config.metrics_listen, page))
+        listeners.append(build_metrics_listener(context, endpoints.metrics, page))
     if config.dns is not None:
         listeners.append(build_dns_listener(context, config.dns, backend.names))
     if config.peers is not None and backend.peers is not None:
-        listeners.append(build_peer_listener(context, config.peers, backend.peers.resource))
+        listeners.append(build_peer_listener(context, endpoints.peers, backend.peers.resource))
     return listeners
 
 
-def build_endpoints(
-    option: str, descriptions: tuple[str, ...], system: System, certificates: Certificates
-) -> Endpoints:
-    """Parse the endpoint descriptions of an option. Raises BadEndpoint, CannotListen,
-    TLSUnusable.
+def build_endpoints(config: Config, system: System, certificates: Certificates) -> ListenerEndpoints:
+    """Parse the endpoints that the options name. Raises BadEndpoint, CannotListen, TLSUnusable, and
+    UnprotectedListener.
     """
-    return [endpoint(system.reactor, option, each, certificates) for each in descriptions]
+
+    def parse(option: str, descriptions: Sequence[str]) -> ParsedEndpoints:
+        return [endpoint(system.reactor, option, each, certificates) for each in descriptions]
+
+    public = parse("listen", config.listen)
+    if not (config.is_open or config.tokens is not None):
+        check_protected(config.listen)
+    peers = parse("peer-listen", () if config.peers is None else config.peers.listen)
+    return ListenerEndpoints(public, parse("metrics-listen", config.metrics_listen), peers)
 
 
-def build_public_listener(context: ListenerContext, endpoints: Endpoints, apis: Apis) -> HTTPListener:
+def build_public_listener(context: ListenerContext, endpoints: ParsedEndpoints, apis: Apis) -> HTTPListener:
     """Build the listener for nodes and operators."""
     config, clock = context.config, context.system.reactor
     requires_token = config.tokens is not None
@@ -109,26 +125,26 @@ def build_operator_listener(context: ListenerContext, path: Path, apis: Apis) ->
     return HTTPListener("operator", clock, [owner_only_socket(clock, path)], site)
 
 
-def build_metrics_listener(context: ListenerContext, descriptions: tuple[str, ...], page: Application) -> HTTPListener:
+def build_metrics_listener(context: ListenerContext, endpoints: ParsedEndpoints, page: Application) -> HTTPListener:
     """Build the listener for Prometheus."""
     limiter = _build_limiter(context.system, METRICS_CONNECTIONS, METRICS_CONNECTIONS)
     return HTTPListener(
         "metrics",
         context.system.reactor,
-        build_endpoints("metrics-listen", descriptions, context.system, context.certificates),
+        endpoints,
         _build_site(context, page, SiteConfig(), limiter),
         hosts=_build_allowlist(context),
     )
 
 
-def build_peer_listener(context: ListenerContext, config: PeerConfig, resource: Application) -> HTTPListener:
+def build_peer_listener(context: ListenerContext, endpoints: ParsedEndpoints, resource: Application) -> HTTPListener:
     """Build the listener for peers."""
     site_config = SiteConfig(trusts_clients=True, route=("peers", "any"))
     limiter = _build_limiter(context.system, PEER_CONNECTIONS, PEER_CONNECTIONS_EACH)
     return HTTPListener(
         "peers",
         context.system.reactor,
-        build_endpoints("peer-listen", config.listen, context.system, context.certificates),
+        endpoints,
         _build_site(context, resource, site_config, limiter),
     )
 

@@ -4,12 +4,14 @@ builds what peers add.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.internet.interfaces import IReactorTime
 
 from rqdisco.backends.claim_monitor import ClaimMonitor
 from rqdisco.backends.environment import Environment
 from rqdisco.backends.leader_monitor import LeaderMonitor
-from rqdisco.backends.metrics import claim_metrics, freeze_metrics, leader_metrics
+from rqdisco.backends.metrics import freeze_metrics
 from rqdisco.backends.single.directory import SingleDirectory
 from rqdisco.backends.single.expiry_sweep import ExpirySweeper, OwnIDs
 from rqdisco.backends.single.service import StoredBackendService
@@ -17,7 +19,7 @@ from rqdisco.backends.single.version_ages import VersionAges
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.records import Record
 from rqdisco.security.certificates import Certificates
-from rqdisco.service.config import Config
+from rqdisco.service.config import Config, PeerConfig
 from rqdisco.service.system import System
 from rqdisco.service.wiring.backend import Backend, OpenedBackend
 from rqdisco.service.wiring.storage import Storage, StoredDirectory, build_backups, build_compactor, open_storage
@@ -29,7 +31,10 @@ from rqdisco.storage.node_counter import NodeCounter, is_claimed
 from rqdisco.storage.timed_disk import TimedDisk
 from rqdisco.telemetry.counters import Histogram
 from rqdisco.telemetry.events import Events
-from rqdisco.telemetry.health import Health
+from rqdisco.telemetry.health import DaemonHealth
+
+if TYPE_CHECKING:
+    from rqdisco.service.wiring.gossip import PeerAccess
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -41,10 +46,11 @@ def open_stored_backend(
 
     `syncs` receives the durations of the write-ahead log's syncs.
     """
+    access = None if config.peers is None else _read_peer_access(config.peers, certificates)
     storage = open_storage(config, system, TimedDisk(system.reactor.seconds, syncs), threads.add("journal"))
 
     def build(events: Events) -> Backend:
-        stored = _build_directory(config, system, storage, certificates, events)
+        stored = _build_directory(config, system, storage, access, events)
         return build_stored_backend(config, system, storage, stored, events, syncs, threads.add("backup"))
 
     return OpenedBackend(incarnation=storage.incarnation, build=build)
@@ -73,7 +79,7 @@ def build_stored_backend(
     return Backend(
         directory=stored.directory,
         names=stored.directory,
-        health=Health(
+        health=DaemonHealth(
             lambda: journal.refused,
             None if peers is None else peers.report,
             claims.notes,
@@ -84,8 +90,6 @@ def build_stored_backend(
         count_nodes=lambda: _count_nodes(store),
         metrics=[
             record_metrics(store, count_in(store), stored.is_ownerless),
-            claim_metrics(claims),
-            leader_metrics(leaders),
             freeze_metrics(stored.directory),
             wal_metrics(journal, syncs),
             snapshot_metrics(compactor),
@@ -104,19 +108,25 @@ def build_stored_backend(
     )
 
 
+def _read_peer_access(peers: PeerConfig, certificates: Certificates) -> PeerAccess:
+    from rqdisco.service.wiring.gossip import read_peer_access
+
+    return read_peer_access(peers, certificates)
+
+
 def _build_directory(
-    config: Config, system: System, storage: Storage, certificates: Certificates, events: Events
+    config: Config, system: System, storage: Storage, access: PeerAccess | None, events: Events
 ) -> StoredDirectory:
     """Build the directory that the options ask for: gossip if there are peers, else the single one.
 
-    Raises PeersMissing, KeysUnusable, TLSUnusable.
+    Raises PeersMissing.
     """
-    if config.peers is None and not storage.metadata:
+    if access is None and not storage.metadata:
         return build_single_directory(config, system, storage)
     from rqdisco.service.wiring.gossip import build_gossip_directory, check_without_peers
 
-    if config.peers is not None:
-        return build_gossip_directory(config, config.peers, system, storage, certificates, events)
+    if access is not None:
+        return build_gossip_directory(config, access, system, storage, events)
     check_without_peers(config, storage)
     return build_single_directory(config, system, storage)
 

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
+from time import monotonic
 from types import TracebackType
 
 from tests.support.etcd.real import RealEtcd
-from tests.support.process import ANY_PORT, DaemonProcess, Environment
+from tests.support.process import ANY_PORT, PATIENCE, DaemonProcess, Environment
 
 NAMES = "abc"
 
@@ -39,9 +40,11 @@ class Events:
         self._connection.close()
 
     def wait_for(self, nodes: Sequence[str]) -> None:
-        """Return when an event has exactly these nodes."""
+        """Return when an event has exactly these nodes. A stream without events has comments."""
+        patient_until, seen = monotonic() + PATIENCE, b""
         while True:
-            line = self._response.readline()
+            assert monotonic() < patient_until, f"no event with {nodes}, the last line is {seen!r}"
+            line = seen = self._response.readline()
             assert line, "the stream ended"
             if line.startswith(b"data:") and json.loads(line[5:])["nodes"] == list(nodes):
                 return

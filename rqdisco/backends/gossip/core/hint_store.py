@@ -72,6 +72,11 @@ class HintStore:
         """The current owners for which there are hints."""
         return sorted({self._members.current_owner(owner) for owner in self._by_owner})
 
+    @property
+    def hinted_ids(self) -> list[str]:
+        """The IDs for which there are hints."""
+        return list(self._numbers)
+
     def get(self, number: int) -> StoredHint | None:
         """Return a hint by its number."""
         return self._hints.get(number)

@@ -42,13 +42,6 @@ export async function change(method, path, body) {
   throw new Refused(answer.status, text || answer.statusText || "The service refused the request.");
 }
 
-// Escapes invisible characters of foreign text.
-export function visible(text) {
-  return String(text).replace(/[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu, (character) => {
-    return `\\u{${character.codePointAt(0).toString(16)}}`;
-  });
-}
-
 export function announce(text) {
   document.getElementById("announce").textContent = text;
 }

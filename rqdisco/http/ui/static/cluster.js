@@ -1,39 +1,49 @@
 // The page of one ID, updated by events.
 
-import { announce, ask, change, visible } from "./api.js";
+import { announce, change } from "./api.js";
 import { draw } from "./picture.js";
+import { start as startRecipes } from "./recipes.js";
 import { follow } from "./stream.js";
+import { counted, el, sentence, visible } from "./text.js";
 
 const MAX_SHOWN = 200;
 const CLAIMED = "A node claimed to lead, and is shown once it reports itself";
+const NOTHING_TO_DO = "nothing to do";
 const STATES = { live: "Live", waiting: "Reconnecting…", gone: "Not live: the service refuses to stream this ID" };
 
-function el(name, attributes, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
+function status(node) {
+  if (node.unresolved) return ["unclear", "name does not resolve"];
+  if (node.up === undefined || node.up === null) return ["unknown", "not probed"];
+  if (!node.up) return ["down", "does not answer"];
+  return node.ready === false ? ["unready", "up, not ready"] : ["up", "up"];
 }
 
-function row(node) {
+function row(node, warnings) {
   const first = el("td", {}, el("bdi", { class: "addr" }, visible(node.addr)));
   if (node.leader) first.append(el("span", { class: "tag leader" }, "leader"));
-  if (node.alone) first.append(el("span", { class: "tag alone" }, "told to bootstrap"));
-  if (node.up === false) first.append(el("span", { class: "tag down" }, "does not answer"));
-  if (node.unresolved) first.append(el("span", { class: "tag unresolved" }, "name does not resolve"));
+  if (node.alone) first.append(el("span", { class: "tag alone" }, "bootstrap node"));
+  for (const each of warnings) first.append(el("p", { class: "mark-note" }, ...sentence(each.problem), " ", ...sentence(each.fix)));
   const text = (what, value) => {
     const cell = el("td", { class: "mono", "data-what": what });
     if (value) cell.append(el("bdi", {}, visible(value)));
     return cell;
   };
+  const [state, words] = status(node);
+  const seen = el("td", {}, el("span", { class: "state", "data-state": state }, words));
   const since = el("td", { class: "quiet small", "data-what": "since" });
   if (node.heard) since.append(el("time", { datetime: node.heard, title: node.heard }, moment(node.heard)));
   const remove = el("button", { type: "button", class: "slight", "data-remove": node.addr }, "Remove");
   remove.append(el("span", { class: "visually-hidden" }, ` ${visible(node.addr)}`));
-  const made = el("tr", {}, first, text("Raft", node.raft_addr), text("ID", node.node_id), since, el("td", {}, remove));
+  const cells = [first, seen, text("Raft", node.raft_addr), text("ID", node.node_id), since, el("td", {}, remove)];
+  const made = el("tr", {}, ...cells);
   made.dataset.addr = node.addr;
-  made.dataset.node = JSON.stringify(node);
+  made.dataset.shows = shows(node, warnings);
   return made;
+}
+
+// What a row shows; a row that shows the same is kept.
+function shows(node, warnings) {
+  return JSON.stringify([node, warnings]);
 }
 
 function moment(iso) {
@@ -42,17 +52,15 @@ function moment(iso) {
   return today ? at.toLocaleTimeString() : at.toLocaleString();
 }
 
-// Updates the flags to the address that the browser uses: a proxy may stand in between.
-async function correctFlags(main) {
-  const address = `${location.pathname}?url=${encodeURIComponent(location.origin)}`;
-  const answer = await ask(address, { headers: { Accept: "text/html" } });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.querySelector(".recipes");
-  if (answer.ok && fresh) main.querySelector(".recipes").replaceWith(fresh);
+function changes(before, after) {
+  const added = after.filter((addr) => !before.has(addr));
+  const now = new Set(after);
+  const removed = [...before].filter((addr) => !now.has(addr));
+  const name = (list, what) => (list.length > 3 ? `${list.length} nodes ${what}` : list.map((addr) => `${visible(addr)} ${what}`).join(", "));
+  return [added.length && name(added, "registered"), removed.length && name(removed, "removed")].filter(Boolean).join(", ");
 }
 
 export function start(main) {
-  if (main.dataset.guess && main.dataset.guess !== location.origin) correctFlags(main);
   const id = main.dataset.id;
   const frame = main.querySelector(".picture");
   const body = main.querySelector(".nodes tbody");
@@ -60,13 +68,9 @@ export function start(main) {
   const live = document.getElementById("live");
   const find = document.getElementById("find");
   const more = document.getElementById("more");
-  const claim = document.getElementById("claim");
-  // The time that a leader may take to report itself after its claim.
-  const long = claim.dataset.long * 1000;
   let shown = JSON.parse(main.dataset.record);
   let known = new Set(shown.nodes);
   let all = false;
-  let overdue = null;
 
   function wanted() {
     const text = find.value.trim().toLowerCase();
@@ -81,8 +85,9 @@ export function start(main) {
     const before = new Map([...body.children].map((each) => [each.dataset.addr, each]));
     const rows = visibleNodes.map((node) => {
       const old = before.get(node.addr);
-      if (old?.dataset.node === JSON.stringify(node)) return old;
-      const made = row(node);
+      const warnings = shown.warnings.filter(({ addr }) => addr === node.addr || addr === node.raft_addr);
+      if (old?.dataset.shows === shows(node, warnings)) return old;
+      const made = row(node, warnings);
       if (isNew(node.addr)) made.classList.add("fresh");
       return made;
     });
@@ -96,54 +101,61 @@ export function start(main) {
     }
     table.hidden = nodes.length === 0;
     more.hidden = visibleNodes.length === nodes.length;
-    more.textContent = `Show all ${nodes.length.toLocaleString()} nodes`;
-    find.closest(".find").hidden = shown.nodes.length < 20;
+    more.textContent = `Show all ${nodes.length.toLocaleString("en")} nodes`;
+    find.closest(".find").hidden = shown.nodes.length <= 12;
   }
 
-  function showTwoLeaders() {
-    const two = shown.two_leaders;
-    const banner = document.getElementById("two-leaders");
-    banner.hidden = !two;
-    if (two) banner.querySelectorAll("bdi").forEach((each, number) => each.replaceChildren(visible(two[number])));
+  function showVerdict() {
+    const { verdict, reason, next_step: step } = shown.health;
+    const badge = document.getElementById("health");
+    if (badge.dataset.health !== verdict) announce(`Health: ${verdict}`);
+    document.getElementById("verdict").dataset.health = badge.dataset.health = badge.textContent = verdict;
+    document.getElementById("reason").replaceChildren(...sentence(reason));
+    const next = document.getElementById("next");
+    next.hidden = step === NOTHING_TO_DO;
+    next.replaceChildren(...sentence(step));
+    const nodes = counted(shown.nodes.length, "node");
+    document.getElementById("count").textContent = nodes;
+    document.title = `${verdict}, ${nodes} · ${id} · rqdisco`;
   }
 
-  function showCount() {
-    const count = shown.nodes.length;
-    const leader = shown.registrations.find((node) => node.leader);
-    const words = [count === 1 ? "1 node" : `${count.toLocaleString()} nodes`];
-    if (leader) words.push(shown.leader.reported ? "a leader has reported itself" : "a node has claimed to lead and not reported itself yet");
-    if (shown.claim) words.push("a node has claimed to lead and not reported itself yet");
-    document.getElementById("first").hidden = Boolean(shown.claim);
-    document.getElementById("count").textContent = words.join(", ");
-    document.title = `${count === 1 ? "1 node" : `${count} nodes`} · ${id} · rqdisco`;
+  function showLegend() {
+    const { registrations } = shown;
+    const there = {
+      leader: registrations.some((node) => node.leader),
+      alone: registrations.some((node) => node.alone),
+      down: registrations.some((node) => node.up === false),
+      unclear: registrations.some((node) => node.unresolved),
+    };
+    for (const each of main.querySelectorAll(".legend [data-for]")) each.hidden = !there[each.dataset.for];
   }
 
-  // Shows what to do about a claim once it has waited for long.
-  function warnOfClaim() {
-    clearTimeout(overdue);
-    const left = shown.claim ? Date.parse(shown.claim.since) + long - Date.now() : Infinity;
-    claim.hidden = left > 0;
-    if (shown.claim && left > 0) overdue = setTimeout(warnOfClaim, Math.min(left, long));
+  // Shows the row of a node that was chosen on the map.
+  function open(addr) {
+    find.value = "";
+    all ||= shown.nodes.indexOf(addr) >= MAX_SHOWN;
+    list(() => false);
+    const chosen = [...body.children].find((each) => each.dataset.addr === addr);
+    chosen.scrollIntoView({ block: "center" });
+    chosen.classList.remove("fresh");
+    requestAnimationFrame(() => chosen.classList.add("fresh"));
+    chosen.querySelector("button").focus({ preventScroll: true });
   }
 
-  function changes(before, after) {
-    const added = after.filter((addr) => !before.has(addr));
-    const now = new Set(after);
-    const removed = [...before].filter((addr) => !now.has(addr));
-    const name = (list, what) => (list.length > 3 ? `${list.length} nodes ${what}` : list.map((addr) => `${visible(addr)} ${what}`).join(", "));
-    return [added.length && name(added, "registered"), removed.length && name(removed, "removed")].filter(Boolean).join(", ");
+  function paint(before) {
+    const empty = shown.claim && CLAIMED;
+    draw(frame, shown.registrations, before, empty, open);
   }
 
   function update(record) {
-    const text = changes(known, record.nodes);
     const before = known;
+    const text = changes(before, record.nodes);
     shown = record;
     known = new Set(record.nodes);
     list((addr) => !before.has(addr));
-    draw(frame, record.registrations, before, record.claim && CLAIMED);
-    showCount();
-    warnOfClaim();
-    showTwoLeaders();
+    paint(before);
+    showVerdict();
+    showLegend();
     if (text) announce(text);
   }
 
@@ -181,17 +193,19 @@ export function start(main) {
     all = true;
     list(() => false);
   });
+  // The picture says the same.
+  document.getElementById("none").remove();
+  startRecipes(main);
   body.replaceChildren();
   list(() => false);
-  draw(frame, shown.registrations, known, shown.claim && CLAIMED);
-  showCount();
-  warnOfClaim();
-  showTwoLeaders();
+  paint(known);
+  showVerdict();
+  showLegend();
   let width = frame.clientWidth;
   new ResizeObserver(() => {
     if (frame.clientWidth !== width) {
       width = frame.clientWidth;
-      draw(frame, shown.registrations, known, shown.claim && CLAIMED);
+      paint(known);
     }
   }).observe(frame);
   follow(`/${encodeURIComponent(id)}/events`, update, (state) => {

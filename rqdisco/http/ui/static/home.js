@@ -1,4 +1,4 @@
-// The home page: creates an ID, or opens one.
+// The home page: creates an ID. The form that opens one needs no script.
 
 import { change } from "./api.js";
 
@@ -19,11 +19,5 @@ export function start(main) {
       message.hidden = false;
       button.disabled = false;
     }
-  });
-  main.querySelector("#open").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const id = main.querySelector("#id").value.trim();
-    // The pasted text may be the address of the ID's page.
-    if (id) location.assign(`/${encodeURIComponent(id.replace(/^.*\//, ""))}`);
   });
 }

@@ -2,12 +2,14 @@
 
 import { announce, ask, token } from "./api.js";
 import { start as cluster } from "./cluster.js";
+import { start as unknown } from "./create.js";
 import { start as home } from "./home.js";
 import { start as status } from "./status.js";
 
-const STARTS = { home, cluster, status };
+const STARTS = { home, cluster, status, unknown };
 
 function begin() {
+  document.documentElement.classList.add("scripted");
   const main = document.getElementById("main");
   document.getElementById("forget").hidden = !token.get();
   if (main.dataset.page === "token") showTokenForm(main);
@@ -20,6 +22,8 @@ async function fetchPage(address = location.href) {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const main = page.getElementById("main");
   if (!main || answer.status === 401) return false;
+  // A form was followed to the page of an ID.
+  if (answer.redirected) history.replaceState(null, "", answer.url);
   document.title = page.title;
   document.getElementById("main").replaceWith(main);
   begin();

@@ -1,0 +1,103 @@
+"""The commands `rqdisco config check` and `show`: what a daemon with this environment would do with
+a configuration file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.python import usage
+
+from rqdisco.core.errors import UnprotectedListener
+from rqdisco.service.config import Config
+from rqdisco.service.config_file import BadConfigFile, read_config_file
+from rqdisco.service.configuration import build_config
+from rqdisco.service.option_table import TOPICS, Option
+from rqdisco.service.option_values import mask_password
+from rqdisco.service.reachability import check_protected
+from rqdisco.service.settings import Setting, Value, config_file, name_source, resolve, values_of
+
+_DIRECTORY = "rqdisco-data"
+
+
+def check(file: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return the problems for which a daemon refuses the file, none if it would start."""
+    try:
+        settings = _settings(file, environment)
+    except BadConfigFile as error:
+        return list(error.problems)
+    try:
+        return _object_to(build_config(values_of(settings), environment, _DIRECTORY), settings)
+    except usage.UsageError as error:
+        return [name_source(str(error), settings)]
+
+
+def show_text(file: Path | None, environment: Mapping[str, str]) -> str:
+    """Return every option with its value and source, in the format of the configuration file.
+    Raises BadConfigFile.
+    """
+    settings = _settings(file, environment)
+    return "\n\n".join(
+        "\n".join([f"# {topic.title}", *(_line(option, settings[option.name]) for option in topic.options)])
+        for topic in TOPICS
+    )
+
+
+def show_json(file: Path | None, environment: Mapping[str, str]) -> str:
+    """Return every option with its value and source as one JSON object. Raises BadConfigFile."""
+    settings = _settings(file, environment)
+    shown = {
+        name: {"value": _masked(setting.value), "source": setting.source or "default"}
+        for name, setting in settings.items()
+    }
+    return json.dumps(shown, indent=2)
+
+
+def _settings(file: Path | None, environment: Mapping[str, str]) -> dict[str, Setting]:
+    """Return the settings of a daemon that is started with `--config FILE`. Raises BadConfigFile."""
+    given: dict[str, Value] = {} if file is None else {"config": str(file)}
+    path = config_file(given, environment)
+    return resolve(given, environment, {} if path is None else read_config_file(Path(path)))
+
+
+def _object_to(config: Config, settings: Mapping[str, Setting]) -> list[str]:
+    """Return what is wrong with the endpoints, as far as it shows on any machine."""
+    if config.is_open or config.tokens is not None:
+        return []
+    for endpoint in config.listen:
+        # systemd passes its sockets to the daemon alone.
+        if endpoint.startswith("systemd:"):
+            continue
+        try:
+            check_protected([endpoint])
+        except UnprotectedListener as error:
+            return [name_source(f"listen: {error}", settings)]
+        except Exception as error:
+            # Each kind of endpoint raises its own errors for a description it cannot parse.
+            return [name_source(f"listen: {endpoint}: {error}", settings)]
+    return []
+
+
+def _line(option: Option, setting: Setting) -> str:
+    value = _masked(setting.value)
+    if value in (None, ()):
+        return f"# {option.name}: {option.shown_default}"
+    return f"{option.name} = {_toml(option, value)}  # {setting.source or 'default'}"
+
+
+def _masked(value: Value | None) -> Value | None:
+    if isinstance(value, tuple):
+        return tuple(map(mask_password, value))
+    return None if value is None else mask_password(value)
+
+
+def _toml(option: Option, value: Value | None) -> str:
+    if option.kind == "flag" and value in ("yes", "no"):
+        return "true" if value == "yes" else "false"
+    if option.kind == "number" and isinstance(value, str) and value.isascii() and value.isdecimal():
+        # TOML has no leading zeros.
+        return str(int(value))
+    # A JSON string, or a list of them, is one of TOML too.
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,147 @@
+"""Judge the health of the cluster under an ID, from what a daemon knows. Pure.
+
+Every API, page and metric shows this verdict, and none judges by itself.
+
+A record with a leader key is of a cluster in consul-kv mode, where only leaders report. Its verdict
+stands on the last report and on whether the leader answers probes, never on a quorum. All other
+verdicts stand on probes.
+
+Reasons name points in time instead of ages, so that a verdict changes only with what it says.
+"""
+
+from __future__ import annotations
+
+from rqdisco.core.leaders import Leaders
+from rqdisco.core.quorum import is_lone_grant, judge_probed
+from rqdisco.core.records import LONG_CLAIM_SECONDS
+from rqdisco.core.verdicts import Health, Known, ProbedNode, Verdict, probe_step, seconds_since, utc
+from rqdisco.core.views import View
+
+# rqlite 7.0-7.15 report a leader every 300 s, later ones every 10 s.
+_REPORTED_RARELY_SECONDS = 600.0
+
+
+def judge(view: View, known: Known) -> Verdict:
+    """Judge the health of the cluster under an ID."""
+    if known.two_leaders is not None:
+        return _two_leaders(known.two_leaders)
+    verdict = _judge_owned(view, known)
+    if known.has_owner or verdict.health is Health.NO_QUORUM:
+        return verdict
+    return _ownerless(view, verdict)
+
+
+def changes_with_time(view: View) -> bool:
+    """Report whether the verdict may change although neither the record nor a probe does."""
+    return view.claimed > 0 or view.leader is not None or is_lone_grant(view)
+
+
+def _judge_owned(view: View, known: Known) -> Verdict:
+    """Judge as if the ID had an owner."""
+    if view.claimed and (not view.nodes or seconds_since(view.claimed_since, known) > LONG_CLAIM_SECONDS):
+        return _claimed(view, known)
+    if not view.nodes:
+        return Verdict(
+            Health.FORMING,
+            "no nodes are registered yet: the first one bootstraps the cluster",
+            f"start the nodes with the flags that `rqdisco flags {view.id}` prints",
+        )
+    if view.leader is not None:
+        return _judge_led(view, known) if view.confirmed else _claimed_visibly(view, known)
+    return judge_probed(view, known)
+
+
+def _two_leaders(leaders: Leaders) -> Verdict:
+    return Verdict(
+        Health.TWO_LEADERS,
+        f"{leaders[0]} and {leaders[1]} both report that they lead: 2 clusters share this ID",
+        "start no nodes, stop one of the clusters, and follow `Two clusters under one ID` in docs/rqlite.md",
+    )
+
+
+def _ownerless(view: View, verdict: Verdict) -> Verdict:
+    nodes = f"{verdict.reason}; " if view.nodes else ""
+    return Verdict(
+        Health.OWNERLESS,
+        f"{nodes}the owner of this ID is lost: no node is told to bootstrap under it any more",
+        "create a new ID for the next cluster with `rqdisco create`; a running cluster may keep this one",
+    )
+
+
+def _claimed(view: View, known: Known) -> Verdict:
+    """Judge an ID whose leader has claimed the leader key and is hidden until it reports."""
+    times = "once" if view.claimed == 1 else f"{view.claimed} times"
+    reason = f"a node won the claim to lead at {utc(view.claimed_since)}, was answered {times} and has not reported"
+    if seconds_since(view.claimed_since, known) <= LONG_CLAIM_SECONDS:
+        return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
+    return Verdict(
+        Health.WAITING,
+        f"{reason} for over {LONG_CLAIM_SECONDS:.0f} s: all other nodes wait for it",
+        "the log of the daemon names the node: stop it for good, or wipe its data directory, then run"
+        f" `rqdisco leader clear {view.id} --yes`",
+    )
+
+
+def _claimed_visibly(view: View, known: Known) -> Verdict:
+    """Judge an ID whose leader has claimed the leader key, as all nodes can see, and not reported."""
+    assert view.leader is not None
+    leader = view.leader.addr
+    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}{_answer(view, known)} and has not reported"
+    if seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS:
+        return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
+    return Verdict(
+        Health.WAITING,
+        f"{reason} for over {LONG_CLAIM_SECONDS:.0f} s: all other nodes wait for it",
+        f"start {leader}; if it never leads, stop all nodes and run `rqdisco reset {view.id} --yes`",
+    )
+
+
+def _judge_led(view: View, known: Known) -> Verdict:
+    """Judge an ID in consul-kv mode by its leader alone, which is all that reports."""
+    assert view.leader is not None
+    leader, seen = view.leader.addr, _seen_leader(view, known)
+    is_recent = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
+    reason = f"the leader {leader} last reported at {utc(view.leader.modified)}{_answer(view, known)}"
+    if seen is None or seen.up is None:
+        if is_recent:
+            return Verdict(Health.HEALTHY, reason)
+        return Verdict(Health.UNKNOWN, reason, probe_step(known))
+    if seen.up:
+        return _judge_answering(view, known, seen, reason)
+    if is_recent:
+        return Verdict(Health.DEGRADED, reason, "wait: another node reports within 10 s while most nodes are up")
+    return Verdict(
+        Health.WAITING,
+        f"{reason}: nodes that join wait for a leader that reports",
+        f"start {leader}, or enough other nodes that they elect a leader",
+    )
+
+
+def _judge_answering(view: View, known: Known, seen: ProbedNode, reason: str) -> Verdict:
+    """Judge an ID whose leader answers."""
+    assert view.leader is not None
+    leader = view.leader.addr
+    if seen.ready is False:
+        return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
+    if seen.ready or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
+        return Verdict(Health.HEALTHY, reason)
+    step = f"check that {leader} runs with -disco-mode consul-kv and -disco-key {view.id}"
+    return Verdict(Health.DEGRADED, reason, step)
+
+
+def _seen_leader(view: View, known: Known) -> ProbedNode | None:
+    leader = view.leader
+    node = next((each for each in view.nodes if leader is not None and each.addr == leader.addr), None)
+    return None if node is None else known.seen(node)
+
+
+def _answer(view: View, known: Known) -> str:
+    """Return a clause about the probes of the node in the leader key."""
+    seen = _seen_leader(view, known)
+    if seen is None:
+        return ", is not probed"
+    if seen.up is None:
+        return ", does not resolve"
+    if not seen.up:
+        return ", does not answer"
+    return ", answers, is not ready" if seen.ready is False else ", answers"

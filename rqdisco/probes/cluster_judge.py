@@ -1,0 +1,49 @@
+"""The one judge of clusters in a daemon: it joins what the parts of the daemon know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rqdisco.backends.leader_monitor import LeaderMonitor
+from rqdisco.core.directory import Directory
+from rqdisco.core.judgement import judge
+from rqdisco.core.records import Node
+from rqdisco.core.verdicts import Known, Verdict
+from rqdisco.core.views import View
+from rqdisco.probes.node_health import NodeHealth
+
+
+class ClusterJudge:
+    """Judges the health of the cluster under an ID.
+
+    `node_health` is None for a daemon that probes no nodes. `wall_us` returns the wall clock in
+    microseconds since 1970, as the versions of records do in milliseconds.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        node_health: NodeHealth | None,
+        leaders: LeaderMonitor | None,
+        wall_us: Callable[[], int],
+    ) -> None:
+        self._directory = directory
+        self._seen = _not_seen if node_health is None else node_health.status
+        self._is_probing = node_health is not None
+        self._leaders = leaders
+        self._wall_us = wall_us
+
+    def __call__(self, view: View) -> Verdict:
+        """Judge the cluster under the ID of a view."""
+        known = Known(
+            seen=self._seen,
+            is_probing=self._is_probing,
+            has_owner=self._directory.has_owner(view),
+            two_leaders=None if self._leaders is None else self._leaders.of(view.id),
+            now_ms=self._wall_us() // 1000,
+        )
+        return judge(view, known)
+
+
+def _not_seen(_: Node) -> None:
+    """The status of any node where there are no probes."""

@@ -1,0 +1,82 @@
+"""Counts the clusters of a daemon by their health, in slices that no request notices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger
+
+from rqdisco.core.directory import Directory
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.verdicts import Health, Verdict
+from rqdisco.core.views import View
+
+INTERVAL_SECONDS = 30.0
+# Some half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s.
+_JUDGED_AT_ONCE = 25
+_PAUSE_SECONDS = 0.005
+# Of the time that a round took, so that rounds over many IDs do not follow each other at once.
+_REST = 1
+
+
+class HealthCounter(Service):
+    """Judges all IDs of `directory` every 30 seconds, or less often if there are many.
+
+    `counts` has the number of IDs by health at the last round, None before the first has ended.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directory: Directory, judge: Callable[[View], Verdict], clock: IReactorTime) -> None:
+        self._directory = directory
+        self._judge = judge
+        self._clock = clock
+        self._loop: Deferred[None] | None = None
+        self.counts: Counter[Health] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop = Deferred.fromCoroutine(self._run())
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+        return loop
+
+    async def _run(self) -> None:
+        while self.running:
+            start = self._clock.seconds()
+            try:
+                await self._count()
+            except CancelledError:
+                return
+            except StoreUnavailable as error:
+                self._log.debug("clusters were not counted: {reason}", reason=error.reason)
+            except Exception:
+                self._log.failure("clusters could not be counted")
+            try:
+                await self._sleep(max(INTERVAL_SECONDS, _REST * (self._clock.seconds() - start)))
+            except CancelledError:
+                return
+
+    async def _count(self) -> None:
+        """Judge all IDs once. Raises StoreUnavailable."""
+        counts: Counter[Health] = Counter()
+        async for page in self._directory.records():
+            for start in range(0, len(page), _JUDGED_AT_ONCE):
+                for record in page[start : start + _JUDGED_AT_ONCE]:
+                    counts[self._judge(self._directory.view(record)).health] += 1
+                await self._sleep(_PAUSE_SECONDS)
+        self.counts = counts
+
+    async def _sleep(self, seconds: float) -> None:
+        # deferLater takes any IReactorTime, but its annotation names implementations.
+        await deferLater(cast("Clock", self._clock), seconds)

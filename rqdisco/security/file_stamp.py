@@ -1,0 +1,18 @@
+"""Stamps of files, to notice that one changed without reading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+Stamp = tuple[int, ...]
+
+
+def file_stamp(path: Path) -> Stamp | None:
+    """Return a value that changes when the file is written or replaced; None if it cannot be
+    read.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
