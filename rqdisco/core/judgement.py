@@ -100,8 +100,12 @@ def _judge_led(view: View, known: Known) -> Verdict:
     """Judge an ID in consul-kv mode by its leader alone, which is all that reports."""
     assert view.leader is not None
     leader, seen = view.leader.addr, _seen_leader(view, known)
-    is_recent = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
-    reason = f"the leader {leader} last reported at {utc(view.leader.modified)}{_answer(view, known)}"
+    is_stored = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
+    is_recent = is_stored or known.has_heard
+    reported = f"last reported at {utc(view.leader.modified)}"
+    if known.has_heard and not is_stored:
+        reported = f"reported within the last {LONG_CLAIM_SECONDS:.0f} s"
+    reason = f"the leader {leader} {reported}{_answer(view, known)}"
     if seen is None or seen.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
@@ -123,7 +127,7 @@ def _judge_answering(view: View, known: Known, seen: ProbedNode, reason: str) ->
     leader = view.leader.addr
     if seen.ready is False:
         return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
-    if seen.ready or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
+    if seen.ready or known.has_heard or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
         return Verdict(Health.HEALTHY, reason)
     step = f"check that {leader} runs with -disco-mode consul-kv and -disco-key {view.id}"
     return Verdict(Health.DEGRADED, reason, step)

@@ -113,6 +113,20 @@ def test_a_claim_is_waited_for_after_a_minute_and_its_watchers_are_told(server: 
     )
 
 
+def test_a_leader_that_reports_every_ten_seconds_is_healthy_until_a_minute_after_its_last_report(
+    server: WatchedServer,
+) -> None:
+    discovery_id = create_id(server.daemon)
+    found = set()
+    for _ in range(20):
+        assert ask(server, "PUT", f"/v1/kv/{discovery_id}/leader", VALUE) is True
+        wait(server, 10)
+        found.add(health(server, discovery_id)[0])
+    assert found == {"healthy"}
+    wait(server, 55)
+    assert health(server, discovery_id)[0] == "unknown"
+
+
 def test_a_change_of_health_is_an_event_with_an_id_of_its_own(probing: WatchedServer, probe: Probe) -> None:
     for ip in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
         probe.network.listens(ip, READY)

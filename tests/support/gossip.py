@@ -291,7 +291,7 @@ class GossipDaemon:
 
     def fence(self, by: GossipDaemon, why: str) -> None:
         """Let another daemon tell it that it must decide nothing."""
-        result(by.send(self, "digest", Digest(held={}, fingerprint=by.members.fingerprint, fenced=why)))
+        result(by.send(self, "digest", Digest(held={}, fingerprint=by.members.fingerprint, receiver_fenced=why)))
 
 
 def trio(clock: Clock, names: str = "abc", **options: Any) -> tuple[DirectNetwork, list[GossipDaemon]]:

@@ -54,7 +54,7 @@ def granted_at(name: str, network_of: Callable[[Clock], DirectNetwork]) -> Count
 
 
 @pytest.mark.parametrize(
-    ("network_of", "most"), [(DirectNetwork, 30), (SealedNetwork, 51)], ids=["messages", "messages and their HTTP"]
+    ("network_of", "most"), [(DirectNetwork, 29), (SealedNetwork, 50)], ids=["messages", "messages and their HTTP"]
 )
 def test_a_grant_that_arrives_elsewhere_enters_few_functions_beyond_a_local_one(
     network_of: Callable[[Clock], DirectNetwork], most: int

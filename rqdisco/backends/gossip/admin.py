@@ -211,20 +211,16 @@ class GossipAdmin:
 
     async def preview_forget(self, name: str) -> dict[str, object]:
         """Return what `forget` would do, and change nothing. Raises NoSuccessor."""
-        lost = self._find_lost(name)
+        lost = find_lost(self._driver.state, name)
         return {**self._report.identify(lost), "ids": await self._count_ids(lost.incarnation)}
 
     async def forget(self, name: str) -> dict[str, object]:
         """Make this daemon the owner of a lost one's IDs; return which daemon that is, and how many
         IDs it owned. Raises NoSuccessor, StoreUnavailable.
         """
-        lost = self._find_lost(name)
+        lost = find_lost(self._driver.state, name)
         ids: int = await self._driver.request(Forget(lost.incarnation))
         return {"forgotten": lost.name, "incarnation": lost.incarnation, "ids": ids}
-
-    def _find_lost(self, name: str) -> Member:
-        state = self._driver.state
-        return find_lost(state.members, name, lambda incarnation: queries.is_up(state, incarnation))
 
     async def _count_ids(self, incarnation: str) -> int:
         """Return how many IDs a member owns, as far as this daemon knows."""

@@ -7,17 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rqdisco.backends.gossip.core.inputs import (
-    Claim,
-    ClearLeader,
-    Command,
-    CreateNamed,
-    Inspect,
-    LookUp,
-    Register,
-    Remove,
-    ReportLeader,
-)
+from rqdisco.backends.gossip.core import inputs
 from rqdisco.backends.gossip.core.messages import Call, Op, Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core import errors
@@ -39,27 +29,33 @@ _REFUSALS: dict[str, Callable[[str], RequestRefused]] = {
     _wire_name(kind): kind
     for kind in (errors.NoSuchID, errors.UnknownCreatedID, errors.IDExists, errors.TooManyNodes, errors.Ownerless)
 }
+_REFUSALS_WITH_REASON: dict[str, Callable[[str], Exception]] = {
+    Frozen.__name__: Frozen,
+    Undecided.__name__: Undecided,
+    NotReady.__name__: Undecided,
+    _wire_name(errors.LoopbackConflict): errors.LoopbackConflict,
+}
 # The operation of each request.
 OPS: dict[type, Op] = {
-    CreateNamed: "create",
-    Register: "register",
-    Remove: "remove",
-    Claim: "claim",
-    ReportLeader: "report",
-    ClearLeader: "clear_leader",
-    LookUp: "look_up",
-    Inspect: "look_up",
+    inputs.CreateNamed: "create",
+    inputs.Register: "register",
+    inputs.Remove: "remove",
+    inputs.Claim: "claim",
+    inputs.ReportLeader: "report",
+    inputs.ClearLeader: "clear_leader",
+    inputs.LookUp: "look_up",
+    inputs.Inspect: "look_up",
 }
 # The request of each operation, and the field of the message that it needs besides the ID.
 _COMMANDS: dict[Op, tuple[Any, str | None]] = {
-    "create": (CreateNamed, None),
-    "register": (Register, "node"),
-    "remove": (Remove, "addr"),
-    "claim": (Claim, "put"),
-    "report": (ReportLeader, "put"),
-    "clear_leader": (ClearLeader, None),
+    "create": (inputs.CreateNamed, None),
+    "register": (inputs.Register, "node"),
+    "remove": (inputs.Remove, "addr"),
+    "claim": (inputs.Claim, "put"),
+    "report": (inputs.ReportLeader, "put"),
+    "clear_leader": (inputs.ClearLeader, None),
     # A lookup that was forwarded is one at the owner.
-    "look_up": (LookUp, None),
+    "look_up": (inputs.LookUp, None),
 }
 
 
@@ -70,12 +66,12 @@ class RemovalAtOwner(msgspec.Struct, frozen=True):
     removed: bool
 
 
-def command_of(call: Call) -> Command:
+def command_of(call: Call) -> inputs.Command:
     """Return the request in a message. Raises BadMessage."""
     kind, needed = _COMMANDS[call.op]
     if needed is not None and getattr(call, needed) is None:
         raise BadMessage("call lacks its arguments")
-    command: Command = kind(*(getattr(call, name, True) for name in kind.__struct_fields__))
+    command: inputs.Command = kind(*(getattr(call, name, True) for name in kind.__struct_fields__))
     return command
 
 
@@ -96,34 +92,31 @@ def outcome_of(result: Any) -> Outcome:
 
 def outcome_of_refusal(refusal: Exception) -> Outcome:
     """Encode a refusal for the way back."""
-    if isinstance(refusal, Frozen):
-        # Releases that do not know this name answer 503 with the reason, and no list on its behalf.
-        return Outcome(refusal=Frozen.__name__, reason=refusal.reason)
-    if isinstance(refusal, Undecided):
-        return Outcome(refusal=Undecided.__name__, reason=refusal.reason)
-    if isinstance(refusal, StoreUnavailable):
-        return Outcome(refusal=StoreUnavailable.__name__, reason=refusal.reason)
+    # Releases that do not know Frozen answer 503 with the reason, and no list on its behalf.
+    for kind in (Frozen, Undecided, StoreUnavailable):
+        if isinstance(refusal, kind):
+            return Outcome(refusal=kind.__name__, reason=refusal.reason)
     assert isinstance(refusal, RequestRefused)
     return Outcome(refusal=_wire_name(type(refusal)), reason=str(refusal))
 
 
 _RESULTS: dict[type, Callable[[Outcome, Record], Any]] = {
-    CreateNamed: lambda _, record: record,
-    Inspect: lambda _, record: record,
-    LookUp: lambda outcome, record: view_of(record, is_owner=True, hinted=outcome.listed),
-    Remove: lambda outcome, record: Removal(record=view_of(record, is_owner=True), removed=outcome.yes),
-    Claim: lambda outcome, record: ClaimOutcome(record=record, won=outcome.yes, again=outcome.again),
+    inputs.CreateNamed: lambda _, record: record,
+    inputs.Inspect: lambda _, record: record,
+    inputs.LookUp: lambda outcome, record: view_of(record, is_owner=True, hinted=outcome.listed),
+    inputs.Remove: lambda outcome, record: Removal(record=view_of(record, is_owner=True), removed=outcome.yes),
+    inputs.Claim: lambda outcome, record: ClaimOutcome(record=record, won=outcome.yes, again=outcome.again),
 }
 
 
-def result_of(command: Command, outcome: Outcome) -> Any:
+def result_of(command: inputs.Command, outcome: Outcome) -> Any:
     """Return the result of a request that its owner executed, and did not refuse."""
     record = outcome.record
-    if isinstance(command, Register) and record is not None:
+    if isinstance(command, inputs.Register) and record is not None:
         return RegistrationOutcome(record=record, listed=outcome.listed, bootstrap=outcome.bootstrap)
-    if isinstance(command, ReportLeader):
+    if isinstance(command, inputs.ReportLeader):
         return outcome.yes
-    if isinstance(command, ClearLeader):
+    if isinstance(command, inputs.ClearLeader):
         return Clearing(done=outcome.yes, removed=outcome.removed)
     if outcome.record is None:
         return StoreUnavailable("the owner's answer lacks the record")
@@ -132,13 +125,10 @@ def result_of(command: Command, outcome: Outcome) -> Any:
 
 def refusal_of(outcome: Outcome, discovery_id: str) -> Exception:
     """Return the owner's refusal as the exception to raise here."""
-    if outcome.refusal == Frozen.__name__:
-        return Frozen(outcome.reason)
-    if outcome.refusal in (Undecided.__name__, NotReady.__name__):
-        return Undecided(outcome.reason)
-    if outcome.refusal == errors.TooManyIDs.__name__:
+    refusal = outcome.refusal or ""
+    if (with_reason := _REFUSALS_WITH_REASON.get(refusal)) is not None:
+        return with_reason(outcome.reason)
+    if refusal == errors.TooManyIDs.__name__:
         return errors.TooManyIDs()
-    if outcome.refusal == _wire_name(errors.LoopbackConflict):
-        return errors.LoopbackConflict(outcome.reason)
-    kind = _REFUSALS.get(outcome.refusal or "")
+    kind = _REFUSALS.get(refusal)
     return StoreUnavailable(outcome.reason or "refused by the owner") if kind is None else kind(discovery_id)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -92,7 +93,9 @@ class ChangeLog:
                 for at, key in zip(part.versions, part.keys.unpack(), strict=True):
                     if at > version:
                         yield at, key
-        for at, key in zip(self._versions, self._keys, strict=True):
+        # The newest are read for each push.
+        begin = bisect_right(self._versions, version) if self._is_ordered else 0
+        for at, key in zip(self._versions[begin:], self._keys[begin:], strict=True):
             if at > version:
                 yield at, key
 

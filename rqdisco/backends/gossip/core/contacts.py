@@ -156,7 +156,9 @@ def forget_dropped(state: State) -> None:
                 del state.contacts[peer.key]
 
 
-def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
+def send(
+    state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then, *, joins: bool = False
+) -> int:
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
@@ -171,7 +173,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     elif verb == "digest":
         _transmit(state, peer, outgoing)
     else:
-        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
+        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key, joins))
     return number
 
 
@@ -179,7 +181,7 @@ def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
     outgoing.session, message = peer.session, outgoing.message
     if isinstance(message, Digest) and (why := state.sessions.duplicate_reason(peer.run_id)) is not None:
         # The answers to its own digests may be lost (R8). Another start of it is not told.
-        message = replace(message, fenced=why)
+        message = replace(message, receiver_fenced=why)
     state.effects.append(Send(outgoing.number, peer.url, outgoing.verb, message, outgoing.seconds, peer.key))
 
 
@@ -306,12 +308,6 @@ def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
     if peer.is_up or not peer.was_attempted:
         state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
     peer.is_up, peer.was_attempted = False, True
-
-
-def exchange_soon(state: State, peer: Peer) -> None:
-    """Exchange digests soon: the peer lacks records that only it can pull."""
-    peer.skipped = MAX_SKIPPED
-    trigger(state, peer)
 
 
 def trigger(state: State, peer: Peer) -> None:

@@ -94,32 +94,15 @@ class Cursors:
         self._summary: tuple[dict[str, int], dict[str, int]] | None = None
 
     @property
-    def held(self) -> dict[str, int]:
-        """The cursors by owner."""
-        return {**self._held, self._own: self.own_cursor}
-
-    @property
-    def newest_beyond_gap(self) -> dict[str, int]:
-        """The newest version held beyond a gap, by owner, where it exceeds the cursor."""
-        return {
-            owner: newest
-            for owner, newest in self._newest.items()
-            if owner != self._own and newest > self.cursor(owner)
-        }
-
-    @property
     def summary(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The pair of `held` and `newest_beyond_gap`, cached until either changes. Do not modify
-        it.
+        """The cursors by owner; and the newest version held beyond a gap, by owner, where that exceeds
+        the cursor. They are cached until either changes: do not modify them.
         """
         if self._summary is None:
-            self._summary = self.held, self.newest_beyond_gap
+            others = ((owner, newest) for owner, newest in self._newest.items() if owner != self._own)
+            beyond = {owner: newest for owner, newest in others if newest > self.cursor(owner)}
+            self._summary = {**self._held, self._own: self.own_cursor}, beyond
         return self._summary
-
-    @property
-    def has_refused(self) -> bool:
-        """Report whether this disk refused records that peers received."""
-        return bool(self._refused)
 
     def cursor(self, owner: str) -> int:
         """Return the version up to which records of `owner` are durable here without a gap."""

@@ -26,7 +26,6 @@ from rqdisco.backends.gossip.core.deltas import Pulling, pull
 from rqdisco.backends.gossip.core.messages import Added, Digest, Hints, Pull
 from rqdisco.backends.gossip.core.peer_errors import PeerError, Rejected
 from rqdisco.backends.gossip.core.state import Peer, State, Then, then
-from rqdisco.core.codec import Metadata
 from rqdisco.core.expiry import expiry_watermark
 
 INTERVAL = 1.0
@@ -93,7 +92,7 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
         expired=state.watermarks.all,
         fingerprint=members.fingerprint,
         members=() if fingerprint == members.fingerprint else members.all,
-        stopped=state.fenced,
+        sender_fenced=state.fenced,
         has_unmet=bool(state.unidentified),
         **answer,
     )
@@ -123,7 +122,7 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.members:
         contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
-    peer.stopped, peer.has_unmet = theirs.stopped, theirs.has_unmet
+    peer.stopped, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
     if theirs.fingerprint == state.members.fingerprint:
         peer.differences = ()
@@ -140,8 +139,8 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
 
 
 def _heed_fence(state: State, theirs: Digest) -> None:
-    if theirs.fenced is not None and state.fenced is None:
-        contacts.fence(state, theirs.fenced)
+    if theirs.receiver_fenced is not None and state.fenced is None:
+        contacts.fence(state, theirs.receiver_fenced)
 
 
 def _advance(state: State, peer: Peer) -> None:
@@ -173,7 +172,7 @@ def _is_up_to_date(state: State, peer: Peer) -> bool:
         is_recovered
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
-        and not (state.hints.count or state.hints.undeleted or cursors.has_refused or peer.differing_exchanges)
+        and not (state.hints.count or state.hints.undeleted or cursors.refused or peer.differing_exchanges)
         and not cursors.behind(peer.held)
         and peer.expired == state.watermarks.all
         and state.expired_upto <= state.watermarks.of(state.own)
@@ -292,15 +291,8 @@ def _learn_watermarks(state: State, peer: Peer, go_on: Then) -> bool:
         if owner != state.own and version > of(owner)
     ]
     if new:
-        writes.write_metadata(state, new, then(_watermarks_written, tuple(new), go_on))
+        writes.write_watermarks(state, tuple(new), go_on)
     return not new
-
-
-def _watermarks_written(state: State, outcome: Exception | None, new: tuple[Metadata, ...], go_on: Then) -> None:
-    if outcome is None:
-        for watermark in new:
-            state.watermarks.learn(watermark)
-    state.go_on(go_on, outcome)
 
 
 def _pull(state: State, peer: Peer, go_on: Then) -> bool:

@@ -61,6 +61,9 @@ class HintStore:
                 self.put(StoredHint(each.owner, hint, is_durable=True, is_answered=True, was_handed_over=True))
             if each.id == _LAST or each.id.startswith(_HINT):
                 self._last = max(self._last, each.number)
+        self._last_loaded = self._last
+        # By owner, the last number that hints got before it was known that this disk is an older one.
+        self._last_too_low: dict[str, int] = {}
 
     @property
     def count(self) -> int:
@@ -139,6 +142,20 @@ class HintStore:
         self.put(StoredHint(owner, hint))
         stored = Metadata(id=f"{_HINT}{number:016d}", owner=owner, number=number, content=encode_message(hint).decode())
         return number, [metadata_change(stored), metadata_change(Metadata(id=_LAST, owner=owner, number=number))]
+
+    def learn_added(self, of: str, upto: int) -> None:
+        """Learn the number up to which hints of this daemon for an owner were added. If no such number
+        is known here, this disk is an older one, and so was the clock: numbers were given again.
+        """
+        if upto > self._last:
+            self._last_too_low[of] = self._last
+            self._last = upto
+
+    def is_too_low(self, stored: StoredHint) -> bool:
+        """Report whether a hint has a number that an earlier one may have had, so that its owner
+        takes it for added.
+        """
+        return self._last_loaded < stored.hint.number <= self._last_too_low.get(stored.owner, 0)
 
     def for_owner(self, owner: str) -> list[StoredHint]:
         """Return the hints for an owner and those it succeeded."""

@@ -86,18 +86,38 @@ def _deleted(state: State, outcome: Exception | None, stored: StoredHint) -> Non
 
 
 def delete_upto(state: State, of: str, upto: int, go_on: Then) -> None:
-    """Delete the hints stored for an owner up to a number, which it has added."""
-    done = state.hints.stored_for(of, upto)
-    if done:
-        state.persist([deletion(each) for each in done], then(_delivered, tuple(done), go_on))
-    else:
+    """Delete the hints stored for an owner up to a number, which it has added. Those that it takes
+    for earlier ones of the same numbers get new numbers instead.
+    """
+    state.hints.learn_added(of, upto)
+    done = [each for each in state.hints.stored_for(of, upto) if not each.is_merging]
+    if not done:
         state.go_on(go_on, None)
+        return
+    changes, renumbered = [deletion(each) for each in done], []
+    for each in done:
+        if state.hints.is_too_low(each):
+            state.hints.put(replace(each, is_merging=True))
+            hint, wall_ms = each.hint, state.now.wall_us // 1000
+            number, stored = state.hints.create(each.owner, hint.id, hint.node, hint.host, wall_ms)
+            renumbered.append(number)
+            changes += stored
+    state.persist(changes, then(_delivered, tuple(done), tuple(renumbered), go_on))
 
 
-def _delivered(state: State, outcome: Exception | None, done: Sequence[StoredHint], go_on: Then) -> None:
-    if outcome is None:
-        for each in done:
+def _delivered(
+    state: State, outcome: Exception | None, done: Sequence[StoredHint], renumbered: Sequence[int], go_on: Then
+) -> None:
+    for number in renumbered:
+        if outcome is not None:
+            state.hints.remove(number)
+        elif (stored := state.hints.get(number)) is not None:
+            state.hints.put(replace(stored, is_durable=True, is_answered=True))
+    for each in done:
+        if outcome is None:
             state.hints.remove(each.hint.number)
+        elif state.hints.get(each.hint.number) is not None:
+            state.hints.put(each)
     state.go_on(go_on, outcome)
 
 

@@ -28,75 +28,81 @@ class Now(msgspec.Struct, frozen=True, gc=False):
     wall_us: int
 
 
-# What clients and operators request here, or through a peer. Most correspond to a method of
-# `core.directory.Directory` and raise its errors.
+class Input(msgspec.Struct, frozen=True):
+    """What happened."""
 
 
-class Create(msgspec.Struct, frozen=True):
+class Command(msgspec.Struct, frozen=True):
+    """What clients and operators request here, or through a peer. Most correspond to a method of
+    `core.directory.Directory` and raise its errors.
+    """
+
+
+class Create(Command, frozen=True):
     """`random` are the bytes of the new ID."""
 
     random: bytes
 
 
-class CreateNamed(msgspec.Struct, frozen=True):
+class CreateNamed(Command, frozen=True):
     id: str
 
 
-class LookUp(msgspec.Struct, frozen=True):
+class LookUp(Command, frozen=True):
     """`at_owner` asks the owner even if there is a copy here."""
 
     id: str
     at_owner: bool = False
 
 
-class Inspect(msgspec.Struct, frozen=True):
+class Inspect(Command, frozen=True):
     id: str
 
 
-class Register(msgspec.Struct, frozen=True):
+class Register(Command, frozen=True):
     id: str
     node: Node
     host: str | None
 
 
-class Remove(msgspec.Struct, frozen=True):
+class Remove(Command, frozen=True):
     id: str
     addr: str
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(Command, frozen=True):
     id: str
     put: Put
     host: str | None
 
 
-class ReportLeader(msgspec.Struct, frozen=True):
+class ReportLeader(Command, frozen=True):
     id: str
     put: Put
     host: str | None
     index: int | None = None
 
 
-class ClearLeader(msgspec.Struct, frozen=True):
+class ClearLeader(Command, frozen=True):
     id: str
     index: int | None = None
 
 
-class Adopt(msgspec.Struct, frozen=True):
+class Adopt(Command, frozen=True):
     transferred: TransferredRecord
     as_own: bool
     during: str | None = None
 
 
-class FreezeStore(msgspec.Struct, frozen=True):
+class FreezeStore(Command, frozen=True):
     reason: str
 
 
-class ThawStore(msgspec.Struct, frozen=True):
+class ThawStore(Command, frozen=True):
     pass
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Forget(Command, frozen=True):
     """Make this daemon the owner of a lost one's IDs, given by name or incarnation; the reply is
     their number.
     """
@@ -104,44 +110,25 @@ class Forget(msgspec.Struct, frozen=True):
     name: str
 
 
-class Drain(msgspec.Struct, frozen=True):
+class Drain(Command, frozen=True):
     """Hand all IDs of this daemon over to a peer, `to` if given; the reply is its name."""
 
     to: str | None = None
 
 
-class RevokeStuck(msgspec.Struct, frozen=True):
+class RevokeStuck(Command, frozen=True):
     """Revoke the grants whose revocation the disk refused, before the daemon ends."""
 
 
-Command = (
-    Create
-    | CreateNamed
-    | LookUp
-    | Inspect
-    | Register
-    | Remove
-    | Claim
-    | ReportLeader
-    | ClearLeader
-    | Adopt
-    | FreezeStore
-    | ThawStore
-    | Forget
-    | Drain
-    | RevokeStuck
-)
-
-
-class Started(msgspec.Struct, frozen=True):
+class Started(Input, frozen=True):
     """The daemon runs: contact the peers from now on."""
 
 
-class Stopped(msgspec.Struct, frozen=True):
+class Stopped(Input, frozen=True):
     """The daemon stops: send nothing more."""
 
 
-class Requested(msgspec.Struct, frozen=True):
+class Requested(Input, frozen=True):
     """A client of this daemon requests something; a `ClientReply` of the same number follows,
     unless `Cancelled` comes first.
     """
@@ -150,20 +137,20 @@ class Requested(msgspec.Struct, frozen=True):
     command: Command
 
 
-class Cancelled(msgspec.Struct, frozen=True):
+class Cancelled(Input, frozen=True):
     """The client of a request is gone, or its time is over."""
 
     request: int
 
 
-class Delivered(msgspec.Struct, frozen=True):
+class Delivered(Input, frozen=True):
     """A `ClientReply` that asked for confirmation was sent to the client, or certainly was not."""
 
     request: int
     was_delivered: bool
 
 
-class Greeted(msgspec.Struct, frozen=True):
+class Greeted(Input, frozen=True):
     """A daemon begins the session of this name with a hello, to which a `Respond` is the answer."""
 
     call: int
@@ -171,7 +158,7 @@ class Greeted(msgspec.Struct, frozen=True):
     hello: Hello
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(Input, frozen=True):
     """A message within a session; a `Respond` of the same number follows, unless `HungUp` comes
     first. What cannot be decoded is a BadMessage: that it came proves its sender alive all the
     same.
@@ -183,33 +170,33 @@ class Received(msgspec.Struct, frozen=True):
     message: msgspec.Struct | BadMessage
 
 
-class HungUp(msgspec.Struct, frozen=True):
+class HungUp(Input, frozen=True):
     """The sender of a message does not wait for the answer any more."""
 
     call: int
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(Input, frozen=True):
     """The answer to a `Send`."""
 
     send: int
     message: Any
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(Input, frozen=True):
     """A `Send` failed, or nobody answered in time."""
 
     send: int
     error: PeerError
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(Input, frozen=True):
     """The disk has these changes, and so has the store."""
 
     changes: Sequence[Change]
 
 
-class Discarded(msgspec.Struct, frozen=True):
+class Discarded(Input, frozen=True):
     """The disk refused a batch; the store has discarded these pending changes. It comes before the
     `WriteRefused` of each write.
     """
@@ -217,37 +204,18 @@ class Discarded(msgspec.Struct, frozen=True):
     changes: Sequence[Change]
 
 
-class Persisted(msgspec.Struct, frozen=True):
+class Persisted(Input, frozen=True):
     """The disk has everything of a `Persist`, and everything before it."""
 
     write: int
 
 
-class WriteRefused(msgspec.Struct, frozen=True):
+class WriteRefused(Input, frozen=True):
     """The disk refused a `Persist`, for this reason."""
 
     write: int
     reason: str
 
 
-class Ticked(msgspec.Struct, frozen=True):
+class Ticked(Input, frozen=True):
     """The time of the last `Wake` has come."""
-
-
-Input = (
-    Started
-    | Stopped
-    | Requested
-    | Cancelled
-    | Delivered
-    | Greeted
-    | Received
-    | HungUp
-    | Answered
-    | Failed
-    | Settled
-    | Discarded
-    | Persisted
-    | WriteRefused
-    | Ticked
-)

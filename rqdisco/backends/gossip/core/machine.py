@@ -15,6 +15,7 @@ from rqdisco.backends.gossip.core import (
     contacts,
     exchange,
     grants,
+    inputs,
     pushes,
     recovery,
     replies,
@@ -27,31 +28,6 @@ from rqdisco.backends.gossip.core.cursors import Cursors
 from rqdisco.backends.gossip.core.effects import Effect, Wake
 from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
-from rqdisco.backends.gossip.core.inputs import (
-    Answered,
-    Cancelled,
-    Create,
-    Delivered,
-    Discarded,
-    Drain,
-    Failed,
-    Forget,
-    FreezeStore,
-    Greeted,
-    HungUp,
-    Input,
-    Now,
-    Persisted,
-    Received,
-    Requested,
-    RevokeStuck,
-    Settled,
-    Started,
-    Stopped,
-    ThawStore,
-    Ticked,
-    WriteRefused,
-)
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
 from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
@@ -70,11 +46,11 @@ class Machine:
         store: Store,
         metadata: Sequence[Metadata],
         watermarks: ExpiryWatermarks,
-        now: Now,
+        now: inputs.Now,
     ) -> None:
         self.state = _initial_state(config, store, metadata, watermarks, now)
 
-    def receive(self, given: Input, now: Now) -> list[Effect]:
+    def receive(self, given: inputs.Input, now: inputs.Now) -> list[Effect]:
         """Process an input, and return the effects of it.
 
         An exception is a bug. The caller logs it, performs `take_effects()` and continues; the
@@ -86,7 +62,7 @@ class Machine:
             _HANDLERS[type(given)](state, given)
         except Exception:
             exchange.end_all(state)
-            if isinstance(given, Requested):
+            if isinstance(given, inputs.Requested):
                 state.requests.pop(given.request, None)
             raise
         if state.timers and state.timers[0][0] != state.woken_at:
@@ -103,7 +79,7 @@ class Machine:
 
 
 def _initial_state(
-    config: MachineConfig, store: Store, metadata: Sequence[Metadata], watermarks: ExpiryWatermarks, now: Now
+    config: MachineConfig, store: Store, metadata: Sequence[Metadata], watermarks: ExpiryWatermarks, now: inputs.Now
 ) -> State:
     own = config.incarnation
     members = Members(Member(incarnation=own, name=config.name, url=config.url, features=FEATURES), metadata)
@@ -127,12 +103,13 @@ def _initial_state(
     )
     if members.own.state != "member":
         state.successor = members.current_owner(members.own.successor or own)
+        state.is_handing_over = True
     recovery.load(state, metadata)
     state.unrecorded.update(cursors.own_pending_grants())
     return state
 
 
-def _start(state: State, _: Started) -> None:
+def _start(state: State, _: inputs.Started) -> None:
     state.is_running = True
     for url in state.config.seeds:
         contacts.add_peer(state, url)
@@ -140,14 +117,14 @@ def _start(state: State, _: Started) -> None:
     exchange.begin_due(state)
 
 
-def _stop(state: State, _: Stopped) -> None:
+def _stop(state: State, _: inputs.Stopped) -> None:
     state.is_running = False
     pushes.give_up(state)
     for number in list(state.outgoing):
         contacts.abandon(state, number)
 
 
-def _tick(state: State, _: Ticked) -> None:
+def _tick(state: State, _: inputs.Ticked) -> None:
     state.woken_at = None
     now = state.now.seconds
     # What is put off to a later turn during this one waits for the next.
@@ -158,7 +135,7 @@ def _tick(state: State, _: Ticked) -> None:
     exchange.begin_due(state)
 
 
-def _request(state: State, requested: Requested) -> None:
+def _request(state: State, requested: inputs.Requested) -> None:
     command = requested.command
     request = ClientRequest(requested.request, command, began_at=state.now.seconds)
     state.requests[request.number] = request
@@ -172,17 +149,9 @@ def _request(state: State, requested: Requested) -> None:
         replies.fail(state, request, error)
 
 
-def _revoke_stuck(state: State, request: ClientRequest, _: RevokeStuck) -> None:
+def _revoke_stuck(state: State, request: ClientRequest, _: inputs.RevokeStuck) -> None:
     grants.revoke_stuck(state)
     replies.reply(state, request, None)
-
-
-def _cancel(state: State, cancelled: Cancelled) -> None:
-    _client_is_gone(state, cancelled.request)
-
-
-def _hang_up(state: State, hung_up: HungUp) -> None:
-    _client_is_gone(state, -hung_up.call)
 
 
 def _client_is_gone(state: State, number: int) -> None:
@@ -191,11 +160,7 @@ def _client_is_gone(state: State, number: int) -> None:
         requests.abandon(state, request)
 
 
-def _confirm(state: State, given: Delivered) -> None:
-    grants.delivered(state, given.request, given.was_delivered)
-
-
-def _settled(state: State, settled: Settled) -> None:
+def _settled(state: State, settled: inputs.Settled) -> None:
     before = state.cursors.published
     for record in state.cursors.settled(settled.changes):
         state.grant_ages.observe(record, state.now.seconds)
@@ -203,11 +168,7 @@ def _settled(state: State, settled: Settled) -> None:
         pushes.push(state)
 
 
-def _discarded(state: State, discarded: Discarded) -> None:
-    state.cursors.discarded(discarded.changes)
-
-
-def _persisted(state: State, persisted: Persisted) -> None:
+def _persisted(state: State, persisted: inputs.Persisted) -> None:
     number = persisted.write
     if number in state.writes:
         state.disk_refuses = None
@@ -215,7 +176,7 @@ def _persisted(state: State, persisted: Persisted) -> None:
     _end_write(state, number, None)
 
 
-def _refused(state: State, refused: WriteRefused) -> None:
+def _refused(state: State, refused: inputs.WriteRefused) -> None:
     state.disk_refuses = refused.reason
     if state.reservations.pop(refused.write, 0):
         state.cursors.reservation_failed()
@@ -229,28 +190,28 @@ def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> N
 
 
 _COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
-    Create: requests.create,
-    FreezeStore: requests.freeze,
-    ThawStore: requests.thaw,
-    Forget: succession.forget,
-    Drain: succession.drain,
-    RevokeStuck: _revoke_stuck,
+    inputs.Create: requests.create,
+    inputs.FreezeStore: requests.freeze,
+    inputs.ThawStore: requests.thaw,
+    inputs.Forget: succession.forget,
+    inputs.Drain: succession.drain,
+    inputs.RevokeStuck: _revoke_stuck,
 }
 
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
-    Started: _start,
-    Stopped: _stop,
-    Ticked: _tick,
-    Requested: _request,
-    Cancelled: _cancel,
-    Delivered: _confirm,
-    Greeted: serving.greet,
-    Received: serving.serve,
-    HungUp: _hang_up,
-    Answered: contacts.answered,
-    Failed: contacts.failed,
-    Settled: _settled,
-    Discarded: _discarded,
-    Persisted: _persisted,
-    WriteRefused: _refused,
+    inputs.Started: _start,
+    inputs.Stopped: _stop,
+    inputs.Ticked: _tick,
+    inputs.Requested: _request,
+    inputs.Cancelled: lambda state, given: _client_is_gone(state, given.request),
+    inputs.Delivered: lambda state, given: grants.delivered(state, given.request, given.was_delivered),
+    inputs.Greeted: serving.greet,
+    inputs.Received: serving.serve,
+    inputs.HungUp: lambda state, given: _client_is_gone(state, -given.call),
+    inputs.Answered: contacts.answered,
+    inputs.Failed: contacts.failed,
+    inputs.Settled: _settled,
+    inputs.Discarded: lambda state, given: state.cursors.discarded(given.changes),
+    inputs.Persisted: _persisted,
+    inputs.WriteRefused: _refused,
 }

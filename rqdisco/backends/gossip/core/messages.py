@@ -15,7 +15,12 @@ from rqdisco.core.records import Moment, Node, Put, Record
 T = TypeVar("T")
 
 # Names on the wire that differ from the fields.
-_DIGEST_NAMES = {"newest_beyond_gap": "beyond", "fingerprint": "agreed"}
+_DIGEST_NAMES = {
+    "newest_beyond_gap": "beyond",
+    "fingerprint": "agreed",
+    "receiver_fenced": "fenced",
+    "sender_fenced": "stopped",
+}
 
 # Versions are milliseconds since 1970. Nothing above this is accepted: the next one would exceed 64 bits.
 MAX_VERSION = 1 << 62
@@ -28,8 +33,10 @@ PROTOCOL = (1, 1)
 HIDDEN_CLAIMS = "hidden claims"
 # Creates IDs of a given name, on behalf of another daemon too.
 NAMED_IDS = "named IDs"
+# Takes several forwarded requests in one message.
+CALL_BATCHES = "call batches"
 # The first three are announced for older releases; nothing here tests them.
-FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS)
+FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS, CALL_BATCHES)
 
 # A "leaving" member still counts: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]
@@ -71,10 +78,10 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     `issued` is the highest version it has issued itself, if that is not durable.
 
     `members` is its member list, left out if the receiver last sent the same `fingerprint`.
-    `expired` holds the expiry watermark of each owner's unused IDs. `fenced` is why the receiver
-    must not decide, `stopped` why the sender decides nothing itself. `has_unmet` reports that the
-    sender has never contacted some of its seeds, which may have members that nobody else knows. `at`
-    is the sender's own time, which requests forwarded to it use as deadline (R2).
+    `expired` holds the expiry watermark of each owner's unused IDs. `receiver_fenced` is why the
+    receiver must not decide, `sender_fenced` why the sender decides nothing itself. `has_unmet`
+    reports that the sender has never contacted some of its seeds, which may have members that nobody
+    else knows. `at` is the sender's own time, which requests forwarded to it use as deadline (R2).
     """
 
     held: dict[str, Version]
@@ -83,8 +90,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     newest_beyond_gap: dict[str, Version] = {}
     members: tuple[Member, ...] = ()
     expired: dict[str, Version] = {}
-    fenced: str | None = None
-    stopped: str | None = None
+    receiver_fenced: str | None = None
+    sender_fenced: str | None = None
     has_unmet: bool = False
     wall_ms: int = 0
     at: Moment | None = None

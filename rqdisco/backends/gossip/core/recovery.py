@@ -116,8 +116,7 @@ def finish(state: State, peer: Peer, go_on: Then) -> bool:
         _reissue(state, None, 0, state.recoveries, go_on)
         return False
     if state.expired_upto > state.watermarks.of(state.own):
-        watermark = expiry_watermark(state.own, state.expired_upto)
-        writes.write_metadata(state, [watermark], then(_watermark_written, watermark, go_on))
+        writes.write_watermarks(state, (expiry_watermark(state.own, state.expired_upto),), go_on)
         return False
     if state.may_have_marker:
         empty = Metadata(id=writes.BEHIND + state.own, owner=state.own)
@@ -147,12 +146,6 @@ def _reissued(state: State, outcome: Exception | None, recoveries: int, go_on: T
         # Nothing was recovered meanwhile, which had to be reissued as well.
         state.must_reissue = False
         state.trusted_upto = state.cursors.own_cursor
-    state.go_on(go_on, outcome)
-
-
-def _watermark_written(state: State, outcome: Exception | None, watermark: Metadata, go_on: Then) -> None:
-    if outcome is None:
-        state.watermarks.learn(watermark)
     state.go_on(go_on, outcome)
 
 

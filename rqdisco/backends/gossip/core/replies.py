@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner, outcome_of, outcome_of_refusal
 from rqdisco.backends.gossip.core.effects import ClientReply, Respond
@@ -65,8 +67,8 @@ def fail(state: State, request: ClientRequest, error: Exception) -> None:
         state.effects.append(Respond(request.call, outcome_of_refusal(error)))
 
 
-def respond_error(state: State, call: int, error: Exception) -> None:
-    """Fail a message of a peer."""
-    if not isinstance(error, PeerError):
-        error = BadMessage(error.reason if isinstance(error, StoreUnavailable) else str(error))
-    state.effects.append(Respond(call, error))
+def respond(state: State, call: int, answer: msgspec.Struct | Exception) -> None:
+    """Answer a message of a peer, or fail it."""
+    if isinstance(answer, Exception) and not isinstance(answer, PeerError):
+        answer = BadMessage(answer.reason if isinstance(answer, StoreUnavailable) else str(answer))
+    state.effects.append(Respond(call, answer))

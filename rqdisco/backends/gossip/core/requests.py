@@ -7,34 +7,22 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, own_records, queries, replies, writes
-from rqdisco.backends.gossip.core.calls import RemovalAtOwner
-from rqdisco.backends.gossip.core.inputs import (
-    Adopt,
-    Claim,
-    ClearLeader,
-    Create,
-    CreateNamed,
-    FreezeStore,
-    Inspect,
-    LookUp,
-    Register,
-    Remove,
-    ReportLeader,
-    ThawStore,
+from rqdisco.backends.gossip.core import (
+    barriers,
+    contacts,
+    decide,
+    grants,
+    inputs,
+    own_records,
+    queries,
+    replies,
+    writes,
 )
+from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
-from rqdisco.core import decisions, transitions
+from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.codec import Metadata
-from rqdisco.core.errors import (
-    AlreadyFrozen,
-    IDExists,
-    RequestRefused,
-    StoreUnavailable,
-    Undecided,
-    UnknownCreatedID,
-)
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
@@ -44,78 +32,66 @@ _FROZEN = "!frozen"
 
 def run(state: State, request: ClientRequest) -> None:
     """Execute a request about an ID of this daemon, after any pending grant of it."""
-    _run(state, None, request.number)
-
-
-def _run(state: State, outcome: Exception | None, number: int) -> None:
-    request = state.requests.get(number)
-    if request is None:
-        return
-    if outcome is not None:
-        replies.fail(state, request, outcome)
-        return
     discovery_id = replies.id_of(request)
-    if request.arrival is None and isinstance(request.command, (Remove, ClearLeader)):
+    if request.arrival is None and isinstance(request.command, (inputs.Remove, inputs.ClearLeader)):
         # The disk may still refuse what was decided, and then what is shown is listed again.
         known = (queries.newest(state, discovery_id), queries.shown(state, discovery_id))
         request.arrival = tuple(each for each in known if each is not None)
-    is_reading = isinstance(request.command, (LookUp, Inspect))
-    if not is_reading and grants.wait(state, discovery_id, then(_run, number)):
+    is_reading = isinstance(request.command, (inputs.LookUp, inputs.Inspect))
+    if not is_reading and grants.wait(state, discovery_id, then(_run_again, request.number)):
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         replies.fail(state, request, error)
 
 
-def create(state: State, request: ClientRequest, command: Create) -> None:
+def _run_again(state: State, outcome: Exception | None, number: int) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    if outcome is None:
+        run(state, request)
+    else:
+        replies.fail(state, request, outcome)
+
+
+def create(state: State, request: ClientRequest, command: inputs.Create) -> None:
     """Create an ID. Raises TooManyIDs, Undecided, Frozen."""
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
     record = own_records.create(state, discovery_id, version)
-    own_records.save(state, None, record, then(_saved, request.number, None), version)
+    own_records.save(state, None, record, then(_answer, request.number, None), version)
 
 
-def _create_named(state: State, request: ClientRequest, command: CreateNamed) -> None:
+def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
-        own_records.flush(state, command.id, then(_exists, request.number))
+        own_records.flush(state, command.id, then(_answer, request.number, errors.IDExists(command.id)))
         return
     decide.check_ready(state)
     version = state.next_version()
     record = own_records.create(state, command.id, version)
-    own_records.save(state, None, record, then(_saved, request.number, None), version)
+    own_records.save(state, None, record, then(_answer, request.number, None), version)
 
 
-def _exists(state: State, outcome: Exception | None, number: int) -> None:
-    if (request := state.requests.get(number)) is not None:
-        replies.fail(state, request, outcome or IDExists(replies.id_of(request)))
-
-
-def _saved(state: State, outcome: Record | Exception, number: int, result: Any) -> None:
-    """Answer with a result that contains the saved record, the record itself for None."""
+def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
+    """Answer a request with the error of a write, or with its result. A result that contains a record
+    gets the one that was saved; if it is None, that is the result.
+    """
     request = state.requests.get(number)
     if request is None:
         return
-    if isinstance(outcome, Exception):
-        replies.fail(state, request, outcome)
-    elif isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
+    if isinstance(outcome, Exception) or isinstance(result, Exception):
+        replies.fail(state, request, outcome or result)
+    elif isinstance(outcome, Record) and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
         replies.reply(state, request, replace(result, record=outcome))
     else:
         replies.reply(state, request, outcome if result is None else result)
 
 
-def _flushed(state: State, outcome: Exception | None, number: int, result: Any) -> None:
-    request = state.requests.get(number)
-    if request is not None:
-        if outcome is None:
-            replies.reply(state, request, result)
-        else:
-            replies.fail(state, request, outcome)
-
-
 def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
-    own_records.flush(state, discovery_id, then(_flushed, request.number, result))
+    own_records.flush(state, discovery_id, then(_answer, request.number, result))
 
 
 def _known(state: State, discovery_id: str) -> Record | None:
@@ -123,13 +99,13 @@ def _known(state: State, discovery_id: str) -> Record | None:
     return own_records.load_own(state, discovery_id)
 
 
-def _register(state: State, request: ClientRequest, command: Register) -> None:
+def _register(state: State, request: ClientRequest, command: inputs.Register) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
     outcome = decide.register(state, record, command.node, command.host)
     if outcome.bootstrap != "granted":
-        own_records.save(state, record, outcome.record, then(_saved, request.number, outcome))
+        own_records.save(state, record, outcome.record, then(_answer, request.number, outcome))
         return
     pending = grants.begin(state, record.id, request)
     if record.was_emptied or record.nodes:
@@ -160,7 +136,7 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
             raise outcome
         stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         _give_up(state, pending, error)
         return
     barriers.run(state, stored, then(_barrier_passed, discovery_id, number))
@@ -170,40 +146,32 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
     pending = _pending_of(state, discovery_id, number)
     if pending is None:
         return
-    request = state.requests[number]
-    command: Any = request.command
     try:
         if outcome is not None:
             raise outcome
-        record = _known(state, discovery_id)
-        assert record is not None
-        if isinstance(command, Register):
-            _decide_again(state, request, pending, record, decide.register(state, record, command.node, command.host))
-        else:
-            _claim_again(state, request, pending, record, decide.claim(state, record, command.put, command.host))
-    except (RequestRefused, StoreUnavailable) as error:
+        _decide_again(state, state.requests[number], pending)
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         _give_up(state, pending, error)
 
 
-def _decide_again(
-    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: RegistrationOutcome
-) -> None:
-    if outcome.bootstrap == "granted":
-        _commit(state, pending, record, outcome)
-        return
-    # The change is put before others may decide.
-    own_records.save(state, record, outcome.record, then(_saved, request.number, outcome))
-    grants.end(state, pending)
-
-
-def _claim_again(
-    state: State, request: ClientRequest, pending: GrantInProgress, record: Record, outcome: ClaimOutcome
-) -> None:
-    if outcome.won:
-        _commit(state, pending, record, outcome)
-        return
-    grants.end(state, pending)
-    _answer_unchanged(state, request, record.id, outcome)
+def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
+    record, command = _known(state, pending.id), request.command
+    assert record is not None
+    if isinstance(command, inputs.Register):
+        outcome = decide.register(state, record, command.node, command.host)
+        if outcome.bootstrap == "granted":
+            _commit(state, pending, record, outcome)
+        else:
+            # The change is put before others may decide.
+            own_records.save(state, record, outcome.record, then(_answer, request.number, outcome))
+            grants.end(state, pending)
+    elif isinstance(command, inputs.Claim):
+        claim = decide.claim(state, record, command.put, command.host)
+        if claim.won:
+            _commit(state, pending, record, claim)
+        else:
+            grants.end(state, pending)
+            _answer_unchanged(state, request, record.id, claim)
 
 
 def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
@@ -236,20 +204,20 @@ def abandon(state: State, request: ClientRequest) -> None:
         grants.end(state, pending)
 
 
-def _remove(state: State, request: ClientRequest, command: Remove) -> None:
+def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> None:
     record = _known(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
     result = RemovalAtOwner(record=after, removed=after is not record)
-    own_records.save(state, record, after, then(_saved, request.number, result))
+    own_records.save(state, record, after, then(_answer, request.number, result))
 
 
-def _claim(state: State, request: ClientRequest, command: Claim) -> None:
+def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
         error = own_records.missing_error(state, command.id)
-        raise error if isinstance(error, Undecided) else UnknownCreatedID(command.id)
+        raise error if isinstance(error, errors.Undecided) else errors.UnknownCreatedID(command.id)
     record = own_records.create_implicitly(state, command.id) if known is None else known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
@@ -269,10 +237,10 @@ def _claim(state: State, request: ClientRequest, command: Claim) -> None:
 def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
     if isinstance(outcome, Record) and (fields := decisions.many_claims(outcome)) is not None:
         state.log("warn", decisions.MANY_CLAIMS, **fields)
-    _saved(state, outcome, number, claim)
+    _answer(state, outcome, number, claim)
 
 
-def _report(state: State, request: ClientRequest, command: ReportLeader) -> None:
+def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) -> None:
     known, put = _known(state, command.id), command.put
     if not decisions.may_report(known, put, command.index):
         _answer_unchanged(state, request, command.id, False)
@@ -284,26 +252,26 @@ def _report(state: State, request: ClientRequest, command: ReportLeader) -> None
     if after is None:
         _answer_unchanged(state, request, command.id, False)
     else:
-        own_records.save(state, record, after, then(_saved, request.number, True), version)
+        own_records.save(state, record, after, then(_answer, request.number, True), version)
 
 
-def _clear_leader(state: State, request: ClientRequest, command: ClearLeader) -> None:
+def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLeader) -> None:
     record = _known(state, command.id)
     after, clearing = decisions.clear_leader(record, request.arrival or (), command.index)
     if after is None or after is record:
         _answer_unchanged(state, request, command.id, clearing)
     else:
-        own_records.save(state, record, after, then(_saved, request.number, clearing))
+        own_records.save(state, record, after, then(_answer, request.number, clearing))
 
 
-def _inspect(state: State, request: ClientRequest, command: Inspect) -> None:
+def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
     record = queries.inspect(state, command.id)
     if record is None:
         raise own_records.missing_error(state, command.id)
     replies.reply(state, request, record)
 
 
-def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
+def _look_up(state: State, request: ClientRequest, command: inputs.LookUp) -> None:
     """Look up at the owner, which must not answer while it may lack earlier decisions (R8)."""
     if queries.inspect(state, command.id) is None:
         raise own_records.missing_error(state, command.id)
@@ -317,7 +285,7 @@ def _look_up(state: State, request: ClientRequest, command: LookUp) -> None:
         replies.reply(state, request, Outcome(record=record, listed=tuple(state.hints.nodes(command.id))))
 
 
-def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
+def _adopt(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     decide.check_frozen(state, command.during)
     transferred, as_own = command.transferred, command.as_own
     known = own_records.load_own(state, transferred.id)
@@ -328,32 +296,32 @@ def _adopt(state: State, request: ClientRequest, command: Adopt) -> None:
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
-        own_records.save(state, None, record, then(_saved, request.number, True), version)
+        own_records.save(state, None, record, then(_answer, request.number, True), version)
         return
     after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
     if after is not known:
         after = decisions.with_claim_window(after, state.now.moment)
-    own_records.save(state, known, after, then(_saved, request.number, after is not known), version)
+    own_records.save(state, known, after, then(_answer, request.number, after is not known), version)
 
 
 _HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
-    CreateNamed: _create_named,
-    Register: _register,
-    Remove: _remove,
-    Claim: _claim,
-    ReportLeader: _report,
-    ClearLeader: _clear_leader,
-    Inspect: _inspect,
-    LookUp: _look_up,
-    Adopt: _adopt,
+    inputs.CreateNamed: _create_named,
+    inputs.Register: _register,
+    inputs.Remove: _remove,
+    inputs.Claim: _claim,
+    inputs.ReportLeader: _report,
+    inputs.ClearLeader: _clear_leader,
+    inputs.Inspect: _inspect,
+    inputs.LookUp: _look_up,
+    inputs.Adopt: _adopt,
 }
 
 
-def freeze(state: State, request: ClientRequest, command: FreezeStore) -> None:
+def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) -> None:
     """See `Freezable.freeze`."""
     before, reason = state.frozen, command.reason
     if before not in (None, reason):
-        raise AlreadyFrozen(str(before))
+        raise errors.AlreadyFrozen(str(before))
     state.frozen = reason
     # From here on nothing is decided, so what was decided before is written before this.
     writes.write_metadata(state, [_frozen(state, reason)], then(_freeze_written, request.number, before, reason))
@@ -362,7 +330,7 @@ def freeze(state: State, request: ClientRequest, command: FreezeStore) -> None:
 def _freeze_written(state: State, outcome: Exception | None, number: int, before: str | None, reason: str) -> None:
     if outcome is not None:
         state.frozen = before
-        _flushed(state, outcome, number, None)
+        _answer(state, outcome, number, None)
         return
     # A thaw that was written before this may have ended meanwhile.
     state.frozen = reason
@@ -371,15 +339,15 @@ def _freeze_written(state: State, outcome: Exception | None, number: int, before
 
 def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
     if outcome is not None:
-        _flushed(state, outcome, number, None)
+        _answer(state, outcome, number, None)
         return
     while left and not grants.wait(state, left[0], then(_await_grants, number, left)):
         left = left[1:]
     if not left:
-        writes.flush(state, then(_flushed, number, None))
+        writes.flush(state, then(_answer, number, None))
 
 
-def thaw(state: State, request: ClientRequest, command: ThawStore) -> None:
+def thaw(state: State, request: ClientRequest, command: inputs.ThawStore) -> None:
     """See `Freezable.thaw`."""
     writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
 
@@ -387,7 +355,7 @@ def thaw(state: State, request: ClientRequest, command: ThawStore) -> None:
 def _thawed(state: State, outcome: Exception | None, number: int) -> None:
     if outcome is None:
         state.frozen = None
-    _flushed(state, outcome, number, None)
+    _answer(state, outcome, number, None)
 
 
 def _frozen(state: State, reason: str) -> Metadata:

@@ -13,38 +13,22 @@ from rqdisco.backends.gossip.core import (
     contacts,
     convergence,
     decide,
+    exchange,
     hints,
+    inputs,
     own_records,
     queries,
     replies,
     requests,
 )
 from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
-from rqdisco.backends.gossip.core.inputs import (
-    Adopt,
-    Claim,
-    ClearLeader,
-    CreateNamed,
-    Inspect,
-    LookUp,
-    Register,
-    ReportLeader,
-)
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
-from rqdisco.core.errors import (
-    IDExists,
-    NoSuchID,
-    NotReady,
-    OwnerUnreachable,
-    RequestRefused,
-    StoreUnavailable,
-    Undecided,
-    UnknownCreatedID,
-)
+from rqdisco.core import errors
+from rqdisco.core.addresses import same_node
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import Moment, RegistrationOutcome
+from rqdisco.core.records import Moment, Record, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -52,6 +36,8 @@ FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 _RECENT_SECONDS = 1.5
+# Usual clusters have less.
+_FEW_NODES = 20
 _UNREACHABLE = "the owner of this ID does not answer"
 
 
@@ -60,30 +46,41 @@ def route(state: State, request: ClientRequest) -> None:
     StoreUnavailable.
     """
     command: Any = request.command
-    if isinstance(command, (Register, Claim, ReportLeader)):
+    if isinstance(command, (inputs.Register, inputs.Claim, inputs.ReportLeader)):
         command = request.command = replace(command, host=queries.name_host(state, command.host))
-    if isinstance(command, Register):
+    if isinstance(command, inputs.Register):
         request.fallback = then(_on_behalf, request.number, Outcome())
-    if isinstance(command, Adopt):
+    if isinstance(command, inputs.Adopt):
         _route_import(state, request, command)
         return
-    if isinstance(command, CreateNamed) and queries.shown(state, command.id) is not None:
-        raise IDExists(command.id)
-    if not isinstance(command, (LookUp, Inspect)):
+    if isinstance(command, inputs.CreateNamed) and queries.shown(state, command.id) is not None:
+        raise errors.IDExists(command.id)
+    if not isinstance(command, (inputs.LookUp, inputs.Inspect)):
         decide.check_frozen(state)
-    elif not (isinstance(command, LookUp) and command.at_owner):
+    elif not (isinstance(command, inputs.LookUp) and command.at_owner):
         record = queries.inspect(state, command.id)
         if record is not None:
-            replies.reply(state, request, record if isinstance(command, Inspect) else queries.view(state, record))
+            replies.reply(
+                state, request, record if isinstance(command, inputs.Inspect) else queries.view(state, record)
+            )
             return
     known = state.store.newest(command.id)
     if known is not None:
+        request.joins = bool(known.nodes) and _joins_few(known, command)
         _execute_at(state, request, queries.owner(state, known))
     elif is_created_id(command.id):
         request.is_unknown, request.candidates = True, _creators(state, command.id)
         _ask_next(state, request)
     else:
         _route_new(state, request)
+
+
+def _joins_few(record: Record, command: Any) -> bool:
+    """Report whether a command is a registration under an ID that lists others, and not so many that
+    each takes long.
+    """
+    is_registration = isinstance(command, inputs.Register) and len(record.nodes) <= _FEW_NODES
+    return is_registration and any(not same_node(each.addr, command.node.addr) for each in record.nodes)
 
 
 def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
@@ -106,33 +103,33 @@ def _ask_next(state: State, request: ClientRequest) -> None:
         owner = request.candidates.pop(0)
         if owner == state.own:
             error = own_records.missing_error(state, command.id)
-            if isinstance(error, StoreUnavailable):
+            if isinstance(error, errors.StoreUnavailable):
                 request.doubt = error
             continue
         try:
             forward(state, request, owner)
-        except OwnerUnreachable as error:
+        except errors.OwnerUnreachable as error:
             request.doubt = error
             continue
         return
     request.is_unknown = False
     if request.doubt is None and (state.unidentified or any(each.has_unmet for each in state.peers.values())):
         # A daemon that was never contacted, here or by a peer, may be the creator.
-        request.doubt = Undecided("not all peers were contacted yet")
+        request.doubt = errors.Undecided("not all peers were contacted yet")
     if request.doubt is not None:
         replies.fail(state, request, request.doubt)
-    elif isinstance(command, ReportLeader):
+    elif isinstance(command, inputs.ReportLeader):
         _route_new(state, request)
     else:
         # A created ID must not come into being twice.
-        kind = UnknownCreatedID if isinstance(command, (Claim, ClearLeader)) else NoSuchID
+        kind = errors.UnknownCreatedID if isinstance(command, (inputs.Claim, inputs.ClearLeader)) else errors.NoSuchID
         replies.fail(state, request, kind(command.id))
 
 
 def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
-    if not isinstance(request.command, (Claim, ReportLeader, ClearLeader, CreateNamed)):
-        raise NoSuchID(replies.id_of(request))
+    if not isinstance(request.command, (inputs.Claim, inputs.ReportLeader, inputs.ClearLeader, inputs.CreateNamed)):
+        raise errors.NoSuchID(replies.id_of(request))
     convergence.wait(state, then(_converged, request.number))
 
 
@@ -143,25 +140,25 @@ def _converged(state: State, outcome: bool, number: int) -> None:
     command: Any = request.command
     try:
         if not outcome:
-            is_creation = isinstance(command, CreateNamed)
+            is_creation = isinstance(command, inputs.CreateNamed)
             why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
-            raise Undecided(why)
+            raise errors.Undecided(why)
         known = state.store.newest(replies.id_of(request))
-        if isinstance(command, Adopt):
+        if isinstance(command, inputs.Adopt):
             _import(state, request, known is None or queries.owner(state, known) == state.own)
         elif known is not None:
             _execute_at(state, request, queries.owner(state, known))
         else:
             owner = state.members.get(state.members.owner_of_name(command.id))
             assert owner is not None
-            if isinstance(command, CreateNamed) and NAMED_IDS not in owner.features:
-                raise Undecided(f"{owner.name} must be upgraded first")
+            if isinstance(command, inputs.CreateNamed) and NAMED_IDS not in owner.features:
+                raise errors.Undecided(f"{owner.name} must be upgraded first")
             _execute_at(state, request, owner.incarnation)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         replies.fail(state, request, error)
 
 
-def _route_import(state: State, request: ClientRequest, command: Adopt) -> None:
+def _route_import(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
         convergence.wait(state, then(_converged, request.number))
@@ -171,25 +168,31 @@ def _route_import(state: State, request: ClientRequest, command: Adopt) -> None:
 
 def _import(state: State, request: ClientRequest, is_own: bool) -> None:
     if not is_own:
-        raise Undecided("another daemon owns this ID: import it there")
+        raise errors.Undecided("another daemon owns this ID: import it there")
     requests.run(state, request)
 
 
-def forward(state: State, request: ClientRequest, owner: str) -> None:
-    """Forward a request once (R2). Raises OwnerUnreachable if the owner is not up."""
-    peer, command = state.peers.get(owner), request.command
-    now = state.now.seconds
+def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: bool = False) -> None:
+    """Forward a request once (R2), after an exchange with the owner, unless it `is_contacted`. Raises
+    OwnerUnreachable if the owner is not up.
+    """
+    command: inputs.Command = request.command
+    peer, now = state.peers.get(owner), state.now.seconds
     # Contact after the last failure justifies an attempt.
     is_recent = peer is not None and peer.contacted_at is not None and now - peer.contacted_at < _RECENT_SECONDS
     if peer is None or not (peer.is_up or is_recent):
         if request.fallback is not None and not request.is_unknown:
             state.go_on(request.fallback, _UNREACHABLE)
             return
-        raise OwnerUnreachable(_UNREACHABLE)
-    if request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)):
+        raise errors.OwnerUnreachable(_UNREACHABLE)
+    if peer.remote_clock is None and not is_contacted:
+        # Without the owner's own time, a message that is delayed on its way would count as a new one.
+        exchange.begin_round(state, peer, then(_owner_contacted, request.number, owner))
+        return
+    if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
-        command = LookUp(replies.id_of(request), at_owner=True)
-    is_look_up = isinstance(command, (LookUp, Inspect))
+        command = inputs.LookUp(replies.id_of(request), at_owner=True)
+    is_look_up = isinstance(command, (inputs.LookUp, inputs.Inspect))
     seconds = LOOK_UP_SECONDS if is_look_up else FORWARD_SECONDS
     seconds = max(seconds - (now - request.began_at), 2 * _MARGIN_SECONDS)
     left = seconds - _MARGIN_SECONDS
@@ -203,7 +206,21 @@ def forward(state: State, request: ClientRequest, owner: str) -> None:
     fields.pop("at_owner", None)
     op, ms = OPS[type(command)], int(left * 1000)
     call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
-    request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
+    go_on = then(_answered, request.number, owner)
+    request.send = contacts.send(state, peer, "call", call, seconds, go_on, joins=request.joins)
+
+
+def _owner_contacted(state: State, outcome: Exception | None, number: int, owner: str) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    try:
+        if outcome is not None:
+            _unanswered(state, request, outcome, owner)
+        else:
+            forward(state, request, owner, is_contacted=True)
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
+        replies.fail(state, request, error)
 
 
 def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:
@@ -212,32 +229,41 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
         return
     command: Any = request.command
     if isinstance(outcome, PeerError):
-        why = str(outcome) or type(outcome).__name__
-        state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
-        if request.fallback is not None and not request.is_unknown:
-            state.go_on(request.fallback, _UNREACHABLE)
-        else:
-            _refused(state, request, OwnerUnreachable(_UNREACHABLE))
-    elif outcome.refusal == NotReady.__name__ and isinstance(command, Register):
+        _unanswered(state, request, outcome, owner)
+    elif outcome.refusal == errors.NotReady.__name__ and isinstance(command, inputs.Register):
         _on_behalf(state, outcome.reason, number, outcome)
     elif outcome.refusal is not None:
         _refused(state, request, refusal_of(outcome, command.id))
-    elif request.is_unknown and isinstance(command, (ReportLeader, ClearLeader)) and outcome.record is not None:
+    elif (
+        request.is_unknown
+        and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader))
+        and outcome.record is not None
+    ):
         request.is_unknown = False
         try:
             _execute_at(state, request, queries.owner(state, outcome.record))
-        except (RequestRefused, StoreUnavailable) as error:
+        except (errors.RequestRefused, errors.StoreUnavailable) as error:
             replies.fail(state, request, error)
     else:
         replies.reply(state, request, result_of(command, outcome))
+
+
+def _unanswered(state: State, request: ClientRequest, error: Exception, owner: str) -> None:
+    """Go on with a request that the owner did not answer."""
+    why = str(error) or type(error).__name__
+    state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
+    if request.fallback is not None and not request.is_unknown:
+        state.go_on(request.fallback, _UNREACHABLE)
+    else:
+        _refused(state, request, errors.OwnerUnreachable(_UNREACHABLE))
 
 
 def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
     """Go on after a refusal by the owner. That is final, since this copy may lack what the owner has;
     of an ID that is unknown here another daemon may be the owner.
     """
-    if request.is_unknown and isinstance(refusal, (NoSuchID, StoreUnavailable)):
-        if isinstance(refusal, StoreUnavailable):
+    if request.is_unknown and isinstance(refusal, (errors.NoSuchID, errors.StoreUnavailable)):
+        if isinstance(refusal, errors.StoreUnavailable):
             request.doubt = refusal
         _ask_next(state, request)
     else:
@@ -252,7 +278,7 @@ def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
     command: Any = request.command
     try:
         copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         request.fallback = None
         replies.fail(state, request, error)
         return
@@ -274,7 +300,7 @@ def _hint_stored(state: State, outcome: int | Exception, number: int, why: str, 
     try:
         # The record may have changed while the hint was written, so check and answer with it now.
         copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (RequestRefused, StoreUnavailable) as error:
+    except (errors.RequestRefused, errors.StoreUnavailable) as error:
         hints.withdraw(state, outcome)
         request.fallback = None
         replies.fail(state, request, error)

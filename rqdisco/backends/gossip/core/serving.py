@@ -11,6 +11,7 @@ from rqdisco.backends.gossip.core import (
     deltas,
     exchange,
     hints,
+    messages,
     replies,
     requests,
     succession,
@@ -18,22 +19,10 @@ from rqdisco.backends.gossip.core import (
 )
 from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Greeted, Received
-from rqdisco.backends.gossip.core.messages import (
-    Added,
-    Barrier,
-    Call,
-    Delta,
-    Digest,
-    Held,
-    Hints,
-    Page,
-    Pull,
-    SuccessionProposal,
-)
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
-from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.ids import is_created_id, is_id
 
 _MAX_UNPROVED = 256
@@ -67,10 +56,8 @@ def serve(state: State, received: Received) -> None:
         if handler is None:
             raise BadMessage("no such verb")
         handler(state, received.call, sender, received.message)
-    except PeerError as error:
-        state.effects.append(Respond(received.call, error))
-    except StoreUnavailable as error:
-        state.effects.append(Respond(received.call, BadMessage(error.reason)))
+    except (PeerError, StoreUnavailable) as error:
+        replies.respond(state, received.call, error)
 
 
 def _authorize(state: State, name: str, sender: Session) -> None:
@@ -99,7 +86,7 @@ def _reject(state: State, sender: Session) -> None:
     raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
 
 
-def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
+def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -> None:
     peer = state.peers.get(sender.incarnation)
     if peer is not None:
         peer.digests_received += 1
@@ -111,71 +98,66 @@ def _digest(state: State, call: int, sender: Session, digest: Digest) -> None:
             contacts.update_peers(state)
     fenced = state.sessions.duplicate_reason(sender.run_id)
     wall_ms = state.now.wall_us // 1000
-    answer = exchange.digest(state, digest.fingerprint, fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
+    answer = exchange.digest(state, digest.fingerprint, receiver_fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
     state.effects.append(Respond(call, answer))
 
 
-def _push(state: State, call: int, sender: Session, page: Page) -> None:
+def _push(state: State, call: int, sender: Session, page: messages.Page) -> None:
     if page.delta.owner != sender.incarnation:
         raise BadMessage("pushed records are not the sender's own")
     deltas.apply(state, page.delta, then(_pushed, call, page.delta.owner))
 
 
 def _pushed(state: State, outcome: Exception | None, call: int, owner: str) -> None:
-    if outcome is None:
-        state.effects.append(Respond(call, Held(held=state.cursors.cursor(owner))))
-    else:
-        replies.respond_error(state, call, outcome)
+    replies.respond(state, call, outcome or messages.Held(held=state.cursors.cursor(owner)))
 
 
-def _pull(state: State, call: int, sender: Session, pull: Pull) -> None:
+def _pull(state: State, call: int, sender: Session, pull: messages.Pull) -> None:
     state.effects.append(Respond(call, state.cursors.page(pull)))
 
 
-def _hints(state: State, call: int, sender: Session, message: Hints) -> None:
+def _hints(state: State, call: int, sender: Session, message: messages.Hints) -> None:
     if message.owner != state.own:
         raise Misdirected
     hints.add(state, sender.incarnation, message.of, message.hints, then(_hints_added, call))
 
 
 def _hints_added(state: State, outcome: int | Exception, call: int) -> None:
-    if isinstance(outcome, Exception):
-        replies.respond_error(state, call, outcome)
-    else:
-        state.effects.append(Respond(call, Added(upto=outcome)))
+    replies.respond(state, call, outcome if isinstance(outcome, Exception) else messages.Added(upto=outcome))
 
 
-def _barrier(state: State, call: int, sender: Session, barrier: Barrier) -> None:
+def _barrier(state: State, call: int, sender: Session, barrier: messages.Barrier) -> None:
     """Store the owner's current record, so that all later answers are based on it; return hints."""
     if barrier.owner != sender.incarnation:
         raise BadMessage("a barrier by a daemon that is not the owner")
-    delta = Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
+    delta = messages.Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
     deltas.apply(state, delta, then(_barrier_applied, call, barrier))
 
 
-def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier: Barrier) -> None:
+def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
     if outcome is None:
         hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
     else:
-        replies.respond_error(state, call, outcome)
+        replies.respond(state, call, outcome)
 
 
-def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: Barrier) -> None:
+def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
     if outcome is not None:
-        replies.respond_error(state, call, outcome)
+        replies.respond(state, call, outcome)
     elif not state.hints.all_durable(barrier.owner):
         # Hints still being written count; later ones are checked against the record just stored.
         writes.flush(state, then(_barrier_hints, call, barrier))
     else:
         of, batch = state.hints.take_batch(barrier.owner)
-        state.effects.append(Respond(call, Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
+        state.effects.append(Respond(call, messages.Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
 
 
-def _call(state: State, call: int, sender: Session, message: Call) -> None:
+def _call(state: State, call: int, sender: Session, message: messages.Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
-    if not is_id(message.id):
+    known = state.store.newest(message.id)
+    if known is None and not is_id(message.id):
         raise BadMessage("not an ID")
     left, until, now = message.ms, message.until, state.now.moment
     if until is not None:
@@ -184,7 +166,6 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     if left <= 0:
         state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
         return
-    known = state.store.newest(message.id)
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
     owner = message.owner if known is None else state.members.current_owner(known.owner)
@@ -193,10 +174,7 @@ def _call(state: State, call: int, sender: Session, message: Call) -> None:
     request = ClientRequest(-call, calls.command_of(message), call, state.now.seconds)
     state.requests[request.number] = request
     state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
-    try:
-        requests.run(state, request)
-    except (RequestRefused, StoreUnavailable) as error:
-        replies.fail(state, request, error)
+    requests.run(state, request)
 
 
 def _call_too_late(state: State, _: int, number: int) -> None:
@@ -206,11 +184,11 @@ def _call_too_late(state: State, _: int, number: int) -> None:
         requests.abandon(state, request)
 
 
-def _agree(state: State, call: int, sender: Session, proposal: SuccessionProposal) -> None:
+def _agree(state: State, call: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
     succession.agree(state, call, proposal)
 
 
-def _succeed(state: State, call: int, sender: Session, proposal: SuccessionProposal) -> None:
+def _succeed(state: State, call: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
     if proposal.incarnation != sender.incarnation:
         raise BadMessage("handed-over IDs are not the sender's own")
     succession.succeed(state, call, proposal)

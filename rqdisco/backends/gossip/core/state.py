@@ -151,6 +151,8 @@ class ClientRequest:
     began_at: float = 0.0
     # The states of its record when it arrived (R9).
     arrival: tuple[Record, ...] | None = None
+    # Whether the copy here lists a few others: then its owner answers soon, and asks nobody before.
+    joins: bool = False
     # The owners left to ask, for an ID that is unknown here, and why one did not answer.
     is_unknown: bool = False
     candidates: list[str] = field(default_factory=list)
@@ -243,6 +245,8 @@ class State:
     fenced: str | None = None
     # The incarnation that this daemon hands its IDs over to, or has.
     successor: str | None = None
+    # Whether that incarnation may have agreed already.
+    is_handing_over: bool = False
     frozen: str | None = None
     # Whether peers accept nothing from this daemon any more, which its own disk does not say.
     is_excluded: bool = False

@@ -23,7 +23,6 @@ from rqdisco.backends.gossip.core import (
     writes,
 )
 from rqdisco.backends.gossip.core.deltas import Pulling
-from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
 from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
@@ -47,7 +46,7 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    lost = find_lost(state.members, command.name, lambda each: queries.is_up(state, each))
+    lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     go_on = then(_declared, request.number, lost.incarnation)
     _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
@@ -61,16 +60,15 @@ def _declared(state: State, outcome: Exception | None, number: int, incarnation:
         _take_over(state, None, number, incarnation)
         return
     leaving = replace(lost, state="leaving", successor=lost.successor or state.own)
-    _persist(state, [leaving], then(_leaving, number, incarnation))
+    _persist(state, [leaving], then(_ask_next, number, incarnation, ()))
 
 
-def _leaving(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
-    if not _has_failed(state, number, outcome):
-        _ask_next(state, number, incarnation, ())
-
-
-def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, ...]) -> None:
+def _ask_next(
+    state: State, outcome: Exception | None, number: int, incarnation: str, agreeing: tuple[str, ...]
+) -> None:
     """Obtain from every other member its agreement and its records of the lost one."""
+    if _has_failed(state, number, outcome):
+        return
     lost = state.members.get(incarnation)
     assert lost is not None
     # Another daemon may be told to forget it at the same time. The chosen successor may have been
@@ -82,8 +80,11 @@ def _ask_next(state: State, number: int, incarnation: str, agreeing: tuple[str, 
             state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
         )
         return
-    members = [each for each in state.members.others if not _is_declared_lost(state, each)]
-    left = [each for each in members if each.incarnation not in agreeing]
+    left = [
+        each
+        for each in state.members.others
+        if each.incarnation not in agreeing and (not each.declared_lost or queries.is_up(state, each.incarnation))
+    ]
     if not left:
         forgotten = replace(lost, state="forgotten")
         # While the disk writes this, no other successor may be agreed to.
@@ -139,7 +140,7 @@ def _pulled(
         name = _name(state, proposal.incarnation)
         _refuse(state, number, f"{state.members.label(member)} has records of {name} that are not here yet, try again")
     else:
-        _ask_next(state, number, proposal.incarnation, (*agreeing, member.incarnation))
+        _ask_next(state, None, number, proposal.incarnation, (*agreeing, member.incarnation))
 
 
 def _take_over(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
@@ -163,10 +164,6 @@ def _lost_incarnations(state: State, lost: Member) -> list[Member]:
     if len(unreachable) < len(named):
         return unreachable
     return [each for each in unreachable if each.incarnation == lost.incarnation]
-
-
-def _is_declared_lost(state: State, member: Member) -> bool:
-    return member.declared_lost and not queries.is_up(state, member.incarnation)
 
 
 # Draining this daemon.
@@ -246,6 +243,11 @@ def _hand_over(state: State, outcome: Exception | None, number: int, successor: 
     if peer is None:
         _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
         return
+    if state.taking_over:
+        # The IDs of a daemon that hands them over to this one belong to what is handed over.
+        _refuse(state, number, "decisions are still in progress, try again")
+        return
+    state.is_handing_over = True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
     contacts.send(state, peer, "succeed", proposal, _REQUEST_SECONDS, then(_succeeded, number, successor))
@@ -284,7 +286,7 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
     if member is None or state.frozen is not None:
-        replies.respond_error(state, call, BadMessage(state.frozen or "no such member"))
+        replies.respond(state, call, BadMessage(state.frozen or "no such member"))
         return
     changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
@@ -293,10 +295,10 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        replies.respond_error(state, call, outcome or BadMessage("no such member"))
+        replies.respond(state, call, outcome or BadMessage("no such member"))
     else:
         held = state.cursors.cursor(incarnation)
-        state.effects.append(Respond(call, Agreed(successor=member.successor or "", held=held)))
+        replies.respond(state, call, Agreed(successor=member.successor or "", held=held))
 
 
 def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
@@ -321,7 +323,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
-    elif own.state != "member" and own.successor != proposal.incarnation:
+    elif state.is_handing_over and own.successor != proposal.incarnation:
         # Its own successor may have agreed already, up to its last version before these IDs.
         error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
@@ -329,24 +331,23 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     elif not decide.is_ready(state):
         error = "not ready yet"
     if error is not None or member is None:
-        state.effects.append(Respond(call, BadMessage(error or "")))
+        replies.respond(state, call, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
+    state.taking_over += 1
     _persist(state, [drained], then(_succeed, call, proposal.incarnation, held))
 
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
+    state.taking_over -= 1
     if outcome is not None:
-        replies.respond_error(state, call, outcome)
+        replies.respond(state, call, outcome)
     else:
         takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
-    if isinstance(outcome, Exception):
-        replies.respond_error(state, call, outcome)
-    else:
-        state.effects.append(Respond(call, Agreed(successor=state.own, held=held)))
+    replies.respond(state, call, outcome if isinstance(outcome, Exception) else Agreed(successor=state.own, held=held))
 
 
 # Shared.

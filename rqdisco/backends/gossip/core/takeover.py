@@ -8,7 +8,11 @@ from rqdisco.core import records
 
 
 def resume(state: State) -> None:
-    """Finish takeovers that an earlier start, or an older disk, left incomplete."""
+    """Finish takeovers that an earlier start, or an older disk, left incomplete. A daemon that hands
+    over its own IDs leaves them to its successor, which owns those IDs as well.
+    """
+    if state.is_handing_over:
+        return
     for member in state.members.all:
         is_successor = member.state in ("forgotten", "drained") and member.successor == state.own
         if is_successor and member.incarnation not in state.taken_over:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rqdisco.backends.gossip.core import decide, pushes
-from rqdisco.backends.gossip.core.state import State, Then
+from rqdisco.backends.gossip.core.state import State, Then, then
 from rqdisco.core.codec import Metadata
 from rqdisco.storage.memory import Change, metadata_change
 
@@ -34,6 +34,18 @@ def write(state: State, changes: Sequence[Change], go_on: Then) -> None:
 def write_metadata(state: State, metadata: Sequence[Metadata], go_on: Then) -> None:
     """Write metadata and go on."""
     state.persist([metadata_change(each) for each in metadata], go_on)
+
+
+def write_watermarks(state: State, watermarks: Sequence[Metadata], go_on: Then) -> None:
+    """Write expiry watermarks, which count once they are durable, and go on."""
+    write_metadata(state, watermarks, then(_watermarks_written, watermarks, go_on))
+
+
+def _watermarks_written(state: State, outcome: Exception | None, watermarks: Sequence[Metadata], go_on: Then) -> None:
+    if outcome is None:
+        for watermark in watermarks:
+            state.watermarks.learn(watermark)
+    state.go_on(go_on, outcome)
 
 
 def flush(state: State, go_on: Then) -> None:

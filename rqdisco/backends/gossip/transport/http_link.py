@@ -16,23 +16,15 @@ from rqdisco.backends.gossip.core.peer_errors import (
     PeerUnreachable,
     Rejected,
 )
+from rqdisco.backends.gossip.transport import seals
 from rqdisco.backends.gossip.transport.keyring import KeyRing, PeerKey
-from rqdisco.backends.gossip.transport.seals import (
-    KEY_HEADER,
-    SESSION_HEADER,
-    answer_parts,
-    greeting_parts,
-    hello_parts,
-    request_parts,
-    session_parts,
-)
 from rqdisco.core.ids import RandomBytes
 from rqdisco.http_client.client import head_of
 from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 PATH = b"/peers/1/"
 # The owner answers a call after its own messages, such as the push of a grant to the very sender.
-_CALL = PATH + b"call"
+_CALLS = (PATH + b"call", PATH + b"calls")
 _KINDS: dict[int, type[PeerError]] = {400: BadMessage, 403: Rejected, 421: Misdirected}
 
 
@@ -66,9 +58,9 @@ class HTTPLink:
 
     def greet(self, hello: bytes, seconds: float) -> Deferred[bytes]:
         key, nonce, path = self._keys.ring.signing, self._random(16).hex(), PATH + b"hello"
-        seal = key.seal(*hello_parts(path, nonce, hello))
+        seal = key.seal(*seals.hello_parts(path, nonce, hello))
         header = f"{key.name} {nonce} {seal}"
-        posted = self._post(path, KEY_HEADER, header, hello, seconds)
+        posted = self._post(path, seals.KEY_HEADER, header, hello, seconds)
         return posted.addCallbacks(partial(self._greeted, key, seal), _fail)
 
     def request(self, verb: str, body: bytes, seconds: float) -> Deferred[bytes]:
@@ -77,19 +69,21 @@ class HTTPLink:
             return fail(NotGreeted())
         self._counter += 1
         path = PATH + verb.encode()
-        seal = key.seal(*request_parts(path, session, self._counter, body))
-        posted = self._post(path, SESSION_HEADER, f"{session} {self._counter} {seal}", body, seconds)
+        seal = key.seal(*seals.request_parts(path, session, self._counter, body))
+        posted = self._post(path, seals.SESSION_HEADER, f"{session} {self._counter} {seal}", body, seconds)
         return posted.addCallbacks(partial(self._answered, session, key, seal), _fail)
 
     def _greeted(self, key: PeerKey, seal: str, reply: PostReply) -> bytes:
-        fields = _header_fields(reply, KEY_HEADER)
-        if len(fields) != 3 or not key.is_sealed(fields[2], *greeting_parts(seal, fields[0], fields[1], reply.body)):
+        fields = _header_fields(reply, seals.KEY_HEADER)
+        if len(fields) != 3 or not key.is_sealed(
+            fields[2], *seals.greeting_parts(seal, fields[0], fields[1], reply.body)
+        ):
             if reply.status == 401:
                 raise PeerUnreachable("the peer does not accept our key")
             raise PeerUnreachable("the greeting is not sealed with our key")
         _check_status(reply)
         self._session, self._counter = fields[0], 0
-        self._key = key.derive(*session_parts(seal, fields[0], fields[1]))
+        self._key = key.derive(*seals.session_parts(seal, fields[0], fields[1]))
         return reply.body
 
     def _answered(self, session: str, key: PeerKey, seal: str, reply: PostReply) -> bytes:
@@ -99,8 +93,8 @@ class HTTPLink:
             if self._session == session:
                 self._session = None
             raise NotGreeted
-        fields = _header_fields(reply, SESSION_HEADER)
-        if len(fields) != 1 or not key.is_sealed(fields[0], *answer_parts(seal, reply.status, reply.body)):
+        fields = _header_fields(reply, seals.SESSION_HEADER)
+        if len(fields) != 1 or not key.is_sealed(fields[0], *seals.answer_parts(seal, reply.status, reply.body)):
             raise PeerUnreachable("the answer is not sealed")
         _check_status(reply)
         return reply.body
@@ -113,7 +107,7 @@ class HTTPLink:
             except ValueError as error:
                 return fail(PeerUnreachable(str(error)))
         head = b"%b%b: %b\r\n" % (head, name, value.encode())
-        return self._client.post(self._url, head, body, seconds, waits_for_others=path == _CALL)
+        return self._client.post(self._url, head, body, seconds, waits_for_others=path in _CALLS)
 
 
 def _check_status(reply: PostReply) -> None:

@@ -40,11 +40,8 @@ class PeerKey(msgspec.Struct, frozen=True):
         return PeerKey(self.name, self._code(*parts))
 
     def _code(self, *parts: bytes) -> bytes:
-        code = hmac.new(self.secret, digestmod=hashlib.sha256)
-        for part in parts:
-            code.update(len(part).to_bytes(8, "big"))
-            code.update(part)
-        return code.digest()
+        content = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
+        return hmac.digest(self.secret, content, "sha256")
 
 
 class KeyRing(msgspec.Struct, frozen=True):

@@ -13,19 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, Rejected
+from rqdisco.backends.gossip.transport import seals
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
 from rqdisco.backends.gossip.transport.links import MessageHandler
-from rqdisco.backends.gossip.transport.seals import (
-    KEY_HEADER,
-    SESSION_HEADER,
-    SealedSession,
-    SealedSessions,
-    answer_parts,
-    greeting_parts,
-    hello_parts,
-    request_parts,
-    session_parts,
-)
 from rqdisco.core.ids import RandomBytes
 from rqdisco.limits.log_throttle import LogThrottle
 
@@ -58,7 +48,7 @@ class PeerResource:
         self._handler = handler
         self._keys = keys
         self._random = random
-        self._sessions = SealedSessions()
+        self._sessions = seals.SealedSessions()
         self._wrong_key_throttle = LogThrottle(clock.seconds)
         self._log = Logger()
 
@@ -68,7 +58,7 @@ class PeerResource:
 
     def max_body(self, request: PeerRequest) -> int:
         """Return MAX_BYTES for a message of a session, less for one that begins a session."""
-        fields = _header_fields(request, SESSION_HEADER)
+        fields = _header_fields(request, seals.SESSION_HEADER)
         is_known = len(fields) == 3 and self._sessions.find(fields[0]) is not None
         return MAX_BYTES if is_known else UNAUTHENTICATED_BYTES
 
@@ -92,9 +82,9 @@ class PeerResource:
             _respond(request, 401, b"greet again\n")
 
     def _greet(self, request: PeerRequest, content: bytes) -> None:
-        fields = _header_fields(request, KEY_HEADER)
+        fields = _header_fields(request, seals.KEY_HEADER)
         key = self._keys.ring.find(fields[0]) if len(fields) == 3 else None
-        if key is None or not key.is_sealed(fields[2], *hello_parts(request.path, fields[1], content)):
+        if key is None or not key.is_sealed(fields[2], *seals.hello_parts(request.path, fields[1], content)):
             self._log_wrong_key(request, fields)
             _respond(request, 401, b"unknown key\n")
             return
@@ -107,20 +97,22 @@ class PeerResource:
                 status, body = self._failed(result)
             else:
                 session, body = result
-                self._sessions.add(session, SealedSession(key.derive(*session_parts(fields[2], session, nonce))))
-            seal = key.seal(*greeting_parts(fields[2], session, nonce, body))
-            _respond(request, status, body, ((KEY_HEADER, f"{session} {nonce} {seal}".encode()),))
+                self._sessions.add(
+                    session, seals.SealedSession(key.derive(*seals.session_parts(fields[2], session, nonce)))
+                )
+            seal = key.seal(*seals.greeting_parts(fields[2], session, nonce, body))
+            _respond(request, status, body, ((seals.KEY_HEADER, f"{session} {nonce} {seal}".encode()),))
 
         greeting.addBoth(respond)
 
     def _serve(self, request: PeerRequest, verb: str, content: bytes) -> None:
-        fields = _header_fields(request, SESSION_HEADER)
+        fields = _header_fields(request, seals.SESSION_HEADER)
         session = self._sessions.find(fields[0]) if len(fields) == 3 and fields[1].isdecimal() else None
         if session is None:
             _respond(request, 401, b"greet again\n")
             return
         name, counter, seal = fields[0], int(fields[1][:20]), fields[2]
-        if not session.key.is_sealed(seal, *request_parts(request.path, name, counter, content)):
+        if not session.key.is_sealed(seal, *seals.request_parts(request.path, name, counter, content)):
             self._log_wrong_key(request, fields)
             _respond(request, 401, b"not sealed with the session's key\n")
             return
@@ -136,8 +128,8 @@ class PeerResource:
             if status == 401:
                 _respond(request, status, body)
                 return
-            sealed = session.key.seal(*answer_parts(seal, status, body))
-            _respond(request, status, body, ((SESSION_HEADER, sealed.encode()),))
+            sealed = session.key.seal(*seals.answer_parts(seal, status, body))
+            _respond(request, status, body, ((seals.SESSION_HEADER, sealed.encode()),))
 
         serving.addBoth(respond)
 
