@@ -38,7 +38,7 @@ def backup(file: Path) -> Command:
 @click.command(
     cls=LocalCommand, epilog=example("rqdisco restore /var/backups/rqdisco.json --data-dir /var/lib/rqdisco")
 )
-@click.argument("file", type=FilePath(exists=True), metavar="FILE")
+@click.argument("file", type=FilePath(), metavar="FILE")
 @click.option(
     "--data-dir",
     type=FilePath(dir_okay=True),
