@@ -16,7 +16,7 @@ from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
 from tests.support.etcd.processes import arguments
 from tests.support.etcd.real import ETCD, RealEtcd
-from tests.support.process import DaemonProcess, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -36,6 +36,7 @@ def attempted(daemon: DaemonProcess, directory: Path, *options: str) -> str:
         "--checks=all",
         f"--exclude-checks={_NOT_MEANT}",
         f"--exclude-path={_ENDLESS}",
+        f"--request-timeout={PATIENCE}",
         "--max-examples=10",
         "--seed=1",
         "--continue-on-failure",
