@@ -78,7 +78,7 @@ def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     # A frozen daemon refuses all that is tried after that, and one that is not frozen an import for a freeze.
     excluded = [f"--exclude-path=/operator/{path}" for path in ("freeze", "import")]
     output = attempted(daemon, tmp_path, f"--header=Authorization: Bearer {token}", *excluded)
-    assert operations(output, excluded=4) == 25
+    assert operations(output, excluded=4) == 28
     assert daemon.complaints == []
     assert daemon.stderr == ""
 
