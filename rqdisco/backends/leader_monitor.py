@@ -16,8 +16,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rqdisco.core import codec
-from rqdisco.core.leaders import LeaderReports, Leaders
+from rqdisco.core.leaders import WINDOW_SECONDS, LeaderReports, Leaders
 from rqdisco.core.records import Leader, Record
+from rqdisco.core.views import View
 from rqdisco.storage.memory import Change
 from rqdisco.telemetry.events import Event, Events
 
@@ -48,6 +49,13 @@ class LeaderMonitor(Service):
         two.
         """
         return self._reports.of(discovery_id)
+
+    def has_heard(self, discovery_id: str, leader: str) -> bool:
+        """Report whether a leader, given by its Raft address, was the last to report itself here under
+        an ID, within the last minute.
+        """
+        last = self._reports.last(discovery_id)
+        return last is not None and last.leader == leader and self._clock.seconds() - last.at <= WINDOW_SECONDS
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """Call `changed` with each ID whose conflict starts or ends."""
@@ -116,6 +124,6 @@ def reported_leader(record: Record) -> str | None:
     return raft_address(record, leader)
 
 
-def raft_address(record: Record, leader: Leader) -> str:
+def raft_address(record: Record | View, leader: Leader) -> str:
     """Return the Raft address of a record's leader."""
     return next((node.raft_addr or node.addr for node in record.nodes if node.addr == leader.addr), leader.addr)

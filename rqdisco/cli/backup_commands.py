@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from rqdisco.cli.app import Command
 
 
-@click.command(cls=LeafCommand, epilog=example("rqdisco backup rqdisco.backup --url unix:/run/rqdisco/operator.sock"))
+@click.command(
+    cls=LeafCommand,
+    epilog=example("rqdisco backup /var/backups/rqdisco.json --url unix:/run/rqdisco/operator.sock"),
+)
 @click.argument("file", type=FilePath(), metavar="FILE")
 def backup(file: Path) -> Command:
     """Back up the daemon to FILE while it runs.
@@ -33,9 +36,9 @@ def backup(file: Path) -> Command:
 
 # Without --url, since it sends nothing to a daemon.
 @click.command(
-    cls=LocalCommand, epilog=example("rqdisco restore rqdisco.backup --data-dir /var/lib/rqdisco --original-is-gone")
+    cls=LocalCommand, epilog=example("rqdisco restore /var/backups/rqdisco.json --data-dir /var/lib/rqdisco")
 )
-@click.argument("file", type=FilePath(exists=True), metavar="FILE")
+@click.argument("file", type=FilePath(), metavar="FILE")
 @click.option(
     "--data-dir",
     type=FilePath(dir_okay=True),

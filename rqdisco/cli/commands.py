@@ -93,6 +93,7 @@ def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeAr
     return Invocation(command, service_url(ctx))
 
 
+_command: click.Command
 for _command in (backup, config, drain, etcd, export, freeze, import_records, migrate, peers, restore):
     cli.add_command(_command)
 for _command in (serve, systemd, thaw, token):

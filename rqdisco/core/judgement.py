@@ -86,7 +86,7 @@ def _claimed_visibly(view: View, known: Known) -> Verdict:
     """Judge an ID whose leader has claimed the leader key, as all nodes can see, and not reported."""
     assert view.leader is not None
     leader = view.leader.addr
-    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}{_answer(view, known)} and has not reported"
+    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}, {_answer(view, known)} and has not reported"
     if seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
     return Verdict(
@@ -100,8 +100,12 @@ def _judge_led(view: View, known: Known) -> Verdict:
     """Judge an ID in consul-kv mode by its leader alone, which is all that reports."""
     assert view.leader is not None
     leader, seen = view.leader.addr, _seen_leader(view, known)
-    is_recent = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
-    reason = f"the leader {leader} last reported at {utc(view.leader.modified)}{_answer(view, known)}"
+    is_stored = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
+    is_recent = is_stored or known.has_heard
+    reported = f"last reported at {utc(view.leader.modified)}"
+    if known.has_heard and not is_stored:
+        reported = f"reported within the last {LONG_CLAIM_SECONDS:.0f} s"
+    reason = f"the leader {leader} {reported} and {_answer(view, known)}"
     if seen is None or seen.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
@@ -123,7 +127,7 @@ def _judge_answering(view: View, known: Known, seen: ProbedNode, reason: str) ->
     leader = view.leader.addr
     if seen.ready is False:
         return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
-    if seen.ready or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
+    if seen.ready or known.has_heard or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
         return Verdict(Health.HEALTHY, reason)
     step = f"check that {leader} runs with -disco-mode consul-kv and -disco-key {view.id}"
     return Verdict(Health.DEGRADED, reason, step)
@@ -139,9 +143,9 @@ def _answer(view: View, known: Known) -> str:
     """Return a clause about the probes of the node in the leader key."""
     seen = _seen_leader(view, known)
     if seen is None:
-        return ", is not probed"
+        return "is not probed"
     if seen.up is None:
-        return ", does not resolve"
+        return "does not resolve"
     if not seen.up:
-        return ", does not answer"
-    return ", answers, is not ready" if seen.ready is False else ", answers"
+        return "does not answer"
+    return "answers but is not ready" if seen.ready is False else "answers"

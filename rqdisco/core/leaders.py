@@ -69,6 +69,11 @@ class LeaderReports:
         known = self._two.get(discovery_id)
         return None if known is None else known.leaders
 
+    def last(self, discovery_id: str) -> Report | None:
+        """Return the last report under an ID, None if it may be older than a minute."""
+        reports = self._reports.get(discovery_id)
+        return None if reports is None else reports[-1]
+
     @property
     def next_end(self) -> float | None:
         """The earliest time at which one of the IDs may have one leader again."""

@@ -69,8 +69,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     `seen` returns what probes found of a node, None if nothing; `is_probing` reports whether the
     daemon probes nodes at all. `has_owner` reports whether some daemon may grant under the ID.
-    `two_leaders` are two leaders that both report. `now_ms` is the wall clock in milliseconds since
-    1970.
+    `two_leaders` are two leaders that both report. `has_heard` reports whether the leader reported
+    itself here within the last minute, which etcd does not store if nothing changed. `now_ms` is
+    the wall clock in milliseconds since 1970.
     """
 
     seen: Callable[[Node], ProbedNode | None]
@@ -78,6 +79,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     has_owner: bool
     two_leaders: Leaders | None
     now_ms: int
+    has_heard: bool = False
 
 
 def seconds_since(milliseconds: int, known: Known) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rqdisco.backends.leader_monitor import LeaderMonitor
+from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.core.directory import Directory
 from rqdisco.core.judgement import judge
 from rqdisco.core.records import Node
@@ -35,11 +35,15 @@ class ClusterJudge:
 
     def __call__(self, view: View) -> Verdict:
         """Judge the cluster under the ID of a view."""
+        leaders, leader = self._leaders, view.leader
         known = Known(
             seen=self._seen,
             is_probing=self._is_probing,
             has_owner=self._directory.has_owner(view),
-            two_leaders=None if self._leaders is None else self._leaders.of(view.id),
+            two_leaders=None if leaders is None else leaders.of(view.id),
+            has_heard=leaders is not None
+            and leader is not None
+            and leaders.has_heard(view.id, raft_address(view, leader)),
             now_ms=self._wall_us() // 1000,
         )
         return judge(view, known)

@@ -55,6 +55,8 @@ def test_the_button_creates_an_id_and_shows_its_page(daemon: DaemonProcess, visi
     discovery_id = page.url.rpartition("/")[2]
     expect(page.get_by_role("heading", level=1)).to_have_text(discovery_id)
     expect(page.get_by_text("No node has registered yet")).to_be_visible()
+    expect(page.get_by_role("heading", level=2).first).to_have_text("Step 1: run this on each machine")
+    expect(page.get_by_text("Only this machine can reach the daemon.")).to_be_visible()
     assert daemon.nodes(discovery_id) == []
 
 

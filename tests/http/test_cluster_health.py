@@ -109,8 +109,22 @@ def test_a_claim_is_waited_for_after_a_minute_and_its_watchers_are_told(server: 
     assert verdicts(watcher) == ["forming", "waiting", "healthy"]
     assert health(server, discovery_id) == (
         "healthy",
-        "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:07:56Z, is not probed",
+        "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:07:56Z and is not probed",
     )
+
+
+def test_a_leader_that_reports_every_ten_seconds_is_healthy_until_a_minute_after_its_last_report(
+    server: WatchedServer,
+) -> None:
+    discovery_id = create_id(server.daemon)
+    found = set()
+    for _ in range(20):
+        assert ask(server, "PUT", f"/v1/kv/{discovery_id}/leader", VALUE) is True
+        wait(server, 10)
+        found.add(health(server, discovery_id)[0])
+    assert found == {"healthy"}
+    wait(server, 55)
+    assert health(server, discovery_id)[0] == "unknown"
 
 
 def test_a_change_of_health_is_an_event_with_an_id_of_its_own(probing: WatchedServer, probe: Probe) -> None:

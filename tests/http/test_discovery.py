@@ -86,7 +86,7 @@ async def test_node_details_come_back_beside_the_plain_list(api: ApiClient) -> N
     await api("POST", f"/{discovery_id}", {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"})
     await api("POST", f"/{discovery_id}", {"addr": B, "raft_addr": None, "node_id": None})
     answer = await api("GET", f"/{discovery_id}")
-    assert list(answer.json) == ["created_at", "disco_id", "nodes", "registrations"]
+    assert list(answer.json) == ["created_at", "disco_id", "nodes", "registrations", "health", "warnings"]
     assert answer.json["nodes"] == [A, B]
     assert answer.json["registrations"] == [
         {"addr": A, "raft_addr": "10.0.0.1:4002", "node_id": "n1"},

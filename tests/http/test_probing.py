@@ -85,8 +85,8 @@ async def test_a_node_whose_name_does_not_resolve_is_shown_as_unresolved(api: Ap
     assert 0 <= shown.pop("checked") <= shown.pop("since") <= 25
     assert shown == {"addr": NAMED, "unresolved": True}
     page = (await api("GET", f"/{discovery_id}", Accept="text/html")).body.decode()
-    assert page.count('class="tag unresolved">name does not resolve') == 1
-    assert page.count('class="tag down">does not answer') == 1
+    assert page.count('data-state="unclear">name does not resolve') == 1
+    assert page.count('data-state="down">does not answer') == 1
 
 
 @ensureDeferred

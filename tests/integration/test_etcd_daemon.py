@@ -23,6 +23,9 @@ from tests.support.etcd.real import ETCD, Certificates, RealEtcd
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.proxy import HALF_OPEN, Proxy
 
+# On a busy machine a member may take long to answer.
+PATIENT = "--wait-for-etcd=60"
+
 pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
 
 Start = Callable[..., DaemonProcess]
@@ -50,9 +53,12 @@ def start(installed: Environment) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start_daemon(etcd: RealEtcd, *options: str, **environment: str) -> DaemonProcess:
-            daemon = installed.start(*arguments(etcd.endpoints, *options), run=DaemonProcess, **environment)
+            waits = any(each.startswith("--wait-for-etcd") for each in options)
+            always = () if waits else (PATIENT,)
+            command = arguments(etcd.endpoints, *always, *options)
+            daemon = installed.start(*command, run=DaemonProcess, **environment)
             stack.callback(daemon.kill)
-            if not any(each.startswith("--wait-for-etcd") for each in options):
+            if not waits:
                 daemon.wait_for("etcd is in use")
             return daemon
 
@@ -148,7 +154,7 @@ def test_a_daemon_without_etcd_ends_with_one_line_and_a_status(installed: Enviro
 def test_a_store_of_a_newer_release_ends_the_daemon_with_its_own_status(installed: Environment, etcd: RealEtcd) -> None:
     key, value = (base64.b64encode(each).decode() for each in (b"/x/v1/meta", b'{"format":9}'))
     assert etcd.post("/v3/kv/put", {"key": key, "value": value}).status == 200
-    end = run_to_end(installed, etcd, "--etcd-prefix=/x/")
+    end = run_to_end(installed, etcd, PATIENT, "--etcd-prefix=/x/")
     assert end.returncode == 65
     assert end.stderr.startswith("rqdisco: /x/v1/meta: format 9 is newer than this release reads")
     assert len(end.stderr.splitlines()) == 1
@@ -167,13 +173,13 @@ def test_a_user_who_may_not_read_the_prefix_ends_the_daemon(
     password = tmp_path / "password"
     password.write_text("secret\n")
     password.chmod(0o600)
-    end = run_to_end(installed, etcd, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
+    end = run_to_end(installed, etcd, PATIENT, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
     assert end.returncode == 64
     assert end.stderr.startswith("rqdisco: etcd's user lacks the permission for these keys")
     password.write_text("wrong\n")
-    end = run_to_end(installed, etcd, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
+    end = run_to_end(installed, etcd, PATIENT, "--etcd-user=rqdisco", f"--etcd-password-file={password}")
     assert (end.returncode, end.stderr) == (64, "rqdisco: etcd refused the user name or the password\n")
-    end = run_to_end(installed, etcd)
+    end = run_to_end(installed, etcd, PATIENT)
     assert end.returncode == 64
     assert end.stderr.startswith("rqdisco: etcd requires a user and a password")
     assert "secret" not in end.stdout

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.support.process import Environment
+from tests.support.proxied_peers import at_last
 from tests.support.trio import KEY, Trio, incarnation_of
 
 pytestmark = pytest.mark.process
@@ -91,8 +92,14 @@ def test_the_nodes_of_a_name_that_was_created_start_while_a_daemon_is_down(trio:
     trio.daemons["c"].kill()
     for name in "ab":
         trio.daemons[name].wait_for("peer does not answer", url=trio.url("c"))
-    refused = command(installed, trio, "a", "create", "--name", "invoices")
-    assert refused.stderr == "rqdisco: cannot create a name while c does not answer\n"
+
+    def is_refused_for_c() -> bool:
+        refused = command(installed, trio, "a", "create", "--name", "invoices")
+        assert refused.returncode != 0
+        return refused.stderr.endswith(": cannot create a name while c does not answer\n")
+
+    # On a busy machine another daemon may seem to be down for a moment.
+    assert at_last(is_refused_for_c)
     assert claim("a", "invoices")[0] == 503
     owned = [key for key in keys if trio.explain("a", key)["home"] != incarnation_of(trio.state("c"))]
     assert owned

@@ -28,8 +28,8 @@ ANY_PORT = "tcp:0:interface=127.0.0.1"
 _OF_CLIENTS = "two clusters under one ID"
 _SOURCES = ("rqdisco", "twisted", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 _NOT_INHERITED = ("RQDISCO_", "PYTHON", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
-_RUN_SCRIPT = (
-    "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='{}'))).load()()"
+_FIND_SCRIPT = (
+    "from importlib.metadata import entry_points as e; print(next(iter(e(group='console_scripts', name='{}'))).value)"
 )
 
 
@@ -198,6 +198,7 @@ class Environment:
     def __init__(self, directory: Path, wheel: Path | None = None) -> None:
         _succeed(sys.executable, "-m", "venv", "--without-pip", str(directory))
         self.directory = directory
+        self._scripts: dict[str, str] = {}
         # What was installed into it, if that is a wheel.
         self.wheel = wheel
         self.python = directory / "bin" / "python"
@@ -213,7 +214,10 @@ class Environment:
         """Return what runs a console script, which exists only where it was installed, not where
         its package is visible.
         """
-        return [str(self.python), "-c", _RUN_SCRIPT.format(script), *arguments]
+        if script not in self._scripts:
+            self._scripts[script] = _succeed(str(self.python), "-c", _FIND_SCRIPT.format(script))
+        module, _, function = self._scripts[script].partition(":")
+        return [str(self.python), "-c", f"import {module} as module; module.{function}()", *arguments]
 
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a console script to its end, from the root directory."""

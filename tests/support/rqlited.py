@@ -171,7 +171,7 @@ class Node:
 
     def run_supervised(self, starts: int = 10) -> Outcome:
         """Start, and restart after each exit with 1, `times` times at most, and not for ever."""
-        patient_until = time.monotonic() + PATIENCE
+        patient_until = time.monotonic() + 6 * PATIENCE
         outcome = self.run()
         while outcome.kind == "exit 1" and (starts := starts - 1) > 0 and time.monotonic() < patient_until:
             outcome = self.run()

@@ -61,7 +61,7 @@ def test_a_backup_that_ends_early_leaves_the_last_one_in_its_place(shell: Shell,
 def test_a_backup_says_why_there_is_none(shell: Shell, tmp_path: Path) -> None:
     shell.service.daemon.fill()
     assert shell("backup", str(tmp_path / "b")) == 1
-    assert shell.messages == "rqdisco: store unavailable: no snapshot can be made, see the log\n"
+    assert shell.messages == "rqdisco: not now: store unavailable: no snapshot can be made, see the log\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -51,7 +51,7 @@ def views(draw: st.DrawFn) -> View:
         confirmed=draw(st.booleans()),
         unconfirmed=tuple(draw(st.lists(st.sampled_from(listed), unique=True))) if listed else (),
         claimed=draw(st.integers(0, 3)),
-        claimed_since=draw(st.integers(0, 2**42)),
+        claimed_since=draw(st.integers(0, 2**63 - 1)),
     )
 
 

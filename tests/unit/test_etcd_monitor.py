@@ -313,18 +313,19 @@ def test_the_status_page_shows_the_members_and_what_is_wrong() -> None:
     cluster.model.alarms["NOSPACE"] = 1
     pass_time(wired, 6)
     page = status_page(wired, is_operator=True)
-    assert "<td>http://m1:2379</td><td>leader</td><td>3.4.23</td><td>32.0 KiB</td>" in page
-    assert "<td>http://m2:2379</td><td>up</td>" in page
-    assert "<td>http://m3:2379</td><td>does not answer</td>" in page
-    assert "Something is wrong." in page
-    assert "Etcd's database is full (NOSPACE alarm)" in page
+    state = '<td><strong>http://{}:2379</strong></td><td><span class="state" data-state="{}">{}</span></td>'
+    for member, color, words in (("m1", "up", "leader"), ("m2", "up", "up"), ("m3", "down", "does not answer")):
+        assert state.format(member, color, words) in page
+    assert '<td data-what="version">3.4.23</td><td data-what="database">32.0 KiB</td>' in page
+    assert "Something is wrong" in page
+    assert "etcd's database is full (NOSPACE alarm)" in page
     assert "<dt>Nodes</dt>" not in page
 
 
 def test_the_status_page_names_members_to_operators_only() -> None:
     wired = started(Cluster(members=3))
     page = status_page(wired, is_operator=False)
-    assert "<td>member 1</td><td>leader</td>" in page
+    assert "<strong>member 1</strong>" in page
     assert "m1:2379" not in page
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.core.effects import Send
 from rqdisco.backends.gossip.core.messages import Digest, Hello, encode_message
@@ -38,7 +37,7 @@ def hello_to(sender: MessageSender, link: int) -> Hello:
 
 
 def test_each_peer_has_a_session_of_its_own_even_at_one_url() -> None:
-    sender = MessageSender(lambda url: GreetedLink(), Clock())
+    sender = MessageSender(lambda url: GreetedLink())
     assert hello_to(sender, 1) == hello_to(sender, 2) == HELLO
     assert result(sender.send(Send(2, "http://b", "digest", DIGEST, 1.0, 1))) == DIGEST
     with pytest.raises(NotGreeted):
@@ -46,8 +45,8 @@ def test_each_peer_has_a_session_of_its_own_even_at_one_url() -> None:
 
 
 def test_links_of_former_peers_are_forgotten_and_a_peer_that_was_forgotten_is_greeted_again() -> None:
-    sender = MessageSender(lambda url: GreetedLink(), Clock())
+    sender = MessageSender(lambda url: GreetedLink())
     for link in range(1000):
         hello_to(sender, link)
-    assert len(sender._ways) <= 64
+    assert len(sender._links) <= 64
     assert hello_to(sender, 0) == HELLO

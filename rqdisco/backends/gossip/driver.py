@@ -23,7 +23,6 @@ from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import encode_message
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.call_batches import CALLS, serve_together
 from rqdisco.backends.gossip.transport.coding import REQUESTS
 from rqdisco.backends.gossip.transport.sender import MessageSender
 from rqdisco.core.codec import UNREADABLE
@@ -58,7 +57,7 @@ class Driver(Service):
         on_fenced: Callable[[str], None],
     ) -> None:
         self._journal = journal
-        self._sender = MessageSender(environment.link, environment.clock)
+        self._sender = MessageSender(environment.link)
         self._environment = environment
         self._clock = environment.clock
         self._inputs: deque[inputs.Input] = deque()
@@ -161,8 +160,6 @@ class Driver(Service):
 
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         """See `MessageHandler.serve`."""
-        if verb == CALLS:
-            return serve_together(partial(self.serve, session, "call"), body)
         message: msgspec.Struct | BadMessage
         decode = REQUESTS.get(verb)
         try:

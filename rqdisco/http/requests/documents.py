@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from rqdisco.core.address_warnings import AddressWarning, address_warnings
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.records import Leader, Node, Record
-from rqdisco.core.verdicts import Health, Verdict
+from rqdisco.core.verdicts import Health, Verdict, utc
 from rqdisco.core.views import View
 from rqdisco.probes.probe_state import NodeStatus
 
@@ -263,7 +263,7 @@ def encode_object(document: Mapping[str, object] | msgspec.Struct) -> bytes:
 
 def utc_second(microseconds: int) -> str:
     """Format a time to the second, in ISO 8601."""
-    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return utc(microseconds // 1000)
 
 
 # The nodes of a cluster ask for one record again and again.

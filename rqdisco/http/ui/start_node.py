@@ -11,12 +11,16 @@ from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.core.addresses import is_local
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import with_code
+from rqdisco.http.ui.formatting import sentence, with_code
 from rqdisco.http.ui.snippets import WAYS, Snippet, generations, notes, requests, snippets
 from rqdisco.node_commands import PLACEHOLDER
 
 # As many nodes as a cluster begins with.
 _FIRST_NODES = 3
+_ON_ONE_MACHINE = (
+    "to try it on one machine, use `127.0.0.1` for every node, and for each of them ports and a data directory of its"
+    " own"
+)
 
 
 class StartView(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,14 +121,7 @@ class StartNode(Element):
         for number, request in enumerate(self._requests):
             lines = [tags.li(*with_code(note)) for note in notes(request)]
             if is_local(self._view.url):
-                lines.append(
-                    tags.li(
-                        *with_code(
-                            "to try it on one machine, use `127.0.0.1` for every node, and for each of them ports and a"
-                            " data directory of its own"
-                        )
-                    )
-                )
+                lines.append(tags.li(*with_code(_ON_ONE_MACHINE)))
             yield tags.ul(lines, class_="recipe-notes", **{"data-gen": str(number)}) if lines else ""
 
     def _recipe(self, snippet: Snippet) -> Tag:
@@ -132,8 +129,7 @@ class StartNode(Element):
         place = {"data-gen": str(snippet.generation), "data-for": snippet.way, "data-node": number}
         figure = tags.div(class_="recipe", **place)
         if snippet.error:
-            text = snippet.error[:1].upper() + snippet.error[1:]
-            return figure(tags.p(*with_code(f"{text}."), class_="note"))
+            return figure(tags.p(*with_code(sentence(snippet.error)), class_="note"))
         command = snippet.command
         if command.where:
             figure(tags.p("Save as ", tags.code(command.where), ", then run ", tags.code(command.then), class_="small"))

@@ -156,9 +156,7 @@ def forget_dropped(state: State) -> None:
                 del state.contacts[peer.key]
 
 
-def send(
-    state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then, *, joins: bool = False
-) -> int:
+def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
@@ -173,7 +171,7 @@ def send(
     elif verb == "digest":
         _transmit(state, peer, outgoing)
     else:
-        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key, joins))
+        state.effects.append(Send(number, peer.url, verb, message, seconds, peer.key))
     return number
 
 

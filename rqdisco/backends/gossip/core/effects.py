@@ -16,8 +16,7 @@ class Send(msgspec.Struct, frozen=True):
     """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
     Each peer has a link of its own: two that had one URL, one after the other, share no session.
-    `Answered` or `Failed` follows within `seconds`, unless it is abandoned. One that `joins` is a
-    registration whose owner need not wait for others to answer it: it may travel with more of them.
+    `Answered` or `Failed` follows within `seconds`, unless it is abandoned.
     """
 
     send: int
@@ -26,7 +25,6 @@ class Send(msgspec.Struct, frozen=True):
     message: msgspec.Struct
     seconds: float
     link: int
-    joins: bool = False
 
 
 class Abandon(msgspec.Struct, frozen=True):

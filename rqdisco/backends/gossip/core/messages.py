@@ -33,10 +33,8 @@ PROTOCOL = (1, 1)
 HIDDEN_CLAIMS = "hidden claims"
 # Creates IDs of a given name, on behalf of another daemon too.
 NAMED_IDS = "named IDs"
-# Takes several forwarded requests in one message.
-CALL_BATCHES = "call batches"
 # The first three are announced for older releases; nothing here tests them.
-FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS, CALL_BATCHES)
+FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS)
 
 # A "leaving" member still counts: not all have agreed yet that it is gone.
 State = Literal["member", "leaving", "forgotten", "drained"]

@@ -26,9 +26,8 @@ from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import errors
-from rqdisco.core.addresses import same_node
 from rqdisco.core.ids import is_created_id, owner_tag
-from rqdisco.core.records import Moment, Record, RegistrationOutcome
+from rqdisco.core.records import Moment, RegistrationOutcome
 from rqdisco.core.views import view_of
 
 # Part of the 8 s limit for an answer (P4), which leaves time to answer on the owner's behalf.
@@ -36,8 +35,6 @@ FORWARD_SECONDS = 4.5
 LOOK_UP_SECONDS = 2.0
 _MARGIN_SECONDS = 0.5
 _RECENT_SECONDS = 1.5
-# Usual clusters have less.
-_FEW_NODES = 20
 _UNREACHABLE = "the owner of this ID does not answer"
 
 
@@ -66,21 +63,12 @@ def route(state: State, request: ClientRequest) -> None:
             return
     known = state.store.newest(command.id)
     if known is not None:
-        request.joins = bool(known.nodes) and _joins_few(known, command)
         _execute_at(state, request, queries.owner(state, known))
     elif is_created_id(command.id):
         request.is_unknown, request.candidates = True, _creators(state, command.id)
         _ask_next(state, request)
     else:
         _route_new(state, request)
-
-
-def _joins_few(record: Record, command: Any) -> bool:
-    """Report whether a command is a registration under an ID that lists others, and not so many that
-    each takes long.
-    """
-    is_registration = isinstance(command, inputs.Register) and len(record.nodes) <= _FEW_NODES
-    return is_registration and any(not same_node(each.addr, command.node.addr) for each in record.nodes)
 
 
 def _execute_at(state: State, request: ClientRequest, owner: str) -> None:
@@ -206,8 +194,7 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
     fields.pop("at_owner", None)
     op, ms = OPS[type(command)], int(left * 1000)
     call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
-    go_on = then(_answered, request.number, owner)
-    request.send = contacts.send(state, peer, "call", call, seconds, go_on, joins=request.joins)
+    request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
 
 
 def _owner_contacted(state: State, outcome: Exception | None, number: int, owner: str) -> None:

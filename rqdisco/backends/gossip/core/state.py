@@ -151,8 +151,6 @@ class ClientRequest:
     began_at: float = 0.0
     # The states of its record when it arrived (R9).
     arrival: tuple[Record, ...] | None = None
-    # Whether the copy here lists a few others: then its owner answers soon, and asks nobody before.
-    joins: bool = False
     # The owners left to ask, for an ID that is unknown here, and why one did not answer.
     is_unknown: bool = False
     candidates: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 
 PATH = b"/peers/1/"
 # The owner answers a call after its own messages, such as the push of a grant to the very sender.
-_CALLS = (PATH + b"call", PATH + b"calls")
+_CALL = PATH + b"call"
 _KINDS: dict[int, type[PeerError]] = {400: BadMessage, 403: Rejected, 421: Misdirected}
 
 
@@ -107,7 +107,7 @@ class HTTPLink:
             except ValueError as error:
                 return fail(PeerUnreachable(str(error)))
         head = b"%b%b: %b\r\n" % (head, name, value.encode())
-        return self._client.post(self._url, head, body, seconds, waits_for_others=path in _CALLS)
+        return self._client.post(self._url, head, body, seconds, waits_for_others=path == _CALL)
 
 
 def _check_status(reply: PostReply) -> None:
