@@ -10,6 +10,7 @@ from rqdisco.backends.gossip.core import exchange
 from rqdisco.backends.gossip.core.state import Peer, State
 from tests.simulated.faults import EXPIRY, FAULTS
 from tests.simulated.rests import Rest, Rests
+from tests.simulated.schedule import Fate
 from tests.simulated.world import World
 
 
@@ -72,3 +73,27 @@ def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
         changed.clear()
         assert World(seed, 3, faults).run().violations == []
     assert checked > 100
+
+
+def _rest_before_a_hello(*, is_ended_early: bool) -> tuple[Fate, Fate]:
+    """Let a pair rest whose next message is a hello; return what happens to its next digest and
+    hello.
+    """
+    choices = World(0, 3).choices
+    choices.rates.set(loss=0.5)
+    assert choices.rest("a b digest", "a b hello", 36) < 36
+    choices.rates.set()
+    if is_ended_early:
+        choices.forget_next("a b hello")
+    digest, hello = (choices.message(choices.stream(f"a b {verb}"))[0] for verb in ("digest", "hello"))
+    return digest, hello
+
+
+def test_the_message_at_the_end_of_a_rest_is_disturbed_as_drawn() -> None:
+    digest, hello = _rest_before_a_hello(is_ended_early=False)
+    assert digest == Fate()
+    assert hello.lost or hello.answer_lost
+
+
+def test_a_rest_that_a_change_ends_leaves_the_next_message_undisturbed() -> None:
+    assert _rest_before_a_hello(is_ended_early=True) == (Fate(), Fate())
