@@ -18,14 +18,14 @@ from rqdisco.storage.restore import Contents, check_backup, check_original_is_go
 _INCARNATION_BYTES = 8
 
 
-async def back_up(app: App, path: Path) -> int:
-    """Write a backup to a file that only its owner can read. The file appears only if the backup is
-    complete.
+async def back_up(app: App, path: Path | None) -> int:
+    """Write a backup to a file that only its owner can read, or to stdout for None. The file appears
+    only if the backup is complete.
     """
     reader = ExportReader(BACKUP_FORMAT, BACKUP_VERSION)
     ids = 0
     try:
-        with open_output(path) as file:
+        with open(1, "wb", closefd=False) if path is None else open_output(path) as file:
             async with aclosing(app.client.backup_lines()) as lines:
                 async for line in lines:
                     record = reader.feed(line)
@@ -38,7 +38,7 @@ async def back_up(app: App, path: Path) -> int:
         ) from None
     except Refused as error:
         raise operator_failure(error) from None
-    app.output.message(f"backed up {counted(ids, 'ID')} to {path}")
+    app.output.message(f"backed up {counted(ids, 'ID')} to {path or 'stdout'}")
     return DONE
 
 

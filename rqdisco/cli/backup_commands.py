@@ -4,6 +4,7 @@ imported only when a command needs them.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     cls=LeafCommand,
     epilog=example("rqdisco backup /var/backups/rqdisco.json --url unix:/run/rqdisco/operator.sock"),
 )
-@click.argument("file", type=FilePath(), metavar="FILE")
+@click.argument("file", type=FilePath(allow_dash=True), metavar="FILE|-")
 def backup(file: Path) -> Command:
-    """Back up the daemon to FILE while it runs.
+    """Back up the daemon to FILE, or to stdout, while it runs.
 
     FILE has everything that was acknowledged before, as of one moment, with checksums. Only its
     owner can read it: anyone who has an ID can register nodes under it. Needs the operator socket,
@@ -31,7 +32,11 @@ def backup(file: Path) -> Command:
     """
     from rqdisco.cli import backup
 
-    return partial(backup.back_up, path=file)
+    if str(file) != "-":
+        return partial(backup.back_up, path=file)
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise click.UsageError("a backup is not for terminals: name a FILE, or redirect stdout")
+    return partial(backup.back_up, path=None)
 
 
 # Without --url, since it sends nothing to a daemon.

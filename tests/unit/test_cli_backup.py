@@ -49,6 +49,12 @@ def test_only_the_owner_of_a_backup_can_read_it(file: Path) -> None:
     assert json.loads(file.read_bytes())["count"] == 1
 
 
+def test_a_backup_goes_to_stdout_if_the_file_is_a_hyphen(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
+    assert shell("backup", "-") == 0
+    assert json.loads(capfd.readouterr().out)["format"] == "rqdisco backup"
+    assert shell.messages == "rqdisco: backed up 0 IDs to stdout\n"
+
+
 def test_a_backup_that_ends_early_leaves_the_last_one_in_its_place(shell: Shell, file: Path) -> None:
     before = file.read_bytes()
     shell.service.answers["/operator/backup"] = (200, before[:-30])
