@@ -13,7 +13,7 @@ from rqdisco.core.codec import Malformed, is_metadata, split_record
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.plurals import counted
 from rqdisco.storage.files import Disk
-from rqdisco.storage.restore import Contents, check_backup, check_original_is_gone, check_target, restore_backup
+from rqdisco.storage.restore import BackupContents, check_backup, check_original_is_gone, check_target, restore_backup
 
 _INCARNATION_BYTES = 8
 
@@ -63,7 +63,7 @@ async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bo
     return DONE
 
 
-def _ask(app: App, contents: Contents) -> bool:
+def _ask(app: App, contents: BackupContents) -> bool:
     header = contents.header
     app.output.message(f"{counted(contents.ids, 'ID')} as of {header.made_at} UTC, from {header.incarnation}")
     app.output.message("two daemons that continue from one state can each tell a node to bootstrap")
@@ -71,7 +71,7 @@ def _ask(app: App, contents: Contents) -> bool:
     return app.output.ask("Is the daemon that this backup is from gone, and will it never run again?")
 
 
-def _consequences(contents: Contents, *, original_is_gone: bool) -> list[str]:
+def _consequences(contents: BackupContents, *, original_is_gone: bool) -> list[str]:
     header = contents.header
     if not original_is_gone:
         return [

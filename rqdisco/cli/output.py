@@ -81,7 +81,7 @@ class CommandOutput:
 
     def document(self, content: object) -> None:
         """Print a result as one line of JSON, in ASCII."""
-        self.json(_encoded(content) + b"\n")
+        self.json(msgspec.json.encode(content) + b"\n")
         self._out.stream.flush()
 
     @contextmanager
@@ -93,7 +93,7 @@ class CommandOutput:
 
         def add(item: object) -> None:
             nonlocal separator
-            self.json(separator + _encoded(item))
+            self.json(separator + msgspec.json.encode(item))
             separator = b",\n"
 
         yield add
@@ -193,10 +193,6 @@ class CommandOutput:
             self.message(
                 f"stdout cannot encode {self._out.unencodable} in {self._out.encoding} and shows an escape instead"
             )
-
-
-def _encoded(content: object) -> bytes:
-    return msgspec.json.encode(content)
 
 
 def _style(state: str) -> str:

@@ -55,7 +55,7 @@ def parse_config(text: str, file: str) -> dict[str, Setting]:
     problems: list[str] = []
     for key, value in content.items():
         name, where = key.replace("_", "-"), _place(file, text, key)
-        problem = _object_to(name, key, value, settings)
+        problem = _key_problem(name, key, value, settings)
         if problem is None:
             settings[name] = Setting(_value(OPTIONS[name], value), where)
         else:
@@ -79,7 +79,7 @@ def _place(file: str, text: str, key: str) -> str:
     return file if match is None else f"{file} line {text.count(chr(10), 0, match.start()) + 1}"
 
 
-def _object_to(name: str, key: str, value: object, before: Mapping[str, Setting]) -> str | None:
+def _key_problem(name: str, key: str, value: object, before: Mapping[str, Setting]) -> str | None:
     """Return what is wrong with a key and its value, None if nothing is."""
     if name not in OPTIONS:
         if isinstance(value, dict):
@@ -89,10 +89,10 @@ def _object_to(name: str, key: str, value: object, before: Mapping[str, Setting]
         return f"{key}: a configuration file cannot name another one"
     if name in before:
         return f"{key}: given twice, with hyphens and with underscores"
-    return _object_to_value(OPTIONS[name], key, value)
+    return _value_problem(OPTIONS[name], key, value)
 
 
-def _object_to_value(option: Option, key: str, value: object) -> str | None:
+def _value_problem(option: Option, key: str, value: object) -> str | None:
     if not _fits(option, value):
         return f"{key}: expected {_EXPECTED[option.kind]}, not {_describe(value)}"
     if value in ("", []):

@@ -1,4 +1,4 @@
-"""Which machines can reach a listener: known before it is opened, where its description says it,
+"""The machines that can reach a listener: known before it is opened, where its description says it,
 and again from its socket.
 """
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.judgement import changes_with_time, judge
 from rqdisco.core.records import Leader, Node
-from rqdisco.core.verdicts import UNHEALTHY, Health, Known, Verdict
+from rqdisco.core.verdicts import UNHEALTHY, Evidence, Health, Verdict
 from rqdisco.core.views import View
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
@@ -53,7 +53,7 @@ def verdict(shown: View, probed: Mapping[str, Probed] | None = None, **known: An
     """Judge a view; `probed` is None for a daemon that probes no nodes."""
     seen = {} if probed is None else probed
     facts: dict[str, Any] = {"has_owner": True, "two_leaders": None, "now_ms": NOW_MS, **known}
-    return judge(shown, Known(seen=lambda node: seen.get(node.addr), is_probing=probed is not None, **facts))
+    return judge(shown, Evidence(probed=lambda node: seen.get(node.addr), is_probing=probed is not None, **facts))
 
 
 @pytest.mark.parametrize(
