@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from pathlib import Path
 
-from rqdisco.cli.app import DONE, App, CommandFailed, operator_failure
+from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure
 from rqdisco.cli.transfer import open_output
 from rqdisco.client import DamagedExport, Refused
 from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION, ExportReader
@@ -22,10 +22,12 @@ async def back_up(app: App, path: Path | None) -> int:
     """Write a backup to a file that only its owner can read, or to stdout for None. The file appears
     only if the backup is complete.
     """
+    if path is None and app.output.is_terminal:
+        raise UsageError("a backup is not for terminals: name a FILE, or redirect stdout")
     reader = ExportReader(BACKUP_FORMAT, BACKUP_VERSION)
     ids = 0
     try:
-        with open(1, "wb", closefd=False) if path is None else open_output(path) as file:
+        with app.output.binary() if path is None else open_output(path) as file:
             async with aclosing(app.client.backup_lines()) as lines:
                 async for line in lines:
                     record = reader.feed(line)

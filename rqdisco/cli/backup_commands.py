@@ -4,7 +4,6 @@ imported only when a command needs them.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,11 +31,7 @@ def backup(file: Path) -> Command:
     """
     from rqdisco.cli import backup
 
-    if str(file) != "-":
-        return partial(backup.back_up, path=file)
-    if sys.stdout is not None and sys.stdout.isatty():
-        raise click.UsageError("a backup is not for terminals: name a FILE, or redirect stdout")
-    return partial(backup.back_up, path=None)
+    return partial(backup.back_up, path=None if str(file) == "-" else file)
 
 
 # Without --url, since it sends nothing to a daemon.
