@@ -86,7 +86,7 @@ def _claimed_visibly(view: View, evidence: Evidence) -> Verdict:
     """Judge an ID whose leader has claimed the leader key, as all nodes can see, and not reported."""
     assert view.leader is not None
     leader = view.leader.addr
-    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}{_answer(view, evidence)} and has not reported"
+    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}, {_answer(view, evidence)} and has not reported"
     if seconds_since(view.leader.modified, evidence) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
     return Verdict(
@@ -105,7 +105,7 @@ def _judge_led(view: View, evidence: Evidence) -> Verdict:
     reported = f"last reported at {utc(view.leader.modified)}"
     if evidence.reported_recently and not was_stored_recently:
         reported = f"reported within the last {LONG_CLAIM_SECONDS:.0f} s"
-    reason = f"the leader {leader} {reported}{_answer(view, evidence)}"
+    reason = f"the leader {leader} {reported} and {_answer(view, evidence)}"
     if probed is None or probed.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
@@ -144,9 +144,9 @@ def _answer(view: View, evidence: Evidence) -> str:
     """Return a clause about the probes of the node in the leader key."""
     probed = _probed_leader(view, evidence)
     if probed is None:
-        return ", is not probed"
+        return "is not probed"
     if probed.up is None:
-        return ", does not resolve"
+        return "does not resolve"
     if not probed.up:
-        return ", does not answer"
-    return ", answers, is not ready" if probed.ready is False else ", answers"
+        return "does not answer"
+    return "answers but is not ready" if probed.ready is False else "answers"

@@ -27,6 +27,8 @@ BodyLimit = Literal["none", "max-body", "import"]
 # Any: a part of a JSON document of free form, which is only assembled and encoded.
 Object = dict[str, Any]
 STRING: Object = {"type": "string"}
+# A discovery ID, as a pattern of JSON Schema.
+ID_PATTERN = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"
 
 
 class Parameter(msgspec.Struct, frozen=True):

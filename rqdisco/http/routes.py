@@ -23,7 +23,7 @@ from rqdisco.http.api.admin import (
     PeersAnswer,
 )
 from rqdisco.http.api.cluster_search import DEFAULT_CLUSTERS, MAX_CLUSTERS, ClusterList
-from rqdisco.http.api.clusters import ClustersAPI
+from rqdisco.http.api.clusters import MAX_SEARCH, ClustersAPI
 from rqdisco.http.api.consul import ConsulAPI, KVEntry
 from rqdisco.http.api.discovery import DiscoveryAPI
 from rqdisco.http.api.event_streams import EventsAPI
@@ -36,6 +36,7 @@ from rqdisco.http.operations import (
     ALL_AUDIENCES,
     EVENTS,
     HTML,
+    ID_PATTERN,
     STRING,
     TEXT,
     Audience,
@@ -443,9 +444,13 @@ _OPERATOR = (
             right="admin",
             cost=PAGE_COST,
             parameters=[
-                Parameter("search", "A part of the ID or of a node's address, in upper or lower case."),
+                Parameter(
+                    "search",
+                    "A part of the ID or of a node's address, in upper or lower case.",
+                    {"type": "string", "maxLength": MAX_SEARCH},
+                ),
                 Parameter("health", "Only IDs of this health.", {"enum": list(Health)}),
-                Parameter("after", "The `next` of the page before."),
+                Parameter("after", "The `next` of the page before.", {"type": "string", "pattern": f"^$|{ID_PATTERN}"}),
                 Parameter(
                     "limit",
                     f"How many IDs to return at most. {DEFAULT_CLUSTERS} by default.",

@@ -109,7 +109,7 @@ def test_a_claim_is_waited_for_after_a_minute_and_its_watchers_are_told(server: 
     assert verdicts(watcher) == ["forming", "waiting", "healthy"]
     assert health(server, discovery_id) == (
         "healthy",
-        "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:07:56Z, is not probed",
+        "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:07:56Z and is not probed",
     )
 
 

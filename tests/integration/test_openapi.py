@@ -16,7 +16,7 @@ from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
 from tests.support.etcd.processes import arguments
 from tests.support.etcd.real import ETCD, RealEtcd
-from tests.support.process import DaemonProcess, Environment
+from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
 
@@ -36,6 +36,7 @@ def attempted(daemon: DaemonProcess, directory: Path, *options: str) -> str:
         "--checks=all",
         f"--exclude-checks={_NOT_MEANT}",
         f"--exclude-path={_ENDLESS}",
+        f"--request-timeout={PATIENCE}",
         "--max-examples=10",
         "--seed=1",
         "--continue-on-failure",
@@ -77,7 +78,7 @@ def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     # A frozen daemon refuses all that is tried after that, and one that is not frozen an import for a freeze.
     excluded = [f"--exclude-path=/operator/{path}" for path in ("freeze", "import")]
     output = attempted(daemon, tmp_path, f"--header=Authorization: Bearer {token}", *excluded)
-    assert operations(output, excluded=4) == 25
+    assert operations(output, excluded=4) == 28
     assert daemon.complaints == []
     assert daemon.stderr == ""
 

@@ -27,7 +27,7 @@ def test_status_of_an_id_lists_its_nodes_and_its_leader(shell: Shell, some_id: s
     assert first == f"node {A} raft {RAFT_A} id n1 leader"
     assert second == f"node {B}"
     assert leader.startswith(f"leader {RAFT_A} reported, index ")
-    assert health == f"health healthy: the leader {A} last reported at 2026-11-18T11:06:40Z, is not probed"
+    assert health == f"health healthy: the leader {A} last reported at 2026-11-18T11:06:40Z and is not probed"
     assert next_step == "next step: nothing to do"
 
 

@@ -13,7 +13,7 @@ from rqdisco.http.requests.responses import BadRequest, Response
 from rqdisco.http.requests.runner import ApiRunner
 from rqdisco.security.tokens import Token
 
-_MAX_SEARCH = 200
+MAX_SEARCH = 200
 
 
 class ClustersAPI(Api):
@@ -37,8 +37,8 @@ def cluster_query(request: Request) -> ClusterQuery:
         search, after = (given.get(name, b"").decode() for name in (b"search", b"after"))
     except UnicodeDecodeError:
         raise BadRequest("`search` and `after` must be UTF-8") from None
-    if len(search) > _MAX_SEARCH:
-        raise BadRequest(f"`search` has more than {_MAX_SEARCH} characters")
+    if len(search) > MAX_SEARCH:
+        raise BadRequest(f"`search` has more than {MAX_SEARCH} characters")
     if after and not is_id(after):
         raise BadRequest("`after` must be the `next` of a page")
     limit = _limit(given.get(b"limit", b""))

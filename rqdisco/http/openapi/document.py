@@ -12,6 +12,7 @@ from rqdisco import __version__
 from rqdisco.http.openapi.examples import EXAMPLES
 from rqdisco.http.operations import (
     HTML,
+    ID_PATTERN,
     JSON,
     STRING,
     TEXT,
@@ -54,7 +55,7 @@ _ID: Object = {
     "in": "path",
     "required": True,
     "description": "A discovery ID; reserved names are not allowed.",
-    "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"},
+    "schema": {"type": "string", "pattern": ID_PATTERN},
 }
 # A name that somebody chooses: never one that Python's uuid.UUID would read.
 _NAME: Object = {

@@ -19,7 +19,7 @@ EXAMPLES: dict[str, object] = {
         ],
         "health": {
             "verdict": "healthy",
-            "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+            "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z and is not probed",
             "next_step": "nothing to do",
         },
         "warnings": [],
@@ -31,7 +31,7 @@ EXAMPLES: dict[str, object] = {
             "reported": True,
         },
     },
-    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 54452ad56468170b63\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"health":{"verdict":"healthy","reason":"the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed","next_step":"nothing to do"},"warnings":[],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
+    "GET /{id}/events 200 text/event-stream": 'retry: 1000\n\nid: 7575a5932a3b01ac1e\ndata: {"created_at":"2026-11-18 11:06:40.000000","disco_id":"cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a","nodes":["10.0.0.1:4001","10.0.0.2:4001"],"registrations":[{"addr":"10.0.0.1:4001","raft_addr":"10.0.0.1:4002","node_id":"n1","leader":true,"alone":true,"heard":"2026-11-18T11:06:41Z"},{"addr":"10.0.0.2:4001","heard":"2026-11-18T11:06:43Z"}],"health":{"verdict":"healthy","reason":"the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z and is not probed","next_step":"nothing to do"},"warnings":[],"leader":{"id":"n1","api_addr":"http://10.0.0.1:4001","addr":"10.0.0.1:4002","index":1795000002000,"reported":true}}\n\n',
     "POST /{id} 200 application/json": {
         "created_at": "2026-11-18 11:06:40.000000",
         "disco_id": "cd07ac4c-09c2-8206-a7e3-5594aa6b5d0a",
@@ -69,7 +69,7 @@ EXAMPLES: dict[str, object] = {
                 "age": 3,
                 "nodes": 2,
                 "health": "healthy",
-                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z, is not probed",
+                "reason": "the leader 10.0.0.1:4001 last reported at 2026-11-18T11:06:42Z and is not probed",
                 "leader": "10.0.0.1:4001",
                 "reported": "2026-11-18T11:06:42Z",
             }
