@@ -127,8 +127,8 @@ def _judge_answering(view: View, evidence: Evidence, probed: ProbedNode, reason:
     leader = view.leader.addr
     if probed.ready is False:
         return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
-    reported = seconds_since(view.leader.modified, evidence)
-    if probed.ready or evidence.reported_recently or reported <= _REPORTED_RARELY_SECONDS:
+    age = seconds_since(view.leader.modified, evidence)
+    if probed.ready or evidence.reported_recently or age <= _REPORTED_RARELY_SECONDS:
         return Verdict(Health.HEALTHY, reason)
     step = f"check that {leader} runs with -disco-mode consul-kv and -disco-key {view.id}"
     return Verdict(Health.DEGRADED, reason, step)
