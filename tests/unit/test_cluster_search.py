@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
@@ -22,9 +24,9 @@ class Turns(Clock):
 
     count = 0
 
-    def callLater(self, when: float, what: Any, *args: Any, **kwargs: Any) -> Any:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
         self.count += 1
-        return super().callLater(when, what, *args, **kwargs)
+        return super().callLater(delay, callable, *args, **kw)
 
 
 def judge(view: View) -> Verdict:
