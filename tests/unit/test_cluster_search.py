@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,9 +23,9 @@ class Turns(Clock):
 
     count = 0
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
+    def callLater(self, *args: Any, **kwargs: Any) -> IDelayedCall:
         self.count += 1
-        return super().callLater(delay, callable, *args, **kw)
+        return super().callLater(*args, **kwargs)
 
 
 def judge(view: View) -> Verdict:
