@@ -50,7 +50,7 @@ class LeaderMonitor(Service):
         """
         return self._reports.of(discovery_id)
 
-    def has_heard(self, discovery_id: str, leader: str) -> bool:
+    def reported_recently(self, discovery_id: str, leader: str) -> bool:
         """Report whether a leader, given by its Raft address, was the last to report itself here under
         an ID, within the last minute.
         """

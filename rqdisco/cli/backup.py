@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from pathlib import Path
 
-from rqdisco.cli.app import DONE, App, CommandFailed, operator_failure
+from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure
 from rqdisco.cli.transfer import open_output
 from rqdisco.client import DamagedExport, Refused
 from rqdisco.client.exports import BACKUP_FORMAT, BACKUP_VERSION, ExportReader
@@ -13,19 +13,21 @@ from rqdisco.core.codec import Malformed, is_metadata, split_record
 from rqdisco.core.errors import CannotStart
 from rqdisco.core.plurals import counted
 from rqdisco.storage.files import Disk
-from rqdisco.storage.restore import Contents, check_backup, check_original_is_gone, check_target, restore_backup
+from rqdisco.storage.restore import BackupContents, check_backup, check_original_is_gone, check_target, restore_backup
 
 _INCARNATION_BYTES = 8
 
 
-async def back_up(app: App, path: Path) -> int:
-    """Write a backup to a file that only its owner can read. The file appears only if the backup is
-    complete.
+async def back_up(app: App, path: Path | None) -> int:
+    """Write a backup to a file that only its owner can read, or to stdout for None. The file appears
+    only if the backup is complete.
     """
+    if path is None and app.output.is_terminal:
+        raise UsageError("a backup is not for terminals: name a FILE, or redirect stdout")
     reader = ExportReader(BACKUP_FORMAT, BACKUP_VERSION)
     ids = 0
     try:
-        with open_output(path) as file:
+        with app.output.binary() if path is None else open_output(path) as file:
             async with aclosing(app.client.backup_lines()) as lines:
                 async for line in lines:
                     record = reader.feed(line)
@@ -38,7 +40,7 @@ async def back_up(app: App, path: Path) -> int:
         ) from None
     except Refused as error:
         raise operator_failure(error) from None
-    app.output.message(f"backed up {counted(ids, 'ID')} to {path}")
+    app.output.message(f"backed up {counted(ids, 'ID')} to {path or 'stdout'}")
     return DONE
 
 
@@ -63,7 +65,7 @@ async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bo
     return DONE
 
 
-def _ask(app: App, contents: Contents) -> bool:
+def _ask(app: App, contents: BackupContents) -> bool:
     header = contents.header
     app.output.message(f"{counted(contents.ids, 'ID')} as of {header.made_at} UTC, from {header.incarnation}")
     app.output.message("two daemons that continue from one state can each tell a node to bootstrap")
@@ -71,7 +73,7 @@ def _ask(app: App, contents: Contents) -> bool:
     return app.output.ask("Is the daemon that this backup is from gone, and will it never run again?")
 
 
-def _consequences(contents: Contents, *, original_is_gone: bool) -> list[str]:
+def _consequences(contents: BackupContents, *, original_is_gone: bool) -> list[str]:
     header = contents.header
     if not original_is_gone:
         return [

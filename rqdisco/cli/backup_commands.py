@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     cls=LeafCommand,
     epilog=example("rqdisco backup /var/backups/rqdisco.json --url unix:/run/rqdisco/operator.sock"),
 )
-@click.argument("file", type=FilePath(), metavar="FILE")
+@click.argument("file", type=FilePath(allow_dash=True), metavar="FILE|-")
 def backup(file: Path) -> Command:
-    """Back up the daemon to FILE while it runs.
+    """Back up the daemon to FILE, or to stdout, while it runs.
 
     FILE has everything that was acknowledged before, as of one moment, with checksums. Only its
     owner can read it: anyone who has an ID can register nodes under it. Needs the operator socket,
@@ -31,7 +31,7 @@ def backup(file: Path) -> Command:
     """
     from rqdisco.cli import backup
 
-    return partial(backup.back_up, path=file)
+    return partial(backup.back_up, path=None if str(file) == "-" else file)
 
 
 # Without --url, since it sends nothing to a daemon.

@@ -6,7 +6,6 @@ needed.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +15,8 @@ from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
 from rqdisco.cli.backup_commands import backup, restore
 from rqdisco.cli.completion_scripts import SHELLS, VARIABLE, completion_script
+from rqdisco.cli.flags_command import flags
+from rqdisco.cli.leader_commands import leader
 from rqdisco.cli.local_commands import config, systemd
 from rqdisco.cli.node_formats import FORMATS, LIST_FORMATS, ListFormat, NodeFormat
 from rqdisco.cli.options import (
@@ -24,9 +25,7 @@ from rqdisco.cli.options import (
     NEW_NAME,
     ROOT_URL_OPTION,
     TEXT,
-    CommandGroup,
     RootCommand,
-    cas_option,
     example,
     format_option,
     id_argument,
@@ -38,17 +37,6 @@ from rqdisco.cli.output import PROGRAM
 from rqdisco.cli.serve_command import ServeArguments, serve
 from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.verdicts import Health
-from rqdisco.recipes import (
-    DEFAULT_EXPECT,
-    MODES,
-    TARGETS,
-    FlagsRequest,
-    Mode,
-    Target,
-    Unsupported,
-    make_flags,
-    quote_flags,
-)
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command
@@ -94,9 +82,9 @@ def _to_invocation(ctx: click.Context, command: Command | StaticOutput | ServeAr
 
 
 _command: click.Command
-for _command in (backup, config, drain, etcd, export, freeze, import_records, migrate, peers, restore):
+for _command in (backup, config, drain, etcd, export, flags, freeze, import_records, leader, migrate):
     cli.add_command(_command)
-for _command in (serve, systemd, thaw, token):
+for _command in (peers, restore, serve, systemd, thaw, token):
     cli.add_command(_command)
 
 
@@ -255,58 +243,6 @@ def reset(discovery_id: str, yes: bool, as_json: bool) -> Command:
     return partial(nodes.reset, discovery_id=discovery_id, yes=yes, as_json=as_json)
 
 
-@cli.group(cls=CommandGroup, epilog=example("rqdisco leader show orders"))
-def leader() -> None:
-    """Manage the leader key of rqlite 7 and later."""
-
-
-@leader.command(name="show", epilog=example("rqdisco leader show orders"))
-@id_argument
-@format_option
-def show_leader(discovery_id: str, as_json: bool) -> Command:
-    """Show the leader key of ID."""
-    from rqdisco.cli import leader
-
-    return partial(leader.show, discovery_id=discovery_id, as_json=as_json)
-
-
-@leader.command(
-    name="set",
-    epilog=example("rqdisco leader set orders --id n1 --api-addr http://10.0.0.1:4001 --addr 10.0.0.1:4002"),
-)
-@id_argument
-@click.option("--id", "node_id", required=True, type=TEXT, metavar="N", help="Node ID.")
-@click.option("--api-addr", required=True, type=TEXT, metavar="URL", help="HTTP address, with http:// or https://.")
-@click.option("--addr", required=True, type=TEXT, metavar="ADDR", help="Raft address.")
-@cas_option("only if there is no key")
-def set_leader(discovery_id: str, node_id: str, api_addr: str, addr: str, cas: int | None) -> Command:
-    """Set the leader key of ID, which nodes that join are sent to."""
-    if not api_addr.startswith(("http://", "https://")):
-        raise click.BadParameter("must start with http:// or https://", param_hint="--api-addr")
-    if "://" in addr:
-        raise click.BadParameter("must be HOST:PORT", param_hint="--addr")
-    from rqdisco.cli import leader
-    from rqdisco.client import LeaderValue
-
-    value = LeaderValue(id=node_id, api_addr=api_addr, addr=addr)
-    return partial(leader.set_record, discovery_id=discovery_id, value=value, cas=cas)
-
-
-@leader.command(name="clear", epilog=example("rqdisco leader clear orders --yes"))
-@id_argument
-@cas_option("only if there is neither a key nor a claim")
-@yes_option("Confirm that all nodes, or the one that claimed to lead, are stopped.")
-def clear_leader(discovery_id: str, cas: int | None, yes: bool) -> Command:
-    """Delete the leader key of ID, or end an unreported claim.
-
-    Stop all nodes of ID first. To end a claim, stop the node that claimed to lead for good, or wipe
-    its data directory; the daemon's log names it.
-    """
-    from rqdisco.cli import leader
-
-    return partial(leader.clear, discovery_id=discovery_id, cas=cas, yes=yes)
-
-
 @cli.command(epilog=example("rqdisco watch orders"))
 @id_argument
 @click.option(
@@ -338,59 +274,6 @@ def status(discovery_id: str | None, service: bool, wait: float, as_json: bool) 
     from rqdisco.cli import status
 
     return partial(status.status, discovery_id=discovery_id, patience=wait, service=service, as_json=as_json)
-
-
-@cli.command(
-    epilog=example(
-        "rqdisco flags orders --rqlite 10 --mode consul-kv --for systemd",
-        "rqdisco flags orders --rqlite 10 --mode dns-srv --dns-zone rqdisco.example.com",
-    )
-)
-@id_argument
-@click.option("--rqlite", "version", required=True, metavar="VERSION", help="Version of rqlited: 8, or 7.21.4.")
-@click.option("--mode", type=click.Choice(MODES), required=True, help="Discovery mode.")
-@click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True, help="Quoting.")
-@click.option("--dns-zone", type=TEXT, metavar="ZONE", help="DNS zone of the service, in DNS modes.")
-@click.option(
-    "--expect", type=int, metavar="N", help=f"Nodes that form the cluster, in DNS modes.  [default: {DEFAULT_EXPECT}]"
-)
-@click.option("--port", type=int, metavar="PORT", help="Port of the nodes in dns mode, if not the default.")
-@click.option("--replica", is_flag=True, help="Print the flags of a read replica (non-voter).")
-@format_option
-@click.pass_context
-def flags(
-    ctx: click.Context,
-    discovery_id: str,
-    version: str,
-    mode: Mode,
-    target: Target,
-    dns_zone: str | None,
-    expect: int | None,
-    port: int | None,
-    replica: bool,
-    as_json: bool,
-) -> StaticOutput:
-    """Print the flags for rqlited.
-
-    They are quoted for a shell, systemd, Compose or Kubernetes. Advice is on stderr.
-    """
-    request = FlagsRequest(
-        discovery_id=discovery_id,
-        version=version,
-        mode=mode,
-        url=service_url(ctx),
-        zone=dns_zone,
-        expect=expect,
-        port=port,
-        replica=replica,
-    )
-    try:
-        result = make_flags(request)
-    except Unsupported as error:
-        raise click.UsageError(str(error)) from None
-    if as_json:
-        return StaticOutput(json.dumps({"arguments": result.arguments, "notes": result.notes}))
-    return StaticOutput(quote_flags(target, result.arguments), result.notes)
 
 
 @cli.command(epilog=example('eval "$(rqdisco completion bash)"'))

@@ -16,7 +16,7 @@ from rqdisco.service.config_file import BadConfigFile, read_config_file
 from rqdisco.service.configuration import build_config
 from rqdisco.service.option_table import TOPICS, Option
 from rqdisco.service.option_values import mask_password
-from rqdisco.service.reachability import check_protected
+from rqdisco.service.reachability import check_endpoint, check_protected
 from rqdisco.service.settings import Setting, Value, config_file, name_source, resolve, values_of
 
 _DIRECTORY = "rqdisco-data"
@@ -29,7 +29,7 @@ def check(file: Path, environment: Mapping[str, str]) -> list[str]:
     except BadConfigFile as error:
         return list(error.problems)
     try:
-        return _object_to(build_config(values_of(settings), environment, _DIRECTORY), settings)
+        return _endpoint_problems(build_config(values_of(settings), environment, _DIRECTORY), settings)
     except usage.UsageError as error:
         return [name_source(str(error), settings)]
 
@@ -62,22 +62,34 @@ def _settings(file: Path | None, environment: Mapping[str, str]) -> dict[str, Se
     return resolve(given, environment, {} if path is None else read_config_file(Path(path)))
 
 
-def _object_to(config: Config, settings: Mapping[str, Setting]) -> list[str]:
+def _endpoint_problems(config: Config, settings: Mapping[str, Setting]) -> list[str]:
     """Return what is wrong with the endpoints, as far as it shows on any machine."""
-    if config.is_open or config.tokens is not None:
-        return []
-    for endpoint in config.listen:
-        # systemd passes its sockets to the daemon alone.
-        if endpoint.startswith("systemd:"):
-            continue
+    endpoints = [
+        *(("listen", each) for each in config.listen),
+        *(("metrics-listen", each) for each in config.metrics_listen),
+        *(("peer-listen", each) for each in (() if config.peers is None else config.peers.listen)),
+    ]
+    problems = []
+    for option, endpoint in endpoints:
         try:
-            check_protected([endpoint])
+            _check_endpoint(config, option, endpoint)
         except UnprotectedListener as error:
-            return [name_source(f"listen: {error}", settings)]
+            problems.append(name_source(f"{option}: {error}", settings))
         except Exception as error:
             # Each kind of endpoint raises its own errors for a description it cannot parse.
-            return [name_source(f"listen: {endpoint}: {error}", settings)]
-    return []
+            problems.append(name_source(f"{option}: {endpoint}: {error}", settings))
+    return problems
+
+
+def _check_endpoint(config: Config, option: str, endpoint: str) -> None:
+    """Raise UnprotectedListener, or an error of any kind if the description is invalid."""
+    if endpoint.startswith("systemd:"):
+        # systemd passes its sockets to the daemon alone.
+        return
+    if option == "listen" and not (config.is_open or config.tokens is not None):
+        check_protected([endpoint])
+    else:
+        check_endpoint(endpoint)
 
 
 def _line(option: Option, setting: Setting) -> str:

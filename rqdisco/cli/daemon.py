@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from twisted.application.service import IServiceMaker
 
@@ -18,6 +19,7 @@ from zope.interface import implementer
 
 from rqdisco import tap
 from rqdisco.service.banner import banner
+from rqdisco.service.config import Config
 from rqdisco.service.lifecycle import Daemon
 
 _SYSTEM_DIRECTORY = "/var/lib/rqdisco"
@@ -43,12 +45,8 @@ class _Maker:
 
     def makeService(self, options: ServeOptions) -> Daemon:
         """Build the daemon, which prints where it listens."""
-
-        def announce(addresses: Mapping[str, Sequence[str]]) -> None:
-            # sys.stderr goes to the log once that is open.
-            print("\n".join(banner(options.config, addresses)), file=sys.__stderr__, flush=True)
-
-        return tap.makeService(options, announce)
+        # sys.stderr goes to the log once that is open.
+        return tap.makeService(options, lambda addresses: print_banner(options.config, addresses, sys.__stderr__))
 
 
 class _Twistd(ServerOptions):
@@ -61,6 +59,13 @@ class _Twistd(ServerOptions):
     @property
     def subCommands(self) -> Iterator[tuple[str, None, Any, str]]:
         yield _Maker.tapname, None, _Maker.options, _Maker.description
+
+
+def print_banner(config: Config, addresses: Mapping[str, Sequence[str]], stream: TextIO | None) -> None:
+    """Print where the daemon listens. It runs on if nobody reads that."""
+    if stream is not None:
+        with suppress(OSError):
+            print("\n".join(banner(config, addresses)), file=stream, flush=True)
 
 
 def default_directory(environment: Mapping[str, str], *, is_root: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from rqdisco.cli.options import FilePath, LocalGroup, example
+from rqdisco.cli.options import FilePath, LocalGroup, example, format_option
 from rqdisco.cli.static_output import StaticOutput
 
 
@@ -35,8 +35,8 @@ def check(file: Path) -> StaticOutput:
 
 @config.command(epilog=example("rqdisco config show --format json"))
 @click.argument("file", type=FilePath(), metavar="[FILE]", required=False)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format.")
-def show(file: Path | None, form: str) -> StaticOutput:
+@format_option
+def show(file: Path | None, as_json: bool) -> StaticOutput:
     """Show the value of each option and where it is from.
 
     From the environment, the configuration FILE (default: that of RQDISCO_CONFIG), or the default.
@@ -46,7 +46,7 @@ def show(file: Path | None, form: str) -> StaticOutput:
     from rqdisco.service.config_file import BadConfigFile
 
     try:
-        return StaticOutput((commands.show_json if form == "json" else commands.show_text)(file, os.environ))
+        return StaticOutput((commands.show_json if as_json else commands.show_text)(file, os.environ))
     except BadConfigFile as error:
         raise click.ClickException("\n".join(error.problems)) from None
 

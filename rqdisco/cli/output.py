@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import msgspec
 
@@ -51,6 +51,17 @@ class CommandOutput:
         self._has_warned_about_escapes = False
         self.ask = None if ask is None else lambda question: ask(self._err.escape(question))
 
+    @property
+    def is_terminal(self) -> bool:
+        """Report whether results go to a terminal."""
+        return self._out.stream.isatty()
+
+    @contextmanager
+    def binary(self) -> Iterator[BinaryIO]:
+        """Yield stdout for a document whose bytes must stay as they are. It is no terminal."""
+        yield self._out.stream.buffer
+        self._out.stream.flush()
+
     def line(self, text: str) -> None:
         """Print a result. Raises BrokenPipeError if the reader is gone."""
         self.lines([text])
@@ -60,7 +71,7 @@ class CommandOutput:
         reader is gone.
         """
         style = _style(state)
-        if not style or not self._out.stream.isatty():
+        if not style or not self.is_terminal:
             self.line(f"{lead}{state}{rest}")
             return
         # Slow to load, and rarely needed.
@@ -81,7 +92,7 @@ class CommandOutput:
 
     def document(self, content: object) -> None:
         """Print a result as one line of JSON, in ASCII."""
-        self.json(_encoded(content) + b"\n")
+        self.json(msgspec.json.encode(content) + b"\n")
         self._out.stream.flush()
 
     @contextmanager
@@ -93,7 +104,7 @@ class CommandOutput:
 
         def add(item: object) -> None:
             nonlocal separator
-            self.json(separator + _encoded(item))
+            self.json(separator + msgspec.json.encode(item))
             separator = b",\n"
 
         yield add
@@ -134,7 +145,7 @@ class CommandOutput:
         """Print a table on a terminal, else one line per row with tabs between cells. A terminal
         that is too narrow gets one line per cell, for addresses are never split.
         """
-        if not self._out.stream.isatty():
+        if not self.is_terminal:
             self._rows(rows)
             return
         # Slow to load, and rarely needed.
@@ -193,10 +204,6 @@ class CommandOutput:
             self.message(
                 f"stdout cannot encode {self._out.unencodable} in {self._out.encoding} and shows an escape instead"
             )
-
-
-def _encoded(content: object) -> bytes:
-    return msgspec.json.encode(content)
 
 
 def _style(state: str) -> str:

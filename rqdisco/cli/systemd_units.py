@@ -40,7 +40,7 @@ class CannotInstall(Exception):
 
 
 class Installation(NamedTuple):
-    """Where this rqdisco is installed: its twistd, and what else the service needs to read."""
+    """The place of this rqdisco: its twistd, and all files that the service needs to read."""
 
     twistd: Path
     needed: tuple[Path, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zlib
@@ -159,14 +160,17 @@ async def _import_all(app: App, source: ImportSource, *, adopt: bool) -> ImportR
 @contextmanager
 def open_output(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes its name once it is complete. IDs are secrets, so only its owner can
-    read it.
+    read it. A symbolic link stays, and its target is replaced.
+
+    Pipes and devices are written to as they are, and so are files that have no name any more.
     """
-    if path.exists() and not path.is_file():
+    target = Path(os.path.realpath(path))
+    if path.exists() and not target.is_file():
         with path.open("wb") as special:
             yield special
         return
     try:
-        with replacing(path) as file:
+        with replacing(target) as file:
             yield file
     except OSError as error:
         # The error names a temporary file.

@@ -1,13 +1,14 @@
 """DiscoveryClient, with one method per request to the service.
 
-`transport` sends the requests, `documents` and `peers` define what they return.
+`transport` sends the requests, `responses` decodes the answers, `documents` and `peers` define what
+they return.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -27,9 +28,18 @@ from rqdisco.client.documents import (
     NodeRegistration,
     ServiceInfo,
 )
-from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
+from rqdisco.client.errors import ClientError, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, ForgetPreview, Forgotten, FreezeState, PeersDocument
+from rqdisco.client.responses import (
+    GrantReadiness,
+    KVValue,
+    check_event_stream,
+    decode,
+    error_of,
+    kv_body,
+    operator_error,
+)
 from rqdisco.client.server_sent_events import EventReader
 from rqdisco.client.transport import RawResponse, Transport
 from rqdisco.client.urls import check_token, parse_url
@@ -82,7 +92,7 @@ class DiscoveryClient:
         if response.status != 503:
             return ()
         try:
-            readiness = _decode(response.body, _Readiness)
+            readiness = decode(response.body, GrantReadiness)
         except Unreachable:
             return ()
         return () if readiness.ready else readiness.wrong or ("it tells only admins the reason",)
@@ -119,10 +129,10 @@ class DiscoveryClient:
         async with aclosing(self._transport.stream(path, "text/event-stream", _MAX_STREAM_PAUSE)) as chunks:
             async for chunk in chunks:
                 if not isinstance(chunk, bytes):
-                    _check_event_stream(chunk)
+                    check_event_stream(chunk)
                     continue
                 for data in reader.feed(chunk):
-                    document = _decode(data, Document)
+                    document = decode(data, Document)
                 if document is not None:
                     yield document
 
@@ -145,14 +155,14 @@ class DiscoveryClient:
         response = await self._transport.request("GET", _leader_path(discovery_id))
         if response.status == 404:
             return None
-        entries = _decode(_kv_body(response), tuple[_KVValue, ...])
+        entries = decode(kv_body(response), tuple[KVValue, ...])
         if not entries:
             return None
         try:
             value = base64.b64decode(entries[0].value, validate=True)
         except ValueError:
             raise Unreachable("not a response from rqdisco: the value is not base64") from None
-        return LeaderRecord(value=_decode(value, LeaderValue), index=entries[0].index)
+        return LeaderRecord(value=decode(value, LeaderValue), index=entries[0].index)
 
     async def set_leader(self, discovery_id: str, value: LeaderValue, cas: int | None = None) -> bool:
         """Put the leader key. With `cas` put it only if its index equals `cas` (0: only if there
@@ -200,36 +210,24 @@ class DiscoveryClient:
             async with aclosing(self.export_lines()) as lines:
                 async for line in lines:
                     if (record := reader.feed(line)) is not None:
-                        yield _decode(record, ExportedRecord)
+                        yield decode(record, ExportedRecord)
             reader.finish()
         except DamagedExport as error:
             raise Unreachable(f"the export is damaged: {error}") from None
 
     async def export_lines(self) -> AsyncGenerator[bytes, None]:
         """Yield the lines of the export, unchecked; `ExportReader` checks them."""
-        splitter = LineSplitter()
-        async with aclosing(self._transport.stream(_EXPORT)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, bytes):
-                    for line in splitter.feed(chunk):
-                        yield line
-                elif chunk.status != 200:
-                    raise _operator_error(chunk)
-        if splitter.rest:
-            yield splitter.rest
+        async with aclosing(self._lines(_EXPORT, operator_error)) as lines:
+            async for line in lines:
+                yield line
 
     async def backup_lines(self) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of a backup of the daemon, through its operator socket, unchecked."""
-        splitter = LineSplitter()
-        async with aclosing(self._transport.stream(_BACKUP, max_wait=_MAX_BACKUP_WAIT)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, bytes):
-                    for line in splitter.feed(chunk):
-                        yield line
-                elif chunk.status != 200:
-                    raise _to_client_error(chunk, _json_error(chunk))
-        if splitter.rest:
-            yield splitter.rest
+        """Yield the lines of a backup of the daemon, unchecked. Needs the operator socket, or a token
+        with the scope admin.
+        """
+        async with aclosing(self._lines(_BACKUP, error_of, _MAX_BACKUP_WAIT)) as lines:
+            async for line in lines:
+                yield line
 
     async def import_records(
         self, records: Sequence[ExportedRecord], *, adopt: bool, frozen: str | None = None
@@ -245,8 +243,8 @@ class DiscoveryClient:
         body = msgspec.json.encode({"adopt": adopt, **during, "records": records})
         response = await self._transport.request("POST", _IMPORT, body)
         if response.status != 200:
-            raise _operator_error(response)
-        return _decode(response.body, ImportResult)
+            raise operator_error(response)
+        return decode(response.body, ImportResult)
 
     async def freeze_state(self) -> FreezeState:
         """Return whether the daemon is frozen, through its operator socket."""
@@ -282,32 +280,31 @@ class DiscoveryClient:
         """
         return await self._json("POST", "/operator/drain", Drained, {} if to is None else {"to": to})
 
+    async def _lines(
+        self, path: str, refusal: Callable[[RawResponse], ClientError], max_wait: float | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        splitter = LineSplitter()
+        async with aclosing(self._transport.stream(path, max_wait=max_wait)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, bytes):
+                    for line in splitter.feed(chunk):
+                        yield line
+                elif chunk.status != 200:
+                    raise refusal(chunk)
+        if splitter.rest:
+            yield splitter.rest
+
     async def _json(self, method: str, path: str, kind: type[T], body: object = None, *, success: int = 200) -> T:
         content = None if body is None else msgspec.json.encode(body)
         response = await self._transport.request(method, path, content)
         if response.status != success:
-            raise _to_client_error(response, _json_error(response))
-        return _decode(response.body, kind)
+            raise error_of(response)
+        return decode(response.body, kind)
 
     async def _kv(self, method: str, discovery_id: str, cas: int | None, body: bytes | None = None) -> bool:
         query = "" if cas is None else f"?cas={cas}"
         response = await self._transport.request(method, f"{_leader_path(discovery_id)}{query}", body)
-        return _decode(_kv_body(response), bool)
-
-
-class _KVValue(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
-    value: str
-    index: int
-
-
-class _Readiness(msgspec.Struct):
-    ready: bool
-    wrong: tuple[str, ...] = ()
-
-
-class _ErrorBody(msgspec.Struct):
-    error: str
-    reason: str = ""
+        return decode(kv_body(response), bool)
 
 
 def _path(discovery_id: str) -> str:
@@ -319,51 +316,3 @@ def _path(discovery_id: str) -> str:
 
 def _leader_path(discovery_id: str) -> str:
     return f"/v1/kv{_path(discovery_id)}/leader"
-
-
-def _decode(content: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreachable("not a response from rqdisco") from None
-
-
-def _kv_body(response: RawResponse) -> bytes:
-    if response.status != 200:
-        raise _to_client_error(response, response.body.decode("utf-8", "replace").strip().partition("\n")[0])
-    return response.body
-
-
-def _json_error(response: RawResponse) -> str | None:
-    try:
-        body = _decode(response.body, _ErrorBody)
-    except Unreachable:
-        return None
-    return f"{body.error}: {body.reason}" if body.reason else body.error
-
-
-def _check_event_stream(response: RawResponse) -> None:
-    if response.status == 200 and response.content_type.startswith("text/event-stream"):
-        return
-    if response.status in (200, 404, 405):
-        raise NotWatchable("the service does not stream changes")
-    raise _to_client_error(response, _json_error(response))
-
-
-def _operator_error(response: RawResponse) -> ClientError:
-    if response.status == 404:
-        return Refused(404, response.reason, "export and import work only through the daemon's operator socket")
-    return _to_client_error(response, _json_error(response))
-
-
-def _to_client_error(response: RawResponse, error: str | None) -> ClientError:
-    if response.status in (429, 503):
-        return Unavailable(response.status, response.reason, error or "", _seconds(response.retry_after))
-    # These come from a proxy that cannot reach rqdisco, or from another service.
-    if error is None or response.status < 400 or response.status in (502, 504):
-        return Unreachable(f"not a response from rqdisco: {response.status} {response.reason}".rstrip())
-    return Refused(response.status, response.reason, error)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None

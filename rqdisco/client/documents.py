@@ -215,7 +215,7 @@ class ExportedGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class ExportedDecisions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was decided under an exported ID, so that another daemon decides alike."""
+    """The decisions under an exported ID, so that another daemon decides alike."""
 
     # The last time that a node was told to bootstrap, None if none was.
     grant: ExportedGrant | None = None

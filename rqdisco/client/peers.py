@@ -59,7 +59,7 @@ class PeersDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the queried daemon is frozen."""
+    """The state of the queried daemon: frozen or not."""
 
     # Why it changes nothing; None if it is not frozen.
     frozen: str | None
@@ -70,7 +70,7 @@ class FreezeState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForgetPreview(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would mean to forget a peer."""
+    """The consequences of forgetting a peer, before it is done."""
 
     # The name of the peer that would be forgotten.
     name: str

@@ -42,7 +42,7 @@ def address_warnings(view: View) -> list[AddressWarning]:
     found: list[AddressWarning] = []
     for node in view.nodes:
         found.extend(_warnings_of(view, node))
-    found.extend(_twins(view))
+    found.extend(_listed_twice(view))
     return found
 
 
@@ -107,7 +107,7 @@ def _misleading(addr: str, use: _Use, host: str | None) -> AddressWarning | None
     )
 
 
-def _twins(view: View) -> Iterator[AddressWarning]:
+def _listed_twice(view: View) -> Iterator[AddressWarning]:
     """Return the warnings about addresses that are listed without their scheme as well, or with two
     schemes.
     """
@@ -117,10 +117,10 @@ def _twins(view: View) -> Iterator[AddressWarning]:
     listed = {_SCHEME.sub("", node.addr): node.addr for node in reversed(view.nodes)}
     listed.update({node.addr: node.addr for node in view.nodes if "://" not in node.addr})
     for addr in with_scheme:
-        twin = listed[_SCHEME.sub("", addr)]
-        if twin != addr:
+        other = listed[_SCHEME.sub("", addr)]
+        if other != addr:
             yield AddressWarning(
                 addr,
-                f"{addr} is listed beside {twin}, and both are one node",
+                f"{addr} is listed beside {other}, and both are one node",
                 f"run `rqdisco remove {view.id} {shlex.quote(addr)}`",
             )

@@ -1,5 +1,5 @@
-"""What an owner decides about one record beyond its `transitions`: what a request meant that had to
-wait (R9), and what an import changes. Pure.
+"""Decisions of an owner about one record beyond its `transitions`: the meaning of a request that had
+to wait (R9), and the changes of an import. Pure.
 
 `arrival` are the states of the record when the request arrived: the newest, and the one shown.
 """

@@ -18,7 +18,7 @@ from rqdisco.core.views import View
 
 
 class Freezable(Protocol):
-    """What an operator can freeze, so that its IDs can be moved elsewhere.
+    """A store that an operator can freeze, so that its IDs can be moved elsewhere.
 
     While it is frozen it answers lookups, watches and exports, and every change raises Frozen with
     the reason, repeated grants included. That is durable. Registrations that were answered before
@@ -27,7 +27,7 @@ class Freezable(Protocol):
 
     @property
     def store_id(self) -> str:
-        """What identifies the place of the records: the daemon's incarnation, or that of an external
+        """The identity of the place of the records: the daemon's incarnation, or that of an external
         store.
         """
 
@@ -184,7 +184,7 @@ class Directory(Freezable, Protocol):
 
 
 class Names(Protocol):
-    """What DNS asks of a directory. Every method that is awaited may raise StoreUnavailable."""
+    """The part of a directory that DNS asks. Every method that is awaited may raise StoreUnavailable."""
 
     @property
     def index(self) -> int:

@@ -62,7 +62,7 @@ class TransferredGrant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was decided under an ID, for the importing daemon to decide as the exporting one would.
+    """The decisions under an ID, for the importing daemon to decide as the exporting one would.
 
     `grant`, `emptied`, `confirmed`, `attempted` and `ownerless` are the fields of `Record`;
     `emptied` is its `was_emptied`. `ownerless` is also set where the exporting daemon may not grant.

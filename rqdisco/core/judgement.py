@@ -14,19 +14,19 @@ from __future__ import annotations
 from rqdisco.core.leaders import Leaders
 from rqdisco.core.quorum import is_lone_grant, judge_probed
 from rqdisco.core.records import LONG_CLAIM_SECONDS
-from rqdisco.core.verdicts import Health, Known, ProbedNode, Verdict, probe_step, seconds_since, utc
+from rqdisco.core.verdicts import Evidence, Health, ProbedNode, Verdict, probe_step, seconds_since, utc
 from rqdisco.core.views import View
 
 # rqlite 7.0-7.15 report a leader every 300 s, later ones every 10 s.
 _REPORTED_RARELY_SECONDS = 600.0
 
 
-def judge(view: View, known: Known) -> Verdict:
+def judge(view: View, evidence: Evidence) -> Verdict:
     """Judge the health of the cluster under an ID."""
-    if known.two_leaders is not None:
-        return _two_leaders(known.two_leaders)
-    verdict = _judge_owned(view, known)
-    if known.has_owner or verdict.health is Health.NO_QUORUM:
+    if evidence.two_leaders is not None:
+        return _two_leaders(evidence.two_leaders)
+    verdict = _judge_owned(view, evidence)
+    if evidence.has_owner or verdict.health is Health.NO_QUORUM:
         return verdict
     return _ownerless(view, verdict)
 
@@ -36,10 +36,10 @@ def changes_with_time(view: View) -> bool:
     return view.claimed > 0 or view.leader is not None or is_lone_grant(view)
 
 
-def _judge_owned(view: View, known: Known) -> Verdict:
+def _judge_owned(view: View, evidence: Evidence) -> Verdict:
     """Judge as if the ID had an owner."""
-    if view.claimed and (not view.nodes or seconds_since(view.claimed_since, known) > LONG_CLAIM_SECONDS):
-        return _claimed(view, known)
+    if view.claimed and (not view.nodes or seconds_since(view.claimed_since, evidence) > LONG_CLAIM_SECONDS):
+        return _claimed(view, evidence)
     if not view.nodes:
         return Verdict(
             Health.FORMING,
@@ -47,8 +47,8 @@ def _judge_owned(view: View, known: Known) -> Verdict:
             f"start the nodes with the flags that `rqdisco flags {view.id}` prints",
         )
     if view.leader is not None:
-        return _judge_led(view, known) if view.confirmed else _claimed_visibly(view, known)
-    return judge_probed(view, known)
+        return _judge_led(view, evidence) if view.confirmed else _claimed_visibly(view, evidence)
+    return judge_probed(view, evidence)
 
 
 def _two_leaders(leaders: Leaders) -> Verdict:
@@ -68,11 +68,11 @@ def _ownerless(view: View, verdict: Verdict) -> Verdict:
     )
 
 
-def _claimed(view: View, known: Known) -> Verdict:
+def _claimed(view: View, evidence: Evidence) -> Verdict:
     """Judge an ID whose leader has claimed the leader key and is hidden until it reports."""
     times = "once" if view.claimed == 1 else f"{view.claimed} times"
     reason = f"a node won the claim to lead at {utc(view.claimed_since)}, was answered {times} and has not reported"
-    if seconds_since(view.claimed_since, known) <= LONG_CLAIM_SECONDS:
+    if seconds_since(view.claimed_since, evidence) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
     return Verdict(
         Health.WAITING,
@@ -82,12 +82,12 @@ def _claimed(view: View, known: Known) -> Verdict:
     )
 
 
-def _claimed_visibly(view: View, known: Known) -> Verdict:
+def _claimed_visibly(view: View, evidence: Evidence) -> Verdict:
     """Judge an ID whose leader has claimed the leader key, as all nodes can see, and not reported."""
     assert view.leader is not None
     leader = view.leader.addr
-    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}, {_answer(view, known)} and has not reported"
-    if seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS:
+    reason = f"{leader} claimed to lead at {utc(view.leader.modified)}, {_answer(view, evidence)} and has not reported"
+    if seconds_since(view.leader.modified, evidence) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, f"{reason} yet", "wait: a leader reports within a minute")
     return Verdict(
         Health.WAITING,
@@ -96,56 +96,55 @@ def _claimed_visibly(view: View, known: Known) -> Verdict:
     )
 
 
-def _judge_led(view: View, known: Known) -> Verdict:
+def _judge_led(view: View, evidence: Evidence) -> Verdict:
     """Judge an ID in consul-kv mode by its leader alone, which is all that reports."""
     assert view.leader is not None
-    leader, seen = view.leader.addr, _seen_leader(view, known)
-    is_stored = seconds_since(view.leader.modified, known) <= LONG_CLAIM_SECONDS
-    is_recent = is_stored or known.has_heard
+    leader, probed = view.leader.addr, _probed_leader(view, evidence)
+    was_stored_recently = seconds_since(view.leader.modified, evidence) <= LONG_CLAIM_SECONDS
+    is_recent = was_stored_recently or evidence.reported_recently
     reported = f"last reported at {utc(view.leader.modified)}"
-    if known.has_heard and not is_stored:
+    if evidence.reported_recently and not was_stored_recently:
         reported = f"reported within the last {LONG_CLAIM_SECONDS:.0f} s"
-    reason = f"the leader {leader} {reported} and {_answer(view, known)}"
-    if seen is None or seen.up is None:
+    reason = f"the leader {leader} {reported} and {_answer(view, evidence)}"
+    if probed is None or probed.up is None:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
-        return Verdict(Health.UNKNOWN, reason, probe_step(known))
-    if seen.up:
-        return _judge_answering(view, known, seen, reason)
+        return Verdict(Health.UNKNOWN, reason, probe_step(evidence))
+    if probed.up and probed.ready is not False:
+        return _judge_answering(view, evidence, probed, reason)
     if is_recent:
         return Verdict(Health.DEGRADED, reason, "wait: another node reports within 10 s while most nodes are up")
-    return Verdict(
-        Health.WAITING,
-        f"{reason}: nodes that join wait for a leader that reports",
-        f"start {leader}, or enough other nodes that they elect a leader",
-    )
+    if probed.up:
+        step = f"start enough other nodes that they elect a leader: the log of {leader} names those it cannot reach"
+    else:
+        step = f"start {leader}, or enough other nodes that they elect a leader"
+    return Verdict(Health.WAITING, f"{reason}: nodes that join wait for a leader that reports", step)
 
 
-def _judge_answering(view: View, known: Known, seen: ProbedNode, reason: str) -> Verdict:
-    """Judge an ID whose leader answers."""
+def _judge_answering(view: View, evidence: Evidence, probed: ProbedNode, reason: str) -> Verdict:
+    """Judge an ID whose leader answers, and does not deny being ready."""
     assert view.leader is not None
     leader = view.leader.addr
-    if seen.ready is False:
-        return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
-    if seen.ready or known.has_heard or seconds_since(view.leader.modified, known) <= _REPORTED_RARELY_SECONDS:
+    age = seconds_since(view.leader.modified, evidence)
+    if probed.ready or evidence.reported_recently or age <= _REPORTED_RARELY_SECONDS:
         return Verdict(Health.HEALTHY, reason)
     step = f"check that {leader} runs with -disco-mode consul-kv and -disco-key {view.id}"
     return Verdict(Health.DEGRADED, reason, step)
 
 
-def _seen_leader(view: View, known: Known) -> ProbedNode | None:
+def _probed_leader(view: View, evidence: Evidence) -> ProbedNode | None:
     leader = view.leader
     node = next((each for each in view.nodes if leader is not None and each.addr == leader.addr), None)
-    return None if node is None else known.seen(node)
+    return None if node is None else evidence.probed(node)
 
 
-def _answer(view: View, known: Known) -> str:
+def _answer(view: View, evidence: Evidence) -> str:
     """Return a clause about the probes of the node in the leader key."""
-    seen = _seen_leader(view, known)
-    if seen is None:
+    probed = _probed_leader(view, evidence)
+    if probed is None:
         return "is not probed"
-    if seen.up is None:
+    if probed.up is None:
         return "does not resolve"
-    if not seen.up:
+    if not probed.up:
         return "does not answer"
-    return "answers but is not ready" if seen.ready is False else "answers"
+    return "answers but is not ready" if probed.ready is False else "answers"

@@ -11,8 +11,8 @@ import msgspec
 
 from rqdisco.core.records import LONG_CLAIM_SECONDS, Node
 from rqdisco.core.verdicts import (
+    Evidence,
     Health,
-    Known,
     Verdict,
     count_of,
     name_some,
@@ -49,31 +49,33 @@ class _Tally(msgspec.Struct, frozen=True, kw_only=True):
         return self.total - len(self.up) - len(self.down) - len(self.unresolved)
 
 
-def judge_probed(view: View, known: Known) -> Verdict:
+def judge_probed(view: View, evidence: Evidence) -> Verdict:
     """Judge an ID by the probes of its nodes."""
-    tally = _tally(view, known)
-    if is_lone_grant(view) and tally.down and (verdict := _granted_and_down(view, known)) is not None:
+    tally = _tally(view, evidence)
+    if is_lone_grant(view) and tally.down and (verdict := _granted_and_down(view, evidence)) is not None:
         return verdict
     if tally.total - len(tally.down) < tally.quorum:
         return _without_quorum(view, tally)
     if len(tally.up) < tally.quorum:
-        return _undecided(view, tally, known)
+        return _undecided(view, tally, evidence)
     if len(tally.not_ready) == len(tally.up):
-        return _without_leader(view, tally, known)
+        return _without_leader(view, tally, evidence)
     if problems := _problems(view, tally):
         reason, (_, step) = "; ".join(text for text, _ in problems), problems[0]
         return Verdict(Health.DEGRADED, reason, step)
     return Verdict(Health.HEALTHY, _count_up(tally))
 
 
-def _tally(view: View, known: Known) -> _Tally:
-    states = [(addr, known.seen(node)) for addr, node in _voters(view.nodes).items()]
-    up = [(addr, seen.ready) for addr, seen in states if seen is not None and seen.up]
+def _tally(view: View, evidence: Evidence) -> _Tally:
+    states = [(addr, evidence.probed(node)) for addr, node in _voters(view.nodes).items()]
+    up = [(addr, probed.ready) for addr, probed in states if probed is not None and probed.up]
     return _Tally(
         total=len(states),
         up=tuple(addr for addr, _ in up),
-        down=tuple(addr for addr, seen in states if seen is not None and seen.up is False),
-        unresolved=tuple(addr for addr, seen in states if seen is not None and seen.up is None and seen.unresolved),
+        down=tuple(addr for addr, probed in states if probed is not None and probed.up is False),
+        unresolved=tuple(
+            addr for addr, probed in states if probed is not None and probed.up is None and probed.unresolved
+        ),
         not_ready=tuple(addr for addr, ready in up if ready is False),
         is_any_ready=any(ready for _, ready in up),
     )
@@ -84,12 +86,12 @@ def _voters(nodes: Sequence[Node]) -> dict[str, Node]:
     return {node.addr.removeprefix("http://"): node for node in nodes}
 
 
-def _granted_and_down(view: View, known: Known) -> Verdict | None:
+def _granted_and_down(view: View, evidence: Evidence) -> Verdict | None:
     """Judge an ID whose only node was told to bootstrap and is down; None if it was up since."""
     node = view.nodes[0]
-    seen, age = known.seen(node), seconds_since(view.version, known)
+    probed, age = evidence.probed(node), seconds_since(view.version, evidence)
     # Versions are the wall clock's, and the node is probed some time after it registered.
-    if seen is None or seen.since + LONG_CLAIM_SECONDS < age:
+    if probed is None or probed.since + LONG_CLAIM_SECONDS < age:
         return None
     reason = f"{node.addr} was told to bootstrap at {utc(view.version)} and has not answered since"
     if age <= LONG_CLAIM_SECONDS:
@@ -120,10 +122,10 @@ def _without_quorum(view: View, tally: _Tally) -> Verdict:
     return Verdict(Health.NO_QUORUM, reason, step)
 
 
-def _without_leader(view: View, tally: _Tally, known: Known) -> Verdict:
+def _without_leader(view: View, tally: _Tally, evidence: Evidence) -> Verdict:
     """Judge an ID whose nodes run, but none has a leader: each node of a new cluster, for a moment."""
     reason = f"{_count_up(tally)}, and none is ready: they have no leader"
-    if seconds_since(view.version, known) <= LONG_CLAIM_SECONDS:
+    if seconds_since(view.version, evidence) <= LONG_CLAIM_SECONDS:
         return Verdict(Health.FORMING, reason, "wait: nodes elect a leader within a minute")
     return Verdict(
         Health.NO_QUORUM,
@@ -132,12 +134,12 @@ def _without_leader(view: View, tally: _Tally, known: Known) -> Verdict:
     )
 
 
-def _undecided(view: View, tally: _Tally, known: Known) -> Verdict:
+def _undecided(view: View, tally: _Tally, evidence: Evidence) -> Verdict:
     """Judge an ID of whose nodes too many may be up or down."""
     problems = _problems(view, tally)
     if tally.unprobed:
         text = count_of(tally.unprobed, tally.total, "was not probed", "were not probed")
-        problems = [(text, probe_step(known)), *problems]
+        problems = [(text, probe_step(evidence)), *problems]
     reason, (_, step) = "; ".join(text for text, _ in problems), problems[0]
     if tally.unprobed == tally.total:
         return Verdict(Health.UNKNOWN, reason, step)

@@ -1,4 +1,4 @@
-"""The health of the cluster under an ID: the verdict, and what it is judged from; `judgement` has the
+"""The health of the cluster under an ID: the verdict, and the evidence for it; `judgement` has the
 judge. Pure.
 """
 
@@ -47,8 +47,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class ProbedNode(Protocol):
-    """What probes found of a node: up, down, or unknown where its name is `unresolved`. `since` is
-    for how many seconds; `ready` is what the node itself reports, None if it does not.
+    """The result of probes of a node: up, down, or unknown where its name is `unresolved`, `since`
+    so many seconds; `ready` is what the node itself reports, None if it does not.
     """
 
     @property
@@ -64,27 +64,27 @@ class ProbedNode(Protocol):
     def ready(self) -> bool | None: ...
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What a daemon knows besides the record.
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The knowledge of a daemon besides the record.
 
-    `seen` returns what probes found of a node, None if nothing; `is_probing` reports whether the
-    daemon probes nodes at all. `has_owner` reports whether some daemon may grant under the ID.
-    `two_leaders` are two leaders that both report. `has_heard` reports whether the leader reported
-    itself here within the last minute, which etcd does not store if nothing changed. `now_ms` is
-    the wall clock in milliseconds since 1970.
+    `probed` returns what probes found of a node, None if nothing; `is_probing` is set if the daemon
+    probes nodes at all, `has_owner` if some daemon may grant under the ID. `two_leaders` are two
+    leaders that both report. `reported_recently` is set if the leader reported itself here within
+    the last minute; over etcd a report that changes nothing is not in the record. `now_ms` is the
+    wall clock in milliseconds since 1970.
     """
 
-    seen: Callable[[Node], ProbedNode | None]
+    probed: Callable[[Node], ProbedNode | None]
     is_probing: bool
     has_owner: bool
     two_leaders: Leaders | None
     now_ms: int
-    has_heard: bool = False
+    reported_recently: bool = False
 
 
-def seconds_since(milliseconds: int, known: Known) -> float:
+def seconds_since(milliseconds: int, evidence: Evidence) -> float:
     """Return the seconds since a time in milliseconds since 1970, such as the version of a record."""
-    return (known.now_ms - milliseconds) / 1000
+    return (evidence.now_ms - milliseconds) / 1000
 
 
 def utc(milliseconds: int) -> str:
@@ -94,10 +94,13 @@ def utc(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(min(milliseconds // 1000, _LAST_SECOND), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def probe_step(known: Known) -> str:
+def probe_step(evidence: Evidence) -> str:
     """Return how to find out more about nodes that were not probed."""
-    if not known.is_probing:
-        return "start the daemon with --probe and --probe-allow, or ask the nodes by hand: GET /readyz"
+    if not evidence.is_probing:
+        return (
+            "start the daemon with --probe 10 --probe-allow NETWORK, such as 10.0.0.0/24, or ask the nodes by hand:"
+            " curl http://ADDRESS/readyz"
+        )
     return "wait for the first probes, and see that --probe-allow includes the addresses of the nodes"
 
 

@@ -205,7 +205,7 @@ class Router:
 
 
 class _Endpoint(Protocol):
-    """What answers the requests for some paths."""
+    """An endpoint that answers the requests for some paths."""
 
     label: Route
 

@@ -20,8 +20,8 @@ from rqdisco.twisted_compat import write_at_once
 
 
 class ConnectionListener(Protocol):
-    """What a connection reports to: that it can take its first request; that it can take the next
-    one, since the last was answered; and, once, why it is gone.
+    """The owner of a connection. It learns that the connection can take its first request, that it
+    can take the next one since the last was answered, and, once, why it is gone.
     """
 
     def established(self, connection: PooledConnection) -> None: ...

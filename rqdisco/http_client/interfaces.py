@@ -1,4 +1,4 @@
-"""What becomes of a request."""
+"""The outcomes of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to reach an endpoint, and words for why it cannot be reached."""
+"""Connections to endpoints, and words for why one cannot be reached."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ CLOSED = "the client was closed"
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How many connections a server gets, and how many of them requests that wait for others; how
-    long making one may take, how many bytes an answer may have, and which of its headers are kept
-    (in lower case).
+    """The limits of a pool: connections to a server, and those of them for requests that wait for
+    others; seconds to connect, bytes of an answer, and the headers of it that are kept (in lower
+    case).
     """
 
     max_connections: int

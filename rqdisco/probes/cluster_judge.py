@@ -8,7 +8,7 @@ from rqdisco.backends.leader_monitor import LeaderMonitor, raft_address
 from rqdisco.core.directory import Directory
 from rqdisco.core.judgement import judge
 from rqdisco.core.records import Node
-from rqdisco.core.verdicts import Known, Verdict
+from rqdisco.core.verdicts import Evidence, Verdict
 from rqdisco.core.views import View
 from rqdisco.probes.node_health import NodeHealth
 
@@ -28,7 +28,7 @@ class ClusterJudge:
         wall_us: Callable[[], int],
     ) -> None:
         self._directory = directory
-        self._seen = _not_seen if node_health is None else node_health.status
+        self._probed = _not_probed if node_health is None else node_health.status
         self._is_probing = node_health is not None
         self._leaders = leaders
         self._wall_us = wall_us
@@ -36,18 +36,18 @@ class ClusterJudge:
     def __call__(self, view: View) -> Verdict:
         """Judge the cluster under the ID of a view."""
         leaders, leader = self._leaders, view.leader
-        known = Known(
-            seen=self._seen,
+        evidence = Evidence(
+            probed=self._probed,
             is_probing=self._is_probing,
             has_owner=self._directory.has_owner(view),
             two_leaders=None if leaders is None else leaders.of(view.id),
-            has_heard=leaders is not None
+            reported_recently=leaders is not None
             and leader is not None
-            and leaders.has_heard(view.id, raft_address(view, leader)),
+            and leaders.reported_recently(view.id, raft_address(view, leader)),
             now_ms=self._wall_us() // 1000,
         )
-        return judge(view, known)
+        return judge(view, evidence)
 
 
-def _not_seen(_: Node) -> None:
+def _not_probed(_: Node) -> None:
     """The status of any node where there are no probes."""

@@ -21,8 +21,6 @@ INTERVAL_SECONDS = 30.0
 # Some half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s.
 _JUDGED_AT_ONCE = 25
 _PAUSE_SECONDS = 0.005
-# Of the time that a round took, so that rounds over many IDs do not follow each other at once.
-_REST = 1
 
 
 class HealthCounter(Service):
@@ -62,8 +60,12 @@ class HealthCounter(Service):
                 self._log.debug("clusters were not counted: {reason}", reason=error.reason)
             except Exception:
                 self._log.failure("clusters could not be counted")
+            if not self.running:
+                # A store may answer the cancellation with another error.
+                return
             try:
-                await self._sleep(max(INTERVAL_SECONDS, _REST * (self._clock.seconds() - start)))
+                # Never more than half of the time, however many IDs there are.
+                await self._sleep(max(INTERVAL_SECONDS, self._clock.seconds() - start))
             except CancelledError:
                 return
 

@@ -43,9 +43,8 @@ _PREFIX = re.compile(r"[!-~]{0,199}/\Z")
 
 
 def etcd_config(values: Mapping[str, Any]) -> EtcdConfig | None:
-    """Return the configuration of the etcd backend, None without `--etcd`. Raises UsageError.
-
-    `values` are the options by name.
+    """Return the configuration of the etcd backend from the values of the options by name, None
+    without `--etcd`. Raises UsageError.
     """
     if not values["etcd"]:
         for name in _NAMES:

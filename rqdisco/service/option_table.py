@@ -12,9 +12,8 @@ Kind = Literal["text", "number", "flag", "list"]
 
 
 class Option(NamedTuple):
-    """An option: its help text, and its default, which stands for `none` if there is none.
-
-    `described_default` describes a default that depends on something else.
+    """An option with its help text. `described_default` is shown where `default` is None: there is
+    no default then, or one that depends on something else.
     """
 
     name: str
@@ -109,7 +108,7 @@ TOPICS = (
                 "Format of the log on stdout: text or json.",
                 described_default="text on a terminal, else json",
             ),
-            Option("log-level", "Least level of the events to log: debug, info, warn or error.", default="info"),
+            Option("log-level", "Lowest level of the events to log: debug, info, warn or error.", default="info"),
         ),
     ),
     Topic(

@@ -1,4 +1,4 @@
-"""Which machines can reach a listener: known before it is opened, where its description says it,
+"""The machines that can reach a listener: known before it is opened, where its description says it,
 and again from its socket.
 """
 
@@ -31,6 +31,12 @@ def check_protected(descriptions: Iterable[str]) -> None:
     for description in descriptions:
         if not _may_listen_locally(description):
             raise unprotected(description)
+
+
+def check_endpoint(description: str) -> None:
+    """Raise an error of any kind if this is no description of an endpoint. Nothing is opened."""
+    tls = parse_description(description)
+    serverFromString(_RecordingReactor(), description if tls is None else tls.inner)
 
 
 def unprotected(description: str) -> UnprotectedListener:
@@ -77,14 +83,14 @@ def _may_listen_locally(description: str) -> bool:
 
 def _expected_addresses(description: str) -> list[object]:
     """Return the addresses that a plain endpoint will listen on, none if they are not known."""
-    notebook = _Notebook()
-    endpoint = serverFromString(notebook, description)
+    reactor = _RecordingReactor()
+    endpoint = serverFromString(reactor, description)
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         return _address_of(endpoint.fileno)
     listening: Deferred[Any] = endpoint.listen(Factory())
     # It fails, since nothing listens.
     listening.addErrback(lambda failure: None)
-    return [address for host in notebook.hosts for address in _resolve(host)]
+    return [address for host in reactor.hosts for address in _resolve(host)]
 
 
 def _address_of(fileno: int) -> list[object]:
@@ -103,8 +109,8 @@ def _resolve(host: str) -> list[object]:
     return [IPv4Address("TCP", str(address[0]), 0) for *_, address in found]
 
 
-class _Notebook:
-    """Stands in for a reactor: notes the hosts that an endpoint would listen on."""
+class _RecordingReactor:
+    """Stands in for a reactor: records the hosts that an endpoint would listen on."""
 
     def __init__(self) -> None:
         self.hosts: list[str] = []
@@ -112,8 +118,8 @@ class _Notebook:
     def listenTCP(  # noqa: N802, Twisted's name
         self, port: int, factory: Factory, backlog: int = 50, interface: str = ""
     ) -> None:
-        """Note the host."""
+        """Record the host."""
         self.hosts.append(interface)
 
     def listenUNIX(self, address: str, factory: Factory, **more: object) -> None:  # noqa: N802, Twisted's name
-        """Note nothing: only this machine reaches a UNIX socket."""
+        """Record nothing: only this machine reaches a UNIX socket."""

@@ -62,10 +62,10 @@ class BackupReader(RecordsReader[BackupHeader]):
 
 
 class Backups:
-    """Makes backups of the daemon `incarnation`, one at a time; the others wait as long as `clock` says
-    that clients do. `compact` brings the snapshot up to
-    date, `in_thread` runs what reads the disk, and `wall_us` returns the wall clock in microseconds
-    since 1970.
+    """Makes backups of the daemon `incarnation`, one at a time; another one waits for five seconds.
+
+    `compact` brings the snapshot up to date, `in_thread` runs what reads the disk, and `wall_us`
+    returns the wall clock in microseconds since 1970.
     """
 
     def __init__(

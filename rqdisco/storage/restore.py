@@ -20,17 +20,17 @@ from rqdisco.storage.wal.segments import DIRECTORY
 _IGNORED = {"lost+found"}
 
 
-class Contents(msgspec.Struct, frozen=True):
+class BackupContents(msgspec.Struct, frozen=True):
     """The header of a backup, and the number of IDs in it."""
 
     header: BackupHeader
     ids: int
 
 
-def check_backup(fs: FileSystem, path: Path) -> Contents:
+def check_backup(fs: FileSystem, path: Path) -> BackupContents:
     """Read a backup to its end. Raises DamagedState, UnknownFormat, OSError."""
     reader = BackupReader(fs, path)
-    return Contents(reader.header, sum(not is_metadata(key) for key, _ in reader.records()))
+    return BackupContents(reader.header, sum(not is_metadata(key) for key, _ in reader.records()))
 
 
 def check_target(fs: FileSystem, directory: Path) -> None:

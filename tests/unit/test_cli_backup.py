@@ -49,6 +49,18 @@ def test_only_the_owner_of_a_backup_can_read_it(file: Path) -> None:
     assert json.loads(file.read_bytes())["count"] == 1
 
 
+def test_a_backup_goes_to_stdout_if_the_file_is_a_hyphen(shell: Shell) -> None:
+    assert shell("backup", "-") == 0
+    assert json.loads(shell.out.text)["format"] == "rqdisco backup"
+    assert shell.messages == "rqdisco: backed up 0 IDs to stdout\n"
+
+
+def test_a_backup_is_not_printed_on_a_terminal() -> None:
+    shell = Shell(Service(operator=True), terminal=True)
+    assert shell("backup", "-") == 2
+    assert shell.messages == "rqdisco: a backup is not for terminals: name a FILE, or redirect stdout\n"
+
+
 def test_a_backup_that_ends_early_leaves_the_last_one_in_its_place(shell: Shell, file: Path) -> None:
     before = file.read_bytes()
     shell.service.answers["/operator/backup"] = (200, before[:-30])

@@ -77,6 +77,27 @@ def test_an_export_can_be_written_where_no_file_can_be_created(shell: Shell, tmp
     assert json.loads(shell.out.text)["records"] == []
 
 
+def test_a_symbolic_link_stays_and_its_target_is_replaced(shell: Shell, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link.json"
+    target.write_text("an older one")
+    link.symlink_to(target)
+    assert shell("export", "-o", str(link)) == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["records"] == []
+
+
+def test_a_link_to_an_open_file_such_as_dev_stdout_stays(shell: Shell, tmp_path: Path) -> None:
+    target, link = tmp_path / "target.json", tmp_path / "link"
+    with target.open("w+") as file:
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        assert shell("export", "-o", str(link)) == 0
+        assert json.loads(target.read_text())["records"] == []
+        target.unlink()
+        assert shell("export", "-o", str(link)) == 0
+        assert link.is_symlink()
+        assert os.listdir(tmp_path) == ["link"]
+
+
 def test_a_file_that_cannot_be_written_is_reported_in_words(shell: Shell, tmp_path: Path) -> None:
     assert shell("export", "-o", str(tmp_path / "no" / "where")) == 1
     assert "No such file or directory" in shell.messages

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
+from twisted.internet.defer import CancelledError, Deferred
+
+from rqdisco.core.directory import Directory
+from rqdisco.core.errors import StoreUnavailable
+from rqdisco.core.records import Record
 from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 from rqdisco.probes.health_counter import INTERVAL_SECONDS, HealthCounter
@@ -66,6 +73,27 @@ def test_clusters_are_counted_again_and_the_last_numbers_stay_until_then() -> No
     daemon.clock.pump([1.0, 0.005])
     assert counter.counts[Health.FORMING] == 3
     counter.stopService()
+
+
+class Unreadable:
+    """A directory whose store takes the end of a request for a lack of an answer, as etcd's client may."""
+
+    async def records(self) -> AsyncIterator[Sequence[Record]]:
+        try:
+            await Deferred()
+        except CancelledError:
+            raise StoreUnavailable("no answer in time") from None
+        yield []
+
+
+def test_it_stops_at_once_while_the_store_does_not_answer() -> None:
+    daemon = Daemon()
+    counter = HealthCounter(cast("Directory", Unreadable()), daemon.judge, daemon.clock)
+    counter.startService()
+    stopping = counter.stopService()
+    assert stopping is not None
+    assert stopping.called
+    assert not daemon.clock.getDelayedCalls()
 
 
 def test_a_fault_ends_one_round_only(logged_errors: list[object]) -> None:

@@ -207,6 +207,18 @@ def kinds(base: type[Exception]) -> set[type[Exception]]:
     return {kind for direct in base.__subclasses__() for kind in (direct, *kinds(direct))}
 
 
+def test_docstrings_are_imperatives_or_noun_phrases() -> None:
+    questions = ("What", "How", "Who", "Whether", "Where", "Why", "Which")
+    found = [
+        f"{name}: {text.splitlines()[0]}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if (text := ast.get_docstring(node)) and text.split()[0] in questions
+    ]
+    assert found == []
+
+
 def test_every_error_has_an_answer_or_an_exit_code() -> None:
     assert kinds(RequestRefused) | {StoreUnavailable} <= set(_ERROR_KINDS)
     assert kinds(CannotStart) == set(_STATUS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 import pytest
 
 from rqdisco.cli.commands import Invocation, parse_arguments
-from rqdisco.cli.daemon import default_directory
+from rqdisco.cli.daemon import default_directory, print_banner
 from rqdisco.cli.main import main
 from rqdisco.cli.serve_command import ServeArguments
 from rqdisco.service.banner import banner
@@ -114,6 +115,16 @@ def test_all_kinds_of_listeners_are_printed() -> None:
         "Peers: 10.0.0.1:4002",
         "Records: etcd, http://e:2379",
     ]
+
+
+def test_a_daemon_runs_on_though_nobody_reads_where_it_listens() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    print_banner(config(), {"endpoints": ["127.0.0.1:4000"]}, stream)
+    print_banner(config(), {"endpoints": ["127.0.0.1:4000"]}, None)
+    with pytest.raises(BrokenPipeError):
+        stream.close()
 
 
 def test_serve_needs_no_url_of_a_service() -> None:

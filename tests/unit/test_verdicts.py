@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.judgement import changes_with_time, judge
 from rqdisco.core.records import Leader, Node
-from rqdisco.core.verdicts import UNHEALTHY, Health, Known, Verdict
+from rqdisco.core.verdicts import UNHEALTHY, Evidence, Health, Verdict
 from rqdisco.core.views import View
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
@@ -53,7 +53,7 @@ def verdict(shown: View, probed: Mapping[str, Probed] | None = None, **known: An
     """Judge a view; `probed` is None for a daemon that probes no nodes."""
     seen = {} if probed is None else probed
     facts: dict[str, Any] = {"has_owner": True, "two_leaders": None, "now_ms": NOW_MS, **known}
-    return judge(shown, Known(seen=lambda node: seen.get(node.addr), is_probing=probed is not None, **facts))
+    return judge(shown, Evidence(probed=lambda node: seen.get(node.addr), is_probing=probed is not None, **facts))
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,12 @@ def test_a_claim_that_all_nodes_can_see_is_waited_for_after_a_minute() -> None:
         (1000, UP, Health.DEGRADED, "10:50:00Z and answers"),
         (1000, READY, Health.HEALTHY, "10:50:00Z and answers"),
         (5, NOT_READY, Health.DEGRADED, "11:06:35Z and answers but is not ready"),
+        (
+            100,
+            NOT_READY,
+            Health.WAITING,
+            "11:05:00Z and answers but is not ready: nodes that join wait for a leader that reports",
+        ),
         (30, DOWN, Health.DEGRADED, "11:06:10Z and does not answer"),
         (100, DOWN, Health.WAITING, "11:05:00Z and does not answer: nodes that join wait for a leader that reports"),
         (5, None, Health.HEALTHY, "11:06:35Z and is not probed"),

@@ -52,7 +52,7 @@ class Batches:
 
     @property
     def reason(self) -> str | None:
-        """Why a write cannot be settled now, None if all are."""
+        """The reason why a write cannot be settled now, None if all are."""
         return next((reason for _, reason in self._in_doubt.values()), None)
 
     def read(self, *ranges: Range) -> Deferred[Sequence[RangeResponse]]:

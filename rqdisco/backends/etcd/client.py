@@ -63,7 +63,7 @@ _WRONG_ANSWER = GatewayRefusal(RefusalKind.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
-    """Where etcd is, and as whom to speak to it. `credentials` is called for each new token.
+    """The members of etcd and the user to be there. `credentials` is called for each new token.
 
     An endpoint is a URL such as `https://e1:2379`; an attempt there takes at most
     `attempt_seconds`.

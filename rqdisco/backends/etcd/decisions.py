@@ -1,4 +1,4 @@
-"""What a request does to a record in etcd: the transitions of `core`, on a snapshot. Pure.
+"""The effects of requests on a record in etcd: the transitions of `core`, on a snapshot. Pure.
 
 The age of a grant is not known by a clock: its window is open while the key of its window exists
 (E4), or while its answer is known not to have been sent (E3).

@@ -1,4 +1,4 @@
-"""How a request to etcd fails, in terms of what is then known about it (E2)."""
+"""The failures of requests to etcd, by what is then known about the request (E2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon with a state directory remembers of etcd, to notice at its next start that etcd was
+"""The memory of etcd of a daemon with a state directory, to notice at its next start that etcd was
 restored from a backup (E8).
 """
 

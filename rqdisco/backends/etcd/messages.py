@@ -121,7 +121,9 @@ class OperationResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TxnResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Whether the comparison held, and the responses of the branch that was taken."""
+    """The outcome of a transaction: `succeeded` if the comparison held, and the responses of the
+    branch that was taken.
+    """
 
     header: EtcdHeader = NO_HEADER
     succeeded: bool = False

@@ -45,7 +45,7 @@ _LOGGED = {
 
 
 class MonitoredClient(Protocol):
-    """What the monitor needs of `EtcdClient`."""
+    """The part of `EtcdClient` that the monitor needs."""
 
     async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
 
@@ -55,7 +55,7 @@ class MonitoredClient(Protocol):
 
 
 class MonitoredState(Protocol):
-    """What the monitor needs of `StoreState`."""
+    """The part of `StoreState` that the monitor needs."""
 
     @property
     def frozen(self) -> str | None: ...
@@ -196,8 +196,8 @@ class EtcdMonitor(Service):
 
     @property
     def _foreign(self) -> str | None:
-        """Why nothing may be changed while a member is of another cluster, which other daemons may
-        use.
+        """The reason why nothing may be changed while a member is of another cluster, which other
+        daemons may use.
         """
         endpoint = next((each.endpoint for each in self.members if each.is_foreign), None)
         return (

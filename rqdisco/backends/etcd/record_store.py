@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What etcd held about an ID at one moment.
+    """The state of an ID in etcd at one moment.
 
     `revision` is that of the record's last change, 0 if it does not exist. `window` exists while
     the window of the grant that it names is open, `answer` while the answer to a grant may be on

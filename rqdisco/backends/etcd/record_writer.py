@@ -28,7 +28,7 @@ _FITTING_NODES = 100
 
 
 class Observer(Protocol):
-    """What else of the daemon learns of decisions made here."""
+    """A part of the daemon that learns of decisions made here."""
 
     def claimed(self, discovery_id: str) -> None:
         """A claim was won, and awaits its leader's first report."""

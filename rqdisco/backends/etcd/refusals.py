@@ -1,4 +1,4 @@
-"""What an answer of etcd's gateway says about the fate of a request (E2).
+"""The meaning of an answer of etcd's gateway: the fate of a request (E2).
 
 The gateway's JSON `code` decides, never the HTTP status. Source: etcd 3.4
 etcdserver/api/v3rpc/rpctypes/error.go.
@@ -15,7 +15,7 @@ from rqdisco.http_client.interfaces import PostReply
 
 
 class RefusalKind(Enum):
-    """What is known about the copy of a request that was refused."""
+    """The knowledge about the copy of a request that was refused."""
 
     # Not applied, and a copy sent later would be refused in the same way.
     REFUSED = auto()

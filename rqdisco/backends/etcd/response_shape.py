@@ -1,5 +1,5 @@
-"""Whether an answer fits its request: etcd ignores what it does not understand, so an answer may be
-one to less than was asked.
+"""Checks that an answer fits its request: etcd ignores what it does not understand, so an answer may
+be one to less than was asked.
 """
 
 from __future__ import annotations

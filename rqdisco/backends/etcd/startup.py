@@ -32,7 +32,7 @@ Verify = Callable[[], Awaitable[None]]
 
 
 class CheckedClient(Protocol):
-    """What the checks need of `EtcdClient`."""
+    """The part of `EtcdClient` that the checks need."""
 
     async def range(self, request: Range, seconds: float = ...) -> RangeResponse: ...
 

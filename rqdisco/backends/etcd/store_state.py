@@ -1,4 +1,6 @@
-"""What this daemon knows of `v1/meta`, and whether anything may be changed or granted."""
+"""The content of `v1/meta` as this daemon knows it, which decides if anything may be changed or
+granted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which versions of etcd can be used."""
+"""The versions of etcd that can be used."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _KEY = "!frozen"
 
 
 class Freeze:
-    """Whether the daemon `owner` is frozen, and why. See `core.directory.Freezable`."""
+    """The freeze of the daemon `owner`, with its reason. See `core.directory.Freezable`."""
 
     def __init__(self, journal: Journal, grants: Grants, owner: str, metadata: Sequence[Metadata] = ()) -> None:
         self._journal = journal

@@ -79,7 +79,7 @@ class DrainRequest(msgspec.Struct):
 
 
 class FreezeRequest(msgspec.Struct):
-    """Why nothing may change any more: up to 300 printable ASCII characters. Clients get it as the
+    """The reason why nothing may change any more: up to 300 printable ASCII characters. Clients get it as the
     reason of each 503.
     """
 
@@ -87,7 +87,7 @@ class FreezeRequest(msgspec.Struct):
 
 
 class FreezeAnswer(msgspec.Struct, frozen=True):
-    """Why the daemon is frozen, null if it is not. `store` identifies its records, `exports` is
+    """The reason why the daemon is frozen, null if it is not. `store` identifies its records, `exports` is
     the newest version of exports that it reads and writes.
     """
 

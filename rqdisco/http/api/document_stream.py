@@ -1,4 +1,4 @@
-"""The response that is a large document, an export or a backup: written as fast as the client reads,
+"""Responses that are large documents, exports and backups: written as fast as the client reads,
 a part at a time.
 """
 
@@ -92,9 +92,9 @@ class DocumentStream:
     def _fail(self, failure: Failure) -> None:
         """Leave the document without its end, which shows the client that it is incomplete."""
         if failure.check(StoreUnavailable) and isinstance(failure.value, StoreUnavailable):
-            _log.warn("a document ended early: {reason}", reason=failure.value.reason)
+            _log.warn("export or backup ended early: {reason}", reason=failure.value.reason)
         else:
-            _log.failure("a document failed", failure)
+            _log.failure("export or backup failed", failure)
         self._end()
         self._request.connection.abort()
 

@@ -1,4 +1,4 @@
-"""Why an ID is answered as it is, for operators: `GET /ID?explain=1`."""
+"""The explanation of the answers under an ID, for operators: `GET /ID?explain=1`."""
 
 from __future__ import annotations
 

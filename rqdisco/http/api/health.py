@@ -32,7 +32,7 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether the daemon is ready. `wrong` lists the reasons if it is not, `notes` other conditions that
+    """The readiness of the daemon. `wrong` lists the reasons if it is not, `notes` other conditions that
     operators should know.
     """
 

@@ -63,7 +63,7 @@ class Authorizer:
             return False
 
     def allows(self, request: Request, right: Right, discovery_id: str) -> bool:
-        """Report whether the caller's token has a right that it does not use now."""
+        """Report whether the caller's token has a right on an ID; a lack of it is no refusal."""
         try:
             self._access.admit(secrets_in(request), right, discovery_id)
         except (NotAuthenticated, NotAllowed):

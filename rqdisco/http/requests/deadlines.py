@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
 class Cancellable(Protocol):
-    """What may take too long."""
+    """Work that may take too long."""
 
     @property
     def is_over(self) -> bool: ...

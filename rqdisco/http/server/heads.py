@@ -46,7 +46,7 @@ class BadHead(Exception):
 
 
 class Framing(msgspec.Struct, frozen=True, gc=False):
-    """How long the body is: `length` bytes, or unknown if it is chunked; and whether the client
+    """The length of the body, in bytes, or unknown if it is chunked; and whether the client
     waits for 100 Continue before it sends one.
     """
 

@@ -1,4 +1,4 @@
-"""What connections, sites and applications know of each other."""
+"""The interfaces between connections, sites and applications."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rqdisco.limits.connection_limiter import LimitedConnection
 
 
 class Application(Protocol):
-    """What answers the requests of a site."""
+    """An application that answers the requests of a site."""
 
     def max_body(self, request: Request) -> int:
         """Return the largest body that the request may have, in bytes. The head is complete."""

@@ -112,7 +112,7 @@ class ThrottledApplication:
 
 
 class Bill(msgspec.Struct, gc=False):
-    """What the client at `source` was charged for a request."""
+    """The charge of the client at `source` for a request."""
 
     buckets: Buckets
     source: str

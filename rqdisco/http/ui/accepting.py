@@ -1,4 +1,4 @@
-"""Which clients get pages."""
+"""The choice of clients that get pages instead of JSON."""
 
 from __future__ import annotations
 

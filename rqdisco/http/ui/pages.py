@@ -50,7 +50,7 @@ _HEADINGS = {
 
 
 class PageSources(msgspec.Struct, frozen=True):
-    """What the pages of a listener are made from; `groups` are the operations of its API."""
+    """The sources of the pages of a listener; `groups` are the operations of its API."""
 
     assets: Assets
     streams: EventStreams

@@ -31,8 +31,8 @@ _BY_NAME: tuple[tuple[str, str, Mode], ...] = (
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """What starts a node of one generation of rqlite, by its index, in one way. `number` is that
-    of the node, None if the command is for all of them; `error` explains why there is no command.
+    """The command that starts a node of one generation of rqlite, by its index, in one way. `number`
+    is that of the node, None if the command is for all of them; `error` explains why there is no command.
     """
 
     generation: int

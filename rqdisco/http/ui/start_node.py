@@ -24,7 +24,7 @@ _ON_ONE_MACHINE = (
 
 
 class StartView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the commands depend on.
+    """The facts that the commands depend on.
 
     `url` is the service's; `is_guess` is set if it is taken from the request, which may have come
     through a proxy. `nodes` is the number of registered nodes; `is_first` is set while they form
@@ -47,7 +47,7 @@ class StartView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Why a node on another machine could not use the commands, and what to do."""
+        """The reasons why a node on another machine could not use the commands, each with the fix."""
         return list(_warnings(self))
 
 

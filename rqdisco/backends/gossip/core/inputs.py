@@ -29,12 +29,12 @@ class Now(msgspec.Struct, frozen=True, gc=False):
 
 
 class Input(msgspec.Struct, frozen=True):
-    """What happened."""
+    """An event that the machine processes."""
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What clients and operators request here, or through a peer. Most correspond to a method of
-    `core.directory.Directory` and raise its errors.
+    """A request of a client or an operator, made here or through a peer. Most correspond to a method
+    of `core.directory.Directory` and raise its errors.
     """
 
 

@@ -1,6 +1,4 @@
-"""Which daemon an operator means who declares one lost (R7). Pure: members and who answers in, one
-member or the reason against it out.
-"""
+"""The choice of the daemon that an operator declares lost (R7). Pure."""
 
 from __future__ import annotations
 

@@ -82,8 +82,10 @@ def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
     request = state.requests.get(number)
     if request is None:
         return
-    if isinstance(outcome, Exception) or isinstance(result, Exception):
-        replies.fail(state, request, outcome or result)
+    if isinstance(outcome, Exception):
+        replies.fail(state, request, outcome)
+    elif isinstance(result, Exception):
+        replies.fail(state, request, result)
     elif isinstance(outcome, Record) and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
         replies.reply(state, request, replace(result, record=outcome))
     else:
