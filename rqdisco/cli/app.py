@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,9 +29,12 @@ _NO_SUCH_RESOURCE = "no such operator's resource"
 # The error texts of a daemon that answers operators, but has no peers, or no disk of its own.
 _NO_PEERS = "this daemon has no peers"
 _IN_ETCD = "the records are in etcd"
-_NOT_THERE = ("Connection refused", "No such file or directory", "unknown host name")
-# The error texts of the discovery API and of Consul's.
-_NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied")
+_NOT_THERE = ("Connection refused", "No route to host", "No such file or directory", "unknown host name")
+# The error texts of the discovery API and the beginnings of those of Consul's.
+_NO_TOKEN = ("authentication required", "unknown token", "ACL not found", "Permission denied: a token is required")
+_LACKS_SCOPE = re.compile(
+    r"(?:token may not|Permission denied: the token lacks the scope) (mint|read|write|administer)\b"
+)
 
 T = TypeVar("T")
 
@@ -106,8 +110,11 @@ def _remedy(error: Exception) -> str:
         return "; check the URL (--url or RQDISCO_URL), and that the daemon runs there"
     if isinstance(error, Unreachable) and "certificate verify failed" in str(error):
         return ": set RQDISCO_CA to a file with the certificate of the authority that signed it"
-    if isinstance(error, Refused) and str(error) in _NO_TOKEN:
+    if isinstance(error, Refused) and str(error).startswith(_NO_TOKEN):
         return ": set RQDISCO_TOKEN to a token of the service"
+    if isinstance(error, Refused) and (lacking := _LACKS_SCOPE.match(str(error))):
+        scope = lacking[1].replace("administer", "admin")
+        return f": set RQDISCO_TOKEN to a token with the scope {scope}, as `rqdisco token new --scope {scope}` makes"
     return ""
 
 

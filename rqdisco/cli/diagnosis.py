@@ -42,11 +42,10 @@ def describe_empty(document: Document, objections: Sequence[str] = ()) -> str:
 
 
 def _remark_leaderless(document: Document) -> Iterator[str]:
-    """An ID that is a name is used in consul-kv mode, which alone creates names. How a created ID
-    is used is unknown.
-    """
+    """Only nodes in consul-kv mode register node IDs by themselves, and only they create names."""
     has_leader = document.leader is not None or document.claim is not None
-    if document.nodes and not has_leader and not is_uuid(document.disco_id):
+    has_led = any(node.node_id is not None for node in document.registrations)
+    if has_led and not has_leader and not is_uuid(document.disco_id):
         yield "note: no leader key, so nodes in consul-kv mode wait"
 
 

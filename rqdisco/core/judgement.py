@@ -110,23 +110,21 @@ def _judge_led(view: View, evidence: Evidence) -> Verdict:
         if is_recent:
             return Verdict(Health.HEALTHY, reason)
         return Verdict(Health.UNKNOWN, reason, probe_step(evidence))
-    if probed.up:
+    if probed.up and probed.ready is not False:
         return _judge_answering(view, evidence, probed, reason)
     if is_recent:
         return Verdict(Health.DEGRADED, reason, "wait: another node reports within 10 s while most nodes are up")
-    return Verdict(
-        Health.WAITING,
-        f"{reason}: nodes that join wait for a leader that reports",
-        f"start {leader}, or enough other nodes that they elect a leader",
-    )
+    if probed.up:
+        step = f"start enough other nodes that they elect a leader: the log of {leader} names those it cannot reach"
+    else:
+        step = f"start {leader}, or enough other nodes that they elect a leader"
+    return Verdict(Health.WAITING, f"{reason}: nodes that join wait for a leader that reports", step)
 
 
 def _judge_answering(view: View, evidence: Evidence, probed: ProbedNode, reason: str) -> Verdict:
-    """Judge an ID whose leader answers."""
+    """Judge an ID whose leader answers, and does not deny being ready."""
     assert view.leader is not None
     leader = view.leader.addr
-    if probed.ready is False:
-        return Verdict(Health.DEGRADED, reason, f"look at the log of {leader}: it has no leader")
     age = seconds_since(view.leader.modified, evidence)
     if probed.ready or evidence.reported_recently or age <= _REPORTED_RARELY_SECONDS:
         return Verdict(Health.HEALTHY, reason)

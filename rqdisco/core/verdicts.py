@@ -97,7 +97,10 @@ def utc(milliseconds: int) -> str:
 def probe_step(evidence: Evidence) -> str:
     """Return how to find out more about nodes that were not probed."""
     if not evidence.is_probing:
-        return "start the daemon with --probe and --probe-allow, or ask the nodes by hand: GET /readyz"
+        return (
+            "start the daemon with --probe 10 --probe-allow NETWORK, such as 10.0.0.0/24, or ask the nodes by hand:"
+            " curl http://ADDRESS/readyz"
+        )
     return "wait for the first probes, and see that --probe-allow includes the addresses of the nodes"
 
 

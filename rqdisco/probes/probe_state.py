@@ -12,9 +12,9 @@ Outcome = Literal[
     "ready", "not_ready", "answered", "connected", "refused", "unreachable", "no_answer", "closed", "unresolved"
 ]
 
-# A node that responds at all can be joined, or says that it cannot: rqlited responds 503 to /readyz
-# while it has no leader, as every node does while a cluster forms, and versions before 6.5 have no
-# /readyz.
+# A node that responds at all can be joined, or says that it cannot: rqlited responds 503 or 500 to
+# /readyz while it has no leader, as every node does while a cluster forms, and versions before 6.5
+# have no /readyz.
 ALIVE: frozenset[Outcome] = frozenset(("ready", "not_ready", "answered", "connected"))
 FAILURES_UNTIL_DOWN = 3
 _MAX_BACKOFF = 10

@@ -31,7 +31,8 @@ from rqdisco.probes.targets import ProbeTarget
 TIMEOUT = 2.0
 MAX_BYTES = 4096
 _STATUS = re.compile(rb"HTTP/[0-9.]{1,5} ([0-9]{3})(?: |\r|\Z)")
-_OUTCOMES: dict[bytes, Outcome] = {b"200": "ready", b"503": "not_ready"}
+# Without a leader rqlite up to 7 answers 503, later ones 500 ("leader not found").
+_OUTCOMES: dict[bytes, Outcome] = {b"200": "ready", b"500": "not_ready", b"503": "not_ready"}
 
 Endpoints = Callable[[str, int], IStreamClientEndpoint]
 # Twisted has no type for a reactor that provides time and TCP, nor one that says that every stream

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rqdisco.service.option_table import OPTIONS, Option
+from rqdisco.service.option_values import MOST
 from rqdisco.service.settings import Setting, Value
 
 _EXPECTED = {
@@ -17,6 +18,8 @@ _EXPECTED = {
     "flag": "true or false",
     "list": 'a list of texts, such as ["a", "b"]',
 }
+# Far more than all options take: a device or a wrong file is not read to its end.
+_MAX_BYTES = 1 << 20
 # Options of the kind text that are yes or no.
 _YES_OR_NO = frozenset({"kv-create"})
 
@@ -34,11 +37,17 @@ class BadConfigFile(ValueError):
 def read_config_file(path: Path) -> dict[str, Setting]:
     """Return the settings in a file by the names of their options. Raises BadConfigFile."""
     try:
-        return parse_config(path.read_text(encoding="utf-8"), str(path))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise BadConfigFile(f"{path}: {error.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise BadConfigFile(f"{path}: over {_MAX_BYTES:,} bytes, which is no configuration file")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadConfigFile(f"{path}: not UTF-8") from None
+    return parse_config(text.replace("\r\n", "\n"), str(path))
 
 
 def parse_config(text: str, file: str) -> dict[str, Setting]:
@@ -51,11 +60,16 @@ def parse_config(text: str, file: str) -> dict[str, Setting]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfigFile(f"{file}: {error}") from None
+    except RecursionError:
+        raise BadConfigFile(f"{file}: lists or tables are nested too deeply") from None
+    except ValueError:
+        # tomllib leaves it to Python to refuse an integer of over 4,300 digits.
+        raise BadConfigFile(f"{file}: a number has too many digits") from None
     settings: dict[str, Setting] = {}
     problems: list[str] = []
     for key, value in content.items():
         name, where = key.replace("_", "-"), _place(file, text, key)
-        problem = _key_problem(name, key, value, settings)
+        problem = _key_problem(name, key if key.isprintable() else repr(key), value, settings)
         if problem is None:
             settings[name] = Setting(_value(OPTIONS[name], value), where)
         else:
@@ -97,6 +111,10 @@ def _value_problem(option: Option, key: str, value: object) -> str | None:
         return f"{key}: expected {_EXPECTED[option.kind]}, not {_describe(value)}"
     if value in ("", []):
         return f"{key}: empty; leave it out for the default"
+    if any("\0" in each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)):
+        return f"{key}: contains a NUL character"
+    if isinstance(value, int) and abs(value) > MOST:
+        return f"{key}: not between {-MOST:g} and {MOST:g}"
     return None
 
 

@@ -32,6 +32,7 @@ from rqdisco.http.server.site import Site
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import TLSEndpoint, parse_description
+from rqdisco.service.endpoint_hints import meant_endpoint, why_not_listening
 from rqdisco.service.reachability import listens_locally, needs_certificates, unprotected
 
 DRAIN_SECONDS = 5.0
@@ -112,7 +113,7 @@ class HTTPListener:
             accept_few(port)
             address = port.getHost()
         except CannotListenError as error:
-            raise CannotListen(f"cannot listen on {description}: {_reason(error)}") from error
+            raise CannotListen(f"cannot listen on {description}: {why_not_listening(error)}") from error
         except Exception as error:
             # Endpoints raise anything: for a port out of range, a missing file, ...
             raise CannotListen(f"cannot listen on {description}: {error}") from error
@@ -192,7 +193,8 @@ def endpoint(
         ) from None
     except Exception as error:
         # Each kind of endpoint raises its own errors for a description it cannot parse.
-        example = "such as tcp:4000:interface=127.0.0.1"
+        meant = meant_endpoint(description)
+        example = "such as tcp:4000:interface=127.0.0.1" if meant is None else f"here {meant}"
         raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
     if tls is None:
         return description, inner
@@ -263,7 +265,7 @@ class DNSListener:
                 accept_few(port)
         except CannotListenError as error:
             where = f"[{error.interface}]:{error.port}" if ":" in error.interface else f"{error.interface}:{error.port}"
-            raise CannotListen(f"cannot listen for DNS on {where}: {_reason(error)}") from error
+            raise CannotListen(f"cannot listen for DNS on {where}: {why_not_listening(error)}") from error
         addresses = [port.getHost() for port in self._ports[::2]]
         if any(getattr(address, "host", None) in _WILDCARDS for address in addresses):
             # The kernel chooses the source address of an answer; a client that sent its question to
@@ -282,7 +284,3 @@ def format_address(address: object) -> str:
         return f"unix:{os.fsdecode(address.name or b'')}"
     assert isinstance(address, (IPv4Address, IPv6Address))
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
-
-
-def _reason(error: CannotListenError) -> str:
-    return getattr(error.socketError, "strerror", None) or str(error.socketError)

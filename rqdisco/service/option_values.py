@@ -15,6 +15,7 @@ from rqdisco.probes.targets import Network, parse_network
 
 MOST = 1e12
 _BYTES = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
+# Up to the last @: a password that should have been escaped may contain any character.
 _PASSWORD = re.compile(r"(//[^/@:]*:).*@", re.DOTALL)
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 

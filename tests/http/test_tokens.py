@@ -97,8 +97,8 @@ def test_nothing_is_answered_without_a_known_token(method: str, path: str, body:
     before = guarded.daemon.directory.index
     missing, wrong = (guarded.ask(method, where, body, token) for token in (None, "wrong"))
     if path.startswith("/v1/"):
-        assert (missing[0], missing[3]) == (403, "Permission denied")
-        assert (wrong[0], wrong[3]) == (403, "ACL not found")
+        assert (missing[0], missing[3]) == (403, "Permission denied: a token is required, set CONSUL_HTTP_TOKEN")
+        assert (wrong[0], wrong[3]) == (403, "ACL not found: the token is unknown")
         assert not any("x-consul" in header for header in missing[2]), "no number that rises with every change"
     else:
         assert missing[:2] == (401, "authentication required")

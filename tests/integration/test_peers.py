@@ -96,7 +96,7 @@ def test_the_nodes_of_a_name_that_was_created_start_while_a_daemon_is_down(trio:
     def is_refused_for_c() -> bool:
         refused = command(installed, trio, "a", "create", "--name", "invoices")
         assert refused.returncode != 0
-        return refused.stderr.endswith(": cannot create a name while c does not answer\n")
+        return str(refused.stderr).endswith(": cannot create a name while c does not answer\n")
 
     # On a busy machine another daemon may seem to be down for a moment.
     assert at_last(is_refused_for_c)

@@ -85,7 +85,9 @@ def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path) -> None:
         endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
         code, line = refusal(installed, tmp_path / "state", listen=endpoint)
     assert code == 69
-    assert line == f"cannot listen on {endpoint}: Address already in use"
+    assert line == (
+        f"cannot listen on {endpoint}: Address already in use; stop what listens there, or choose another port"
+    )
 
 
 @pytest.mark.parametrize("endpoint", ["tcp:0:interface=192.0.2.1", "unix:/nonexistent/socket"])

@@ -24,11 +24,12 @@ from rqdisco.core.errors import (
     TooBusy,
     UnknownFormat,
 )
-from rqdisco.storage.backup import FORMAT, LINK, VERSION, BackupReader, Backups
+from rqdisco.storage.backup import FORMAT, LINK, BackupReader, Backups
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME as IDENTITY
 from rqdisco.storage.restore import check_backup, check_original_is_gone, restore_backup
 from rqdisco.storage.snapshot import NAME as SNAPSHOT
+from rqdisco.storage.snapshot import VERSION
 from tests.support.daemon import STATE, Daemon, create_id, register, result, shown
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, settle

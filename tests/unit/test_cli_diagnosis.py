@@ -55,12 +55,18 @@ def test_a_cluster_that_all_nodes_can_join_has_no_remarks(document: Document) ->
     assert list(remarks(document)) == []
 
 
-def test_a_name_without_a_leader_record_keeps_nodes_waiting_and_a_created_id_gets_no_remark() -> None:
-    named = msgspec.structs.replace(known(node(A)), disco_id="orders")
+def test_a_name_that_lost_its_leader_key_keeps_nodes_waiting_and_a_created_id_gets_no_remark() -> None:
+    named = msgspec.structs.replace(known(node(A, RAFT_A, node_id="n1")), disco_id="orders")
     assert list(remarks(named)) == ["note: no leader key, so nodes in consul-kv mode wait"]
     claim = ClaimInfo(since="2026-11-18T11:06:40Z", answered=1)
     for document in (led(node(A)), msgspec.structs.replace(known(node(A)), claim=claim), known()):
         assert list(remarks(msgspec.structs.replace(document, disco_id="orders"))) == []
+    assert list(remarks(msgspec.structs.replace(named, disco_id=ID))) == []
+
+
+def test_a_name_whose_nodes_registered_by_the_discovery_api_has_no_remark() -> None:
+    registered = known(node(A), node(B), node(C))
+    assert list(remarks(msgspec.structs.replace(registered, disco_id="orders"))) == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "http://localhost", "LOCALHOST."])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -158,7 +160,7 @@ def test_an_address_that_others_cannot_reach_is_warned_of(
 def test_the_exit_status_is_that_of_the_verdict_of_the_service(
     service: Service, shell: Shell, verdict: str, status: int
 ) -> None:
-    document = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
+    document: dict[str, Any] = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
     document["health"] = {"verdict": verdict, "reason": "2 of 3", "next_step": "start it"}
     service.answers["/kv"] = 200, msgspec.json.encode(document)
     assert shell("status", "kv") == status
@@ -167,7 +169,7 @@ def test_the_exit_status_is_that_of_the_verdict_of_the_service(
 
 
 def test_a_service_that_is_too_old_to_judge_says_so(service: Service, shell: Shell) -> None:
-    document = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
+    document: dict[str, Any] = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
     service.answers["/kv"] = 200, msgspec.json.encode(document)
     assert shell("status", "kv") == 0
     assert shell.lines[-2] == "health unknown: this service is too old to judge the cluster"
@@ -180,7 +182,7 @@ def test_a_terminal_shows_the_verdict_in_color_and_in_words(
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     shell = Shell(service, terminal=True)
-    document = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
+    document: dict[str, Any] = {"created_at": "", "disco_id": "kv", "nodes": [A], "registrations": [{"addr": A}]}
     document["health"] = {"verdict": verdict, "reason": "2 of 3", "next_step": "start it"}
     service.answers["/kv"] = 200, msgspec.json.encode(document)
     shell("status", "kv")

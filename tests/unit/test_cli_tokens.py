@@ -97,10 +97,15 @@ def test_commands_send_the_token_and_say_how_to_set_it_if_it_is_missing() -> Non
     assert shell.lines == ["service http://127.0.0.1:4000 is up for 0 s, version 0"]
     shell.token = "wrong"
     assert shell("leader", "set", discovery_id, "--id", "1", "--api-addr", "http://a:1", "--addr", "a:2") == 1
-    assert shell.messages == "rqdisco: ACL not found: set RQDISCO_TOKEN to a token of the service\n"
+    assert (
+        shell.messages == "rqdisco: ACL not found: the token is unknown: set RQDISCO_TOKEN to a token of the service\n"
+    )
     shell.token = "other"
     assert shell("register", discovery_id, "a:1") == 1
-    assert shell.messages == f"rqdisco: token may not write {discovery_id}\n"
+    needed = "set RQDISCO_TOKEN to a token with the scope write, as `rqdisco token new --scope write` makes"
+    assert shell.messages == f"rqdisco: token may not write {discovery_id}: {needed}\n"
+    assert shell("leader", "set", discovery_id, "--id", "1", "--api-addr", "http://a:1", "--addr", "a:2") == 1
+    assert shell.messages == f"rqdisco: Permission denied: the token lacks the scope write for this ID: {needed}\n"
     shell.token = "secret"
     assert shell("register", discovery_id, "a:1") == 0
     assert shell("export") == 0, "no socket is needed then"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from rqdisco.core.records import Node
@@ -22,9 +23,9 @@ class Turns(Clock):
 
     count = 0
 
-    def callLater(self, when: float, what: Any, *args: Any, **kwargs: Any) -> Any:
+    def callLater(self, *args: Any, **kwargs: Any) -> IDelayedCall:
         self.count += 1
-        return super().callLater(when, what, *args, **kwargs)
+        return super().callLater(*args, **kwargs)
 
 
 def judge(view: View) -> Verdict:

@@ -77,6 +77,12 @@ def test_the_environment_can_name_the_file(file: Path) -> None:
         ("peer = []\n", "f line 1: peer: empty; leave it out for the default"),
         ("config = 'g'\n", "f line 1: config: a configuration file cannot name another one"),
         ("max-ids = 1\nmax_ids = 2\n", "f line 2: max_ids: given twice, with hyphens and with underscores"),
+        ('name = "a\\u0000b"\n', "f line 1: name: contains a NUL character"),
+        ('peer = ["a", "\\u0000"]\n', "f line 1: peer: contains a NUL character"),
+        ('"\\u001b[31m" = 1\n', "f: '\\x1b[31m' is not an option"),
+        ("max-ids = " + 5000 * "9", "f: a number has too many digits"),
+        ("max-ids = 0x" + 5000 * "f", "f line 1: max-ids: not between -1e+12 and 1e+12"),
+        ("name = " + 9000 * "[", "f: lists or tables are nested too deeply"),
         ("max-ids 1\n", "f: Expected '=' after a key in a key/value pair (at line 1, column 9)"),
     ],
 )
@@ -102,9 +108,12 @@ def test_all_problems_of_a_file_are_found_at_once() -> None:
         ("", {"RQDISCO_MAX_BODY": "1k"}, "max-body (RQDISCO_MAX_BODY): '1k' is not a number"),
         ("probe = 15", {}, "probe ({file} line 1): requires --probe-allow"),
         ("max-idz = 1", {}, "{file} line 1: max-idz is not an option; did you mean max-ids?"),
+        ("etcd = 'http://u:sec/r@t@a:1'", {}, "etcd ({file} line 1): 'http://u:***@a:1' is not http://HOST:PORT"),
         ("etcd = 'http://u:secret@a'", {}, "etcd ({file} line 1): 'http://u:***@a' is not http://HOST:PORT"),
         (None, {}, "{file}: No such file or directory"),
         (b"\xff", {}, "{file}: not UTF-8"),
+        (b"\xef\xbb\xbf\r\nmax-idz = 1", {}, "{file} line 2: max-idz is not an option; did you mean max-ids?"),
+        ("#" * (1 << 20) + "\n", {}, "{file}: over 1,048,576 bytes, which is no configuration file"),
     ],
 )
 def test_a_daemon_refuses_a_bad_value_and_says_where_it_is_from(

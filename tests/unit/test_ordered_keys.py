@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from rqdisco.storage.ordered_keys import ordered_keys as keys_of
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_steps() -> None:
+def _small_steps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "_SCANNED_AT_ONCE", 16)
         patch.setattr(ordered_keys, "_STEP", 4)

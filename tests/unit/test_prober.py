@@ -46,6 +46,8 @@ def probe() -> ProbedNode:
     [
         (READY, "ready"),
         (NOT_READY, "not_ready"),
+        # rqlite 8 to 10 that have no leader.
+        (b"HTTP/1.1 500 Internal Server Error\r\n\r\nleader address: leader not found\n", "not_ready"),
         (b"HTTP/1.0 200 OK\n", "ready"),
         (b"HTTP/1.1 404 Not Found\r\n\r\n404 page not found\n", "answered"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "answered"),

@@ -102,6 +102,17 @@ def test_a_file_that_is_being_written_is_not_read_before_it_is_at_rest(watched: 
     assert watched.admits("first")
 
 
+def test_a_revocation_is_seen_though_the_file_has_its_old_size_and_time(watched: Watched) -> None:
+    before = watched.path.stat()
+    other = with_token(without_token(watched.path.read_bytes(), "first"), describe("other", ["read"], "other"))
+    # The clock of a file system is coarse.
+    while watched.path.stat().st_ctime_ns == before.st_ctime_ns:
+        watched.path.write_bytes(other)
+    os.utime(watched.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert watched.wait() == ["tokens reloaded"]
+    assert (watched.admits("first"), watched.admits("other")) == (False, True)
+
+
 def test_a_reload_by_a_signal_is_not_repeated(watched: Watched) -> None:
     watched.add("second")
     watched.tokens.reload(Events(watched.published.append))

@@ -219,6 +219,12 @@ def test_a_claim_that_all_nodes_can_see_is_waited_for_after_a_minute() -> None:
         (1000, UP, Health.DEGRADED, "10:50:00Z and answers"),
         (1000, READY, Health.HEALTHY, "10:50:00Z and answers"),
         (5, NOT_READY, Health.DEGRADED, "11:06:35Z and answers but is not ready"),
+        (
+            100,
+            NOT_READY,
+            Health.WAITING,
+            "11:05:00Z and answers but is not ready: nodes that join wait for a leader that reports",
+        ),
         (30, DOWN, Health.DEGRADED, "11:06:10Z and does not answer"),
         (100, DOWN, Health.WAITING, "11:05:00Z and does not answer: nodes that join wait for a leader that reports"),
         (5, None, Health.HEALTHY, "11:06:35Z and is not probed"),

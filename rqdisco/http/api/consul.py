@@ -36,8 +36,11 @@ from rqdisco.telemetry.answer_history import AnswerHistory
 # Matched against a decoded path.
 _KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
-# Consul's own error texts.
-_NO_TOKEN, _NO_RIGHT = b"ACL not found", b"Permission denied"
+# Consul's own error texts, which its clients look for, and the reason, which rqlited logs.
+_NO_TOKEN = "Permission denied: a token is required, set CONSUL_HTTP_TOKEN"  # noqa: S105, a message
+_UNKNOWN_TOKEN = "ACL not found: the token is unknown"  # noqa: S105, a message
+_NO_RIGHT = "Permission denied: the token lacks the scope {} for this ID"
+_UNAUTHORIZED = (b"Permission denied", b"ACL not found")
 _MAX_NUMBER = 2**64 - 1
 # Parameters that select one of several data centers, namespaces or partitions.
 _IGNORED = ("dc", "ns", "partition")
@@ -95,9 +98,9 @@ class ConsulAPI(Api):
         try:
             return super().admit(request, right, variable)
         except NotAuthenticated as error:
-            raise Forbidden((_NO_TOKEN if error.was_given else _NO_RIGHT).decode()) from None
+            raise Forbidden(_UNKNOWN_TOKEN if error.was_given else _NO_TOKEN) from None
         except NotAllowed:
-            raise Forbidden(_NO_RIGHT.decode()) from None
+            raise Forbidden(_NO_RIGHT.format(right)) from None
 
     def no_such_path(self, request: Request) -> Exception:
         return NotFound("not supported by rqdisco")
@@ -285,7 +288,7 @@ def with_consul_headers(directory: Directory) -> Callable[[Response], Response]:
     """Return a function that adds the headers of Consul's responses to authorized clients."""
 
     def finish(response: Response) -> Response:
-        if response.body in (_NO_TOKEN, _NO_RIGHT):
+        if response.status == 403 and response.body.startswith(_UNAUTHORIZED):
             # Consul adds none, either; and the index would reveal how often something changes.
             return response
         index = (b"x-consul-index", b"%d" % directory.index)
