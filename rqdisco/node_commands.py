@@ -13,7 +13,7 @@ from rqdisco.recipes import Flags, FlagsRequest, Unsupported, make_flags, quote_
 
 Way = Literal["shell", "systemd", "docker", "compose", "k8s"]
 WAYS: tuple[Way, ...] = get_args(Way)
-# What the user replaces: the address of a node, a token, a release of rqlite.
+# The parts that the user replaces: the address of a node, a token, a release of rqlite.
 PLACEHOLDER = re.compile(r"(NODE[0-9]+_IP|\bTOKEN\b|RQLITE_VERSION)")
 _HTTP_PORT, _RAFT_PORT = 4001, 4002
 _CONTAINER_DATA = "/rqlite/file/data"

@@ -39,7 +39,7 @@ class ListedCluster(msgspec.Struct, frozen=True, kw_only=True):
     age: int
     nodes: Annotated[int, Meta(description="The number of nodes.")]
     health: Annotated[Health, Meta(description="The verdict on the cluster, as in a lookup.")]
-    reason: Annotated[str, Meta(description="What the verdict stands on.")]
+    reason: Annotated[str, Meta(description="The reason of the verdict.")]
     leader: Annotated[str | UnsetType, Meta(description="The address of the leader's node.")] = UNSET
     reported: Annotated[str | UnsetType, Meta(description="When the leader last reported itself, in UTC.")] = UNSET
 
