@@ -11,9 +11,9 @@ import msgspec
 
 from rqdisco.recipes import Flags, FlagsRequest, Unsupported, make_flags, quote_flags
 
-Way = Literal["shell", "systemd", "docker", "compose", "k8s"]
-WAYS: tuple[Way, ...] = get_args(Way)
-# What the user replaces: the address of a node, a token, a release of rqlite.
+Platform = Literal["shell", "systemd", "docker", "compose", "k8s"]
+PLATFORMS: tuple[Platform, ...] = get_args(Platform)
+# The parts that the user replaces: the address of a node, a token, a release of rqlite.
 PLACEHOLDER = re.compile(r"(NODE[0-9]+_IP|\bTOKEN\b|RQLITE_VERSION)")
 _HTTP_PORT, _RAFT_PORT = 4001, 4002
 _CONTAINER_DATA = "/rqlite/file/data"
@@ -38,38 +38,38 @@ _OLDEST = _Names("-http", "-httpadv", "-raft", "-raftadv", None, "rqlite/rqlite:
 
 
 class NodeCommand(msgspec.Struct, frozen=True):
-    """A command, or the content of a file that starts a node. `where` is the file, "" for a
-    command; `then` is the command that uses the file.
+    """A command that starts a node, or the content of `file` that does once `next_command` was run.
+    Both are empty for a command.
     """
 
     text: str
-    where: str = ""
-    then: str = ""
+    file: str = ""
+    next_command: str = ""
 
 
-def make_command(request: FlagsRequest, way: Way, number: int) -> NodeCommand:
+def make_command(request: FlagsRequest, platform: Platform, number: int) -> NodeCommand:
     """Return the command that starts node `number` of a cluster; in Kubernetes one manifest starts
     all of them. Raises Unsupported.
     """
     flags = make_flags(request)
     names = _names(request)
     registers = request.mode.startswith("dns")
-    if way == "k8s":
+    if platform == "k8s":
         if registers:
             raise Unsupported(
                 "in Kubernetes use consul-kv, or the DNS modes with the headless Service of the pods, without rqdisco"
             )
         return _kubernetes(flags, names)
-    if way == "compose" and registers:
+    if platform == "compose" and registers:
         raise Unsupported("a container does not register itself for the DNS modes: use consul-kv")
     host = f"NODE{number}_IP"
     own = _addresses(names, host, number)
     register = _registration(request, host, number) if registers else ()
-    if way == "shell":
+    if platform == "shell":
         return _shell(own, flags, register)
-    if way == "systemd":
+    if platform == "systemd":
         return _systemd(own, flags, register)
-    if way == "docker":
+    if platform == "docker":
         return _docker(own, flags, names, register)
     return _compose(own, flags, names)
 

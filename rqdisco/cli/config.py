@@ -14,6 +14,7 @@ from rqdisco.core.errors import UnprotectedListener
 from rqdisco.service.config import Config
 from rqdisco.service.config_file import BadConfigFile, read_config_file
 from rqdisco.service.configuration import build_config
+from rqdisco.service.endpoint_hints import why_no_endpoint
 from rqdisco.service.option_table import TOPICS, Option
 from rqdisco.service.option_values import mask_password
 from rqdisco.service.reachability import check_endpoint, check_protected
@@ -77,7 +78,7 @@ def _endpoint_problems(config: Config, settings: Mapping[str, Setting]) -> list[
             problems.append(name_source(f"{option}: {error}", settings))
         except Exception as error:
             # Each kind of endpoint raises its own errors for a description it cannot parse.
-            problems.append(name_source(f"{option}: {endpoint}: {error}", settings))
+            problems.append(name_source(f"{option}: {endpoint}: {why_no_endpoint(endpoint, error)}", settings))
     return problems
 
 
@@ -86,10 +87,9 @@ def _check_endpoint(config: Config, option: str, endpoint: str) -> None:
     if endpoint.startswith("systemd:"):
         # systemd passes its sockets to the daemon alone.
         return
+    check_endpoint(endpoint)
     if option == "listen" and not (config.is_open or config.tokens is not None):
         check_protected([endpoint])
-    else:
-        check_endpoint(endpoint)
 
 
 def _line(option: Option, setting: Setting) -> str:

@@ -20,9 +20,9 @@ Scope = Literal["user", "system"]
 UNITS = ("rqdisco.service", "rqdisco.socket")
 ETCD_UNITS = ("rqdisco-etcd.service",)
 _PROGRAM = "/opt/rqdisco/bin/twistd"
-# What a service of the system cannot see (ProtectHome=, PrivateTmp=).
+# Directories that a service of the system cannot see (ProtectHome=, PrivateTmp=).
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108, nothing is written there
-# What only the system's manager can do, and units that the one of a user does not know.
+# Settings for the system's manager only, and units that the one of a user does not know.
 _SYSTEM_ONLY = (
     *("CapabilityBoundingSet=", "DynamicUser=", "Private", "Protect", "RemoveIPC="),
     *("Wants=network-online.target", "After=network-online.target"),
@@ -186,7 +186,7 @@ def _write(planned: PlannedFile) -> str:
     try:
         planned.path.parent.mkdir(parents=True, exist_ok=True)
         planned.path.write_text(planned.content)
-        # Whatever the umask: shells of other users read completions.
+        # Not by the umask: shells of other users read completions.
         planned.path.chmod(0o644)
     except OSError as error:
         raise CannotInstall(f"{planned.path}: {error.strerror}") from None

@@ -90,9 +90,9 @@ class AddressProblem(msgspec.Struct, frozen=True, kw_only=True):
 
     # The address as it is registered.
     addr: str
-    # What is wrong with it.
+    # The problem, in words.
     problem: str
-    # What to do about it.
+    # The way to solve it.
     fix: str
 
 
@@ -136,11 +136,11 @@ class ClusterSummary(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     # Seconds since then, by the daemon's clock.
     age: int
-    # How many nodes are registered.
+    # The number of registered nodes.
     nodes: int
     # The verdict on its cluster, as in `ClusterHealth`; empty if the daemon is too old to judge.
     health: str = ""
-    # What the verdict stands on.
+    # The reason of the verdict.
     reason: str = ""
     # The HTTP address of the node that leads, None if no node does.
     leader: str | None = None
@@ -153,7 +153,7 @@ class ClustersDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     # The IDs of this page; it may have none and still have a next one.
     clusters: tuple[ClusterSummary, ...]
-    # What to pass as `after` for the next page, None at the end.
+    # The value of `after` for the next page, None at the end.
     next: str | None
 
 
@@ -171,7 +171,7 @@ class LeaderValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class LeaderRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A leader key in the key-value store."""
 
-    # What the leader put.
+    # The value that the leader put.
     value: LeaderValue
     # The modify index, which `cas` is compared with.
     index: int
@@ -262,9 +262,9 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     refused.
     """
 
-    # How many records were imported.
+    # The number of imported records.
     imported: int
-    # How many were present already.
+    # The number of records that were present already.
     unchanged: int
     # Those that were refused.
     refused: tuple[RefusedRecord, ...] = ()

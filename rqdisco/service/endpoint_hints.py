@@ -27,6 +27,13 @@ def meant_endpoint(description: str) -> str | None:
     return f"tcp:{port}:interface={host.replace(':', chr(92) + ':')}"
 
 
+def why_no_endpoint(description: str, error: Exception) -> str:
+    """Return the reason why a description cannot be parsed, with an example of an endpoint."""
+    meant = meant_endpoint(description)
+    example = "such as tcp:4000:interface=127.0.0.1" if meant is None else f"here {meant}"
+    return f"{error} (it is an endpoint, {example})"
+
+
 def why_not_listening(error: CannotListenError) -> str:
     """Return the reason of the operating system, and what to do where that is known."""
     cause = error.socketError

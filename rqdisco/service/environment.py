@@ -9,7 +9,7 @@ from rqdisco.service.config_file import suggest
 from rqdisco.service.option_table import OPTIONS
 
 PREFIX = "RQDISCO_"
-# What the `rqdisco` command reads besides the options of the daemon.
+# Variables that the `rqdisco` command reads besides the options of the daemon.
 COMMAND_VARIABLES = frozenset(
     {
         "RQDISCO_CA",

@@ -32,7 +32,7 @@ from rqdisco.http.server.site import Site
 from rqdisco.limits.accepting import accept_few, accept_waiting
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import TLSEndpoint, parse_description
-from rqdisco.service.endpoint_hints import meant_endpoint, why_not_listening
+from rqdisco.service.endpoint_hints import why_no_endpoint, why_not_listening
 from rqdisco.service.reachability import listens_locally, needs_certificates, unprotected
 
 DRAIN_SECONDS = 5.0
@@ -193,9 +193,7 @@ def endpoint(
         ) from None
     except Exception as error:
         # Each kind of endpoint raises its own errors for a description it cannot parse.
-        meant = meant_endpoint(description)
-        example = "such as tcp:4000:interface=127.0.0.1" if meant is None else f"here {meant}"
-        raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
+        raise BadEndpoint(f"--{option} {description}: {why_no_endpoint(description, error)}") from None
     if tls is None:
         return description, inner
     kept = certificates.for_listener(f"{option} {tls.inner}", tls.files)

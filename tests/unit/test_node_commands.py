@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rqdisco.node_commands import PLACEHOLDER, WAYS, Way, make_command
+from rqdisco.node_commands import PLACEHOLDER, PLATFORMS, Platform, make_command
 from rqdisco.recipes import FlagsRequest, Mode, Unsupported, make_flags
 
 VERSIONS: list[tuple[str, Mode]] = [("10", "consul-kv"), ("6", "legacy"), ("3", "legacy"), ("10", "dns-srv")]
@@ -47,8 +47,8 @@ def test_docker_runs_rqlited_itself_on_the_network_of_its_machine(version: str, 
 
 
 def test_nodes_that_find_each_other_by_name_register_before_they_start() -> None:
-    for way in ("shell", "docker"):
-        command = words(make_command(asked("10", "dns-srv"), way, 2).text)
+    for platform in ("shell", "docker"):
+        command = words(make_command(asked("10", "dns-srv"), platform, 2).text)
         assert command[: command.index("&&")][3:6] == ["register", "orders", "NODE2_IP:4001"]
     assert "\nExecStartPre=/usr/bin/env rqdisco" in make_command(asked("10", "dns-srv"), "systemd", 2).text
 
@@ -70,17 +70,17 @@ def test_a_systemd_unit_is_complete() -> None:
     command = make_command(asked("6", "legacy"), "systemd", 2)
     for section in ("[Unit]", "[Service]", "[Install]"):
         assert section in command.text
-    assert command.where == "/etc/systemd/system/rqlited.service"
+    assert command.file == "/etc/systemd/system/rqlited.service"
     assert "a$$b\\'c" in command.text
 
 
-@pytest.mark.parametrize("way", ["compose", "k8s"])
-def test_where_a_node_cannot_register_itself_the_page_says_what_to_use(way: Way) -> None:
+@pytest.mark.parametrize("platform", ["compose", "k8s"])
+def test_where_a_node_cannot_register_itself_the_page_says_what_to_use(platform: Platform) -> None:
     with pytest.raises(Unsupported, match="use consul-kv"):
-        make_command(asked("10", "dns-srv"), way, 1)
+        make_command(asked("10", "dns-srv"), platform, 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_only_what_differs_from_node_to_node_is_to_be_replaced(way: Way) -> None:
-    found = set(PLACEHOLDER.findall(make_command(asked("10", "consul-kv"), way, 3).text))
-    assert found == (set() if way == "k8s" else {"NODE3_IP"})
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_only_what_differs_from_node_to_node_is_to_be_replaced(platform: Platform) -> None:
+    found = set(PLACEHOLDER.findall(make_command(asked("10", "consul-kv"), platform, 3).text))
+    assert found == (set() if platform == "k8s" else {"NODE3_IP"})

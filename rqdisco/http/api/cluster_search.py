@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 
 from rqdisco.core.directory import Directory
-from rqdisco.core.verdicts import Health, Verdict
+from rqdisco.core.verdicts import Health, Verdict, utc
 from rqdisco.core.views import View
-from rqdisco.http.requests.documents import LegacyTime, legacy_time, utc_second
+from rqdisco.http.requests.documents import LegacyTime, legacy_time
 
 DEFAULT_CLUSTERS, MAX_CLUSTERS = 100, 1000
 # A page ends after so many records, whatever it has found: a request takes a second at most.
@@ -39,7 +39,7 @@ class ListedCluster(msgspec.Struct, frozen=True, kw_only=True):
     age: int
     nodes: Annotated[int, Meta(description="The number of nodes.")]
     health: Annotated[Health, Meta(description="The verdict on the cluster, as in a lookup.")]
-    reason: Annotated[str, Meta(description="What the verdict stands on.")]
+    reason: Annotated[str, Meta(description="The reason of the verdict.")]
     leader: Annotated[str | UnsetType, Meta(description="The address of the leader's node.")] = UNSET
     reported: Annotated[str | UnsetType, Meta(description="When the leader last reported itself, in UTC.")] = UNSET
 
@@ -102,7 +102,7 @@ class ClusterSearch:
             health=verdict.health,
             reason=verdict.reason,
             leader=UNSET if leader is None else leader.addr,
-            reported=utc_second(leader.modified * 1000) if leader is not None and view.confirmed else UNSET,
+            reported=utc(leader.modified) if leader is not None and view.confirmed else UNSET,
         )
 
 

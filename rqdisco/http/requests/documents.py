@@ -225,7 +225,7 @@ def _standing(record: View, orphaned: bool, two_leaders: Leaders | None) -> _Sta
     return _Standing(
         UNSET if record.leader is None else _leader(record.leader, record.confirmed),
         orphaned or UNSET,
-        ClaimDocument(utc_second(record.claimed_since * 1000), record.claimed) if record.claimed else UNSET,
+        ClaimDocument(utc(record.claimed_since), record.claimed) if record.claimed else UNSET,
         two_leaders or UNSET,
     )
 

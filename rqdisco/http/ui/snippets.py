@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from rqdisco.node_commands import NodeCommand, Way, make_command
+from rqdisco.node_commands import NodeCommand, Platform, make_command
 from rqdisco.recipes import FlagsRequest, Mode, Unsupported, make_flags
 
-WAYS: tuple[tuple[Way, str], ...] = (
+PLATFORMS: tuple[tuple[Platform, str], ...] = (
     ("shell", "Plain"),
     ("systemd", "systemd"),
     ("docker", "Docker"),
@@ -31,12 +31,13 @@ _BY_NAME: tuple[tuple[str, str, Mode], ...] = (
 
 
 class Snippet(msgspec.Struct, frozen=True):
-    """The command that starts a node of one generation of rqlite, by its index, in one way. `number`
-    is that of the node, None if the command is for all of them; `error` explains why there is no command.
+    """The command that starts a node of one generation of rqlite, by its index, on one platform.
+    `number` is that of the node, None if the command is for all of them; `error` explains why there
+    is no command.
     """
 
     generation: int
-    way: Way
+    platform: Platform
     number: int | None
     command: NodeCommand = NodeCommand("")
     error: str = ""
@@ -67,15 +68,15 @@ def requests(discovery_id: str, url: str, zone: str | None, *, requires_token: b
 
 
 def snippets(requests: Sequence[FlagsRequest], numbers: Sequence[int]) -> Iterator[Snippet]:
-    """Yield what starts the nodes with these numbers, for each generation and way."""
+    """Yield the commands for the nodes with these numbers, for each generation and platform."""
     for generation, request in enumerate(requests):
-        for way, _ in WAYS:
+        for platform, _ in PLATFORMS:
             for number in numbers:
-                shown = None if way == "k8s" else number
+                shown = None if platform == "k8s" else number
                 try:
-                    yield Snippet(generation, way, shown, make_command(request, way, number))
+                    yield Snippet(generation, platform, shown, make_command(request, platform, number))
                 except Unsupported as error:
-                    yield Snippet(generation, way, None, error=str(error))
+                    yield Snippet(generation, platform, None, error=str(error))
                     break
                 if shown is None:
                     break

@@ -12,7 +12,7 @@ from twisted.web.template import Element, Tag, renderer, tags
 from rqdisco.core.addresses import is_local
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.formatting import sentence, with_code
-from rqdisco.http.ui.snippets import WAYS, Snippet, generations, notes, requests, snippets
+from rqdisco.http.ui.snippets import PLATFORMS, Snippet, generations, notes, requests, snippets
 from rqdisco.node_commands import PLACEHOLDER
 
 # As many nodes as a cluster begins with.
@@ -105,8 +105,8 @@ class StartNode(Element):
         return _choices("gen", [(str(number), name) for number, name in enumerate(self._generations)])
 
     @renderer
-    def ways(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
-        return _choices("for", WAYS)
+    def platforms(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
+        return _choices("for", PLATFORMS)
 
     @renderer
     def numbers(self, _: IRequest, tag: Tag) -> Iterable[Tag]:
@@ -126,14 +126,15 @@ class StartNode(Element):
 
     def _recipe(self, snippet: Snippet) -> Tag:
         number = "all" if snippet.number is None else str(snippet.number)
-        place = {"data-gen": str(snippet.generation), "data-for": snippet.way, "data-node": number}
+        place = {"data-gen": str(snippet.generation), "data-for": snippet.platform, "data-node": number}
         figure = tags.div(class_="recipe", **place)
         if snippet.error:
             return figure(tags.p(*with_code(sentence(snippet.error)), class_="note"))
         command = snippet.command
-        if command.where:
-            figure(tags.p("Save as ", tags.code(command.where), ", then run ", tags.code(command.then), class_="small"))
-        name = f"recipe-{snippet.generation}-{snippet.way}-{number}"
+        if command.file:
+            next_command = tags.code(command.next_command)
+            figure(tags.p("Save as ", tags.code(command.file), ", then run ", next_command, class_="small"))
+        name = f"recipe-{snippet.generation}-{snippet.platform}-{number}"
         label = f" the command for {self._generations[snippet.generation]}"
         copy = tags.button("Copy", tags.span(label, class_="visually-hidden"), type="button", class_="slight")
         shown = tags.pre(*_marked(command.text), id=name)

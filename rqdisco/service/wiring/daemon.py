@@ -60,7 +60,7 @@ def build_daemon(config: Config, system: System) -> Daemon:
     for why in unknown_variables(system.environment):
         _log.warn("unknown variable in the environment: {why}", why=why)
 
-    # What is wrong with these is reported before a file is written or a socket is bound.
+    # Their errors are reported before a file is written or a socket is bound.
     tokens = None if config.tokens is None else ReloadingTokens(config.tokens)
     access = None if tokens is None else tokens.access
     certificates = Certificates(reactor.seconds)

@@ -67,12 +67,17 @@ def create(state: State, request: ClientRequest, command: inputs.Create) -> None
 def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
-        own_records.flush(state, command.id, then(_answer, request.number, errors.IDExists(command.id)))
+        own_records.flush(state, command.id, then(_exists, request.number))
         return
     decide.check_ready(state)
     version = state.next_version()
     record = own_records.create(state, command.id, version)
     own_records.save(state, None, record, then(_answer, request.number, None), version)
+
+
+def _exists(state: State, outcome: Exception | None, number: int) -> None:
+    if (request := state.requests.get(number)) is not None:
+        replies.fail(state, request, outcome or errors.IDExists(replies.id_of(request)))
 
 
 def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
@@ -84,8 +89,6 @@ def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
         return
     if isinstance(outcome, Exception):
         replies.fail(state, request, outcome)
-    elif isinstance(result, Exception):
-        replies.fail(state, request, result)
     elif isinstance(outcome, Record) and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
         replies.reply(state, request, replace(result, record=outcome))
     else:
