@@ -47,6 +47,8 @@ async def back_up(app: App, path: Path | None) -> int:
 async def restore(app: App, path: Path, directory: Path, *, original_is_gone: bool) -> int:
     """Make a state directory from a backup, and say what follows."""
     fs = Disk()
+    if path.exists() and not path.is_file():
+        raise CommandFailed(f"nothing restored: {path}: not a regular file, which is read twice")
     try:
         # Before the question: an operator should not have to answer it in vain.
         check_target(fs, directory)

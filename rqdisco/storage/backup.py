@@ -21,6 +21,7 @@ from rqdisco.core.codec import join_record
 from rqdisco.core.errors import CannotStart, StoreUnavailable
 from rqdisco.limits.slots import Slots
 from rqdisco.storage.files import FileSystem
+from rqdisco.storage.identity import is_incarnation
 from rqdisco.storage.snapshot import NAME as SNAPSHOT
 from rqdisco.storage.snapshot import VERSION, RecordsReader, SnapshotHeader, SnapshotReader, encode_snapshot
 
@@ -59,6 +60,10 @@ class BackupReader(RecordsReader[BackupHeader]):
 
     def __init__(self, fs: FileSystem, path: Path) -> None:
         super().__init__(fs, path, BackupHeader, FORMAT, VERSION, _ADVICE)
+        if not is_incarnation(self.header.incarnation):
+            raise self._damaged("line 1: not an incarnation")
+        if "\0" in self.header.directory:
+            raise self._damaged("line 1: not a directory")
 
 
 class Backups:

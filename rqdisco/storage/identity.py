@@ -43,10 +43,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def is_intact(self) -> bool:
         """Report whether the content is valid and matches the CRC."""
         return (
-            bool(_INCARNATION.match(self.incarnation))
+            is_incarnation(self.incarnation)
             and bool(self.directory) == (self.version > 1)
             and self.crc == _crc(self.incarnation, self.inode, self.directory)
         )
+
+
+def is_incarnation(text: str) -> bool:
+    """Report whether a text is 64 bits in hex."""
+    return bool(_INCARNATION.match(text))
 
 
 def load_identity(fs: FileSystem, directory: Path, random: RandomBytes) -> tuple[Identity, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 
 import msgspec
@@ -35,7 +36,12 @@ def check_backup(fs: FileSystem, path: Path) -> BackupContents:
 
 def check_target(fs: FileSystem, directory: Path) -> None:
     """Raise StateUnusable unless `directory` is empty or does not exist; OSError."""
-    if fs.exists(directory) and set(fs.names(directory)) - _IGNORED:
+    if fs.exists(directory):
+        _check_empty(fs, directory, _IGNORED)
+
+
+def _check_empty(fs: FileSystem, directory: Path, ignored: Set[str]) -> None:
+    if set(fs.names(directory)) - ignored:
         raise StateUnusable(f"{directory}: not empty; move it away, or name another directory")
 
 
@@ -59,6 +65,8 @@ def restore_backup(fs: FileSystem, path: Path, directory: Path, incarnation: str
     fs.make_directory(directory)
     if not fs.lock(directory / LOCK):
         raise StateInUse(f"{directory / LOCK}: a daemon runs on this directory; stop it, or name another directory")
+    # Another restore, or a daemon, may have come and gone since.
+    _check_empty(fs, directory, _IGNORED | {LOCK})
     create_identity(fs, directory, incarnation)
     _write_snapshot(fs, path, directory)
     fs.make_directory(directory / DIRECTORY)

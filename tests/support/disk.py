@@ -144,6 +144,7 @@ class ModelDisk:
         self._unsynced.append({path: None})
 
     def lock(self, path: Path) -> bool:
+        self.before(f"lock {path.name}")
         if path in self.locked:
             return False
         self.locked.add(path)

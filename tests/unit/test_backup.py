@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
@@ -237,6 +238,29 @@ def test_nothing_is_restored_over_another_state() -> None:
     with pytest.raises(StateUnusable, match="/state: not empty; move it away, or name another directory"):
         restore_backup(disk, FILE, STATE, OTHER)
     assert disk.names(STATE) == ["notes"]
+
+
+def test_nothing_is_restored_into_a_directory_that_another_restore_has_just_filled() -> None:
+    disk = disk_with(small_backup())
+    disk.make_directory(STATE)
+
+    def overtake(operation: str) -> None:
+        if operation == "lock lock":
+            disk.create(STATE / IDENTITY).close()
+
+    disk.before = overtake
+    with pytest.raises(StateUnusable, match="/state: not empty"):
+        restore_backup(disk, FILE, STATE, OTHER)
+    assert disk.size(STATE / IDENTITY) == 0
+
+
+@pytest.mark.parametrize("change", [{"incarnation": "zz"}, {"incarnation": OTHER.upper()}, {"directory": "/a\0b"}])
+def test_nothing_is_restored_from_a_backup_that_no_daemon_made(change: dict[str, str]) -> None:
+    first, rest = small_backup().split(b"\n", 1)
+    header = msgspec.json.decode(first.removesuffix(b',"records":[') + b"}") | change
+    disk = disk_with(msgspec.json.encode(header)[:-1] + b',"records":[\n' + rest)
+    with pytest.raises(DamagedState, match="line 1: not a"):
+        check_backup(disk, FILE)
 
 
 def interrupt_after(operations: int) -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -128,6 +129,14 @@ def test_nothing_is_restored_from_a_damaged_backup(shell: Shell, file: Path, tmp
     assert shell("restore", str(file), "--data-dir", str(tmp_path / "state")) == 1
     assert "line 3: count or CRC does not match; make a new backup, or use an older one" in shell.messages
     assert not (tmp_path / "state").exists()
+
+
+def test_a_pipe_cannot_be_restored(shell: Shell, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert shell("restore", str(pipe), "--data-dir", str(tmp_path / "d")) == 1
+    assert shell.messages == f"rqdisco: nothing restored: {pipe}: not a regular file, which is read twice\n"
+    assert not (tmp_path / "d").exists()
 
 
 def test_an_export_is_no_backup(shell: Shell, file: Path, tmp_path: Path) -> None:
