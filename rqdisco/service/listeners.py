@@ -194,8 +194,8 @@ def endpoint(
     except Exception as error:
         # Each kind of endpoint raises its own errors for a description it cannot parse.
         meant = meant_endpoint(description)
-        example = "such as tcp:4000:interface=127.0.0.1" if meant is None else f"here {meant}"
-        raise BadEndpoint(f"--{option} {description}: {error} (it is an endpoint, {example})") from None
+        hint = "it is an endpoint, such as tcp:4000:interface=127.0.0.1" if meant is None else f"write {meant}"
+        raise BadEndpoint(f"--{option} {description}: {error} ({hint})") from None
     if tls is None:
         return description, inner
     kept = certificates.for_listener(f"{option} {tls.inner}", tls.files)
