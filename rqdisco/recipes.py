@@ -81,6 +81,11 @@ def make_flags(request: FlagsRequest) -> Flags:
     return _dns(request, version)
 
 
+def usual_mode(version: str) -> Mode:
+    """Return the mode for a version where nothing asks for DNS. Raises Unsupported."""
+    return "legacy" if _parse_version(version) < (7, 0, 0) else "consul-kv"
+
+
 def quote_flags(target: Target, arguments: Sequence[str]) -> str:
     """Quote the arguments for a target: as words of a line for shell and systemd, as a YAML member
     for the others.
@@ -114,6 +119,7 @@ def _legacy(request: FlagsRequest, version: _Version) -> Flags:
             *_address_notes(
                 request, f"give each node the address that other nodes reach it by: {address_flag}=HOST:PORT"
             ),
+            *_token_note(request, "print the flags with --url http://x:TOKEN@HOST:PORT"),
             "rqlited exits if the service is down when it starts: run `rqdisco status --service --wait 120` before it",
             *_legacy_notes(request),
         ),
@@ -165,6 +171,7 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
                 "give each node a permanent -node-id, and addresses that other nodes reach it by: -http-addr,"
                 " -raft-addr",
             ),
+            *_token_note(request, "set CONSUL_HTTP_TOKEN in the environment of each node"),
             *(_tls_notes(version) if url.scheme == "https" else ()),
             *(_replica_notes(version) if request.replica else ()),
         ),
@@ -244,6 +251,13 @@ def _name_note(request: FlagsRequest) -> tuple[str, ...]:
         f"if several daemons replicate to each other, create the ID first: {create}; nodes create a new one only"
         " while all daemons are up",
     )
+
+
+def _token_note(request: FlagsRequest, how: str) -> tuple[str, ...]:
+    """Tell how nodes send a token, unless the URL has it."""
+    if request.is_complete or urlsplit(_split_zone(request.url)[0]).username is not None:
+        return ()
+    return (f"if the service requires tokens, {how}",)
 
 
 def _suffrage(request: FlagsRequest) -> tuple[str, ...]:

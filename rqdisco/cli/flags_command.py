@@ -18,19 +18,24 @@ from rqdisco.recipes import (
     Unsupported,
     make_flags,
     quote_flags,
+    usual_mode,
 )
 
 
 @click.command(
     cls=LeafCommand,
     epilog=example(
-        "rqdisco flags orders --rqlite 10 --mode consul-kv --for systemd",
+        "rqdisco flags orders --rqlite 10 --for systemd",
         "rqdisco flags orders --rqlite 10 --mode dns-srv --dns-zone rqdisco.example.com",
     ),
 )
 @id_argument
 @click.option("--rqlite", "version", required=True, metavar="VERSION", help="Version of rqlited: 8, or 7.21.4.")
-@click.option("--mode", type=click.Choice(MODES), required=True, help="Discovery mode.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="Discovery mode.  [default: legacy up to rqlite 6.10, else consul-kv]",
+)
 @click.option("--for", "target", type=click.Choice(TARGETS), default="shell", show_default=True, help="Quoting.")
 @click.option("--dns-zone", type=TEXT, metavar="ZONE", help="DNS zone of the service, in DNS modes.")
 @click.option(
@@ -44,7 +49,7 @@ def flags(
     ctx: click.Context,
     discovery_id: str,
     version: str,
-    mode: Mode,
+    mode: Mode | None,
     target: Target,
     dns_zone: str | None,
     expect: int | None,
@@ -56,17 +61,17 @@ def flags(
 
     They are quoted for a shell, systemd, Compose or Kubernetes. Advice is on stderr.
     """
-    request = FlagsRequest(
-        discovery_id=discovery_id,
-        version=version,
-        mode=mode,
-        url=service_url(ctx),
-        zone=dns_zone,
-        expect=expect,
-        port=port,
-        replica=replica,
-    )
     try:
+        request = FlagsRequest(
+            discovery_id=discovery_id,
+            version=version,
+            mode=usual_mode(version) if mode is None else mode,
+            url=service_url(ctx),
+            zone=dns_zone,
+            expect=expect,
+            port=port,
+            replica=replica,
+        )
         result = make_flags(request)
     except Unsupported as error:
         raise click.UsageError(str(error)) from None

@@ -8,9 +8,9 @@ from rqdisco.cli.app import DONE, FAILED, App, retry
 from rqdisco.cli.claims import summarize_claim
 from rqdisco.cli.diagnosis import describe_empty, may_be_granted, remarks
 from rqdisco.cli.nodes import describe_health
-from rqdisco.client import ClusterHealth, NodeRegistration
+from rqdisco.client import ClusterHealth, Document, NodeRegistration
 from rqdisco.core.plurals import counted
-from rqdisco.core.verdicts import UNHEALTHY, Health
+from rqdisco.core.verdicts import NOTHING_TO_DO, UNHEALTHY, Health
 
 _TOO_OLD = ClusterHealth(
     verdict=Health.UNKNOWN, reason="this service is too old to judge the cluster", next_step="upgrade the service"
@@ -45,7 +45,7 @@ async def status(app: App, discovery_id: str | None, patience: float, *, service
         app.output.message(f"{discovery_id}: no nodes are registered, {describe_empty(document, objections)}")
     health = document.health or _TOO_OLD
     app.output.state_line("health ", health.verdict, f": {health.reason}")
-    app.output.line(f"next step: {health.next_step}")
+    app.output.line(f"next step: {_next_step(health, document)}")
     return FAILED if health.verdict in UNHEALTHY else DONE
 
 
@@ -61,6 +61,13 @@ async def _print_document(app: App, discovery_id: str | None, patience: float, *
     app.output.document({"service": info, "cluster": document, "objections": objections})
     health = None if document is None else document.health
     return FAILED if health is not None and health.verdict in UNHEALTHY else DONE
+
+
+def _next_step(health: ClusterHealth, document: Document) -> str:
+    """Return the next step of the verdict, which is about nodes, or else of the first doubtful address."""
+    if health.next_step == NOTHING_TO_DO and document.warnings:
+        return document.warnings[0].fix
+    return health.next_step
 
 
 def _node_line(node: NodeRegistration) -> tuple[str, str]:

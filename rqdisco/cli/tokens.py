@@ -31,7 +31,8 @@ async def new(
         app.output.document({**_document(token), "token": secret})
     else:
         app.output.line(secret)
-    app.output.message(f"save the token, {file} only stores its digest; {_RELOAD}")
+    scope = token.listed_scopes if token.id is None else f"{token.listed_scopes} for {token.id}"
+    app.output.message(f"save this token, {name} ({scope}): {file} stores only its digest; {_RELOAD}")
     return DONE
 
 

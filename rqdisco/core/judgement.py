@@ -44,7 +44,7 @@ def _judge_owned(view: View, evidence: Evidence) -> Verdict:
         return Verdict(
             Health.FORMING,
             "no nodes are registered yet: the first one bootstraps the cluster",
-            f"start the nodes with the flags that `rqdisco flags {view.id}` prints",
+            f"start the nodes with the flags that `rqdisco flags {view.id} --rqlite VERSION` prints",
         )
     if view.leader is not None:
         return _judge_led(view, evidence) if view.confirmed else _claimed_visibly(view, evidence)

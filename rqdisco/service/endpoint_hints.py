@@ -28,10 +28,10 @@ def meant_endpoint(description: str) -> str | None:
 
 
 def why_no_endpoint(description: str, error: Exception) -> str:
-    """Return the reason why a description cannot be parsed, with an example of an endpoint."""
+    """Return the reason why a description cannot be parsed, and what to write instead."""
     meant = meant_endpoint(description)
-    example = "such as tcp:4000:interface=127.0.0.1" if meant is None else f"here {meant}"
-    return f"{error} (it is an endpoint, {example})"
+    hint = "it is an endpoint, such as tcp:4000:interface=127.0.0.1" if meant is None else f"write {meant}"
+    return f"{error} ({hint})"
 
 
 def why_not_listening(error: CannotListenError) -> str:

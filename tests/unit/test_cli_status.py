@@ -63,7 +63,7 @@ def test_an_id_without_nodes_is_forming(service: Service, shell: Shell) -> None:
     assert shell("status", discovery_id) == 0
     assert shell.lines == [
         "health forming: no nodes are registered yet: the first one bootstraps the cluster",
-        f"next step: start the nodes with the flags that `rqdisco flags {discovery_id}` prints",
+        f"next step: start the nodes with the flags that `rqdisco flags {discovery_id} --rqlite VERSION` prints",
     ]
     assert shell.messages == ""
 
@@ -213,3 +213,11 @@ def test_a_node_is_registered_although_its_token_may_not_look_it_up() -> None:
     shell.token = "secret"
     assert shell("register", create_id(service.daemon), "10.0.0.1") == 0
     assert (shell.lines, shell.messages) == (["10.0.0.1"], "")
+
+
+def test_a_healthy_id_with_a_doubtful_address_still_has_a_next_step(shell: Shell) -> None:
+    assert shell("leader", "set", "kv", "--id", "1", "--api-addr", "http://10.0.0.1:4001", "--addr", "10.0.0.1") == 0
+    assert shell("status", "kv") == 0
+    assert shell.lines[-2].startswith("health healthy: ")
+    assert shell.lines[-1] == "next step: restart its node with -raft-adv-addr 10.0.0.1:4002"
+    assert shell.messages == ("rqdisco: kv: 10.0.0.1 has no port: restart its node with -raft-adv-addr 10.0.0.1:4002\n")

@@ -32,6 +32,7 @@ def test_a_new_token_is_printed_once_and_only_its_digest_is_stored(file: str) ->
     assert secret.startswith("rqd_")
     assert secret not in shell.messages
     assert secret not in Path(file).read_text()
+    assert shell.messages.startswith(f"rqdisco: save this token, ops (admin): {file} stores only its digest; ")
     assert "a running daemon reads the file again within seconds" in shell.messages
     token = read_tokens(Path(file)).find(secret.encode())
     assert token is not None

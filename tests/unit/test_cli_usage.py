@@ -251,10 +251,17 @@ def test_an_answer_cut_short_by_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyP
     assert ended.value.code == 130
 
 
-def test_choices_of_a_missing_option_are_indented_and_not_escaped(
+@pytest.mark.parametrize(("version", "mode"), [("5.12", "-disco-url="), ("10", "-disco-mode=consul-kv ")])
+def test_flags_need_no_mode(shell: Shell, capsys: pytest.CaptureFixture[str], version: str, mode: str) -> None:
+    assert shell("flags", "orders", "--rqlite", version, "--url", "http://disco:4000") == 0
+    assert capsys.readouterr().out.startswith(mode)
+    assert shell("flags", "orders", "--rqlite", "new") == 2
+
+
+def test_choices_of_a_missing_argument_are_indented_and_not_escaped(
     shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert shell("flags", "orders", "--rqlite", "4.0") == 2
+    assert shell("completion") == 2
     error = capsys.readouterr().err
-    assert "    legacy" in error
+    assert "    bash" in error
     assert "\\t" not in error

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from rqdisco.core.dns_labels import from_escaped_labels, to_dns_labels
 from rqdisco.core.ids import is_id
-from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags
+from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags, usual_mode
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"
@@ -197,6 +197,24 @@ def test_notes_mention_what_flags_cannot_do() -> None:
     assert "--raft-addr" not in notes("dns-srv", "7.5", zone="z")
     assert "cannot use IPv6" in notes("dns", "7.5", zone="z")
     assert "4001" in notes("dns", "7.5", zone="z")
+
+
+def test_notes_say_how_nodes_send_a_token_unless_the_url_has_one() -> None:
+    assert "if the service requires tokens, set CONSUL_HTTP_TOKEN" in notes("consul-kv", "8")
+    assert "if the service requires tokens, print the flags with --url http://x:TOKEN@HOST:PORT" in notes("legacy", "6")
+    for mode, version in (("consul-kv", "8"), ("legacy", "6")):
+        assert "tokens" not in notes(mode, version, "http://x:secret@disco:4000")
+        assert "tokens" not in notes(mode, version, is_complete=True)
+    assert "tokens" not in notes("dns-srv", "8", zone="z")
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"), [("3.12", "legacy"), ("6", "legacy"), ("7.0.0", "consul-kv"), ("10", "consul-kv")]
+)
+def test_a_version_has_a_usual_mode(version: str, mode: Mode) -> None:
+    assert usual_mode(version) == mode
+    with pytest.raises(Unsupported, match="not a version"):
+        usual_mode("new")
 
 
 def test_notes_say_how_a_named_id_is_created_unless_it_exists() -> None:

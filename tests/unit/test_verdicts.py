@@ -160,7 +160,7 @@ def test_an_id_without_nodes_is_forming() -> None:
     assert found == Verdict(
         Health.FORMING,
         "no nodes are registered yet: the first one bootstraps the cluster",
-        f"start the nodes with the flags that `rqdisco flags {ID}` prints",
+        f"start the nodes with the flags that `rqdisco flags {ID} --rqlite VERSION` prints",
     )
 
 
