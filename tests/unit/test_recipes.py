@@ -202,7 +202,8 @@ def test_notes_mention_what_flags_cannot_do() -> None:
 def test_notes_say_how_nodes_send_a_token_unless_the_url_has_one() -> None:
     assert "if the service requires tokens, set CONSUL_HTTP_TOKEN" in notes("consul-kv", "8")
     assert "if the service requires tokens, print the flags with --url http://x:TOKEN@HOST:PORT" in notes("legacy", "6")
-    for mode, version in (("consul-kv", "8"), ("legacy", "6")):
+    cases: list[tuple[Mode, str]] = [("consul-kv", "8"), ("legacy", "6")]
+    for mode, version in cases:
         assert "tokens" not in notes(mode, version, "http://x:secret@disco:4000")
         assert "tokens" not in notes(mode, version, is_complete=True)
     assert "tokens" not in notes("dns-srv", "8", zone="z")
