@@ -46,7 +46,7 @@ def test_a_valid_file_is_said_to_be(config: Run) -> None:
         ('listen = ["tcp:1"]\n', "listen (f.toml line 1): tcp:1: other machines can connect and no token is required"),
         (
             'listen = ["127.0.0.1:1"]\n',
-            "127.0.0.1:1: Unknown endpoint type: '127.0.0.1' (it is an endpoint, here tcp:1:interface",
+            "127.0.0.1:1: Unknown endpoint type: '127.0.0.1' (write tcp:1:interface=127.0.0.1)",
         ),
         ('listen = ["tcp:port"]\n', "listen (f.toml line 1): tcp:port: invalid literal for int() with base 10: 'port'"),
     ],
