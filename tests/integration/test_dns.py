@@ -248,7 +248,8 @@ def test_a_port_in_use_is_69(installed: Environment, tmp_path: Path, taken: int)
         where = f"127.0.0.1:{other.getsockname()[1]}"
         result = installed.run(*installed.twistd(tmp_path / "state", "--dns", where, *OPTIONS))
     assert result.returncode == 69
-    assert result.stderr == f"rqdisco: cannot listen for DNS on {where}: Address already in use; stop what listens there, or choose another port\n"
+    hint = "stop what listens there, or choose another port"
+    assert result.stderr == f"rqdisco: cannot listen for DNS on {where}: Address already in use; {hint}\n"
 
 
 @pytest.mark.parametrize(
