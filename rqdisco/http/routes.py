@@ -460,7 +460,7 @@ _OPERATOR = (
             responses={
                 200: ResponseSpec("The IDs.", ClusterList),
                 400: "A parameter is invalid; the text says which.",
-                503: "etcd does not answer.",
+                503: "etcd does not answer, or too many searches run at once.",
             },
         ),
     ),

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from rqdisco.core.errors import TooBusy
 from rqdisco.core.records import Node
 from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
-from rqdisco.http.api.cluster_search import ClusterList, ClusterQuery, ClusterSearch
+from rqdisco.http.api.cluster_search import (
+    SEARCH_PATIENCE_SECONDS,
+    SEARCHES_AT_ONCE,
+    ClusterList,
+    ClusterQuery,
+    ClusterSearch,
+)
 from tests.support.daemon import WALL_US, Daemon, create_id, result
 from tests.support.gossip import settle, trio
 
@@ -82,3 +90,18 @@ def test_other_work_runs_while_many_ids_are_searched() -> None:
     found = start(ClusterSearch(daemon.directory, judge, turns, daemon.wall_us), ClusterQuery(limit=1000))
     turns.advance(0)
     assert (len(found[0].clusters), turns.count) == (500, 6), "a turn to compare IDs, and one for each 100 found"
+
+
+def test_searches_beyond_the_most_at_once_wait_and_are_refused_if_that_takes_long() -> None:
+    daemon, turns = Daemon(), Turns()
+    for _ in range(500):
+        create_id(daemon)
+    search = ClusterSearch(daemon.directory, judge, turns, daemon.wall_us)
+    found = [start(search, ClusterQuery()) for _ in range(SEARCHES_AT_ONCE + 1)]
+    assert turns.count == SEARCHES_AT_ONCE + 1, "a turn of each, and the patience of the last one"
+    turns.pump([0] * 20)
+    assert [len(each) for each in found] == [1] * len(found)
+    waiting = [Deferred.fromCoroutine(search.find(ClusterQuery())) for _ in range(SEARCHES_AT_ONCE + 1)]
+    turns.advance(SEARCH_PATIENCE_SECONDS)
+    with pytest.raises(TooBusy):
+        result(waiting[-1])

@@ -14,10 +14,14 @@ from rqdisco.core.directory import Directory
 from rqdisco.core.verdicts import Health, Verdict, utc
 from rqdisco.core.views import View
 from rqdisco.http.requests.documents import LegacyTime, legacy_time
+from rqdisco.limits.slots import Slots
 
 DEFAULT_CLUSTERS, MAX_CLUSTERS = 100, 1000
 # A page ends after so many records, whatever it has found: a request takes a second at most.
 _MAX_EXAMINED = 10_000
+# Each search takes a part of every turn of the reactor. The others wait for as long as clients do.
+SEARCHES_AT_ONCE = 4
+SEARCH_PATIENCE_SECONDS = 5.0
 
 
 class ClusterQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +72,14 @@ class ClusterSearch:
         self._judge = judge
         self._clock = clock
         self._wall_us = wall_us
+        self._slots = Slots(SEARCHES_AT_ONCE, SEARCH_PATIENCE_SECONDS, clock)
 
     async def find(self, query: ClusterQuery) -> ClusterList:
-        """Return a page of a search. Raises StoreUnavailable."""
+        """Return a page of a search. Raises StoreUnavailable, TooBusy."""
+        async with self._slots.take():
+            return await self._find(query)
+
+    async def _find(self, query: ClusterQuery) -> ClusterList:
         needle = query.search.encode().lower()
         found: list[ListedCluster] = []
         examined = 0
