@@ -64,7 +64,9 @@ async def _print_document(app: App, discovery_id: str | None, patience: float, *
 
 
 def _next_step(health: ClusterHealth, document: Document) -> str:
-    """Return the next step of the verdict, which is about nodes, or else of the first doubtful address."""
+    """Return the next step of the verdict, which is about nodes, or else that for the first doubtful
+    address.
+    """
     if health.next_step == NOTHING_TO_DO and document.warnings:
         return document.warnings[0].fix
     return health.next_step

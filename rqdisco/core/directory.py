@@ -184,7 +184,9 @@ class Directory(Freezable, Protocol):
 
 
 class Names(Protocol):
-    """The part of a directory that DNS asks. Every method that is awaited may raise StoreUnavailable."""
+    """The part of a directory that DNS asks. Every method that is awaited may raise
+    StoreUnavailable.
+    """
 
     @property
     def index(self) -> int:

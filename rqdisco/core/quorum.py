@@ -24,7 +24,9 @@ from rqdisco.core.views import View
 
 
 def is_lone_grant(view: View) -> bool:
-    """Report whether only the node that was told to bootstrap is registered, and never reported as a leader."""
+    """Report whether only the node that was told to bootstrap is registered, and no leader ever
+    reported.
+    """
     return len(view.nodes) == 1 and not view.confirmed and view.granted == view.nodes[0].addr
 
 

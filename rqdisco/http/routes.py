@@ -10,18 +10,7 @@ from typing import Any
 
 from rqdisco.core.exports import Batch
 from rqdisco.core.verdicts import Health
-from rqdisco.http.api.admin import (
-    DrainAnswer,
-    DrainRequest,
-    ForgetAnswer,
-    ForgetPreviewAnswer,
-    ForgetRequest,
-    FreezeAnswer,
-    FreezeRequest,
-    ImportAnswer,
-    OperatorAPI,
-    PeersAnswer,
-)
+from rqdisco.http.api.admin import OperatorAPI
 from rqdisco.http.api.cluster_search import DEFAULT_CLUSTERS, MAX_CLUSTERS, ClusterList
 from rqdisco.http.api.clusters import MAX_SEARCH, ClustersAPI
 from rqdisco.http.api.consul import ConsulAPI, KVEntry
@@ -30,6 +19,17 @@ from rqdisco.http.api.event_streams import EventsAPI
 from rqdisco.http.api.explain import Explanation
 from rqdisco.http.api.health import HealthAPI, Liveness, Readiness
 from rqdisco.http.api.metrics import MetricsAPI
+from rqdisco.http.api.operator_documents import (
+    DrainAnswer,
+    DrainRequest,
+    ForgetAnswer,
+    ForgetPreviewAnswer,
+    ForgetRequest,
+    FreezeAnswer,
+    FreezeRequest,
+    ImportAnswer,
+    PeersAnswer,
+)
 from rqdisco.http.openapi.bodies import BackupDocument, ExportDocument, LeaderBody, RegistrationBody, RemovalBody
 from rqdisco.http.openapi.page import OpenAPIDocument
 from rqdisco.http.operations import (

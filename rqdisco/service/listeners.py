@@ -56,8 +56,8 @@ class Listener(Protocol):
 class HTTPListener:
     """A site that listens on `endpoints`.
 
-    Unless the listener `is_guarded`, or other machines cannot reach an endpoint, `open` refuses it; most are
-    refused before that, by `check_protected`.
+    Unless the listener `is_guarded`, or other machines cannot reach an endpoint, `open` refuses it;
+    most are refused before that, by `check_protected`.
     `hosts` restricts the Host header on endpoints that only this machine reaches.
     """
 

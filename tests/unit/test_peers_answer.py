@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from rqdisco.client.peers import PeersDocument
-from rqdisco.http.api.admin import PeersAnswer
+from rqdisco.http.api.operator_documents import PeersAnswer
 
 _MET = {"name": "b", "incarnation": "b" * 16, "url": "http://b:1", "state": "up", "last_contact": 0.1}
 _MET |= {"lag": 3, "clock_offset_ms": -1, "agrees": True, "why": None}

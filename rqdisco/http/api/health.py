@@ -32,8 +32,8 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The readiness of the daemon. `wrong` lists the reasons if it is not, `notes` other conditions that
-    operators should know.
+    """The readiness of the daemon. `wrong` lists the reasons against it, `notes` other conditions
+    that operators should know.
     """
 
     ready: bool

@@ -9,11 +9,12 @@ from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
 from rqdisco.core.address_warnings import AddressWarning
+from rqdisco.core.plurals import counted
 from rqdisco.core.verdicts import NOTHING_TO_DO, Health
 from rqdisco.http.requests.documents import HealthDocument, RegisteredNode
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.elements import PageOfID
-from rqdisco.http.ui.formatting import count, escape_invisible, sentence, with_code
+from rqdisco.http.ui.formatting import escape_invisible, sentence, with_code
 from rqdisco.http.ui.start_node import StartNode, StartView
 
 # Rendering a thousand rows blocks the server for 60 ms; the script adds the others.
@@ -55,7 +56,7 @@ class ClusterPage(PageOfID):
 
     @renderer
     def count(self, _: IRequest, tag: Tag) -> str:
-        return count(len(self._view.nodes), "node")
+        return counted(len(self._view.nodes), "node")
 
     @renderer
     def verdict(self, _: IRequest, tag: Tag) -> Tag:
@@ -120,7 +121,7 @@ class NodesSection(Element):
     @renderer
     def rest(self, _: IRequest, tag: Tag) -> Tag | str:
         more = len(self._nodes) - MAX_ROWS
-        return tag(f"{count(more, 'more node')}: `rqdisco show` prints all of them.") if more > 0 else ""
+        return tag(f"{counted(more, 'more node')}: `rqdisco show` prints all of them.") if more > 0 else ""
 
 
 def _about(node: RegisteredNode, warnings: Sequence[AddressWarning]) -> Sequence[AddressWarning]:

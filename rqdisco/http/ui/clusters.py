@@ -9,10 +9,11 @@ import msgspec
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
+from rqdisco.core.plurals import counted
 from rqdisco.core.verdicts import Health
 from rqdisco.http.api.cluster_search import ClusterList, ClusterQuery, ListedCluster
 from rqdisco.http.ui.assets import Assets
-from rqdisco.http.ui.formatting import count, duration, escape_invisible, with_code
+from rqdisco.http.ui.formatting import duration, escape_invisible, with_code
 
 _HEADS = ("ID", "Health", "Nodes", "Leader", "Created")
 _FOR_OPERATORS = (
@@ -86,7 +87,7 @@ class ClustersPage(Element):
         if self._found.next is not None:
             links.append(tags.a("Next page", href=_address(self._query, self._found.next), class_="button"))
         if clusters or links:
-            shown = tags.span(f"{count(len(clusters), 'ID')} on this page", class_="quiet small")
+            shown = tags.span(f"{counted(len(clusters), 'ID')} on this page", class_="quiet small")
             yield tags.nav(shown, tags.span(*links, class_="row"), class_="row apart", **{"aria-label": "Pages of IDs"})
 
 

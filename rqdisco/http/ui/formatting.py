@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from twisted.web.template import Tag, tags
 
-from rqdisco.core.plurals import counted
-
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -24,11 +22,6 @@ def duration(seconds: float) -> str:
     if whole < DAY:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Format a number with its noun; the plural is `many` or ends with an s."""
-    return counted(number, one, many)
 
 
 def format_bytes(number: float) -> str:

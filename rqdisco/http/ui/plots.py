@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from twisted.web.template import Tag, tags
 
-from rqdisco.http.ui.formatting import count
+from rqdisco.core.plurals import counted
 
 _WIDTH, _HEIGHT = 300, 124
 # The area of the bars.
@@ -20,7 +20,7 @@ def plot(title: str, counts: Sequence[int]) -> Tag:
     total, peak = sum(counts), max(counts)
     said = f"peak {peak:,}/min, {_ago(len(counts) - 1 - counts.index(peak))}" if peak else "none in the last hour"
     picture = Tag("svg")(*_axes(_nice(peak), len(counts)), *_bars(counts, _nice(peak)))
-    label = f"{title}: {count(total, 'time')} in the last hour, {said}"
+    label = f"{title}: {counted(total, 'time')} in the last hour, {said}"
     picture(viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", **{"aria-label": label})
     hour = tags.p(tags.strong(f"{total:,}"), tags.span("in the last hour", class_="quiet small"), class_="total")
     return tags.figure(tags.h2(title), hour, picture, tags.figcaption(said, class_="quiet small"), class_="card plot")

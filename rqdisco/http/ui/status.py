@@ -8,10 +8,11 @@ from msgspec import UNSET
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, renderer, tags
 
+from rqdisco.core.plurals import counted
 from rqdisco.http.ui.assets import Assets
 from rqdisco.http.ui.changes import changes_table
 from rqdisco.http.ui.daemon_status import DiskView, EtcdMemberView, PeersView, PeerView, StatusView
-from rqdisco.http.ui.formatting import count, duration, escape_invisible, format_bytes, sentence, with_code
+from rqdisco.http.ui.formatting import duration, escape_invisible, format_bytes, sentence, with_code
 from rqdisco.http.ui.plots import plot
 
 _PLOTS = (("created", "IDs created"), ("registered", "Registrations"), ("granted", "Bootstrap grants"))
@@ -138,7 +139,7 @@ class StatusPage(Element):
             tags.span(words, class_="state", **{"data-state": "up" if peer.is_up else "down"}),
             incarnation=peers.short_incarnation(peer.incarnation),
             last_contact="" if peer.last_contact is None else f"{peer.last_contact:.1f} s ago",
-            lacks="" if peer.lag is None else count(peer.lag, "change") if peer.lag else "nothing",
+            lacks="" if peer.lag is None else counted(peer.lag, "change") if peer.lag else "nothing",
             clock_offset="" if peer.clock_offset_ms is None else f"{peer.clock_offset_ms:,} ms",
         )
 
@@ -158,7 +159,7 @@ def _disk(disk: DiskView) -> dict[str, str]:
     return {
         "Writing": "works" if disk.refused is None else f"fails: {disk.refused}",
         "Written since the start": format_bytes(disk.bytes_written),
-        "Changes on disk": f"{disk.changes_written:,} in {count(disk.batches_written, 'batch', 'batches')}",
+        "Changes on disk": f"{disk.changes_written:,} in {counted(disk.batches_written, 'batch', 'batches')}",
         "Last snapshot": "none since the start" if lasted is None else f"{duration(disk.snapshot_age)} ago",
         "It took": "" if lasted is None else f"{lasted:.2f} s",
         "Next snapshot": f"in {duration(next_in)} at most" if next_in > 0 else "due with the next change",
@@ -179,7 +180,7 @@ def _graph(view: PeersView) -> Tag:
     parts += _disc(own, "this daemon", *middle, "disc own", name_at=-46)
     for peer, (x, y) in zip(peers, places, strict=True):
         parts += _disc(view.label(peer) or "", _lag(peer), x, y, "disc" if peer.is_up else "disc silent")
-    label = f"{own} and {count(len(peers), 'peer')}; the table shows the changes that each of them lacks"
+    label = f"{own} and {counted(len(peers), 'peer')}; the table shows the changes that each of them lacks"
     return Tag("svg")(
         *parts,
         viewBox=f"0 0 {width} {height}",
