@@ -18,23 +18,34 @@ from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 
 INTERVAL_SECONDS = 30.0
+# Of stateless daemons, each of which reads all records from etcd for it.
+INTERVAL_OVER_ETCD_SECONDS = 300.0
+# A round takes at most a fifth of the time, however many IDs there are.
+_REST = 4
 # Some half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s.
 _JUDGED_AT_ONCE = 25
 _PAUSE_SECONDS = 0.005
 
 
 class HealthCounter(Service):
-    """Judges all IDs of `directory` every 30 seconds, or less often if there are many.
+    """Judges all IDs of `directory` every `interval` seconds, or less often if there are many.
 
     `counts` has the number of IDs by health at the last round, None before the first has ended.
     """
 
     _log = Logger()
 
-    def __init__(self, directory: Directory, judge: Callable[[View], Verdict], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        judge: Callable[[View], Verdict],
+        clock: IReactorTime,
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
         self._directory = directory
         self._judge = judge
         self._clock = clock
+        self._interval = interval
         self._loop: Deferred[None] | None = None
         self.counts: Counter[Health] | None = None
 
@@ -64,8 +75,7 @@ class HealthCounter(Service):
                 # A store may answer the cancellation with another error.
                 return
             try:
-                # Never more than half of the time, however many IDs there are.
-                await self._sleep(max(INTERVAL_SECONDS, self._clock.seconds() - start))
+                await self._sleep(max(self._interval, _REST * (self._clock.seconds() - start)))
             except CancelledError:
                 return
 

@@ -22,7 +22,7 @@ from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.requests.runner import ANSWER_SECONDS
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.probes.cluster_judge import ClusterJudge
-from rqdisco.probes.health_counter import HealthCounter
+from rqdisco.probes.health_counter import INTERVAL_OVER_ETCD_SECONDS, INTERVAL_SECONDS, HealthCounter
 from rqdisco.probes.metrics import health_metrics, probe_metrics
 from rqdisco.probes.prober import Endpoints, Prober, tcp_endpoints
 from rqdisco.probes.resolution.host_names import MAX_LOOKUPS, HostNames, Resolve
@@ -90,7 +90,8 @@ def build_daemon(config: Config, system: System) -> Daemon:
         )
 
     judge = ClusterJudge(backend.directory, probes, backend.leaders, system.wall_us)
-    health_counter = HealthCounter(backend.directory, judge, reactor)
+    interval = INTERVAL_SECONDS if backend.etcd is None else INTERVAL_OVER_ETCD_SECONDS
+    health_counter = HealthCounter(backend.directory, judge, reactor, interval)
 
     # APIs
     describe = partial(_describe, config, backend.count_ids, system.uptime, system.uptime())
