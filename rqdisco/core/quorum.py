@@ -67,7 +67,7 @@ def judge_probed(view: View, known: Known) -> Verdict:
 
 
 def _tally(view: View, known: Known) -> _Tally:
-    states = [(addr, known.seen(node)) for addr, node in _voters(view.nodes).items()]
+    states = [(node.addr.removeprefix("http://"), known.seen(node)) for node in _voters(view.nodes)]
     up = [(addr, seen.ready) for addr, seen in states if seen is not None and seen.up]
     return _Tally(
         total=len(states),
@@ -79,9 +79,17 @@ def _tally(view: View, known: Known) -> _Tally:
     )
 
 
-def _voters(nodes: Sequence[Node]) -> dict[str, Node]:
-    """Return the nodes by address, each once: old versions of rqlite register http:// before it."""
-    return {node.addr.removeprefix("http://"): node for node in nodes}
+def _voters(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes, each once: old versions of rqlite register http:// before it, and a
+    move to TLS leaves the address without https://.
+    """
+    return list({_host_and_port(node.addr): node for node in nodes}.values())
+
+
+def _host_and_port(addr: str) -> str:
+    """Return an address without scheme, as DNS compares it."""
+    host, colon, port = addr.removeprefix("http://").removeprefix("https://").lower().rpartition(":")
+    return f"{host.removesuffix('.')}{colon}{port}"
 
 
 def _granted_and_down(view: View, known: Known) -> Verdict | None:
