@@ -69,7 +69,7 @@ def judge_probed(view: View, evidence: Evidence) -> Verdict:
 
 
 def _tally(view: View, evidence: Evidence) -> _Tally:
-    states = [(addr, evidence.probed(node)) for addr, node in _voters(view.nodes).items()]
+    states = [(node.addr.removeprefix("http://"), evidence.probed(node)) for node in _voters(view.nodes)]
     up = [(addr, probed.ready) for addr, probed in states if probed is not None and probed.up]
     return _Tally(
         total=len(states),
@@ -83,9 +83,17 @@ def _tally(view: View, evidence: Evidence) -> _Tally:
     )
 
 
-def _voters(nodes: Sequence[Node]) -> dict[str, Node]:
-    """Return the nodes by address, each once: old versions of rqlite register http:// before it."""
-    return {node.addr.removeprefix("http://"): node for node in nodes}
+def _voters(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes, each once: old versions of rqlite register http:// before it, and a
+    move to TLS leaves the address without https://.
+    """
+    return list({_host_and_port(node.addr): node for node in nodes}.values())
+
+
+def _host_and_port(addr: str) -> str:
+    """Return an address without scheme, as DNS compares it."""
+    host, colon, port = addr.removeprefix("http://").removeprefix("https://").lower().rpartition(":")
+    return f"{host.removesuffix('.')}{colon}{port}"
 
 
 def _granted_and_down(view: View, evidence: Evidence) -> Verdict | None:

@@ -83,8 +83,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def seconds_since(milliseconds: int, evidence: Evidence) -> float:
-    """Return the seconds since a time in milliseconds since 1970, such as the version of a record."""
-    return (evidence.now_ms - milliseconds) / 1000
+    """Return the seconds since a time in milliseconds since 1970, such as the version of a record.
+
+    Those until a time that has not come yet count alike: after the clock was set back, nobody knows
+    how long ago that was, and nothing may look recent for days.
+    """
+    return abs(evidence.now_ms - milliseconds) / 1000
 
 
 def utc(milliseconds: int) -> str:

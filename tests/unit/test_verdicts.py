@@ -155,6 +155,13 @@ def test_a_node_that_is_listed_with_and_without_a_scheme_counts_once() -> None:
     assert (found.health, found.reason) == (Health.DEGRADED, "1 of 3 nodes does not answer")
 
 
+@pytest.mark.parametrize("other", [f"https://{A}", f"http://{A}"])
+def test_a_node_that_is_listed_twice_is_no_quorum_of_itself(other: str) -> None:
+    """As after a move to TLS, which leaves the address that was registered before."""
+    assert verdict(view(A, other, B), {A: UP, other: UP, B: DOWN}).health is Health.NO_QUORUM
+    assert verdict(view("N1:4001", "n1.:4001", B), {"N1:4001": UP, "n1.:4001": UP, B: DOWN}).health is Health.NO_QUORUM
+
+
 def test_an_id_without_nodes_is_forming() -> None:
     found = verdict(view())
     assert found == Verdict(
@@ -280,10 +287,22 @@ def test_a_quorum_of_a_settled_cluster_changes_only_with_probes() -> None:
     assert not changes_with_time(view(A, B, C))
 
 
-def test_a_record_whose_version_is_later_than_any_date_is_judged_too() -> None:
-    for version in (2**50, 2**63 - 1):
-        leader = Leader(addr=A, value="{}", created=version, modified=version)
-        shown = view(A, leader=leader, confirmed=True, version=version)
-        assert verdict(shown, {A: UP}).health is Health.HEALTHY
-        assert verdict(view(A, granted=A, version=version), {A: DOWN}).health is Health.FORMING
-        assert verdict(view(claimed=1, claimed_since=version)).health is Health.FORMING
+@pytest.mark.parametrize("ahead", [86_400_000, 2**50, 2**63 - 1 - NOW_MS])
+def test_what_happened_later_than_the_clock_says_is_not_recent(ahead: int) -> None:
+    """The clock was set back: versions stay ahead of it for as long as it was wrong."""
+    at = NOW_MS + ahead
+    leader = Leader(addr=A, value="{}", created=at, modified=at)
+    shown = view(A, B, leader=leader, confirmed=True, version=at)
+    assert verdict(shown).health is Health.UNKNOWN
+    assert verdict(shown, {A: DOWN}).health is Health.WAITING
+    assert verdict(shown, {A: UP}).health is Health.DEGRADED
+    for states in (None, {A: UP}):
+        assert verdict(shown, states, has_heard=True).health is Health.HEALTHY
+    assert verdict(view(A, granted=A, version=at), {A: DOWN}).health is Health.NO_QUORUM
+    assert verdict(view(A, B, version=at), {A: NOT_READY, B: NOT_READY}).health is Health.NO_QUORUM
+    assert verdict(view(claimed=1, claimed_since=at)).health is Health.WAITING
+
+
+def test_clocks_of_daemons_may_differ_a_little() -> None:
+    assert verdict(led(A, seconds_ago=-30)).health is Health.HEALTHY
+    assert verdict(view(claimed=1, claimed_since=NOW_MS + 30_000)).health is Health.FORMING
