@@ -99,6 +99,10 @@ def register(daemon: DaemonProcess, discovery_id: str, number: int) -> float:
     return took
 
 
+# Measurements of which the best counts, each within a second or two.
+ATTEMPTS = 6
+
+
 class Figures(NamedTuple):
     """Median and 99th percentile of the milliseconds for a registration; the daemon's memory."""
 
@@ -140,7 +144,7 @@ def test_nobody_else_notices_a_flood(
         with flood(flooded, kind, count, source, crowded_id) as outcomes:
             during = Figures.of(flooded)
             # Other load on the machine only ever adds to it.
-            for _ in range(2):
+            for _ in range(ATTEMPTS):
                 if during.p99 >= MOST_MS:
                     during = min(during, Figures.of(flooded), key=lambda figures: figures.p99)
         after = Figures.of(flooded)

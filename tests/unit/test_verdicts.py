@@ -297,7 +297,7 @@ def test_what_happened_later_than_the_clock_says_is_not_recent(ahead: int) -> No
     assert verdict(shown, {A: DOWN}).health is Health.WAITING
     assert verdict(shown, {A: UP}).health is Health.DEGRADED
     for states in (None, {A: UP}):
-        assert verdict(shown, states, has_heard=True).health is Health.HEALTHY
+        assert verdict(shown, states, reported_recently=True).health is Health.HEALTHY
     assert verdict(view(A, granted=A, version=at), {A: DOWN}).health is Health.NO_QUORUM
     assert verdict(view(A, B, version=at), {A: NOT_READY, B: NOT_READY}).health is Health.NO_QUORUM
     assert verdict(view(claimed=1, claimed_since=at)).health is Health.WAITING
