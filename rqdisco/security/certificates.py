@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from rqdisco.core.errors import TLSUnusable
 from rqdisco.security.file_modes import warn_of_loose_mode
-from rqdisco.security.file_stamp import Stamp, file_stamp
+from rqdisco.security.file_stamp import Stamp, check_regular, file_stamp
 
 # The protocols inside TLS, as ALPN names them.
 HTTP = [b"http/1.1"]
@@ -114,6 +114,8 @@ class ReloadingFiles(Generic[T]):
         # Before they are read: a change in between is seen by the next check.
         self._stamps = self._stamp()
         try:
+            for file in self._files.all():
+                _check_regular(file)
             self._loaded = self._load(self._files)
         except TLSUnusable as error:
             self._log.error(
@@ -251,6 +253,13 @@ def _key(path: Path) -> Any:
     except Exception:
         # cryptography raises many kinds of errors for a key that it cannot load.
         raise TLSUnusable(f"{path}: contains no private key in PEM format") from None
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise TLSUnusable(f"{path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 from pathlib import Path
 
 Stamp = tuple[int, ...]
@@ -18,3 +20,11 @@ def file_stamp(path: Path) -> Stamp | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError unless a path is that of a regular file: to read a pipe or a device that took its
+    place would stop a running daemon.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -10,12 +10,17 @@ from pathlib import Path
 
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.security.atomic_file import replacing
+from rqdisco.security.file_stamp import check_regular
 from rqdisco.security.tokens import BadTokens, TokenRing, parse_tokens
 
 
-def read_tokens(path: Path) -> TokenRing:
-    """Return the tokens in a file. Raises TokensUnusable."""
+def read_tokens(path: Path, *, again: bool = False) -> TokenRing:
+    """Return the tokens in a file; only of a regular one if it is read `again`. Raises
+    TokensUnusable.
+    """
     try:
+        if again:
+            check_regular(path)
         return parse_tokens(path.read_bytes())
     except OSError as error:
         raise TokensUnusable(f"{path}: {error.strerror}; create one with `rqdisco token new`") from None

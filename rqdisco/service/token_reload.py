@@ -39,7 +39,7 @@ class ReloadingTokens:
         self._loaded = file_stamp(self._path)
         before = self.access.ring
         try:
-            self.access.replace(read_tokens(self._path))
+            self.access.replace(read_tokens(self._path, again=True))
         except TokensUnusable as error:
             _log.error("tokens not reloaded, the old ones stay in use: {why}", why=str(error))
             events.publish(Event(kind="token", outcome="unusable", why=str(error), logged=False))

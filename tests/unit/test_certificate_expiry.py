@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,3 +145,18 @@ def test_where_there_is_no_certificate_nothing_is_said(watched: Watched, said: S
     watched.renewals.startService()
     watched.clock.advance(DAY)
     assert said() == []
+
+
+def test_a_pipe_in_place_of_a_certificate_does_not_stop_the_daemon(
+    watched: Watched, logged_errors: list[dict[str, Any]]
+) -> None:
+    files = watched.write("a", days=30)
+    certificates = watched.certificates.for_listener("tls:4000", files)
+    before = certificates.get()
+    assert files.certificate is not None
+    files.certificate.unlink()
+    os.mkfifo(files.certificate)
+    watched.clock.advance(1)
+    assert certificates.get() is before
+    assert logged_errors[0]["why"] == f"{files.certificate}: not a regular file"
+    logged_errors.clear()

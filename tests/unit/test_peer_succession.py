@@ -331,3 +331,24 @@ def test_what_was_handed_over_to_a_daemon_that_is_lost_then_is_lost_too(three: T
     with pytest.raises(Ownerless):
         register(a, discovery_id, "n2:1")
     assert not a.directory.has_owner(go(a.directory.look_up(discovery_id)))
+
+
+def test_a_daemon_whose_chosen_successor_was_drained_to_it_decides_again(three: Three, clock: Clock) -> None:
+    """Two drains cross: one fails after it has begun, the other ends."""
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    c.stop()
+    network.cut.add(("a", "b"))
+    failing = Deferred.fromCoroutine(a.drain("b"))
+    network.heal()
+    assert wait(clock, b.drain("a")) == "a"
+    with pytest.raises(NoSuccessor):
+        result(failing)
+    settle(clock, 3)
+    assert a.objection is None
+    again = a.restart()
+    assert again.objection is None
+    c.restart()
+    settle(clock, 5)
+    assert register(again, discovery_id, "n1:1") == ["n1:1"]

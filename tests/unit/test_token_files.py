@@ -89,6 +89,17 @@ def test_a_broken_file_keeps_the_old_tokens_and_is_logged_once(
     assert watched.admits("first")
 
 
+def test_a_pipe_in_place_of_the_file_does_not_stop_the_daemon(
+    watched: Watched, logged_errors: list[dict[str, Any]]
+) -> None:
+    watched.path.unlink()
+    os.mkfifo(watched.path)
+    assert watched.wait() == ["tokens not reloaded, the old ones stay in use: {why}"]
+    assert f"{watched.path}: not a regular file" in logged_errors[0]["why"]
+    logged_errors.clear()
+    assert watched.admits("first")
+
+
 def test_a_file_that_is_being_written_is_not_read_before_it_is_at_rest(watched: Watched) -> None:
     content = watched.path.read_bytes()
     watched.path.write_bytes(b"")

@@ -27,7 +27,8 @@ def objection(state: State) -> str | None:
     own = state.members.own
     if own.state in ("forgotten", "drained"):
         return f"{own.state}: the IDs of {own.incarnation} have another owner"
-    if state.successor is None:
+    if state.successor is None or state.members.current_owner(state.successor) == state.own:
+        # The successor was drained itself, and this daemon took over.
         return None
     successor = state.members.get(state.successor)
     return f"handed over to {state.successor if successor is None else state.members.label(successor)}"

@@ -101,8 +101,10 @@ def _initial_state(
         frozen=requests.frozen_reason(metadata, own),
         jitter=int(config.run_id[:7], 16),
     )
-    if members.own.state != "member":
-        state.successor = members.current_owner(members.own.successor or own)
+    successor = members.current_owner(members.own.successor or own)
+    # A daemon that left no further than to one that was drained to it has everything back.
+    if members.own.state not in ("member", "leaving") or successor != own:
+        state.successor = successor
         state.is_handing_over = True
     recovery.load(state, metadata)
     state.unrecorded.update(cursors.own_pending_grants())

@@ -267,7 +267,7 @@ def _drained(state: State, outcome: Exception | None, number: int, name: str) ->
 
 def _choose_successor(state: State, own: Member, to: str | None) -> Member:
     others = state.members.others
-    if own.successor is not None:
+    if own.successor is not None and state.members.current_owner(own.successor) != state.own:
         # The chosen successor may have taken over already, and handed over in turn.
         successor_id = state.members.current_owner(own.successor)
         chosen = [each for each in others if each.incarnation == successor_id]
@@ -321,6 +321,8 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = state.frozen
     elif outcome is not None:
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
+    elif own.state in ("drained", "forgotten"):
+        error = "this daemon has left"
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
     elif state.is_handing_over and own.successor != proposal.incarnation:
