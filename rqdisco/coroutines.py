@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +35,27 @@ class HoldableResult(Deferred[T]):
         held, self.held = self.held, None
         if held is not None:
             held.callback(None)
+
+
+class LoopService(Service):
+    """A service that is one coroutine, `run`, which is cancelled when the service stops."""
+
+    _loop: Deferred[None] | None = None
+
+    async def run(self) -> None:
+        """Work until the service stops. Must not raise."""
+        raise NotImplementedError
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop = Deferred.fromCoroutine(self.run())
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.cancel()
+        return loop
 
 
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import Logger
@@ -16,6 +15,7 @@ from rqdisco.core.directory import Directory
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
+from rqdisco.coroutines import LoopService
 
 INTERVAL_SECONDS = 30.0
 # Of stateless daemons, each of which reads all records from etcd for it.
@@ -27,7 +27,7 @@ _JUDGED_AT_ONCE = 25
 _PAUSE_SECONDS = 0.005
 
 
-class HealthCounter(Service):
+class HealthCounter(LoopService):
     """Judges all IDs of `directory` every `interval` seconds, or less often if there are many.
 
     `counts` has the number of IDs by health at the last round, None before the first has ended.
@@ -46,21 +46,9 @@ class HealthCounter(Service):
         self._judge = judge
         self._clock = clock
         self._interval = interval
-        self._loop: Deferred[None] | None = None
         self.counts: Counter[Health] | None = None
 
-    def startService(self) -> None:
-        super().startService()
-        self._loop = Deferred.fromCoroutine(self._run())
-
-    def stopService(self) -> Deferred[None] | None:
-        super().stopService()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.cancel()
-        return loop
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         while self.running:
             start = self._clock.seconds()
             try:

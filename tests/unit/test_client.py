@@ -197,7 +197,9 @@ def test_a_refused_connection_is_unreachable_in_words() -> None:
         ),
     ],
 )
-def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words: str) -> None:
+def test_the_reason_why_a_connection_failed_is_reported(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = Service()
 
     def fails(*_: object, **__: object) -> Deferred[Any]:
@@ -205,7 +207,7 @@ def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words:
         failed.errback(error)
         return failed
 
-    service.request = fails  # type: ignore[method-assign]
+    monkeypatch.setattr(service, "request", fails)
     assert words in unreachable(service, service.client().create())
 
 
@@ -219,7 +221,9 @@ def test_the_reason_why_a_connection_failed_is_reported(error: Exception, words:
         ("https://h:1", SSL.Error([("", "", "certificate verify failed")]), "TLS: certificate verify failed"),
     ],
 )
-def test_a_url_of_the_other_scheme_is_said_in_words(url: str, error: Exception, words: str) -> None:
+def test_a_url_of_the_other_scheme_is_said_in_words(
+    url: str, error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = Service()
 
     def fails(*_: object, **__: object) -> Deferred[Any]:
@@ -227,7 +231,7 @@ def test_a_url_of_the_other_scheme_is_said_in_words(url: str, error: Exception, 
         failed.errback(ResponseNeverReceived([Failure(error)]))
         return failed
 
-    service.request = fails  # type: ignore[method-assign]
+    monkeypatch.setattr(service, "request", fails)
     text = unreachable(service, service.client(url).create())
     assert words in text
     assert ("; if" in text) == ("; if" in words or "use" in words)

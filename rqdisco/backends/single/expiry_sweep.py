@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import msgspec
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -21,6 +20,7 @@ from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks, expiry_watermark
 from rqdisco.core.records import Moment
+from rqdisco.coroutines import LoopService
 from rqdisco.storage.memory import Store, metadata_change
 from rqdisco.storage.wal.writer import Journal
 from rqdisco.telemetry.events import Event, Events
@@ -45,7 +45,7 @@ class OwnIDs(msgspec.Struct, frozen=True, kw_only=True):
     has_pending_grant: Callable[[str], bool]
 
 
-class ExpirySweeper(Service):
+class ExpirySweeper(LoopService):
     """Every `interval` seconds, goes through all IDs if a watermark has risen."""
 
     _log = Logger()
@@ -71,20 +71,8 @@ class ExpirySweeper(Service):
         self._swept_watermarks = watermarks.all
         # The highest watermark that would not have deleted anything.
         self._useless_watermark = 0
-        self._loop: Deferred[None] | None = None
 
-    def startService(self) -> None:
-        super().startService()
-        self._loop = Deferred.fromCoroutine(self._run())
-
-    def stopService(self) -> Deferred[None] | None:
-        super().stopService()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.cancel()
-        return loop
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         while self.running:
             try:
                 await self._expire_and_sweep()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rqdisco.backends.gossip.core import own_records, writes
+from rqdisco.backends.gossip.core import decide, own_records, writes
 from rqdisco.backends.gossip.core.state import State, Then, ignore, then
 from rqdisco.core import records
 
@@ -11,7 +11,7 @@ def resume(state: State) -> None:
     """Finish takeovers that an earlier start, or an older disk, left incomplete. A daemon that hands
     over its own IDs leaves them to its successor, which owns those IDs as well.
     """
-    if state.is_handing_over:
+    if state.is_handing_over and decide.objection(state) is not None:
         return
     for member in state.members.all:
         is_successor = member.state in ("forgotten", "drained") and member.successor == state.own
