@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -41,7 +42,9 @@ def address_warnings(view: View) -> list[AddressWarning]:
     """Return the warnings about all addresses under an ID."""
     found: list[AddressWarning] = []
     for node in view.nodes:
-        found.extend(_warnings_of(view, node))
+        # Each lookup checks every listed node, and there is a warning about very few.
+        if not (_is_plain(node.addr) and (node.raft_addr is None or _is_plain(node.raft_addr))):
+            found.extend(_warnings_of(view, node))
     found.extend(_listed_twice(view))
     return found
 
@@ -58,6 +61,12 @@ def warn_of_address(discovery_id: str, addr: str, host: str | None, *, raft: boo
         return None
     use = _RAFT if raft else _HTTP
     return _wrong_form(addr, use, None if raft else discovery_id) or _misleading(addr, use, host)
+
+
+@lru_cache(maxsize=65_536)
+def _is_plain(addr: str) -> bool:
+    """Report whether there is no warning about an address, whoever registers it."""
+    return _wrong_form(addr, _HTTP, None) is None and not is_local(addr)
 
 
 def _warnings_of(view: View, node: Node) -> Iterator[AddressWarning]:

@@ -6,6 +6,7 @@ Any registered node counts as a voter, since the service does not store which no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -90,6 +91,7 @@ def _voters(nodes: Sequence[Node]) -> list[Node]:
     return list({_host_and_port(node.addr): node for node in nodes}.values())
 
 
+@lru_cache(maxsize=65_536)
 def _host_and_port(addr: str) -> str:
     """Return an address without scheme, as DNS compares it."""
     host, colon, port = addr.removeprefix("http://").removeprefix("https://").lower().rpartition(":")

@@ -113,6 +113,16 @@ def test_a_claim_is_waited_for_after_a_minute_and_its_watchers_are_told(server: 
     )
 
 
+def test_each_change_of_a_record_is_judged_anew(server: WatchedServer) -> None:
+    discovery_id = create_id(server.daemon)
+    for count, addr in enumerate((A, "10.0.0.2:4001", "10.0.0.3"), 1):
+        ask(server, "POST", f"/{discovery_id}", {"addr": addr})
+        for _ in range(2):
+            document = ask(server, "GET", f"/{discovery_id}")
+            assert document["health"]["reason"].startswith(f"{count} of {count} node")
+            assert [each["addr"] for each in document["warnings"]] == [addr][: count == 3]
+
+
 def test_a_leader_that_reports_every_ten_seconds_is_healthy_until_a_minute_after_its_last_report(
     server: WatchedServer,
 ) -> None:

@@ -11,7 +11,13 @@ from rqdisco.core.records import Leader, Node
 from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import View
 from rqdisco.http.requests import documents
-from rqdisco.http.requests.documents import LegacyDocument, encode_document, encode_full_document, not_seen
+from rqdisco.http.requests.documents import (
+    LegacyDocument,
+    encode_assessment,
+    encode_document,
+    encode_full_document,
+    not_seen,
+)
 from rqdisco.probes.probe_state import NodeStatus
 
 ADDRESSES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]) | st.sampled_from('",\\[]{}: é'), min_size=1)
@@ -78,5 +84,6 @@ def test_a_full_document_is_spaced_alike(
         return status
 
     probe = seen if probed else not_seen
-    answer = encode_full_document(view, verdict, orphaned=orphaned, seen=probe, two_leaders=two_leaders)
+    assessment = encode_assessment(view, verdict)
+    answer = encode_full_document(view, assessment, orphaned=orphaned, seen=probe, two_leaders=two_leaders)
     assert answer == spaced(documents._full_document(view, verdict, orphaned, probe, two_leaders))

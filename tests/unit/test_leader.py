@@ -14,7 +14,7 @@ from rqdisco.core.records import ClaimOutcome, Moment, Node, Put, Record
 from rqdisco.core.transitions import claim, clear_leader, register, remove, report
 from rqdisco.core.verdicts import Health, Verdict
 from rqdisco.core.views import view_of
-from rqdisco.http.requests.documents import encode_full_document
+from rqdisco.http.requests.documents import encode_assessment, encode_full_document
 
 WINDOW = 30_000
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -184,8 +184,8 @@ def test_the_document_marks_the_leader_and_says_whether_it_reported_itself() -> 
     value = decode_put(b'{"id":"1","api_addr":"http://h:1","addr":"h:2"}')
     record = claim(fresh(), value, host=None, version=7, now=Moment(1, 0), max_nodes=5, is_hidden=False).record
     record = register(record, Node(addr=B), host=None, now=Moment(1, 0), retry_window_ms=0, max_nodes=5).record
-    document = encode_full_document(
-        view_of(record, is_owner=True), Verdict(Health.FORMING, "no report yet"), orphaned=False
-    ).decode()
+    view = view_of(record, is_owner=True)
+    assessment = encode_assessment(view, Verdict(Health.FORMING, "no report yet"))
+    document = encode_full_document(view, assessment, orphaned=False).decode()
     assert '"registrations": [{"addr": "h:1", "raft_addr": "h:2", "node_id": "1", "leader": true}, ' in document
     assert '"leader": {"id": "1", "api_addr": "http://h:1", "addr": "h:2", "index": 7, "reported": false}}' in document

@@ -131,16 +131,22 @@ def encode_document(record: Record | View, listed: tuple[Node, ...]) -> bytes:
     return _begin(record, [_encode(node.addr) for node in listed]) + b"}"
 
 
+def encode_assessment(record: View, verdict: Verdict) -> bytes:
+    """Encode the members "health" and "warnings" of the full document."""
+    warnings = b", ".join(map(encode_object, address_warnings(record)))
+    return b'"health": %b, "warnings": [%b]' % (encode_object(_health(verdict)), warnings)
+
+
 def encode_full_document(
     record: View,
-    verdict: Verdict,
+    assessment: bytes,
     *,
     orphaned: bool,
     seen: Callable[[Node], NodeStatus | None] = not_seen,
     two_leaders: Leaders | None = None,
 ) -> bytes:
-    """Encode the legacy document with all nodes under "registrations", the verdict under "health"
-    and the leader under "leader".
+    """Encode the legacy document with all nodes under "registrations", the encoded `assessment`, and
+    the leader under "leader".
 
     `orphaned` marks an ownerless ID, which seeds no cluster. `seen` returns what probes found,
     `two_leaders` are two leaders that both report themselves.
@@ -153,12 +159,7 @@ def encode_full_document(
         ]
     else:
         registrations = [encode_object(each) for each in _registrations(record, seen)]
-    document = b'%b, "registrations": [%b], "health": %b, "warnings": [%b]' % (
-        _begin(record, addresses),
-        b", ".join(registrations),
-        encode_object(_health(verdict)),
-        b", ".join(map(encode_object, address_warnings(record))),
-    )
+    document = b'%b, "registrations": [%b], %b' % (_begin(record, addresses), b", ".join(registrations), assessment)
     if not (record.leader or orphaned or record.claimed or two_leaders):
         return document + b"}"
     return document + b", " + encode_object(_standing(record, orphaned, two_leaders))[1:]
