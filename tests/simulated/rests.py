@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rqdisco.backends.gossip.core import contacts, exchange
 from rqdisco.backends.gossip.core.messages import Digest
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted
 from rqdisco.backends.gossip.core.state import Peer, State, ignore
 
 if TYPE_CHECKING:
@@ -80,11 +81,13 @@ class Rests:
         if sent.changes_there != other.rests.changes:
             # The answer may be older than what came before it.
             self._world.acts()
+        # A greeting follows NotGreeted at once, so only the last answer tells what the next one will be.
+        self._refused.pop(key, None)
         if isinstance(answer, Digest):
             self._vain.pop(key, None)
             if peer is not None and peer.step is None and before == (now := self.readiness):
                 self._vain[key] = now
-        elif sent.verb != "push" and peer is not None and not peer.is_up:
+        elif sent.verb != "push" and peer is not None and not (peer.is_up or isinstance(answer, NotGreeted)):
             self._refused[key] = other, sent.changes, sent.changes_there
 
     def put_off(self) -> bool:
