@@ -19,10 +19,11 @@ PYTEST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(abspath $(VENV))/compile
 test: $(VENV)/installed-test
 	$(PYTEST) $(ARGS)
 
-# A minute: the tests without a process of their own, but for hundreds of requests that rarely tell more.
-LEFT_OUT = tests/http/test_nasty_requests.py tests/http/test_openapi.py
+# A minute: the units, and the APIs that nodes use.
+QUICK = tests/unit $(addprefix tests/http/test_,discovery.py consul.py cluster_health.py)
+LEFT_OUT = $(addprefix tests/unit/test_,migration.py full_disk.py runbook.py virtual_clusters.py)
 test-quick: $(VENV)/installed-test
-	$(PYTEST) tests/unit tests/http $(LEFT_OUT:%=--ignore=%) $(ARGS)
+	$(PYTEST) $(QUICK) $(LEFT_OUT:%=--ignore=%) $(ARGS)
 
 # Types and the fast tests on each supported Python of this machine, each in an environment of its own.
 FAST = tests/unit tests/http tests/simulated
