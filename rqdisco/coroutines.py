@@ -4,6 +4,7 @@ keeps context variables and serves old generators.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -37,14 +38,14 @@ class HoldableResult(Deferred[T]):
             held.callback(None)
 
 
-class LoopService(Service):
+class LoopService(Service, ABC):
     """A service that is one coroutine, `run`, which is cancelled when the service stops."""
 
     _loop: Deferred[None] | None = None
 
+    @abstractmethod
     async def run(self) -> None:
         """Work until the service stops. Must not raise."""
-        raise NotImplementedError
 
     def startService(self) -> None:
         super().startService()

@@ -146,14 +146,18 @@ def _places(scope: Scope, environment: Mapping[str, str]) -> tuple[Path, dict[st
     }
 
 
+def _for_user(line: str) -> str:
+    for before, after in _FOR_USERS.items():
+        line = line.replace(before, after)
+    return line
+
+
 def _for_users(lines: Iterable[str]) -> Iterable[str]:
     """Yield the lines of a unit for the manager of a user: without what needs privileges, and its
     comments.
     """
     comments: list[str] = []
-    for line in lines:
-        for before, after in _FOR_USERS.items():
-            line = line.replace(before, after)  # noqa: PLW2901, the same line
+    for line in map(_for_user, lines):
         if line.startswith("#"):
             comments.append(line)
             continue

@@ -148,7 +148,7 @@ class Boot:
 
     @property
     def sleeps_for(self) -> float:
-        """How long the process is still stopped, 0 if it runs."""
+        """The seconds for which the process is still stopped, 0 if it runs."""
         left: float = self.awake_at - self._heap.now
         return left if left > 0 else 0.0
 
@@ -358,7 +358,7 @@ class Boot:
 
     @property
     def leftovers(self) -> list[str]:
-        """What the machine still keeps of requests and messages, although none is under way."""
+        """The parts of the state that still hold requests or messages, although none is under way."""
         if self.calls or self._requests or self.sends:
             return []
         return [name for name in _UNDER_WAY if getattr(self.state, name)]

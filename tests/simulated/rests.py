@@ -68,7 +68,7 @@ class Rests:
 
     @property
     def readiness(self) -> tuple[object, ...]:
-        """What a round may change, and what it depends on beside the digests."""
+        """The state that a round may change, and that it depends on besides the digests."""
         state = self._boot.state
         own = self.changes, len(state.confirmed), state.is_ready, state.was_ready
         return *own, state.agreed_on, state.finished_for

@@ -19,8 +19,8 @@ class Violation(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search found: how many states, steps, and states of daemons; the number of events after
-    which the last states were reached, and how many states were new after each.
+    """The result of a search: the numbers of states, steps and states of daemons, the number of events
+    after which the last states were reached, and the number of new states after each.
     """
 
     states: int

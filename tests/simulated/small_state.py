@@ -21,7 +21,7 @@ Event = tuple[Any, ...]
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How often what may happen. `requests` are those of each address; a `loss` is a message, an
+    """Bounds on the number of events of each kind. `requests` are those of each address; a `loss` is a message, an
     answer or a client that is gone; with `may_roll_back` a crash may also lose the last write that
     the disk had. If it `has_begun`, the first address was told to bootstrap before.
     """

@@ -219,7 +219,7 @@ class SmallWorld:
         return self._dead(world, at, self.table.step(world.daemons[at], "roll back"))
 
     def _dead(self, world: World, at: int, step: Step) -> tuple[World, str | None]:
-        """Whoever waits for a daemon that was killed learns that, at some moment."""
+        """Fail the exchanges with a daemon that was killed, each at some moment."""
         items: list[Item] = []
         for item in world.items:
             kind, where, _, sender = item

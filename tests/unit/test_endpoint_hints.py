@@ -1,4 +1,4 @@
-"""What an operator is told who wrote an address where an endpoint is expected, or whose port is taken."""
+"""Hints for operators who wrote an address in place of an endpoint, or whose port is taken."""
 
 from __future__ import annotations
 

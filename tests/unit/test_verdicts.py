@@ -25,7 +25,7 @@ LONG_AGO_MS = NOW_MS - 3_600_000
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """What probes found of a node."""
+    """The result of probing a node."""
 
     up: bool | None
     ready: bool | None = None

