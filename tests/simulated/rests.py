@@ -197,4 +197,4 @@ def _knows(peer: Peer, state: State, other: State) -> bool:
 
 def _has_leftovers(state: State) -> bool:
     """Report whether the end of any round may have something to do."""
-    return bool(state.hints.undeleted or state.pending or state.unrecorded or state.taking_over)
+    return bool(state.hints.undeleted or state.pending_grants or state.unrecorded or state.taking_over)

@@ -25,7 +25,7 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.deltas import Pulling, pull
 from rqdisco.backends.gossip.core.messages import Added, Digest, Hints, Pull
 from rqdisco.backends.gossip.core.peer_errors import PeerError, Rejected
-from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
 from rqdisco.core.expiry import expiry_watermark
 
 INTERVAL = 1.0
@@ -43,11 +43,11 @@ def begin_due(state: State) -> None:
             _begin(state, peer)
 
 
-def begin_round(state: State, peer: Peer, go_on: Then, *, is_hinting: bool = True) -> None:
+def begin_round(state: State, peer: Peer, on_done: Continuation, *, is_hinting: bool = True) -> None:
     """Begin a round now, or after the present one. The outcome is None, or why it failed. Without
     `is_hinting` it delivers no hints.
     """
-    peer.next_round.append(go_on)
+    peer.next_round.append(on_done)
     peer.is_next_hinting = peer.is_next_hinting and is_hinting
     if peer.step is None:
         _begin(state, peer)
@@ -99,8 +99,8 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
 
 
 def _send_digest(state: State, peer: Peer, attempt: int) -> None:
-    go_on = then(_digest_answered, peer.key, peer.digests_received, attempt)
-    contacts.send(state, peer, "digest", digest(state, peer.fingerprint), REQUEST_SECONDS, go_on)
+    on_done = then(_digest_answered, peer.key, peer.digests_received, attempt)
+    contacts.send(state, peer, "digest", digest(state, peer.fingerprint), REQUEST_SECONDS, on_done)
 
 
 def _digest_answered(state: State, outcome: Digest | PeerError, key: int, received: int, attempt: int) -> None:
@@ -148,9 +148,9 @@ def _advance(state: State, peer: Peer) -> None:
     if peer.step == 0 and is_up_to_date(state, peer):
         _plan_next(state, peer, None)
         return
-    go_on = then(step_done, peer.key)
+    on_done = then(step_done, peer.key)
     while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
-        if not _STEPS[peer.step](state, peer, go_on):
+        if not _STEPS[peer.step](state, peer, on_done):
             return
         peer.step += 1
     end(state, peer, None)
@@ -163,7 +163,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         return False
     if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
         return False
-    if state.replication_waits or state.pending or state.unrecorded or state.unidentified:
+    if state.replication_waits or state.pending_grants or state.unrecorded or state.unidentified:
         return False
     if peer.acked < cursors.published:
         return False
@@ -180,7 +180,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
 
 
 def step_done(state: State, outcome: Exception | None, key: int) -> None:
-    """Go on with the round of a peer after what a step waited for."""
+    """Continue the round of a peer after what a step waited for."""
     peer = state.contacts[key]
     if outcome is not None:
         end(state, peer, outcome)
@@ -208,7 +208,7 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
 
 
 def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
-    """Plan the next round, and go on with what waited for this one."""
+    """Plan the next round, and resume what waited for this one."""
     peer.step = None
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
@@ -219,8 +219,8 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
     if peer.is_dropped:
         done, peer.next_round = [*done, *peer.next_round], []
         error = error or PeerError("the peer is gone")
-    for go_on in done:
-        state.go_on(go_on, error)
+    for on_done in done:
+        state.resume(on_done, error)
 
 
 def _finish_leftovers(state: State) -> None:
@@ -239,7 +239,7 @@ def _finish_leftovers_alone(state: State, _: object) -> None:
     """Finish what is left on the last daemon, which exchanges with nobody."""
     if state.is_running and not state.peers:
         _finish_leftovers(state)
-        if state.hints.count or state.hints.undeleted or state.pending or state.taking_over or state.unrecorded:
+        if state.hints.count or state.hints.undeleted or state.pending_grants or state.taking_over or state.unrecorded:
             state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
@@ -254,7 +254,7 @@ def end_all(state: State) -> None:
                 contacts.plan(state, peer, state.now.seconds + INTERVAL)
 
 
-def _correct_refused(state: State, peer: Peer, go_on: Then) -> bool:
+def _correct_refused(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Send peers the true state of records they received and this disk then refused."""
     keys = state.cursors.refused
     if not keys or state.is_correcting or not decide.is_ready(state):
@@ -280,7 +280,7 @@ def _corrected(state: State, outcome: Exception | None, key: int, keys: tuple[by
     step_done(state, None, key)
 
 
-def _learn_watermarks(state: State, peer: Peer, go_on: Then) -> bool:
+def _learn_watermarks(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Learn expiry watermarks of other owners; own ones are recovered like own records."""
     if peer.expired == state.watermarks.all:
         return True
@@ -291,11 +291,11 @@ def _learn_watermarks(state: State, peer: Peer, go_on: Then) -> bool:
         if owner != state.own and version > of(owner)
     ]
     if new:
-        writes.write_watermarks(state, tuple(new), go_on)
+        writes.write_watermarks(state, tuple(new), on_done)
     return not new
 
 
-def _pull(state: State, peer: Peer, go_on: Then) -> bool:
+def _pull(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Pull all records of others that a peer has and this daemon lacks."""
     behind = state.cursors.behind(peer.held)
     for owner in behind:
@@ -303,19 +303,19 @@ def _pull(state: State, peer: Peer, go_on: Then) -> bool:
         if owner != state.own and owner not in state.pulling and owner not in peer.done_owners:
             state.pulling.add(owner)
             peer.done_owners.add(owner)
-            pulling = Pulling(peer.key, then(_pulled, owner, go_on), upto=peer.held[owner])
+            pulling = Pulling(peer.key, then(_pulled, owner, on_done), upto=peer.held[owner])
             pull(state, pulling, Pull(owner=owner, after=state.cursors.cursor(owner)))
             return False
     peer.is_caught_up = peer.is_caught_up or not behind
     return True
 
 
-def _pulled(state: State, outcome: Exception | None, owner: str, go_on: Then) -> None:
+def _pulled(state: State, outcome: Exception | None, owner: str, on_done: Continuation) -> None:
     state.pulling.discard(owner)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
-def _deliver_hints(state: State, peer: Peer, go_on: Then) -> bool:
+def _deliver_hints(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Deliver the hints stored for the IDs that a peer owns."""
     incarnation = peer.incarnation
     if not state.hints.count or not peer.is_hinting or incarnation is None or peer.hints_are_done:
@@ -339,7 +339,7 @@ def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, firs
         hints.delete_upto(state, of, outcome.upto, then(step_done, key))
 
 
-_STEPS: tuple[Callable[[State, Peer, Then], bool], ...] = (
+_STEPS: tuple[Callable[[State, Peer, Continuation], bool], ...] = (
     _correct_refused,
     recovery.recover,
     recovery.finish,

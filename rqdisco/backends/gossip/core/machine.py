@@ -1,8 +1,8 @@
 """The daemon as one of several peers: a deterministic state machine without I/O.
 
 `receive` takes what happened, and returns what to do. The driver performs it, and the simulator
-plays the rest of the world. What a function cannot finish now goes on later with a `Then`, which the
-state keeps as plain data.
+plays the rest of the world. What a function cannot finish now is resumed later by a
+`Continuation`, which the state keeps as plain data.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def _tick(state: State, _: inputs.Ticked) -> None:
     # What is put off to a later turn during this one waits for the next.
     last = state.last_number
     while state.timers and state.timers[0][0] <= now and state.timers[0][1] <= last:
-        _at, number, go_on = heappop(state.timers)
-        state.go_on(go_on, number)
+        _at, number, on_done = heappop(state.timers)
+        state.resume(on_done, number)
     exchange.begin_due(state)
 
 
@@ -186,9 +186,9 @@ def _refused(state: State, refused: inputs.WriteRefused) -> None:
 
 
 def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> None:
-    go_on = state.writes.pop(number, None) or state.flushes.pop(number, None)
-    if go_on is not None:
-        state.go_on(go_on, outcome)
+    on_done = state.writes.pop(number, None) or state.flushes.pop(number, None)
+    if on_done is not None:
+        state.resume(on_done, outcome)
 
 
 _COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {

@@ -20,7 +20,7 @@ from rqdisco.backends.gossip.core import (
 )
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, PendingGrant, State, then
 from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.codec import Metadata
 from rqdisco.core.exports import to_record
@@ -119,15 +119,13 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         _commit(state, pending, record, outcome)
 
 
-def _commit(
-    state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome
-) -> None:
+def _commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
     if isinstance(outcome, RegistrationOutcome):
         outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
     grants.commit(state, pending, before, outcome)
 
 
-def _begin_barrier(state: State, pending: GrantInProgress) -> None:
+def _begin_barrier(state: State, pending: PendingGrant) -> None:
     """Bring all members up to date, then decide about the newest record (R5)."""
     own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
 
@@ -159,7 +157,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
         _give_up(state, pending, error)
 
 
-def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
+def _decide_again(state: State, request: ClientRequest, pending: PendingGrant) -> None:
     record, command = _known(state, pending.id), request.command
     assert record is not None
     if isinstance(command, inputs.Register):
@@ -179,9 +177,9 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
             _answer_unchanged(state, request, record.id, claim)
 
 
-def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
+def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | None:
     """Return the pending grant of a request, None if its client is gone; then others may decide."""
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is None or pending.request != number:
         return None
     if number in state.requests:
@@ -190,20 +188,20 @@ def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress
     return None
 
 
-def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
+def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
     grants.end(state, pending)
     replies.fail(state, state.requests[pending.request], error)
 
 
 def abandon(state: State, request: ClientRequest) -> None:
-    """Stop working for a client that is gone. A grant that is decided already goes on, and `grants`
+    """Stop working for a client that is gone. A grant that is decided already continues, and `grants`
     revokes it.
     """
     state.requests.pop(request.number, None)
     if request.send:
         contacts.abandon(state, request.send)
     discovery_id = getattr(request.command, "id", "")
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is not None and pending.request == request.number and discovery_id in state.barriers:
         barriers.abandon(state, discovery_id)
         grants.end(state, pending)
@@ -229,8 +227,8 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
         _answer_unchanged(state, request, record.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-        go_on = then(_claimed_again, request.number, outcome)
-        own_records.save(state, record, outcome.record, go_on, outcome.record.version)
+        on_done = then(_claimed_again, request.number, outcome)
+        own_records.save(state, record, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
         if record.was_emptied:
@@ -339,7 +337,7 @@ def _freeze_written(state: State, outcome: Exception | None, number: int, before
         return
     # A thaw that was written before this may have ended meanwhile.
     state.frozen = reason
-    _await_grants(state, None, number, sorted(state.pending))
+    _await_grants(state, None, number, sorted(state.pending_grants))
 
 
 def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:

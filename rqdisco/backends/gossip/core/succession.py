@@ -28,7 +28,7 @@ from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import ClientRequest, State, Then, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, then
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _REQUEST_SECONDS = 5.0
@@ -48,8 +48,8 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     decide.check_frozen(state)
     lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
-    go_on = then(_declared, request.number, lost.incarnation)
-    _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
+    on_done = then(_declared, request.number, lost.incarnation)
+    _persist(state, [replace(each, declared_lost=True) for each in undeclared], on_done)
 
 
 def _declared(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
@@ -96,8 +96,8 @@ def _ask_next(
         _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer")
         return
     proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
-    go_on = then(_agreed, number, proposal, member, agreeing)
-    contacts.send(state, peer, "agree", proposal, _REQUEST_SECONDS, go_on)
+    on_done = then(_agreed, number, proposal, member, agreeing)
+    contacts.send(state, peer, "agree", proposal, _REQUEST_SECONDS, on_done)
 
 
 def _agreed(
@@ -119,8 +119,8 @@ def _agreed(
     else:
         # Versions below the cursor too: an owner on an older disk may have sent others versions
         # beyond what it lacked.
-        go_on = then(_pulled, number, proposal, member, outcome.held, agreeing)
-        deltas.pull(state, Pulling(peer.key, go_on), Pull(owner=proposal.incarnation, after=0))
+        on_done = then(_pulled, number, proposal, member, outcome.held, agreeing)
+        deltas.pull(state, Pulling(peer.key, on_done), Pull(owner=proposal.incarnation, after=0))
 
 
 def _pulled(
@@ -196,7 +196,7 @@ def _await_decisions(state: State, _: object, number: int, successor: Member, un
     """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
     if number not in state.requests:
         return
-    if not state.pending and not state.taking_over:
+    if not state.pending_grants and not state.taking_over:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
             _exchange_with_successor(state, number, successor)
@@ -227,8 +227,8 @@ def _deliver_hints(
     owners = state.hints.owners
     left = tuple(owner for owner in owners if queries.is_up(state, owner)) if left is None else left
     if left:
-        go_on = then(_deliver_hints, number, successor, left[1:])
-        exchange.begin_round(state, state.peers[left[0]], go_on)
+        on_done = then(_deliver_hints, number, successor, left[1:])
+        exchange.begin_round(state, state.peers[left[0]], on_done)
     elif owners:
         names = ", ".join(_name(state, owner) for owner in owners)
         _refuse(state, number, f"registrations wait here for {names}: try again when it is back, or forgotten")
@@ -355,16 +355,16 @@ def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> No
 # Shared.
 
 
-def _persist(state: State, members: list[Member], go_on: Then) -> None:
+def _persist(state: State, members: list[Member], on_done: Continuation) -> None:
     """Write members, and publish them once they are durable."""
-    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), go_on))
+    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), on_done))
 
 
-def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], go_on: Then) -> None:
+def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], on_done: Continuation) -> None:
     if outcome is None:
         for member in members:
             state.members.put(member)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
 def _has_failed(state: State, number: int, outcome: Any) -> bool:
