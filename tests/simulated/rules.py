@@ -324,7 +324,7 @@ def _publish_unreserved(patch: pytest.MonkeyPatch) -> None:
 
     def with_all_reserved(*args: Any) -> State:
         state = initial_state(*args)
-        state.cursors._reserved = state.cursors._reserving = 1 << 62
+        state.own_writes.reserved = state.own_writes.reserving = 1 << 62
         return state
 
     patch.setattr(machine, "_initial_state", with_all_reserved)

@@ -88,7 +88,7 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
     return Digest(
         held=held,
         newest_beyond_gap=beyond,
-        issued=cursors.newest_pending,
+        issued=state.own_writes.newest_pending,
         expired=state.watermarks.all,
         fingerprint=members.fingerprint,
         members=() if fingerprint == members.fingerprint else members.all,
@@ -172,7 +172,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         is_recovered
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
-        and not (state.hints.count or state.hints.undeleted or cursors.refused or peer.differing_exchanges)
+        and not (state.hints.count or state.hints.undeleted or state.own_writes.refused or peer.differing_exchanges)
         and not cursors.behind(peer.held)
         and peer.expired == state.watermarks.all
         and state.expired_upto <= state.watermarks.of(state.own)
@@ -256,13 +256,13 @@ def end_all(state: State) -> None:
 
 def _correct_refused(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Send peers the true state of records they received and this disk then refused."""
-    keys = state.cursors.refused
+    keys = state.own_writes.refused
     if not keys or state.is_correcting or not decide.is_ready(state):
         # This disk may be older than what peers received (R8).
         return True
-    changes = state.cursors.put_corrections(keys, state.next_version())
+    changes = state.own_writes.correct(keys, state.next_version())
     if not changes:
-        state.cursors.confirm_corrections(keys)
+        state.own_writes.corrected(keys)
         return True
     state.is_correcting = True
     writes.write(state, changes, then(_corrected, peer.key, tuple(keys)))
@@ -273,7 +273,7 @@ def _corrected(state: State, outcome: Exception | None, key: int, keys: tuple[by
     state.is_correcting = False
     peer = state.contacts[key]
     if outcome is None:
-        state.cursors.confirm_corrections(keys)
+        state.own_writes.corrected(keys)
     elif peer.step is not None:
         # A disk that still refuses writes must not stop what follows.
         peer.step += 1

@@ -30,6 +30,7 @@ from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
+from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
@@ -83,13 +84,15 @@ def _initial_state(
 ) -> State:
     own = config.incarnation
     members = Members(Member(incarnation=own, name=config.name, url=config.url, features=FEATURES), metadata)
-    cursors = Cursors(own, store, metadata, watermarks=watermarks, era=int(config.run_id[:7], 16) + 1)
+    own_writes, era = OwnWrites(own, store, metadata), int(config.run_id[:7], 16) + 1
+    cursors = Cursors(own, store, metadata, own_writes=own_writes, watermarks=watermarks, era=era)
     state = State(
         config=config,
         own=own,
         store=store,
         members=members,
         cursors=cursors,
+        own_writes=own_writes,
         hints=HintStore(members, metadata),
         watermarks=watermarks,
         grant_ages=GrantAges(now.seconds, config.limits.retry_window_ms / 1000),
@@ -174,14 +177,14 @@ def _persisted(state: State, persisted: inputs.Persisted) -> None:
     number = persisted.write
     if number in state.writes:
         state.disk_refuses = None
-    state.cursors.reserved(state.reservations.pop(number, 0))
+    state.own_writes.confirm_reservation(state.reservations.pop(number, 0))
     _end_write(state, number, None)
 
 
 def _refused(state: State, refused: inputs.WriteRefused) -> None:
     state.disk_refuses = refused.reason
     if state.reservations.pop(refused.write, 0):
-        state.cursors.reservation_failed()
+        state.own_writes.fail_reservation()
     _end_write(state, refused.write, StoreUnavailable(refused.reason))
 
 
@@ -213,7 +216,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     inputs.Answered: contacts.answered,
     inputs.Failed: contacts.failed,
     inputs.Settled: _settled,
-    inputs.Discarded: lambda state, given: state.cursors.discarded(given.changes),
+    inputs.Discarded: lambda state, given: state.own_writes.discarded(given.changes),
     inputs.Persisted: _persisted,
     inputs.WriteRefused: _refused,
 }

@@ -136,7 +136,7 @@ def _reissue(state: State, outcome: Exception | None, position: int, recoveries:
         state.resume(on_done, outcome)
         return
     keys, after = state.cursors.keys_of_owner(state.own, position, above=state.trusted_upto)
-    changes = state.cursors.reissue([each.decode() for each in keys], state.next_version())
+    changes = state.own_writes.reissue(keys, state.next_version())
     next_part = then(_reissue, after, recoveries, on_done) if after else then(_reissued, recoveries, on_done)
     if changes:
         writes.write(state, changes, next_part)

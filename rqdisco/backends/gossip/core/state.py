@@ -17,6 +17,7 @@ from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.inputs import Command, Now
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Hello, Member
+from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.backends.gossip.core.sessions import Sessions
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import StoreUnavailable
@@ -205,6 +206,7 @@ class State:
     store: Store
     members: Members
     cursors: Cursors
+    own_writes: OwnWrites
     hints: HintStore
     watermarks: ExpiryWatermarks
     grant_ages: GrantAges

@@ -17,17 +17,18 @@ def write(state: State, changes: Sequence[Change], on_done: Continuation) -> Non
     """Write changes that are in the store, all or none. The outcome of `on_done` is None, or
     StoreUnavailable.
     """
-    if not state.cursors.own_changes(changes):
+    if not state.own_writes.select(changes):
         state.persist(changes, on_done)
         return
-    before = state.cursors.reserving
-    extra = [
-        *state.cursors.before_write(changes, may_send=state.disk_refuses is None, may_correct=decide.is_ready(state)),
-        *_marker_before_write(state),
-    ]
-    number = state.persist([*changes, *extra], on_done)
-    if state.cursors.reserving != before:
-        state.reservations[number] = state.cursors.reserving
+    own, cursors = state.own_writes, state.cursors
+    before, may_correct = own.reserving, decide.is_ready(state)
+    may_send = state.disk_refuses is None
+    published, extra = own.begin(changes, cursors.own_cursor, may_send=may_send, may_correct=may_correct)
+    for change in published:
+        cursors.publish(change)
+    number = state.persist([*changes, *extra, *_marker_before_write(state)], on_done)
+    if own.reserving != before:
+        state.reservations[number] = own.reserving
     pushes.push(state)
 
 
