@@ -13,7 +13,10 @@ from typing import Any
 
 from rqdisco.backends.gossip.core import (
     contacts,
+    draining,
     exchange,
+    forgetting,
+    freezing,
     grants,
     inputs,
     pushes,
@@ -22,7 +25,6 @@ from rqdisco.backends.gossip.core import (
     requests,
     routing,
     serving,
-    succession,
 )
 from rqdisco.backends.gossip.core.cursors import Cursors
 from rqdisco.backends.gossip.core.effects import Effect, Wake
@@ -101,7 +103,7 @@ def _initial_state(
         began_ms=now.moment.ms,
         began_with_records=cursors.own_cursor > 0,
         began_with_others=bool(members.others),
-        frozen=requests.frozen_reason(metadata, own),
+        frozen=freezing.frozen_reason(metadata, own),
         jitter=int(config.run_id[:7], 16),
     )
     successor = members.current_owner(members.own.successor or own)
@@ -196,10 +198,10 @@ def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> N
 
 _COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     inputs.Create: requests.create,
-    inputs.FreezeStore: requests.freeze,
-    inputs.ThawStore: requests.thaw,
-    inputs.Forget: succession.forget,
-    inputs.Drain: succession.drain,
+    inputs.FreezeStore: freezing.freeze,
+    inputs.ThawStore: freezing.thaw,
+    inputs.Forget: forgetting.forget,
+    inputs.Drain: draining.drain,
     inputs.RevokeStuck: _revoke_stuck,
 }
 
