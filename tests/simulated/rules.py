@@ -30,6 +30,7 @@ from rqdisco.backends.gossip.core import (
     requests,
     routing,
     serving,
+    steps,
     takeover,
 )
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
@@ -303,8 +304,8 @@ def _learn_no_watermarks(patch: pytest.MonkeyPatch) -> None:
     def learn_nothing(state: State, peer: Peer, on_done: Continuation) -> bool:
         return True
 
-    steps = [learn_nothing if step is exchange._learn_watermarks else step for step in exchange._STEPS]
-    patch.setattr(exchange, "_STEPS", tuple(steps))
+    changed = [learn_nothing if step is steps._learn_watermarks else step for step in steps.STEPS]
+    patch.setattr(exchange, "STEPS", tuple(changed))
 
 
 def _take_expired(patch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    contacts,
-    decide,
-    exchange,
-    hints,
-    queries,
-    replies,
-    succession,
-    writes,
-)
+from rqdisco.backends.gossip.core import contacts, decide, exchange, hints, queries, replies, succession, writes
 from rqdisco.backends.gossip.core.inputs import Drain
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import PeerError

@@ -6,15 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    contacts,
-    decide,
-    deltas,
-    queries,
-    replies,
-    succession,
-    takeover,
-)
+from rqdisco.backends.gossip.core import contacts, decide, deltas, queries, replies, succession, takeover
 from rqdisco.backends.gossip.core.deltas import Pulling
 from rqdisco.backends.gossip.core.inputs import Forget
 from rqdisco.backends.gossip.core.lost_member import find_lost

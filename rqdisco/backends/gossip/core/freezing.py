@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rqdisco.backends.gossip.core import (
-    grants,
-    inputs,
-    requests,
-    writes,
-)
+from rqdisco.backends.gossip.core import grants, inputs, requests, writes
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import errors
 from rqdisco.core.codec import Metadata

@@ -7,16 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    barriers,
-    contacts,
-    decide,
-    grants,
-    inputs,
-    own_records,
-    queries,
-    replies,
-)
+from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inputs, own_records, queries, replies
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import ClientRequest, PendingGrant, State, then

@@ -8,13 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    decide,
-    exchange,
-    replies,
-    takeover,
-    writes,
-)
+from rqdisco.backends.gossip.core import decide, exchange, replies, takeover, writes
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
