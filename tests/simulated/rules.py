@@ -39,7 +39,7 @@ from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import Misdirected
 from rqdisco.backends.gossip.core.sessions import Session, Sessions
-from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, MachineConfig, Peer, PendingGrant, State
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, MachineConfig, Peer, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core import host_binding, records, transitions
 from rqdisco.core.errors import NotReady, StoreUnavailable, Undecided
@@ -214,7 +214,7 @@ def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_revoking(patch: pytest.MonkeyPatch) -> None:
-    def leave(state: State, pending: PendingGrant) -> None:
+    def leave(state: State, pending: GrantInProgress) -> None:
         grants._revoked(state, None, pending.id)
 
     patch.setattr(grants, "revoke", leave)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import pushes, replies, writes
 from rqdisco.backends.gossip.core.effects import Notify
-from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, PendingGrant, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
@@ -23,13 +23,13 @@ _RELEASED_AT_ONCE = 5
 _RECORDED_AT_ONCE = 50
 
 
-def begin(state: State, discovery_id: str, request: ClientRequest) -> PendingGrant:
+def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
     """Block other decisions about the ID until `end`."""
-    state.pending_grants[discovery_id] = pending = PendingGrant(discovery_id, request.number)
+    state.pending_grants[discovery_id] = pending = GrantInProgress(discovery_id, request.number)
     return pending
 
 
-def end(state: State, pending: PendingGrant) -> None:
+def end(state: State, pending: GrantInProgress) -> None:
     """Allow other decisions: the grant is answered or given up."""
     del state.pending_grants[pending.id]
     state.effects.append(Notify(pending.id))
@@ -46,7 +46,7 @@ def _release(state: State, _: None, waiting: Sequence[Continuation]) -> None:
         state.resume(on_done, None)
 
 
-def commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+def commit(state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
     """Make a grant durable, here and at a peer; then answer it."""
     granted = outcome.record
     assert granted.grant is not None
@@ -92,7 +92,7 @@ def delivered(state: State, number: int, was_delivered: bool) -> None:
         _give_up(state, pending, "its client was gone")
 
 
-def _answered(state: State, pending: PendingGrant) -> None:
+def _answered(state: State, pending: GrantInProgress) -> None:
     """Let peers list the node from now on."""
     granted = replace(pending.outcome.record, version=state.next_version())
     writes.write(state, [state.store.put(granted)], then(_recorded, pending.id))
@@ -119,12 +119,12 @@ def record_answers(state: State) -> None:
             writes.write(state, [state.store.put(answered)], then(_recorded, discovery_id))
 
 
-def _give_up(state: State, pending: PendingGrant, reason: str) -> None:
+def _give_up(state: State, pending: GrantInProgress, reason: str) -> None:
     pending.reason = reason
     revoke(state, pending)
 
 
-def revoke(state: State, pending: PendingGrant) -> None:
+def revoke(state: State, pending: GrantInProgress) -> None:
     """Restore the record before a grant that was not answered (R6).
 
     If the disk refuses, the waiting requests fail, and the next request tries again.

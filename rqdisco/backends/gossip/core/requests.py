@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inputs, own_records, queries, replies
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import ClientRequest, PendingGrant, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
 from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
@@ -106,13 +106,15 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         _commit(state, pending, record, outcome)
 
 
-def _commit(state: State, pending: PendingGrant, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
+def _commit(
+    state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome
+) -> None:
     if isinstance(outcome, RegistrationOutcome):
         outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
     grants.commit(state, pending, before, outcome)
 
 
-def _begin_barrier(state: State, pending: PendingGrant) -> None:
+def _begin_barrier(state: State, pending: GrantInProgress) -> None:
     """Bring all members up to date, then decide about the newest record (R5)."""
     own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
 
@@ -144,7 +146,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
         _give_up(state, pending, error)
 
 
-def _decide_again(state: State, request: ClientRequest, pending: PendingGrant) -> None:
+def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
     record, command = _known(state, pending.id), request.command
     assert record is not None
     if isinstance(command, inputs.Register):
@@ -164,7 +166,7 @@ def _decide_again(state: State, request: ClientRequest, pending: PendingGrant) -
             _answer_unchanged(state, request, record.id, claim)
 
 
-def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | None:
+def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
     """Return the pending grant of a request, None if its client is gone; then others may decide."""
     pending = state.pending_grants.get(discovery_id)
     if pending is None or pending.request != number:
@@ -175,7 +177,7 @@ def _pending_of(state: State, discovery_id: str, number: int) -> PendingGrant | 
     return None
 
 
-def _give_up(state: State, pending: PendingGrant, error: Exception) -> None:
+def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
     grants.end(state, pending)
     replies.fail(state, state.requests[pending.request], error)
 

@@ -163,7 +163,7 @@ class ClientRequest:
 
 
 @dataclass(slots=True)
-class PendingGrant:
+class GrantInProgress:
     """A grant that is not answered yet, and the requests that wait for it.
 
     `before` is the record before the grant, None while peers are asked and nothing is decided yet.
@@ -233,7 +233,7 @@ class State:
     # The highest versions that writes under way reserve.
     reservations: dict[int, int] = field(default_factory=dict)
     requests: dict[int, ClientRequest] = field(default_factory=dict)
-    pending_grants: dict[str, PendingGrant] = field(default_factory=dict)
+    pending_grants: dict[str, GrantInProgress] = field(default_factory=dict)
     # Own IDs whose grant was answered, which the disk does not know.
     unrecorded: set[str] = field(default_factory=set)
     timers: list[tuple[float, int, Continuation]] = field(default_factory=list)
