@@ -60,7 +60,7 @@ class Cluster:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.go_on("a")
+        self.resume("a")
         self._stack.close()
 
     def _options(self, name: str) -> list[str]:
@@ -107,7 +107,7 @@ class Cluster:
         """Send SIGSTOP."""
         os.kill(self.daemon(name).pid, signal.SIGSTOP)
 
-    def go_on(self, name: str) -> None:
+    def resume(self, name: str) -> None:
         """Send SIGCONT."""
         with suppress(KeyError, ProcessLookupError):
             os.kill(self.daemon(name).pid, signal.SIGCONT)

@@ -45,7 +45,7 @@ class Faults:
         self._faults = [self._kill(cluster, "bc"[number % 2], (number + 0.2) * _MINUTE) for number in range(minutes)]
         between = (int(minutes * 0.4) + 0.5) * _MINUTE
         self._faults.append(
-            Fault(between, "a stopped", STOPPED_SECONDS, lambda: cluster.stop("a"), lambda: cluster.go_on("a"))
+            Fault(between, "a stopped", STOPPED_SECONDS, lambda: cluster.stop("a"), lambda: cluster.resume("a"))
         )
         if cluster.small is not None:
             at = (int(minutes * 0.7) + (0.5 if minutes > 2 else 0.75)) * _MINUTE

@@ -23,7 +23,8 @@ from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Refusal, Response
 from rqdisco.http.requests.runner import EventualResponse, Handler, send
-from rqdisco.http.routes import ENDPOINTS, PAGE_COST
+from rqdisco.http.routes import ENDPOINTS
+from rqdisco.http.routes.parts import PAGE_COST
 from rqdisco.http.ui.accepting import prefers_html
 from rqdisco.http.ui.pages import Pages
 from rqdisco.telemetry.counters import Route

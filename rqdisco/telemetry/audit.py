@@ -80,7 +80,7 @@ class AuditLog(Service):
     def reopen(self) -> None:
         """Open the file by its name again, which log rotation may have given to another file."""
         self._is_to_reopen = True
-        self._go_on()
+        self._run_next()
 
     def startService(self) -> None:
         super().startService()
@@ -95,7 +95,7 @@ class AuditLog(Service):
         super().stopService()
         self._add("stop", "stopped")
         self._stopped = stopped
-        self._go_on()
+        self._run_next()
         return stopped
 
     def _add(self, kind: str, outcome: str, **fields: object) -> None:
@@ -107,7 +107,7 @@ class AuditLog(Service):
         self._lines.append(line)
         self._size += len(line)
         if self._timer is None and not self._is_busy:
-            self._timer = self._clock.callLater(_SOON, self._go_on)
+            self._timer = self._clock.callLater(_SOON, self._run_next)
 
     def _line(self, kind: str, outcome: str, fields: dict[str, object]) -> bytes:
         seconds, rest = divmod(self._wall_us(), 1_000_000)
@@ -115,7 +115,7 @@ class AuditLog(Service):
         line = {"time": f"{_second(seconds)}.{rest:06}Z", "event": kind, "outcome": outcome, **known}
         return escape_untrusted_json(_encode(line)) + b"\n"
 
-    def _go_on(self) -> None:
+    def _run_next(self) -> None:
         """Start the thread's next task, if it is idle."""
         if self._is_busy:
             return
@@ -142,7 +142,7 @@ class AuditLog(Service):
     def _on_reopened(self) -> None:
         self._succeeded()
         self._log.info("audit log reopened")
-        self._go_on()
+        self._run_next()
 
     def _on_written(self, size: int) -> None:
         self.written += len(self._batch)
@@ -152,10 +152,10 @@ class AuditLog(Service):
             self._add("audit", "lost", lines=self._dropped)
             self._dropped = 0
         if self._stopped is not None or self._is_to_reopen:
-            self._go_on()
+            self._run_next()
         elif self._lines and self._timer is None:
             # Waking the thread for a few lines costs more than writing many.
-            self._timer = self._clock.callLater(_SOON, self._go_on)
+            self._timer = self._clock.callLater(_SOON, self._run_next)
 
     def _succeeded(self) -> None:
         self._is_busy = False
@@ -174,7 +174,7 @@ class AuditLog(Service):
         if self._stopped is not None:
             self._end()
         else:
-            self._timer = self._clock.callLater(_RETRY_SECONDS, self._go_on)
+            self._timer = self._clock.callLater(_RETRY_SECONDS, self._run_next)
 
     def _on_bug(self, failure: Failure) -> None:
         """Log an unexpected exception; it must not end the audit log."""

@@ -45,7 +45,7 @@ class RecentActivity:
     def __call__(self, event: Event) -> None:
         names = _COUNTED.get((event.kind, event.outcome))
         if names is not None:
-            self._go_on()
+            self._roll_over()
             for name in names:
                 self._counts[name][-1] += 1
         # Expiries come in thousands and would hide everything else.
@@ -54,7 +54,7 @@ class RecentActivity:
 
     def minutes(self, name: str) -> Sequence[int]:
         """Return the counts of the last 60 minutes, the current one last."""
-        self._go_on()
+        self._roll_over()
         return tuple(self._counts[name])
 
     @property
@@ -62,7 +62,7 @@ class RecentActivity:
         """Return the last attempts to change something, the newest first."""
         return tuple(reversed(self._changes))
 
-    def _go_on(self) -> None:
+    def _roll_over(self) -> None:
         now = self._now()
         if now < self._ends:
             return

@@ -1,4 +1,4 @@
-"""What a person sees and does, in chromium."""
+"""The pages as people see and use them, in chromium."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ANSWER_SECONDS = 8.0
 
 @dataclass
 class Losses:
-    """How often an answer does not reach its client, and how often a client hangs up before there
+    """The odds that an answer does not reach its client, and that a client hangs up before there
     is one.
     """
 

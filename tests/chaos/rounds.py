@@ -24,7 +24,7 @@ _ROUNDS = (("links",), ("links", "kills"), ("links", "kills", "stops"), FAULTS[:
 
 @dataclass(frozen=True)
 class Plan:
-    """How rounds are run.
+    """The settings of the rounds.
 
     There are faults for `seconds`, and lifecycles begin meanwhile; nodes, `fast` times as fast as
     rqlite's, continue for `calm` seconds before they are judged, and as long again where one has no

@@ -1,4 +1,4 @@
-"""How many connections are accepted at once, on a real port."""
+"""The number of connections that a real port accepts at once."""
 
 from __future__ import annotations
 

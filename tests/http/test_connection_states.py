@@ -142,7 +142,7 @@ class Kernel:
 
 
 class Asked(Exception):
-    """What the application raises at some requests."""
+    """The error that the application raises at some requests."""
 
 
 class Script:

@@ -117,7 +117,7 @@ class Local:
         return int(status), reason, body
 
     def refused(self) -> int:
-        """How many requests were refused."""
+        """Return the number of refused requests."""
         return self.daemon.telemetry.refusals["any", "foreign_host"]
 
 

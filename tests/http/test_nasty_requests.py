@@ -47,7 +47,7 @@ class NastyClient:
         self.server.daemon.deadlines.stop()
 
     def _rest(self, connection: Connection) -> bytes:
-        """What is answered in later turns of the reactor."""
+        """Answers in later turns of the reactor."""
         clock = self.server.clock
         while any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()):
             clock.advance(0)

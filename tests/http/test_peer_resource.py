@@ -1,4 +1,4 @@
-"""What unauthenticated clients may send to a peer listener, byte by byte."""
+"""Requests of unauthenticated clients to a peer listener, byte by byte."""
 
 from __future__ import annotations
 

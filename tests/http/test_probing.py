@@ -1,4 +1,4 @@
-"""How probes change answers over HTTP: the order, the state of a node, and never who is granted."""
+"""Probes change answers over HTTP: the order, the state of a node, and never who is granted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def options(probe: Probe) -> dict[str, Any]:
     return {"probe": probe}
 
 
-def go_on(api: ApiClient, seconds: float) -> None:
+def advance(api: ApiClient, seconds: float) -> None:
     """Let time pass for the probes."""
     rounds = api.daemon.rounds
     assert rounds is not None
@@ -57,7 +57,7 @@ async def test_each_node_is_shown_with_its_probed_state_and_nodes_that_are_down_
     probe.network.listens("10.0.0.2")
     probe.network.listens("10.0.0.3", b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     discovery_id = await with_nodes(api, A, B, C)
-    go_on(api, 25)
+    advance(api, 25)
     answer = await api("GET", f"/{discovery_id}")
     assert answer.json["nodes"] == [B, C, A]
     assert [
@@ -69,7 +69,7 @@ async def test_each_node_is_shown_with_its_probed_state_and_nodes_that_are_down_
 @ensureDeferred
 async def test_no_state_is_shown_for_a_node_that_was_not_probed(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A, "192.0.2.1:4001", "opaque")
-    go_on(api, 5)
+    advance(api, 5)
     for node in (await api("GET", f"/{discovery_id}")).json["registrations"]:
         assert node == {"addr": node["addr"]}
 
@@ -78,7 +78,7 @@ async def test_no_state_is_shown_for_a_node_that_was_not_probed(api: ApiClient) 
 async def test_a_node_whose_name_does_not_resolve_is_shown_as_unresolved(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, NAMED, B)
-    go_on(api, 25)
+    advance(api, 25)
     answer = await api("GET", f"/{discovery_id}")
     assert answer.json["nodes"] == [NAMED, B, A], "it is not last"
     (shown,) = [node for node in answer.json["registrations"] if node["addr"] == NAMED]
@@ -93,7 +93,7 @@ async def test_a_node_whose_name_does_not_resolve_is_shown_as_unresolved(api: Ap
 async def test_a_joining_node_gets_all_nodes_with_those_that_are_down_last(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, B)
-    go_on(api, 30)
+    advance(api, 30)
     answer = await api("POST", f"/{discovery_id}", {"addr": C})
     assert answer.json["nodes"] == [B, C, A]
     removed = await api("DELETE", f"/{discovery_id}", {"addr": C})
@@ -104,19 +104,19 @@ async def test_a_joining_node_gets_all_nodes_with_those_that_are_down_last(api: 
 async def test_a_node_that_was_down_and_registers_is_not_last_for_itself(api: ApiClient, probe: Probe) -> None:
     probe.network.listens("10.0.0.2")
     discovery_id = await with_nodes(api, A, B)
-    go_on(api, 30)
+    advance(api, 30)
     assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert answer.json["nodes"] == [A, B]
     assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [A, B]
-    go_on(api, 30)
+    advance(api, 30)
     assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [B, A]
 
 
 @ensureDeferred
 async def test_nobody_is_granted_because_all_others_are_down(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A)
-    go_on(api, 100)
+    advance(api, 100)
     assert not (await api("GET", f"/{discovery_id}")).json["registrations"][0]["up"]
     answer = await api("POST", f"/{discovery_id}", {"addr": B})
     assert sorted(answer.json["nodes"]) == [A, B]
@@ -125,7 +125,7 @@ async def test_nobody_is_granted_because_all_others_are_down(api: ApiClient) -> 
 @ensureDeferred
 async def test_a_single_node_that_is_down_is_still_granted(api: ApiClient) -> None:
     discovery_id = await with_nodes(api, A)
-    go_on(api, 100)
+    advance(api, 100)
     answer = await api("POST", f"/{discovery_id}", {"addr": A})
     assert answer.json["nodes"] == [A]
 
@@ -135,10 +135,10 @@ async def test_the_consul_leader_key_ignores_probes(api: ApiClient, probe: Probe
     discovery_id = await api.create_id()
     value = {"id": "n1", "api_addr": f"http://{A}", "addr": "10.0.0.1:4002"}
     assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"true"
-    go_on(api, 40)
+    advance(api, 40)
     assert (await api("GET", f"/{discovery_id}")).json["registrations"] == []
     assert (await api("PUT", f"/v1/kv/{discovery_id}/leader", value)).body == b"true"
-    go_on(api, 40)
+    advance(api, 40)
     assert (await api("GET", f"/{discovery_id}")).json["registrations"][0]["up"] is False
     assert (await api("GET", f"/v1/kv/{discovery_id}/leader")).status == 200
     assert (await api("PUT", f"/v1/kv/{discovery_id}/leader?cas=0", value)).body == b"false"

@@ -1,4 +1,4 @@
-"""What RFC 9112 and RFC 9110 ask of a server besides the outcome of a single request."""
+"""Requirements of RFC 9112 and RFC 9110 besides the outcome of a single request."""
 
 from __future__ import annotations
 

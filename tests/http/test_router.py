@@ -1,4 +1,4 @@
-"""What the router answers itself: methods that a path has, HEAD of pages, and how large a body may
+"""Answers of the router itself: the methods of a path, HEAD of pages, and how large a body may
 be.
 """
 

@@ -1,4 +1,4 @@
-"""What clients cannot do, whatever they send: discover IDs, reach files, write into headers and
+"""Clients cannot do these, whatever they send: discover IDs, reach files, write into headers and
 logs.
 """
 

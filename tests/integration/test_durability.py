@@ -27,7 +27,7 @@ ROUNDS = 20
 
 
 class Ledger:
-    """What was acknowledged under each ID. Nothing is removed, so each list is the beginning of
+    """The acknowledged registrations of each ID. Nothing is removed, so each list is the beginning of
     every longer one.
     """
 

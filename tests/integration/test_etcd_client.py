@@ -154,7 +154,7 @@ class Connected:
 
 
 class Events:
-    """What a watch delivers, to be waited for."""
+    """Collects the events of a watch, which a test can await."""
 
     def __init__(self, clock: Any) -> None:
         self.responses: list[WatchResponse] = []

@@ -1,4 +1,4 @@
-"""What becomes of a real etcd in the course of time: it is full, restored from a backup, compacted, and
+"""A real etcd in all its states: it is full, restored from a backup, compacted, and
 its tokens end.
 """
 

@@ -190,7 +190,7 @@ def test_an_owner_stopped_while_a_first_node_is_forwarded_to_it_decides_once_whe
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a")))
     assert struck.first() == 503
     assert struck.ask("c", NODES[1]) == 503
-    peers.go_on("a")
+    peers.resume("a")
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 
@@ -198,7 +198,7 @@ def test_an_owner_stopped_while_it_answers_a_grant_grants_nobody_else(peers: Pro
     struck = Struck(peers, recorder, Hit(lambda: peers.stop("a"), "replies"))
     assert struck.first() == (NODES[0],)
     assert struck.ask("c", NODES[1]) in (503, NODES[:2])
-    peers.go_on("a")
+    peers.resume("a")
     assert_one_cluster_in_the_end(peers, recorder, struck.discovery_id)
 
 

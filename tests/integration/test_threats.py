@@ -1,4 +1,4 @@
-"""What a daemon keeps secret, and whom it never contacts."""
+"""A daemon keeps secrets, and contacts nobody but its peers."""
 
 from __future__ import annotations
 

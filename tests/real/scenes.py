@@ -31,7 +31,7 @@ _WITH_RESOLVER = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
 class Placement(Protocol):
-    """Where the nodes of a scene and their daemons run. The first node is number 1."""
+    """The addresses of the nodes of a scene and of their daemons. The first node is number 1."""
 
     @property
     def daemons(self) -> Sequence[DaemonProcess]: ...

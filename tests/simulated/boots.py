@@ -51,7 +51,7 @@ _WRITE_SECONDS = 0.0001, 0.02
 _LONG_WRITE_SECONDS = 0.02, 0.8
 _ODDS_LONG = 0.02
 # What the state keeps while something is under way.
-_UNDER_WAY = ("pending", "outgoing", "writes", "replication_waits", "convergence_waits", "barriers")
+_UNDER_WAY = ("pending_grants", "outgoing", "writes", "replication_waits", "convergence_waits", "barriers")
 
 
 @dataclass(slots=True)

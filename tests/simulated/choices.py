@@ -20,7 +20,7 @@ _ODDS_HELD = 0.1
 
 
 class Rates:
-    """How often each fault of a message happens; `answers` is how often a client loses an answer.
+    """The odds of each fault of a message; `answers` are those that a client loses an answer.
     `odds_usual` is how often a message has no fault, `odds_in_time` how often it and its answer
     arrive as usual.
     """

@@ -18,7 +18,7 @@ import msgspec
 
 from rqdisco.backends.gossip.core.deltas import Pulling
 from rqdisco.backends.gossip.core.messages import VERBS, Delta, encode_message
-from rqdisco.backends.gossip.core.state import Peer, State, Then
+from rqdisco.backends.gossip.core.state import Continuation, Peer, State
 
 # Numbers of sends, writes, timers and calls are issued from here on, so that they differ from all
 # other numbers in a state: versions are higher, counts lower.
@@ -255,7 +255,7 @@ def _objects_writer(kind: type) -> Callable[[Any, Tokens, set[int]], None]:
     return write_object
 
 
-def _order(timer: tuple[float, int, Then]) -> tuple[float, int]:
+def _order(timer: tuple[float, int, Continuation]) -> tuple[float, int]:
     return timer[:2]
 
 
@@ -273,7 +273,7 @@ _WRITERS: dict[type, Callable[[Any, Tokens, set[int]], None]] = {
     OrderedDict: _write_dict,
     set: _write_set,
     frozenset: _write_set,
-    Then: _write_fields,
+    Continuation: _write_fields,
     Pulling: _write_fields,
     FunctionType: _write_function,
     WeakSet: _write_nothing,

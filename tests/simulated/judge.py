@@ -133,7 +133,7 @@ class Judge:
         answered yet.
         """
         for host in self._world.hosts:
-            pending = None if host.boot is None else host.boot.state.pending.get(key)
+            pending = None if host.boot is None else host.boot.state.pending_grants.get(key)
             if pending is not None and pending.outcome is not None and pending.outcome.record.version == version:
                 return str(pending.outcome.record.grant.addr)
         return None

@@ -36,7 +36,7 @@ US_PER_START = 1_000_000
 
 @dataclass
 class Disk:
-    """What a daemon finds when it starts."""
+    """The content of a disk, as a daemon finds it when it starts."""
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     metadata: dict[bytes, bytes] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Daemon:
 
     @property
     def wake_at(self) -> float | None:
-        """When the machine is to be woken, None if it is down or waits for nothing."""
+        """Return the time to wake the machine, None if it is down or waits for nothing."""
         return None if self.machine is None else self.machine.state.woken_at
 
     def start(self) -> list[Effect]:

@@ -1,4 +1,4 @@
-"""What people do to clusters and daemons: create IDs, remove and replace nodes, forget and drain
+"""People who look after clusters and daemons: create IDs, remove and replace nodes, forget and drain
 daemons.
 """
 

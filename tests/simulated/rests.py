@@ -187,7 +187,7 @@ def _knows(peer: Peer, state: State, other: State) -> bool:
     return (
         peer.held == held
         and peer.newest_of_ours == max(held.get(state.own, 0), beyond.get(state.own, 0))
-        and peer.newest_issued == (cursors.newest_pending or held.get(other.own, 0))
+        and peer.newest_issued == (other.own_writes.newest_pending or held.get(other.own, 0))
         and peer.expired == other.watermarks.all
         and peer.fingerprint == members.fingerprint
         and peer.stopped == other.fenced
@@ -197,4 +197,4 @@ def _knows(peer: Peer, state: State, other: State) -> bool:
 
 def _has_leftovers(state: State) -> bool:
     """Report whether the end of any round may have something to do."""
-    return bool(state.hints.undeleted or state.pending or state.unrecorded or state.taking_over)
+    return bool(state.hints.undeleted or state.pending_grants or state.unrecorded or state.taking_over)

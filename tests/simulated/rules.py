@@ -30,6 +30,7 @@ from rqdisco.backends.gossip.core import (
     requests,
     routing,
     serving,
+    steps,
     takeover,
 )
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
@@ -38,7 +39,7 @@ from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import Misdirected
 from rqdisco.backends.gossip.core.sessions import Session, Sessions
-from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, MachineConfig, Peer, State, Then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, MachineConfig, Peer, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core import host_binding, records, transitions
 from rqdisco.core.errors import NotReady, StoreUnavailable, Undecided
@@ -144,8 +145,8 @@ def _count_a_refusal_as_unreachable(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_keeps_hints(patch: pytest.MonkeyPatch) -> None:
-    def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, go_on: Then) -> None:
-        state.go_on(go_on, 0)
+    def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, on_done: Continuation) -> None:
+        state.resume(on_done, 0)
 
     patch.setattr(hints, "store", store)
 
@@ -160,7 +161,7 @@ def _no_retry_window(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_barrier(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(barriers, "run", lambda state, record, go_on: state.go_on(go_on, None))
+    patch.setattr(barriers, "run", lambda state, record, on_done: state.resume(on_done, None))
 
 
 def _show_claims(patch: pytest.MonkeyPatch) -> None:
@@ -205,8 +206,8 @@ def _show_what_is_granted(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
-    def replicated(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
-        state.go_on(go_on, True)
+    def replicated(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
+        state.resume(on_done, True)
 
     patch.setattr(pushes, "await_replication", replicated)
     patch.setattr(pushes, "push", _nothing)
@@ -222,8 +223,8 @@ def _no_revoking(patch: pytest.MonkeyPatch) -> None:
 def _ownerless_grant(patch: pytest.MonkeyPatch) -> None:
     take_over = takeover.take_over
 
-    def take_over_with_grants(state: State, incarnation: str, go_on: Then, *, is_lost: bool) -> None:
-        take_over(state, incarnation, go_on, is_lost=False)
+    def take_over_with_grants(state: State, incarnation: str, on_done: Continuation, *, is_lost: bool) -> None:
+        take_over(state, incarnation, on_done, is_lost=False)
 
     patch.setattr(takeover, "take_over", take_over_with_grants)
     patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
@@ -300,11 +301,11 @@ def _cover(patch: pytest.MonkeyPatch, is_unused: Callable[[Record], bool]) -> No
 
 
 def _learn_no_watermarks(patch: pytest.MonkeyPatch) -> None:
-    def learn_nothing(state: State, peer: Peer, go_on: Then) -> bool:
+    def learn_nothing(state: State, peer: Peer, on_done: Continuation) -> bool:
         return True
 
-    steps = [learn_nothing if step is exchange._learn_watermarks else step for step in exchange._STEPS]
-    patch.setattr(exchange, "_STEPS", tuple(steps))
+    changed = [learn_nothing if step is steps._learn_watermarks else step for step in steps.STEPS]
+    patch.setattr(exchange, "STEPS", tuple(changed))
 
 
 def _take_expired(patch: pytest.MonkeyPatch) -> None:
@@ -324,7 +325,7 @@ def _publish_unreserved(patch: pytest.MonkeyPatch) -> None:
 
     def with_all_reserved(*args: Any) -> State:
         state = initial_state(*args)
-        state.cursors._reserved = state.cursors._reserving = 1 << 62
+        state.own_writes.reserved = state.own_writes.reserving = 1 << 62
         return state
 
     patch.setattr(machine, "_initial_state", with_all_reserved)

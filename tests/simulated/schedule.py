@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class Fate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens to a message between daemons and to its answer: lost; late by this many seconds,
+    """The fate of a message between daemons and of its answer: lost; late by this many seconds,
     or slow to arrive; repeated after these seconds. `hang_up_lost`: nobody notices that the sender
     stopped waiting.
     """
@@ -35,7 +35,7 @@ class Fate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallFate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens to a client's request and to its answer: the client hangs up, or the answer is
+    """The fate of a client's request and of its answer: the client hangs up, or the answer is
     lost. An answer is `held` for some seconds while it is unknown if the client is still there.
     """
 

@@ -26,14 +26,14 @@ from rqdisco.backends.gossip.core import (
     writes,
 )
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import State, Then, ignore, then
+from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core.addresses import same_node
 from rqdisco.core.records import Record, RegistrationOutcome
 from rqdisco.storage.memory import Change
 
 
-def _no_barrier(state: State, record: Record, go_on: Then) -> None:
-    state.go_on(go_on, None)
+def _no_barrier(state: State, record: Record, on_done: Continuation) -> None:
+    state.resume(on_done, None)
 
 
 def _always_ready(state: State) -> bool:
@@ -48,17 +48,17 @@ def _taken_as_own(state: State, record: Record) -> Record:
     return replace(record, owner=state.own)
 
 
-def _replicated_at_once(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
-    state.go_on(go_on, True)
+def _replicated_at_once(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
+    state.resume(on_done, True)
 
 
 def _no_push(state: State) -> None:
     pass
 
 
-def _written_at_once(state: State, changes: Sequence[Change], go_on: Then) -> None:
+def _written_at_once(state: State, changes: Sequence[Change], on_done: Continuation) -> None:
     writes.write(state, changes, then(ignore))
-    state.go_on(go_on, None)
+    state.resume(on_done, None)
 
 
 _on_behalf = routing._on_behalf

@@ -58,7 +58,7 @@ BROKEN = Answer(PeerUnreachable("connection lost"))
 
 
 class Said(NamedTuple):
-    """What a client is answered: told to bootstrap, or the other addresses that it may join."""
+    """The answer to a client: bootstrap, or the other addresses that it may join."""
 
     is_told: bool
     is_again: bool
@@ -68,7 +68,7 @@ class Said(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the world needs to know of a daemon.
+    """The part of a daemon that the world needs to know.
 
     `nodes` are those of its newest record, None without one; `granted` is the address that is just
     being told to bootstrap; `hinted` are those answered on the owner's behalf.
@@ -266,7 +266,7 @@ class Table:
             return Facts(False, False, 0, False, None, None, (), False)
         state = daemon.machine.state
         record = state.store.newest(self._watched) if self._watched else None
-        pending = state.pending.get(self._watched)
+        pending = state.pending_grants.get(self._watched)
         granted = None if pending is None or pending.before is None else pending.outcome.record
         return Facts(
             is_up=True,

@@ -37,7 +37,7 @@ class Sweep:
             now=lambda: boot.now().moment,
             version_ages=ages,
             may_expire=lambda: decide.may_expire(boot.state),
-            has_pending_grant=lambda key: key in boot.state.pending,
+            has_pending_grant=lambda key: key in boot.state.pending_grants,
         )
         self._service = ExpirySweeper(
             adapter, boot.store, adapter, watermarks, Events(), own, interval=_INTERVAL_SECONDS

@@ -22,15 +22,15 @@ class Promise:
             return
         self.is_kept, self.value = True, value
         waiting, self._waiting = self._waiting, []
-        for go_on in waiting:
-            go_on()
+        for on_done in waiting:
+            on_done()
 
-    def then(self, go_on: Callable[[], None]) -> None:
+    def then(self, on_done: Callable[[], None]) -> None:
         """Call once there is a value."""
         if self.is_kept:
-            go_on()
+            on_done()
         else:
-            self._waiting.append(go_on)
+            self._waiting.append(on_done)
 
     def __await__(self) -> Generator[Promise, None, Any]:
         if not self.is_kept:

@@ -39,7 +39,7 @@ class Side(Protocol):
 
 
 class AnySide:
-    """What both have in common: turns of the reactor, and what is told of the store."""
+    """The common part of both: turns of the reactor, and what the store reports."""
 
     store: Store
 

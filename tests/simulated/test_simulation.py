@@ -1,4 +1,4 @@
-"""What the simulator proves of the machine in the time a test may take; `make simulate` runs many
+"""The simulation of the machine, for as long as a test may take; `make simulate` runs many
 more seeds.
 """
 

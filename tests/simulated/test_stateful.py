@@ -227,7 +227,7 @@ class Daemons(RuleBasedStateMachine):
         """I4: nothing is granted while another address is acknowledged."""
         for daemon in self.wires.running:
             assert daemon.machine is not None
-            pending = daemon.machine.state.pending.get(self.id)
+            pending = daemon.machine.state.pending_grants.get(self.id)
             granted = None if pending is None or pending.before is None else pending.outcome.record.grant.addr
             if granted is not None and granted != self.granted.get(daemon.name):
                 assert self.acknowledged <= {granted}, f"I4: {granted} is granted beside {self.acknowledged}"
@@ -266,7 +266,9 @@ class Daemons(RuleBasedStateMachine):
         for daemon in self.wires.daemons:
             assert daemon.machine is not None
             state = daemon.machine.state
-            assert not any((state.pending, state.requests, state.writes, state.barriers, state.replication_waits))
+            assert not any(
+                (state.pending_grants, state.requests, state.writes, state.barriers, state.replication_waits)
+            )
             if state.members.own.state != "drained":
                 record = state.store.settled(self.id)
                 records.append(record)

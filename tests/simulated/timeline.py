@@ -88,7 +88,7 @@ class ViewOfTime:
 
     @property
     def sleeps_for(self) -> float:
-        """How long the process is still stopped, 0 if it runs."""
+        """Return for how long the process is still stopped, 0 if it runs."""
         left = self._awake_at - self._timeline.now
         return left if left > 1e-6 else 0.0
 

@@ -66,7 +66,7 @@ class Result:
 
 
 class AnyWorld(ABC):
-    """What the nodes, the operator and the judge of every simulation need."""
+    """The part of a world that nodes, operator and judge of every simulation need."""
 
     timeline: Any
     trace: Trace

@@ -95,7 +95,7 @@ class Threads:
 
 
 class Probe:
-    """How a daemon probes: over an in-memory `network` that the test sets up, with names that its
+    """The probing of a daemon: over an in-memory `network` that the test sets up, with names that its
     resolver has.
     """
 
@@ -139,7 +139,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
 
 
 class AnyDaemon:
-    """What daemons in memory have in common, over whichever backend: the clocks, the telemetry and
+    """The common part of all daemons in memory, whatever their backend: the clocks, the telemetry and
     the APIs.
     """
 
@@ -263,7 +263,7 @@ class AnyDaemon:
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What the APIs show of a backend; see `service.wiring.backend.Backend`."""
+    """The part of a backend that the APIs show; see `service.wiring.backend.Backend`."""
 
     directory: Directory
     names: Any

@@ -148,12 +148,12 @@ class Line:
 
     @property
     def unread(self) -> int:
-        """How many bytes the daemon has not read."""
+        """Return the number of bytes that the daemon has not read."""
         return len(self._arriving)
 
     @property
     def buffered(self) -> int:
-        """How many bytes the daemon buffers for the client."""
+        """Return the number of bytes that the daemon buffers for the client."""
         return len(self.transport.dataBuffer) + self.transport._tempDataLen
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Which functions of the package some action enters."""
+"""The functions of the package that an action enters."""
 
 from __future__ import annotations
 

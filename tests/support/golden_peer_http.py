@@ -1,4 +1,4 @@
-"""How messages of peers travel over HTTP: a link and a listener with known keys and nonces, and the
+"""Messages of peers over HTTP: a link and a listener with known keys and nonces, and the
 bytes between them.
 """
 

@@ -237,7 +237,7 @@ class GossipDaemon:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it may decide about IDs from before its start."""
+        """Report whether it may decide about IDs from before its start."""
         return decide.is_ready(self.state)
 
     @property
@@ -252,7 +252,7 @@ class GossipDaemon:
 
     @property
     def is_converged(self) -> bool:
-        """Whether all members agree, and it has all their changes."""
+        """Report whether all members agree, and it has all their changes."""
         return queries.is_converged(self.state)
 
     @property

@@ -21,7 +21,7 @@ from tests.support.one_list import Point, Rules, State, decisions
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the history is linearizable, and why not.
+    """The verdict on a history: linearizable, or why not.
 
     `order` explains all answers, or the most that can be explained of the shortest failing prefix;
     `misfits` are the operations of which one would have to be next.

@@ -21,7 +21,7 @@ _PEER = IPv4Address("TCP", "127.0.0.1", 1)
 
 
 class ProbedNetwork:
-    """What is at which IP address and port; connections to anything else are refused."""
+    """The servers by IP address and port; connections to anything else are refused."""
 
     def __init__(self) -> None:
         self._hosts: dict[tuple[str, int], Callable[[Any], Deferred[IProtocol]]] = {}

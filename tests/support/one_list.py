@@ -21,7 +21,7 @@ _ROUNDING = 0.002
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is allowed: the retry window in seconds (R5a), and whether a request refused with 503
+    """The rules of what is allowed: the retry window in seconds (R5a), and whether a request refused with 503
     may still take effect.
 
     A forwarded write may reach the owner after its client got 503, and a hint of it may have been
@@ -92,7 +92,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """Where in the order an operation is tried: between which times, and which removals of its
+    """The place of an operation in the order: between which times, and which removals of its
     address may be older.
     """
 

@@ -74,7 +74,7 @@ class ProxiedPeers:
         """Stop the daemon with SIGSTOP; its sockets stay open."""
         self.daemons[name].process.send_signal(signal.SIGSTOP)
 
-    def go_on(self, name: str) -> None:
+    def resume(self, name: str) -> None:
         """Continue the daemon after `stop`."""
         self.daemons[name].process.send_signal(signal.SIGCONT)
 
@@ -83,7 +83,7 @@ class ProxiedPeers:
         for proxy in self.proxies.values():
             proxy.heal()
         for name, daemon in self.daemons.items():
-            self.go_on(name)
+            self.resume(name)
             if daemon.process.poll() is not None:
                 self.start(name)
         for owner in self.daemons.values():

@@ -53,7 +53,7 @@ def truncating(reply_bytes: int) -> Fault:
 
 @dataclass(eq=False)
 class _Strike:
-    """What is to happen when something with `marker` passes in that direction."""
+    """A fault that happens when something with `marker` passes in that direction."""
 
     action: Callable[[], None]
     marker: bytes
@@ -142,7 +142,7 @@ class Proxy:
             if fault.refuses:
                 link.cut()
             elif before.swallows - fault.swallows:
-                link.go_on(late)
+                link.resume(late)
         if fault.refuses and self._server is not None:
             self._server.close()
             self._server = None
@@ -253,7 +253,7 @@ class _Link:
         else:
             self._deliver(way, data)
 
-    def go_on(self, late: bool) -> None:
+    def resume(self, late: bool) -> None:
         """End the swallowing, for now."""
         swallowed, self._swallowed = self._swallowed, []
         if swallowed and not late:

@@ -1,4 +1,4 @@
-"""What a server wrote on one connection, byte by byte, and what RFC 9112 asks of it."""
+"""The output of a server on one connection, byte by byte, checked against RFC 9112."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ VERSIONS = (
 
 
 class RqliteNetwork:
-    """What nodes see of each other: who has a leader, and in whose cluster that is."""
+    """The nodes' view of each other: who has a leader, and in whose cluster that is."""
 
     def __init__(self) -> None:
         self._leaders: dict[str, str] = {}

@@ -293,7 +293,7 @@ def leader_of(peer: Peer) -> Peer | None:
 
 @dataclass
 class Service:
-    """Where the daemon is; None while it is nowhere. Tests change it when they stop and start the
+    """The address of the daemon; None while it has none. Tests change it when they stop and start the
     daemon.
 
     A datagram without an answer within `patience` seconds of real time counts as lost; the daemon

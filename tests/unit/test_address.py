@@ -1,4 +1,4 @@
-"""Which addresses are accepted, which are doubted, and which are the same node."""
+"""Addresses that are accepted, those that are warned of, and those of the same node."""
 
 from __future__ import annotations
 

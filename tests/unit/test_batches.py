@@ -1,4 +1,4 @@
-"""Which changes the journal writes together."""
+"""Batches of changes that the journal writes together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log says of certificates before they end, and once they have."""
+"""The log warns of certificates before they expire, and once they have."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 class Said:
-    """What the log has said of ends of certificates since the last time."""
+    """Return the log lines about expiring certificates since the last call."""
 
     def __init__(self, log: list[dict[str, Any]]) -> None:
         self._log = log

@@ -35,7 +35,7 @@ class World:
         self.rounds.startService()
         return discovery_id
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.daemon.clock.pump([2.0] * round(seconds / 2))
 
     def with_answers(self, *answers: bool) -> Shell:
@@ -45,9 +45,9 @@ class World:
 def test_prune_removes_nodes_that_are_down_for_that_long_and_prints_them() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     register(world.daemon, discovery_id, C)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=3h", "--yes") == 0
     assert world.shell.lines == []
     assert world.shell("prune", discovery_id, "--down-for=90m", "--yes") == 0
@@ -58,7 +58,7 @@ def test_prune_removes_nodes_that_are_down_for_that_long_and_prints_them() -> No
 def test_a_dry_run_only_prints() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m", "--dry-run") == 0
     assert world.shell.lines == [A]
     assert shown(world.daemon, discovery_id) == [A, B]
@@ -67,7 +67,7 @@ def test_a_dry_run_only_prints() -> None:
 def test_nothing_is_removed_where_no_node_is_up() -> None:
     world = World()
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
     assert "no node is up" in world.shell.messages
     assert shown(world.daemon, discovery_id) == [A, B]
@@ -76,7 +76,7 @@ def test_nothing_is_removed_where_no_node_is_up() -> None:
 def test_nodes_that_are_not_probed_are_no_reason_to_remove_all_that_are() -> None:
     world = World()
     discovery_id = world.start(A, "192.0.2.1:4001")
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m", "--yes") == 1
     assert shown(world.daemon, discovery_id) == [A, "192.0.2.1:4001"]
 
@@ -92,7 +92,7 @@ def test_nothing_is_removed_without_probes() -> None:
 def test_a_node_whose_name_does_not_resolve_is_never_removed_and_is_named() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B, NAMED)
-    world.go_on(3 * HOUR)
+    world.advance(3 * HOUR)
     for options in (("--dry-run",), ("--yes",), ("--yes",)):
         assert world.shell("prune", discovery_id, "--down-for=1s", *options) == 0
         assert world.shell.messages == f"rqdisco: kept {NAMED}: it is unresolved for 3 h, so it may be up\n"
@@ -103,11 +103,11 @@ def test_a_node_that_was_down_and_no_longer_resolves_is_not_removed_either() -> 
     world = World("10.0.0.2")
     world.probe.resolver.known["n3.example.org"] = ["10.0.0.3"]
     discovery_id = world.start(B, NAMED)
-    world.go_on(2 * HOUR)
+    world.advance(2 * HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1h", "--dry-run") == 0
     assert world.shell.lines == [NAMED]
     world.probe.resolver.known.clear()
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert shown(world.daemon, discovery_id) == [B, NAMED]
 
@@ -115,7 +115,7 @@ def test_a_node_that_was_down_and_no_longer_resolves_is_not_removed_either() -> 
 def test_prune_reports_that_no_name_resolves() -> None:
     world = World()
     discovery_id = world.start(NAMED)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=1s", "--yes") == 0
     assert world.shell.lines == []
     assert f"{NAMED}: it is unresolved" in world.shell.messages
@@ -124,7 +124,7 @@ def test_prune_reports_that_no_name_resolves() -> None:
 def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("prune", discovery_id, "--down-for=30m") == 2
     assert "--yes" in world.shell.messages
     assert world.with_answers(False)("prune", discovery_id, "--down-for=30m") == 1
@@ -136,12 +136,12 @@ def test_prune_asks_on_a_terminal_and_needs_an_option_elsewhere() -> None:
 def test_a_node_that_returns_during_the_question_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     shell = world.with_answers()
 
     def think(_: str) -> bool:
         world.probe.network.listens("10.0.0.1")
-        world.go_on(HOUR)
+        world.advance(HOUR)
         return True
 
     monkeypatch.setattr(shell, "_ask", think)
@@ -173,7 +173,7 @@ def test_durations_are_read_and_written_in_common_notation() -> None:
 def test_nodes_show_and_status_mark_nodes_that_are_down() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("nodes", discovery_id) == 0
     assert (world.shell.lines, world.shell.messages) == ([B, A], f"rqdisco: {A} is down for 60 m (refused)\n")
     assert world.shell("show", discovery_id) == 0
@@ -185,7 +185,7 @@ def test_nodes_show_and_status_mark_nodes_that_are_down() -> None:
 def test_nodes_show_and_status_mark_unresolved_names_without_judging_by_them() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(NAMED, B)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("nodes", discovery_id) == 0
     assert (world.shell.lines, world.shell.messages) == ([NAMED, B], f"rqdisco: {NAMED} is unresolved for 60 m\n")
     assert world.shell("show", discovery_id) == 0
@@ -200,13 +200,13 @@ def test_nodes_show_and_status_mark_unresolved_names_without_judging_by_them() -
 def test_a_cluster_with_nothing_up_or_its_leader_down_is_unhealthy() -> None:
     world = World("10.0.0.2")
     discovery_id = world.start(A)
-    world.go_on(HOUR)
+    world.advance(HOUR)
     assert world.shell("status", discovery_id) == 1
     assert world.shell.lines[1].startswith(f"health waiting: {A} was told to bootstrap at 2026-11-18T")
     leader = ("--id=n1", f"--api-addr=http://{A}", "--addr=10.0.0.1:4002")
     register(world.daemon, discovery_id, B)
     assert world.shell("leader", "set", discovery_id, *leader) == 0
-    world.go_on(HOUR / 4)
+    world.advance(HOUR / 4)
     assert world.shell("status", discovery_id) == 1
     assert world.shell.lines[-2].startswith(f"health waiting: the leader {A} last reported at 2026-11-18T")
     assert world.shell.lines[-2].endswith("does not answer: nodes that join wait for a leader that reports")

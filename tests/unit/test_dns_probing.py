@@ -1,4 +1,4 @@
-"""How probes change answers over DNS: nodes that are down are left out, if there are others to
+"""Probes change answers over DNS: nodes that are down are left out, if there are others to
 answer with.
 """
 

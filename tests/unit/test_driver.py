@@ -1,4 +1,4 @@
-"""What the driver does around a machine: order, slices of time, clients that go away, and errors."""
+"""The driver around a machine: order, slices of time, clients that go away, and errors."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Asked:
 
     @property
     def result(self) -> Any:
-        """What was returned or raised."""
+        """Return the result, or the exception."""
         (outcome,) = self.outcomes
         return outcome
 

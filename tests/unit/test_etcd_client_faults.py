@@ -1,4 +1,4 @@
-"""What the client says about transactions whose requests and answers are lost, late, refused and
+"""Errors of the client for transactions whose requests and answers are lost, late, refused and
 doubled, compared with what the model etcd did.
 """
 

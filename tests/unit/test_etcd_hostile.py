@@ -1,4 +1,4 @@
-"""What others write under the prefix, and what answers in etcd's place, breaks no daemon."""
+"""Nothing that others write under the prefix, or answer in etcd's place, breaks a daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators see of etcd: health checks, notes, metrics, log lines and the status page."""
+"""The state of etcd, as operators see it: health checks, notes, metrics, log lines and the status page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon does about etcd where etcd itself says nothing: hanging members, and alarms that
+"""Faults that etcd itself does not report: hanging members, and alarms that
 nested transactions do not meet.
 """
 

@@ -1,4 +1,4 @@
-"""What a daemon checks of etcd when it starts, and how it refuses."""
+"""A daemon checks etcd when it starts, and refuses in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon learns of the store while a grant waits for its lease."""
+"""News of the store that arrive while a grant waits for its lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export carries: the daemon that imports it decides as the exporting one would."""
+"""Exports are complete: the daemon that imports it decides as the exporting one would."""
 
 from __future__ import annotations
 

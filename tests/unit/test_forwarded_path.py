@@ -1,4 +1,4 @@
-"""How many functions of the package a granted registration enters because it arrives at a daemon
+"""The number of functions that a granted registration enters because it arrives at a daemon
 that does not own its ID.
 
 All functions are counted that any of three daemons enters from the call of `Directory.register`

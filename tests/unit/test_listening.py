@@ -1,4 +1,4 @@
-"""Which listeners other hosts reach, judged by the sockets themselves."""
+"""Listeners that other hosts can reach, judged by the sockets themselves."""
 
 from __future__ import annotations
 

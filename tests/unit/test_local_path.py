@@ -1,4 +1,4 @@
-"""How many functions of the package a registration enters, from the connection to the disk and
+"""The number of functions that a registration enters, from the connection to the disk and
 back; and what it leaves behind.
 """
 

@@ -1,4 +1,4 @@
-"""When daemons exchange their digests: each second, and sooner where somebody lacks something."""
+"""Daemons exchange their digests in time: each second, and sooner where somebody lacks something."""
 
 from __future__ import annotations
 

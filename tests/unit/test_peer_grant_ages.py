@@ -1,4 +1,4 @@
-"""How old grants of other owners are assumed to be."""
+"""The assumed age of grants of other owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the owner of an ID may decide now, what it answered itself meanwhile, and what it refuses
+"""The owner of an ID: when it may decide, what it answered itself meanwhile, and what it refuses
 (R4, R8).
 """
 

@@ -27,7 +27,7 @@ UNDER_WAY = (
     "created",
     "flushes",
     "outgoing",
-    "pending",
+    "pending_grants",
     "pulling",
     "replication_waits",
     "requests",

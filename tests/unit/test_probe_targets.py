@@ -1,4 +1,4 @@
-"""Where a node is probed, and what is allowed."""
+"""The URLs of probes, and those that are allowed."""
 
 from __future__ import annotations
 

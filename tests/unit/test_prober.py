@@ -30,7 +30,7 @@ class ProbedNode:
         return Deferred.fromCoroutine(self._probe(target, target.host))
 
     def met(self, addr: str = A) -> Outcome:
-        """What it met without waiting; every connection is let go of."""
+        """Return the result, which needs no time; every connection is closed."""
         outcome: Outcome = result(self(addr))
         assert self.network.open == 0
         return outcome

@@ -41,7 +41,7 @@ class World:
             self.rounds.startService()
         return discovery_id
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass, in steps in which everything that is due may happen."""
         self.clock.pump([0.05] * round(seconds * 20))
 
@@ -51,7 +51,7 @@ class World:
         return None if seen is None else seen.up
 
     def tries(self, ip: str = "10.0.0.1") -> int:
-        """How often it was connected to."""
+        """Return the number of connections to it."""
         return sum(attempted == ip for attempted, _ in self.network.attempted)
 
 
@@ -73,18 +73,18 @@ async def _nothing() -> None:
 def test_nodes_are_probed_as_they_come_and_go(world: World) -> None:
     world.network.listens("10.0.0.1")
     discovery_id = world.start(A, B)
-    world.go_on(1)
+    world.advance(1)
     assert (world.up(A), world.up(B)) == (True, None)
-    world.go_on(2.5 * INTERVAL)
+    world.advance(2.5 * INTERVAL)
     assert (world.up(A), world.up(B)) == (True, False)
     assert dict(+world.rounds.states) == {"up": 1, "down": 1}
     world.network.listens("10.0.0.3", NOT_READY)
     register(world.daemon, discovery_id, C)
-    world.go_on(INTERVAL)
+    world.advance(INTERVAL)
     assert world.up(C)
     assert dict(+world.rounds.states) == {"up": 1, "down": 1, "not_ready": 1}
     result(Deferred.fromCoroutine(world.daemon.directory.remove(discovery_id, B)))
-    world.go_on(INTERVAL)
+    world.advance(INTERVAL)
     assert world.up(B) is None
     assert dict(+world.rounds.states) == {"up": 1, "not_ready": 1}
     assert world.rounds.outcomes["refused"] == 4
@@ -94,35 +94,35 @@ def test_a_node_is_probed_once_in_an_interval_however_often_it_is_registered(wor
     world.network.listens("10.0.0.1")
     for _ in range(3):
         world.start(A)
-    world.go_on(10 * INTERVAL + 5)
+    world.advance(10 * INTERVAL + 5)
     assert 9 <= world.tries() <= 11
 
 
 def test_a_node_that_stays_down_is_probed_ten_times_less_often(world: World) -> None:
     world.start(A)
-    world.go_on(20 * INTERVAL)
+    world.advance(20 * INTERVAL)
     before = world.tries()
-    world.go_on(100 * INTERVAL)
+    world.advance(100 * INTERVAL)
     assert 8 <= world.tries() - before <= 11
 
 
 def test_a_node_that_returns_is_up_at_its_next_probe(world: World) -> None:
     world.start(A)
-    world.go_on(3 * INTERVAL)
+    world.advance(3 * INTERVAL)
     assert world.up(A) is False
     world.network.listens("10.0.0.1")
-    world.go_on(2 * INTERVAL)
+    world.advance(2 * INTERVAL)
     assert world.up(A) is True
 
 
 def test_a_node_that_registers_again_counts_as_up_and_is_probed_soon(world: World) -> None:
     world.start(A)
-    world.go_on(30 * INTERVAL)
+    world.advance(30 * INTERVAL)
     assert world.up(A) is False
     world.network.listens("10.0.0.1", NOT_READY)
     world.rounds.on_registration(Node(addr=A))
     assert world.up(A) is None
-    world.go_on(INTERVAL / 2)
+    world.advance(INTERVAL / 2)
     assert world.up(A) is True
 
 
@@ -133,7 +133,7 @@ def test_only_nodes_in_the_networks_are_connected_to(world: World) -> None:
     world.probe.resolver.known["mapped.example.org"] = ["::ffff:127.0.0.1"]
     hosts = ("here", "there", "both", "mapped")
     world.start("127.0.0.1:22", "[::1]:22", "192.0.2.1:4001", *(f"{host}.example.org:4001" for host in hosts))
-    world.go_on(5 * INTERVAL)
+    world.advance(5 * INTERVAL)
     assert set(world.network.attempted) == {("10.0.0.7", 4001)}
     assert world.rounds.states["not_allowed"] == 6
 
@@ -148,9 +148,9 @@ def test_probes_connect_to_the_address_that_was_allowed_whatever_the_name_resolv
     world.probe.resolver.known = Rebinding()
     world.network.listens("10.0.0.7")
     world.start("evil.example.org:4001")
-    world.go_on(1)
+    world.advance(1)
     assert world.up("evil.example.org:4001")
-    world.go_on(20 * INTERVAL)
+    world.advance(20 * INTERVAL)
     assert set(world.network.attempted) == {("10.0.0.7", 4001)}
     assert world.up("evil.example.org:4001") is None
     assert world.rounds.states["not_allowed"] == 1
@@ -160,7 +160,7 @@ def test_a_name_is_up_if_one_of_its_addresses_is_and_unresolved_if_it_has_none(w
     world.probe.resolver.known["n1.example.org"] = ["10.0.0.1", "10.0.0.2"]
     world.network.listens("10.0.0.2")
     world.start("n1.example.org:4001", "n2.example.org:4001")
-    world.go_on(3 * INTERVAL)
+    world.advance(3 * INTERVAL)
     assert (world.up("n1.example.org:4001"), world.up("n2.example.org:4001")) == (True, None)
     assert +world.rounds.states == {"up": 1, "unresolved": 1}
     assert world.rounds.outcomes["unresolved"] == 3
@@ -172,7 +172,7 @@ def test_many_nodes_are_probed_evenly_and_within_the_rate_in_every_second(world:
     counts = []
     for _ in range(5):
         before = len(world.network.attempted)
-        world.go_on(1)
+        world.advance(1)
         counts.append(len(world.network.attempted) - before)
     assert len(world.network.attempted) == 400
     assert max(counts) <= 110
@@ -184,9 +184,9 @@ def test_the_number_of_hanging_probes_is_bounded() -> None:
     for addr in addrs:
         world.network.hangs(addr.partition(":")[0])
     world.start(*addrs)
-    world.go_on(3)
+    world.advance(3)
     assert world.network.most_open == MAX_CONCURRENT
-    world.go_on(4 * INTERVAL)
+    world.advance(4 * INTERVAL)
     assert {world.up(addr) for addr in addrs} == {False}
     result(world.rounds.stopService())
     assert world.network.open == 0
@@ -197,9 +197,9 @@ def test_a_node_that_is_removed_while_it_is_probed_leaves_nothing_behind() -> No
     world.network.hangs("10.0.0.1")
     discovery_id = world.start(A)
     while world.rounds.outcomes["no_answer"] < FAILURES_UNTIL_DOWN - 1 or not world.network.open:
-        world.go_on(0.1)
+        world.advance(0.1)
     result(Deferred.fromCoroutine(world.daemon.directory.remove(discovery_id, A)))
-    world.go_on(10)
+    world.advance(10)
     assert world.rounds.outcomes["no_answer"] == FAILURES_UNTIL_DOWN, "the last of which found it down"
     assert set(world.rounds.states.values()) == {0}
     result(world.rounds.stopService())
@@ -209,14 +209,14 @@ def test_finding_nodes_to_probe_blocks_nobody(world: World) -> None:
     addrs = [f"192.0.{number // 250}.{number % 250}:4001" for number in range(950)]
     world.start(*addrs)
     assert 0 < sum(world.rounds.states.values()) <= 100, "before anything else has had a turn"
-    world.go_on(2)
+    world.advance(2)
     assert world.rounds.states["not_allowed"] == 950
 
 
 def test_stopping_closes_every_connection_and_timer(world: World) -> None:
     world.network.hangs("10.0.0.1")
     world.start(A, B)
-    world.go_on(0.5)
+    world.advance(0.5)
     assert world.network.open == 1
     result(world.rounds.stopService())
     assert world.network.open == 0
@@ -225,9 +225,9 @@ def test_stopping_closes_every_connection_and_timer(world: World) -> None:
 
 def test_the_log_reports_once_that_a_node_is_down_and_once_that_it_is_up_again(world: World, log: Any) -> None:
     world.start(A)
-    world.go_on(6 * INTERVAL)
+    world.advance(6 * INTERVAL)
     world.network.listens("10.0.0.1")
-    world.go_on(10 * INTERVAL)
+    world.advance(10 * INTERVAL)
     logged = [(event["log_format"], event["target"], event["outcome"]) for event in log if "target" in event]
     assert logged == [
         ("node is down", f"http://{A}", "refused"),

@@ -1,4 +1,4 @@
-"""What operators see of the last hour."""
+"""The last hour, as operators see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recovered after a crash, what is refused, and with which reason."""
+"""Recovery after a crash: complete, or refused with a reason."""
 
 from __future__ import annotations
 

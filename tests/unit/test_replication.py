@@ -1,4 +1,4 @@
-"""What is accepted of deltas, in any order of arrival, and how far the receiver then is without a
+"""Deltas are accepted in any order of arrival, and the cursor is as far as there is no
 gap.
 """
 

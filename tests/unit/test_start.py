@@ -1,4 +1,4 @@
-"""What a start needs before anything else."""
+"""Requirements of a start, before anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rqdisco relies on in Twisted beyond its documented API: each test names what a new Twisted
+"""Behaviour of Twisted beyond its documented API that rqdisco needs: each test names what a new Twisted
 has changed, and the helper to adapt.
 """
 

@@ -88,7 +88,7 @@ class World:
             self.rounds.startService()
         return discovery_id
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.clock.pump([0.1] * round(seconds * 10))
 
     def skip(self, seconds: float) -> None:
@@ -116,18 +116,18 @@ def test_running_nodes_are_never_down_because_another_id_has_a_thousand_names(
         world.network.listens(ip)
     world.start(*addrs(UNRESPONSIVE[: 1000 - len(also)]), *addrs(also))
     world.start(*addrs(tuple(KNOWN)))
-    world.go_on(INTERVAL / 2)
+    world.advance(INTERVAL / 2)
     for _ in range(10):
-        world.go_on(INTERVAL)
+        world.advance(INTERVAL)
         assert [world.seen(f"{host}:4001") for host in KNOWN] == ["up", "up", "up"]
         assert +world.rounds.states == {"unresolved": 1000 - len(also), "up": 3}
 
 
 def test_a_node_whose_name_never_resolves_stays_unresolved_and_is_never_down(world: World) -> None:
     world.start("n0.unresponsive.example.org:4001", "absent.example.org:4001")
-    world.go_on(INTERVAL)
+    world.advance(INTERVAL)
     for _ in range(20):
-        world.go_on(INTERVAL)
+        world.advance(INTERVAL)
         assert {world.seen(f"{host}:4001") for host in ("n0.unresponsive.example.org", "absent.example.org")} == {
             "unresolved"
         }
@@ -138,7 +138,7 @@ def test_a_node_whose_name_never_resolves_stays_unresolved_and_is_never_down(wor
 def test_a_running_node_stays_up_while_its_name_cannot_be_resolved(world: World, silently: bool) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
-    world.go_on(INTERVAL)
+    world.advance(INTERVAL)
     world.resolver.goes_away(silently=silently)
     for _ in range(60):
         world.skip(INTERVAL)
@@ -148,7 +148,7 @@ def test_a_running_node_stays_up_while_its_name_cannot_be_resolved(world: World,
 def test_a_node_is_unresolved_after_a_day_without_its_name(world: World) -> None:
     world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
-    world.go_on(INTERVAL)
+    world.advance(INTERVAL)
     world.resolver.goes_away(silently=False)
     while world.clock.seconds() < DAY - 60:
         world.clock.pump([2.0] + [15.0] * 20)
@@ -163,15 +163,15 @@ def test_a_cached_address_without_an_answer_does_not_make_a_node_down(world: Wor
     if was_up:
         world.network.listens("10.0.0.1")
     world.start("n1.known.example.org:4001")
-    world.go_on(INTERVAL / 2)
+    world.advance(INTERVAL / 2)
     world.resolver.goes_away(silently=False)
     world.network.is_gone("10.0.0.1")
     for _ in range(20):
-        world.go_on(INTERVAL)
+        world.advance(INTERVAL)
         assert world.seen("n1.known.example.org:4001") != "down"
     assert world.seen("n1.known.example.org:4001") == "unresolved"
     world.resolver.is_broken = lambda _: False
-    world.go_on(20 * INTERVAL)
+    world.advance(20 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "down", "once the name resolves to the intended address"
 
 
@@ -180,7 +180,7 @@ def test_a_resolver_that_takes_three_seconds_hides_no_node_that_is_down(world: W
     world.start("n1.known.example.org:4001")
     states = []
     for _ in range(600):
-        world.go_on(3)
+        world.advance(3)
         world.resolver.release()
         states.append(world.seen("n1.known.example.org:4001"))
     assert "down" in states[:30]
@@ -191,14 +191,14 @@ def test_a_node_that_was_down_becomes_unresolved_once_its_name_is_gone_and_that_
     world: World, log: Any
 ) -> None:
     world.start("n1.known.example.org:4001")
-    world.go_on(5 * INTERVAL)
+    world.advance(5 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "down"
     world.resolver.known = {}
-    world.go_on(20 * INTERVAL)
+    world.advance(20 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "unresolved"
     world.resolver.known = KNOWN
     world.network.listens("10.0.0.1")
-    world.go_on(20 * INTERVAL)
+    world.advance(20 * INTERVAL)
     assert world.seen("n1.known.example.org:4001") == "up"
     target = "http://n1.known.example.org:4001"
     logged = [(event["log_format"], event["outcome"]) for event in log if event.get("target") == target]
@@ -208,7 +208,7 @@ def test_a_node_that_was_down_becomes_unresolved_once_its_name_is_gone_and_that_
 def test_an_unresolved_node_keeps_its_position_in_lists_and_nodes_that_are_down_come_last(world: World) -> None:
     world.network.listens("10.0.0.9")
     discovery_id = world.start("10.0.0.8:4001", "absent.example.org:4001", "10.0.0.9:4001")
-    world.go_on(5 * INTERVAL)
+    world.advance(5 * INTERVAL)
     record = result(Deferred.fromCoroutine(world.daemon.directory.look_up(discovery_id)))
     listed = [node.addr for node in down_last(record.nodes, world.rounds)]
     assert listed == ["absent.example.org:4001", "10.0.0.9:4001", "10.0.0.8:4001"]

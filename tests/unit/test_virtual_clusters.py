@@ -1,4 +1,4 @@
-"""What the doubles of rqlite's nodes make of each other: clusters, leaders, who may join and who
+"""The doubles of rqlite's nodes behave like rqlite among themselves: clusters, leaders, who may join and who
 bootstraps.
 """
 

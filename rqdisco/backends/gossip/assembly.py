@@ -94,7 +94,7 @@ class GossipBackend:
 
     def has_pending_grant(self, discovery_id: str) -> bool:
         """Report whether a grant of the ID is pending."""
-        return discovery_id in self.state.pending
+        return discovery_id in self.state.pending_grants
 
     async def revoke_stuck(self) -> None:
         """Try once more to revoke the grants that the disk refused to revoke."""

@@ -25,7 +25,9 @@ from rqdisco.http.operations import (
     ResponseSpec,
 )
 from rqdisco.http.requests.responses import ErrorDocument
-from rqdisco.http.routes import CONSUL_HEADERS, ENDPOINTS, RETRY_AFTER
+from rqdisco.http.routes import ENDPOINTS
+from rqdisco.http.routes.consul_kv import CONSUL_HEADERS
+from rqdisco.http.routes.parts import RETRY_AFTER
 
 _ABOUT = (
     "A discovery service for rqlite. Success is 200, except for named IDs (201), OPTIONS (204), revalidation (304) and"

@@ -1,4 +1,4 @@
-"""What people do to clusters, and to etcd: they restore backups, and import IDs."""
+"""People who repair clusters, and etcd: they restore backups, and import IDs."""
 
 from __future__ import annotations
 

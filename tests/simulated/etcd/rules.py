@@ -66,7 +66,7 @@ def _take_unknown_for_not_applied(backend: Any) -> None:
 
 
 def _decide_again_in_doubt(backend: Any) -> None:
-    """What is sent again does not know its own copies."""
+    """A repeated transaction does not recognize its own earlier copies."""
     commit = backend.directory._store.commit
 
     async def forget(change: Any, **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the simulator proves of the etcd backend in the time a test may take; `make simulate` runs many
+"""The simulation of the etcd backend, for as long as a test may take; `make simulate` runs many
 more seeds.
 """
 

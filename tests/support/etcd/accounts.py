@@ -27,7 +27,7 @@ def invalid_token() -> Refusal:
 
 
 class Accounts:
-    """Who may do what. Tokens end after five minutes without use, and when etcd restarts."""
+    """Users and their permissions. Tokens end after five minutes without use, and when etcd restarts."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.enabled = False

@@ -1,4 +1,4 @@
-"""What nodes ask of a backend over the model etcd."""
+"""Requests of nodes to a backend over the model etcd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What faults of members do, in the model and in the real etcd."""
+"""The effects of members' faults, in the model and in the real etcd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model and the real etcd have in common: one set of tests for both.
+"""The contract of etcd: one set of tests for the model and the real one.
 
 Others may use the same etcd, so every test has keys of its own and compares revisions to those it
 has seen. Texts of malformed JSON are not compared.

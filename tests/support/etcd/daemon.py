@@ -52,7 +52,7 @@ class Cluster:
 
 
 class Observed:
-    """What the backend reported to the rest of its daemon."""
+    """The reports of the backend to the rest of its daemon."""
 
     def __init__(self) -> None:
         self.claims: list[str] = []

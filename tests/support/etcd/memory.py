@@ -58,7 +58,7 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Fate(msgspec.Struct, frozen=True):
-    """What happens to a request.
+    """The fate of a request.
 
     A copy of it arrives after each of the times `arrives` (seconds). The answer to the first one
     comes `answered` seconds later, or never (None). Before that, the connection may break after

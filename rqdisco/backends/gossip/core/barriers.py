@@ -9,7 +9,7 @@ import msgspec
 from rqdisco.backends.gossip.core import contacts, hints, queries
 from rqdisco.backends.gossip.core.messages import Barrier, Hints
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import PendingBarrier, State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, PendingBarrier, State, then
 from rqdisco.core import codec
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Record
@@ -18,24 +18,24 @@ BARRIER_SECONDS = 3.0
 _MAX_ROUNDS = 20
 
 
-def run(state: State, record: Record, go_on: Then) -> None:
+def run(state: State, record: Record, on_done: Continuation) -> None:
     """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
     others = state.members.others
     unreachable = [state.members.label(each) for each in others if not queries.is_up(state, each.incarnation)]
     if unreachable:
-        state.go_on(go_on, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
+        state.resume(on_done, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
         return
     if not others:
-        state.go_on(go_on, None)
+        state.resume(on_done, None)
         return
-    barrier = PendingBarrier(state.number(), record, frozenset(each.incarnation for each in others), go_on)
+    barrier = PendingBarrier(state.number(), record, frozenset(each.incarnation for each in others), on_done)
     state.barriers[record.id] = barrier
     for each in others:
         _ask(state, barrier, each.incarnation, "", 0, 1)
 
 
 def abandon(state: State, discovery_id: str) -> None:
-    """Give a barrier up; nothing goes on."""
+    """Give a barrier up; nothing is resumed."""
     barrier = state.barriers.pop(discovery_id, None)
     if barrier is not None:
         for number in barrier.sent.values():
@@ -51,8 +51,8 @@ def _ask(state: State, barrier: PendingBarrier, incarnation: str, of: str, added
         return
     line = msgspec.Raw(codec.encode_record(record))
     message = Barrier(owner=record.owner, record=line, of=of, added=added)
-    go_on = then(_answered, record.id, incarnation, attempt)
-    barrier.sent[incarnation] = contacts.send(state, peer, "barrier", message, BARRIER_SECONDS, go_on)
+    on_done = then(_answered, record.id, incarnation, attempt)
+    barrier.sent[incarnation] = contacts.send(state, peer, "barrier", message, BARRIER_SECONDS, on_done)
 
 
 def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incarnation: str, attempt: int) -> None:
@@ -62,9 +62,9 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
     if isinstance(outcome, PeerError):
         _fail(state, discovery_id, "cannot grant a bootstrap: a peer does not answer")
     elif outcome.hints:
-        go_on = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
+        on_done = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:
-            hints.add(state, incarnation, outcome.of, outcome.hints, go_on)
+            hints.add(state, incarnation, outcome.of, outcome.hints, on_done)
         except StoreUnavailable as error:
             _fail(state, discovery_id, error.reason)
     else:
@@ -95,10 +95,10 @@ def _finish(state: State, barrier: PendingBarrier) -> None:
     del state.barriers[barrier.record.id]
     # A member that joined meanwhile was not asked.
     is_same = {each.incarnation for each in state.members.others} == barrier.members
-    state.go_on(barrier.go_on, None if is_same else Undecided("the members changed during the barrier"))
+    state.resume(barrier.on_done, None if is_same else Undecided("the members changed during the barrier"))
 
 
 def _fail(state: State, discovery_id: str, why: str) -> None:
     barrier = state.barriers[discovery_id]
     abandon(state, discovery_id)
-    state.go_on(barrier.go_on, Undecided(why))
+    state.resume(barrier.on_done, Undecided(why))

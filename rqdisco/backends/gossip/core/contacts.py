@@ -17,7 +17,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
     PeerUnreachable,
     Rejected,
 )
-from rqdisco.backends.gossip.core.state import Outgoing, Peer, State, Then, ignore, then
+from rqdisco.backends.gossip.core.state import Continuation, Outgoing, Peer, State, ignore, then
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.storage.memory import metadata_change
 
@@ -156,15 +156,15 @@ def forget_dropped(state: State) -> None:
                 del state.contacts[peer.key]
 
 
-def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, go_on: Then) -> int:
+def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: float, on_done: Continuation) -> int:
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
     state.last_number = number = state.last_number + 1
     if not state.is_running:
-        state.go_on(go_on, PeerUnreachable("this daemon stops"))
+        state.resume(on_done, PeerUnreachable("this daemon stops"))
         return number
-    state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, go_on, peer.session)
+    state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, on_done, peer.session)
     if not peer.session:
         peer.waiting.append(number)
         greet(state, peer)
@@ -211,7 +211,7 @@ def _greeted(state: State, outcome: Hello | PeerError, key: int) -> None:
         waiting, peer.waiting = peer.waiting, []
         for number in waiting:
             if (outgoing := state.outgoing.pop(number, None)) is not None:
-                state.go_on(outgoing.then, error)
+                state.resume(outgoing.on_done, error)
         return
     peer.session, peer.run_id = state.number(), outcome.run_id
     _mark_up(state, peer)
@@ -254,7 +254,7 @@ def _identify(state: State, peer: Peer, answer: Hello) -> None:
 
 
 def answered(state: State, given: Answered) -> None:
-    """Go on with the answer to a message."""
+    """Pass the answer on to whoever waits for it."""
     answer, outgoing = given.message, state.outgoing.pop(given.send, None)
     if outgoing is None:
         return
@@ -266,11 +266,13 @@ def answered(state: State, given: Answered) -> None:
             _mark_up(state, peer)
         if isinstance(answer, Digest) and answer.at is not None:
             peer.remote_clock = answer.at, state.now.seconds
-    outgoing.then.function(state, answer, *outgoing.then.args)
+    outgoing.on_done.function(state, answer, *outgoing.on_done.args)
 
 
 def failed(state: State, given: Failed) -> None:
-    """Go on after a failed message; one that was not processed for lack of a session is repeated."""
+    """Tell whoever waits for the answer that the message failed. One that was not processed for lack
+    of a session is repeated.
+    """
     number, error = given.send, given.error
     outgoing = state.outgoing.get(number)
     if outgoing is None:
@@ -291,7 +293,7 @@ def failed(state: State, given: Failed) -> None:
         else:
             _mark_down(state, peer, error)
     del state.outgoing[number]
-    state.go_on(outgoing.then, error)
+    state.resume(outgoing.on_done, error)
 
 
 def _mark_up(state: State, peer: Peer) -> None:

@@ -6,19 +6,19 @@ Only then is an ID that is unknown here new: no other member has created it by n
 from __future__ import annotations
 
 from rqdisco.backends.gossip.core import queries
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 
 # Changes in flight when a claim arrives are replicated well within this time.
 WAIT_SECONDS = 1.0
 
 
-def wait(state: State, go_on: Then) -> None:
+def wait(state: State, on_done: Continuation) -> None:
     """Wait up to a second until the members are converged. The outcome is whether they are."""
     if queries.is_converged(state):
-        state.go_on(go_on, True)
+        state.resume(on_done, True)
     else:
         number = state.call_at(state.now.seconds + WAIT_SECONDS, then(_too_late))
-        state.convergence_waits[number] = go_on
+        state.convergence_waits[number] = on_done
 
 
 def objection(state: State) -> str:
@@ -37,14 +37,14 @@ def objection(state: State) -> str:
 
 
 def update(state: State) -> None:
-    """Go on if the members are converged; call after each digest and cursor change."""
+    """Resume the waiting requests if the members are converged; call after each digest and cursor change."""
     if state.convergence_waits and queries.is_converged(state):
         waiting, state.convergence_waits = state.convergence_waits, {}
-        for go_on in waiting.values():
-            state.go_on(go_on, True)
+        for on_done in waiting.values():
+            state.resume(on_done, True)
 
 
 def _too_late(state: State, number: int) -> None:
-    go_on = state.convergence_waits.pop(number, None)
-    if go_on is not None:
-        state.go_on(go_on, False)
+    on_done = state.convergence_waits.pop(number, None)
+    if on_done is not None:
+        state.resume(on_done, False)

@@ -7,15 +7,14 @@ gap is filled. An owner's own cursor is the last version on its own disk.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core.change_log import ChangeLog
 from rqdisco.backends.gossip.core.id_order import IDOrder
 from rqdisco.backends.gossip.core.messages import MAX_VERSION, Delta, Page, Pull
+from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.core import codec, records
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.core.expiry import ExpiryWatermarks
@@ -29,9 +28,6 @@ _KEYS_PER_PART = 2_000
 # Records that are changed in one turn of the reactor.
 _CHANGES_PER_PART = 200
 _CURSOR = "!cursor/"
-_RESERVE = "!reserved"
-# Versions are milliseconds, so this is about a minute of them.
-_RESERVED = 60_000
 # Deltas beyond a gap to remember.
 _MAX_RANGES = 16
 _GRANT = b'"grant":'
@@ -62,6 +58,7 @@ class Cursors:
         store: Store,
         metadata: Iterable[Metadata] = (),
         *,
+        own_writes: OwnWrites | None = None,
         watermarks: ExpiryWatermarks | None = None,
         era: int = 1,
     ) -> None:
@@ -72,25 +69,16 @@ class Cursors:
         self._expected: dict[str, int] = {}
         self._ranges_beyond_gap: dict[str, list[tuple[int, int]]] = {}
         self._watermarks = ExpiryWatermarks() if watermarks is None else watermarks
+        self._own_writes = OwnWrites(own, store) if own_writes is None else own_writes
         self._order = IDOrder(store, era)
-        self._reserved = 0
         for each in metadata:
             if each.id.startswith(_CURSOR):
                 self._held[each.owner] = each.number
-            elif each.id == _RESERVE:
-                self._reserved = each.number
-        self._reserving = self._reserved
         # A rolled-back disk that learned a watermark need not have seen those versions.
-        self.skip_versions(max(self._reserved, self._watermarks.of(own)))
+        self.skip_versions(max(self._own_writes.reserved, self._watermarks.of(own)))
         self._newest = self._newest_by_owner()
         # Expired records were held too.
         self.own_cursor = self.published = max(self._newest.get(own, 0), self._watermarks.of(own))
-        # Own changes sent while the disk is writing them, and those sent and then refused by it.
-        self._in_flight: dict[bytes, Change] = {}
-        self._refused: dict[bytes, bytes] = {}
-        self._correcting: dict[bytes, int] = {}
-        # The highest own version that is to be published once it is durable, and all later ones after it.
-        self._withheld = 0
         self._summary: tuple[dict[str, int], dict[str, int]] | None = None
 
     @property
@@ -240,48 +228,6 @@ class Cursors:
         self._summary = None
         self.published = max(self.published, version)
 
-    def reissue(self, discovery_ids: Iterable[str], version: int) -> Sequence[Change]:
-        """Give own records new versions, so that every peer receives them."""
-        known = [self._store.newest(discovery_id) for discovery_id in discovery_ids]
-        return [
-            self._store.put(replace(record, version=number))
-            for number, record in zip(itertools.count(version), filter(None, known))
-            if record.owner == self._own
-        ]
-
-    @property
-    def newest_pending(self) -> int:
-        """The highest own version that is being written, 0 for none."""
-        if not self._store.has_pending:
-            return 0
-        return max((change.version for change in self.own_changes(self._store.pending)), default=0)
-
-    @property
-    def refused(self) -> list[bytes]:
-        """Some IDs of records that peers received and this disk then refused."""
-        return list(itertools.islice(self._refused, RECORDS_PER_MESSAGE))
-
-    def put_corrections(self, keys: Iterable[bytes], version: int) -> Sequence[Change]:
-        """Put the true state of refused records into the store, with versions from `version` on.
-
-        A refused new ID is retained as one that was given to nobody.
-        """
-        changes = []
-        for key in keys:
-            known = self._store.newest(key.decode())
-            if known is None:
-                received = codec.decode_stored(key, self._refused[key])
-                known = Record(id=received.id, owner=received.owner, version=0, created_at=received.created_at)
-            if known.owner == self._own:
-                changes.append(self._store.put(replace(records.with_grant_revoked(known), version=version)))
-                version += 1
-        return changes
-
-    def confirm_corrections(self, keys: Iterable[bytes]) -> None:
-        """Forget refused records whose corrections are durable."""
-        for key in keys:
-            self._refused.pop(key, None)
-
     def keys_of_owner(self, owner: str, position: int, above: int = 0) -> tuple[list[bytes], int]:
         """Return some keys of an owner's records above a version, scanned from a position on, and the
         next position; 0 at the end.
@@ -306,55 +252,6 @@ class Cursors:
             if rest is not None and _PENDING in rest and codec.peek_owner(rest) == self._own:
                 found.append(key.decode())
         return found
-
-    def own_changes(self, changes: Iterable[Change]) -> list[Change]:
-        """Select the changes of own records."""
-        return [
-            each for each in changes if not codec.is_metadata(each.key) and codec.peek_owner(each.rest) == self._own
-        ]
-
-    def before_write(self, changes: Sequence[Change], *, may_send: bool, may_correct: bool) -> Sequence[Change]:
-        """Publish own changes that go to the disk, unless it refused the last ones; return further
-        changes to write with them.
-
-        A version that a peer has must never be issued again, even if the disk loses it. So some are
-        reserved on the disk in advance, and changes beyond them are published once durable. Changes
-        published and then refused are corrected in the next batch, so that the own cursor never
-        passes them uncorrected.
-        """
-        own = self.own_changes(changes)
-        if not own:
-            return ()
-        newest = max(each.version for each in own)
-        extra: list[Change] = []
-        if self._refused:
-            extra = self._corrections(own) if may_correct else []
-            own = [*own, *extra]
-        if may_send and newest <= self._reserved and self._withheld <= self.own_cursor and not extra:
-            for change in own:
-                self._publish(change)
-                self._in_flight[change.key] = change
-        else:
-            self._withheld = max(self._withheld, *(each.version for each in own))
-        if newest > self._reserving - _RESERVED // 2:
-            self._reserving = newest + _RESERVED
-            extra.append(metadata_change(Metadata(id=_RESERVE, owner=self._own, number=self._reserving)))
-        return extra
-
-    @property
-    def reserving(self) -> int:
-        """The highest version that is reserved, or is being."""
-        return self._reserving
-
-    def _corrections(self, own: Sequence[Change]) -> list[Change]:
-        """Return the corrections of refused records that are not under way yet."""
-        for change in own:
-            if change.key in self._refused:
-                self._correcting[change.key] = change.version
-        left = sorted(self._refused.keys() - self._correcting.keys())
-        corrections = self.put_corrections(left, self._store.last_version + 1)
-        self._correcting |= {each.key: each.version for each in corrections}
-        return list(corrections)
 
     def _extend_cursor(self, delta: Delta) -> int:
         """Return the cursor after a delta. One beyond a gap is remembered, since messages overtake
@@ -381,9 +278,9 @@ class Cursors:
             owner = codec.peek_owner(change.rest)
             if owner == self._own:
                 if change.version > before:
-                    self._publish(change)
+                    self.publish(change)
                 self.own_cursor = max(self.own_cursor, change.version)
-                self._end_write(change)
+                self._own_writes.settled(change)
                 continue
             self._log(owner).add(change.version, change.key)
             self._newest[owner] = max(self._newest.get(owner, 0), change.version)
@@ -391,37 +288,10 @@ class Cursors:
                 granted.append(codec.decode_record(change.line))
         return granted
 
-    def _publish(self, change: Change) -> None:
+    def publish(self, change: Change) -> None:
+        """Send an own change to peers from now on."""
         self._log(self._own).add(change.version, change.key)
         self.published = max(self.published, change.version)
-
-    def discarded(self, changes: Sequence[Change]) -> None:
-        """Follow the loss of pending changes, which the disk refused."""
-        for change in changes:
-            self._correcting.pop(change.key, None)
-            sent = self._in_flight.get(change.key)
-            # What was sent may be older: a newer change of the same ID was withheld.
-            if sent is not None and sent.version <= change.version:
-                self._refused[change.key] = self._in_flight.pop(change.key).rest
-        if self._withheld <= max((change.version for change in changes), default=0):
-            self._withheld = 0
-
-    def reserved(self, version: int) -> None:
-        """All versions up to this one are reserved on the disk."""
-        self._reserved = max(self._reserved, version)
-
-    def reservation_failed(self) -> None:
-        """Reserve versions with the next write again."""
-        self._reserving = self._reserved
-
-    def _end_write(self, change: Change) -> None:
-        """Forget what was sent while the disk wrote this change, or an older one of the same ID."""
-        sent = self._in_flight.get(change.key)
-        if sent is not None and sent.version <= change.version:
-            del self._in_flight[change.key]
-        if self._correcting.get(change.key, change.version + 1) <= change.version:
-            del self._correcting[change.key]
-            self._refused.pop(change.key, None)
 
     def _log(self, owner: str) -> ChangeLog:
         log = self._logs.get(owner)
@@ -432,7 +302,7 @@ class Cursors:
 
     def _versioned_line(self, key: bytes, owner: str) -> tuple[int, bytes] | None:
         """Return version and line of a record of `owner`, None if it is not one."""
-        in_flight = self._in_flight.get(key)
+        in_flight = self._own_writes.in_flight(key)
         line = self._store.line(key) if in_flight is None else in_flight.line
         if line is None:
             return None

@@ -108,7 +108,7 @@ def check_room(state: State) -> None:
 
 def check_no_grant(state: State, discovery_id: str) -> None:
     """Raise Undecided while a grant of the ID is decided and not answered (R3)."""
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is not None and pending.before is not None:
         raise Undecided("another decision about this ID is in progress")
 

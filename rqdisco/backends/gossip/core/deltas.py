@@ -10,15 +10,15 @@ import msgspec
 from rqdisco.backends.gossip.core import contacts, convergence, writes
 from rqdisco.backends.gossip.core.messages import Delta, Page, Pull
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core import codec
 from rqdisco.core.codec import Malformed
 
 PAGE_SECONDS = 5.0
-Apply = Callable[[State, Delta, Then], None]
+Apply = Callable[[State, Delta, Continuation], None]
 
 
-def apply(state: State, delta: Delta, go_on: Then) -> None:
+def apply(state: State, delta: Delta, on_done: Continuation) -> None:
     """Apply a delta of another owner. The outcome is None once it is durable; BadMessage,
     StoreUnavailable.
     """
@@ -26,34 +26,34 @@ def apply(state: State, delta: Delta, go_on: Then) -> None:
         applied = state.cursors.apply(delta)
     except Malformed as error:
         state.cursors.rollback()
-        state.go_on(go_on, BadMessage(str(error)))
+        state.resume(on_done, BadMessage(str(error)))
         return
     for discovery_id in applied.conflicts:
         state.log("error", "conflicting records of one ID", discovery_id=discovery_id)
     if applied.changes:
-        state.persist(applied.changes, then(_applied, delta.owner, applied.reached, go_on))
+        state.persist(applied.changes, then(_applied, delta.owner, applied.reached, on_done))
     else:
         # Its records may be known, and not durable yet.
-        writes.flush(state, go_on)
+        writes.flush(state, on_done)
 
 
-def _applied(state: State, outcome: Exception | None, owner: str, reached: int, go_on: Then) -> None:
+def _applied(state: State, outcome: Exception | None, owner: str, reached: int, on_done: Continuation) -> None:
     if outcome is not None:
         state.cursors.rollback()
     elif reached:
         state.cursors.commit(owner, reached)
         convergence.update(state)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
 class Pulling(msgspec.Struct, frozen=True):
     """A pull from the peer `key`: `apply` is what happens to each page, `upto` the cursor to reach;
-    None also pulls what lies beyond a gap at the peer. The outcome of `go_on` is None, a PeerError or
+    None also pulls what lies beyond a gap at the peer. The outcome of `on_done` is None, a PeerError or
     StoreUnavailable.
     """
 
     key: int
-    go_on: Then
+    on_done: Continuation
     apply: Apply = apply
     upto: int | None = None
 
@@ -62,14 +62,14 @@ def pull(state: State, pulling: Pulling, message: Pull) -> None:
     """Pull what follows `message.after`, page by page."""
     peer = state.contacts.get(pulling.key)
     if peer is None:
-        state.go_on(pulling.go_on, PeerError("the peer is gone"))
+        state.resume(pulling.on_done, PeerError("the peer is gone"))
     else:
         contacts.send(state, peer, "pull", message, PAGE_SECONDS, then(_received, message, pulling))
 
 
 def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: Pulling) -> None:
     if isinstance(outcome, PeerError):
-        state.go_on(pulling.go_on, outcome)
+        state.resume(pulling.on_done, outcome)
     else:
         pulling.apply(state, outcome.delta, then(_page_applied, sent, outcome, pulling))
 
@@ -77,12 +77,12 @@ def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: Pull
 def _page_applied(state: State, outcome: Any, sent: Pull, page: Page, pulling: Pulling) -> None:
     delta, upto = page.delta, pulling.upto
     if outcome is not None:
-        state.go_on(pulling.go_on, outcome)
+        state.resume(pulling.on_done, outcome)
     elif page.page:
         pull(state, pulling, Pull(owner=sent.owner, after=sent.after, page=page.page, upto=delta.upto))
     else:
         last = max([delta.upto, *(codec.peek_version(codec.split_record(bytes(line))[1]) for line in delta.records)])
         if last <= sent.after or (upto is not None and delta.upto >= upto):
-            state.go_on(pulling.go_on, None)
+            state.resume(pulling.on_done, None)
         else:
             pull(state, pulling, Pull(owner=sent.owner, after=last))

@@ -1,13 +1,12 @@
 """The periodic anti-entropy exchange with each peer: swap digests, recover own records after a
 restart (R8), pull missed records, deliver hints.
 
-A round goes through `_STEPS`. A step reports whether it is done; if it is not, something of it is
+A round goes through `STEPS`. A step reports whether it is done; if it is not, something of it is
 under way, after which `step_done` calls the same step again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rqdisco.backends.gossip.core import (
@@ -20,16 +19,13 @@ from rqdisco.backends.gossip.core import (
     queries,
     recovery,
     takeover,
-    writes,
 )
-from rqdisco.backends.gossip.core.deltas import Pulling, pull
-from rqdisco.backends.gossip.core.messages import Added, Digest, Hints, Pull
+from rqdisco.backends.gossip.core.messages import Digest
 from rqdisco.backends.gossip.core.peer_errors import PeerError, Rejected
-from rqdisco.backends.gossip.core.state import Peer, State, Then, then
-from rqdisco.core.expiry import expiry_watermark
+from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
+from rqdisco.backends.gossip.core.steps import REQUEST_SECONDS, STEPS
 
 INTERVAL = 1.0
-REQUEST_SECONDS = 2.0
 _MAX_ATTEMPTS = 3
 _LASTING_ROUNDS = 3
 
@@ -43,11 +39,11 @@ def begin_due(state: State) -> None:
             _begin(state, peer)
 
 
-def begin_round(state: State, peer: Peer, go_on: Then, *, is_hinting: bool = True) -> None:
+def begin_round(state: State, peer: Peer, on_done: Continuation, *, is_hinting: bool = True) -> None:
     """Begin a round now, or after the present one. The outcome is None, or why it failed. Without
     `is_hinting` it delivers no hints.
     """
-    peer.next_round.append(go_on)
+    peer.next_round.append(on_done)
     peer.is_next_hinting = peer.is_next_hinting and is_hinting
     if peer.step is None:
         _begin(state, peer)
@@ -88,7 +84,7 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
     return Digest(
         held=held,
         newest_beyond_gap=beyond,
-        issued=cursors.newest_pending,
+        issued=state.own_writes.newest_pending,
         expired=state.watermarks.all,
         fingerprint=members.fingerprint,
         members=() if fingerprint == members.fingerprint else members.all,
@@ -99,8 +95,8 @@ def digest(state: State, fingerprint: str, **answer: Any) -> Digest:
 
 
 def _send_digest(state: State, peer: Peer, attempt: int) -> None:
-    go_on = then(_digest_answered, peer.key, peer.digests_received, attempt)
-    contacts.send(state, peer, "digest", digest(state, peer.fingerprint), REQUEST_SECONDS, go_on)
+    on_done = then(_digest_answered, peer.key, peer.digests_received, attempt)
+    contacts.send(state, peer, "digest", digest(state, peer.fingerprint), REQUEST_SECONDS, on_done)
 
 
 def _digest_answered(state: State, outcome: Digest | PeerError, key: int, received: int, attempt: int) -> None:
@@ -148,9 +144,9 @@ def _advance(state: State, peer: Peer) -> None:
     if peer.step == 0 and is_up_to_date(state, peer):
         _plan_next(state, peer, None)
         return
-    go_on = then(step_done, peer.key)
-    while peer.step is not None and peer.step < len(_STEPS) and not peer.is_dropped:
-        if not _STEPS[peer.step](state, peer, go_on):
+    on_done = then(step_done, peer.key)
+    while peer.step is not None and peer.step < len(STEPS) and not peer.is_dropped:
+        if not STEPS[peer.step](state, peer, on_done):
             return
         peer.step += 1
     end(state, peer, None)
@@ -163,7 +159,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         return False
     if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
         return False
-    if state.replication_waits or state.pending or state.unrecorded or state.unidentified:
+    if state.replication_waits or state.pending_grants or state.unrecorded or state.unidentified:
         return False
     if peer.acked < cursors.published:
         return False
@@ -172,7 +168,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         is_recovered
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
-        and not (state.hints.count or state.hints.undeleted or cursors.refused or peer.differing_exchanges)
+        and not (state.hints.count or state.hints.undeleted or state.own_writes.refused or peer.differing_exchanges)
         and not cursors.behind(peer.held)
         and peer.expired == state.watermarks.all
         and state.expired_upto <= state.watermarks.of(state.own)
@@ -180,7 +176,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
 
 
 def step_done(state: State, outcome: Exception | None, key: int) -> None:
-    """Go on with the round of a peer after what a step waited for."""
+    """Continue the round of a peer after what a step waited for."""
     peer = state.contacts[key]
     if outcome is not None:
         end(state, peer, outcome)
@@ -208,7 +204,7 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
 
 
 def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
-    """Plan the next round, and go on with what waited for this one."""
+    """Plan the next round, and resume what waited for this one."""
     peer.step = None
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
@@ -219,8 +215,8 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
     if peer.is_dropped:
         done, peer.next_round = [*done, *peer.next_round], []
         error = error or PeerError("the peer is gone")
-    for go_on in done:
-        state.go_on(go_on, error)
+    for on_done in done:
+        state.resume(on_done, error)
 
 
 def _finish_leftovers(state: State) -> None:
@@ -239,7 +235,7 @@ def _finish_leftovers_alone(state: State, _: object) -> None:
     """Finish what is left on the last daemon, which exchanges with nobody."""
     if state.is_running and not state.peers:
         _finish_leftovers(state)
-        if state.hints.count or state.hints.undeleted or state.pending or state.taking_over or state.unrecorded:
+        if state.hints.count or state.hints.undeleted or state.pending_grants or state.taking_over or state.unrecorded:
             state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
@@ -252,101 +248,6 @@ def end_all(state: State) -> None:
             peer.step, peer.this_round = None, []
             if not peer.is_dropped:
                 contacts.plan(state, peer, state.now.seconds + INTERVAL)
-
-
-def _correct_refused(state: State, peer: Peer, go_on: Then) -> bool:
-    """Send peers the true state of records they received and this disk then refused."""
-    keys = state.cursors.refused
-    if not keys or state.is_correcting or not decide.is_ready(state):
-        # This disk may be older than what peers received (R8).
-        return True
-    changes = state.cursors.put_corrections(keys, state.next_version())
-    if not changes:
-        state.cursors.confirm_corrections(keys)
-        return True
-    state.is_correcting = True
-    writes.write(state, changes, then(_corrected, peer.key, tuple(keys)))
-    return False
-
-
-def _corrected(state: State, outcome: Exception | None, key: int, keys: tuple[bytes, ...]) -> None:
-    state.is_correcting = False
-    peer = state.contacts[key]
-    if outcome is None:
-        state.cursors.confirm_corrections(keys)
-    elif peer.step is not None:
-        # A disk that still refuses writes must not stop what follows.
-        peer.step += 1
-    step_done(state, None, key)
-
-
-def _learn_watermarks(state: State, peer: Peer, go_on: Then) -> bool:
-    """Learn expiry watermarks of other owners; own ones are recovered like own records."""
-    if peer.expired == state.watermarks.all:
-        return True
-    of = state.watermarks.of
-    new = [
-        expiry_watermark(owner, version)
-        for owner, version in peer.expired.items()
-        if owner != state.own and version > of(owner)
-    ]
-    if new:
-        writes.write_watermarks(state, tuple(new), go_on)
-    return not new
-
-
-def _pull(state: State, peer: Peer, go_on: Then) -> bool:
-    """Pull all records of others that a peer has and this daemon lacks."""
-    behind = state.cursors.behind(peer.held)
-    for owner in behind:
-        # Records already coming from another peer need not come twice.
-        if owner != state.own and owner not in state.pulling and owner not in peer.done_owners:
-            state.pulling.add(owner)
-            peer.done_owners.add(owner)
-            pulling = Pulling(peer.key, then(_pulled, owner, go_on), upto=peer.held[owner])
-            pull(state, pulling, Pull(owner=owner, after=state.cursors.cursor(owner)))
-            return False
-    peer.is_caught_up = peer.is_caught_up or not behind
-    return True
-
-
-def _pulled(state: State, outcome: Exception | None, owner: str, go_on: Then) -> None:
-    state.pulling.discard(owner)
-    state.go_on(go_on, outcome)
-
-
-def _deliver_hints(state: State, peer: Peer, go_on: Then) -> bool:
-    """Deliver the hints stored for the IDs that a peer owns."""
-    incarnation = peer.incarnation
-    if not state.hints.count or not peer.is_hinting or incarnation is None or peer.hints_are_done:
-        return True
-    of, batch = state.hints.take_batch(incarnation)
-    if not batch:
-        return True
-    message = Hints(owner=incarnation, of=of, hints=tuple(batch))
-    contacts.send(state, peer, "hints", message, REQUEST_SECONDS, then(_delivered, peer.key, of, batch[0].number))
-    return False
-
-
-def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, first: int) -> None:
-    peer = state.contacts[key]
-    if isinstance(outcome, PeerError):
-        end(state, peer, outcome)
-    elif outcome.upto < first:
-        peer.hints_are_done = True
-        step_done(state, None, key)
-    else:
-        hints.delete_upto(state, of, outcome.upto, then(step_done, key))
-
-
-_STEPS: tuple[Callable[[State, Peer, Then], bool], ...] = (
-    _correct_refused,
-    recovery.recover,
-    recovery.finish,
-    _learn_watermarks,
-    _pull,
-    _deliver_hints,
-)
 
 
 def _log_differences(state: State, peer: Peer) -> None:

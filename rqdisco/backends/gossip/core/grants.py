@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import pushes, replies, writes
 from rqdisco.backends.gossip.core.effects import Notify
-from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, Then, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
@@ -25,25 +25,25 @@ _RECORDED_AT_ONCE = 50
 
 def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
     """Block other decisions about the ID until `end`."""
-    state.pending[discovery_id] = pending = GrantInProgress(discovery_id, request.number)
+    state.pending_grants[discovery_id] = pending = GrantInProgress(discovery_id, request.number)
     return pending
 
 
 def end(state: State, pending: GrantInProgress) -> None:
     """Allow other decisions: the grant is answered or given up."""
-    del state.pending[pending.id]
+    del state.pending_grants[pending.id]
     state.effects.append(Notify(pending.id))
     _release(state, None, pending.waiting)
 
 
-def _release(state: State, _: None, waiting: Sequence[Then]) -> None:
-    """Let requests that waited go on, a few in a turn: with long lists each takes milliseconds."""
+def _release(state: State, _: None, waiting: Sequence[Continuation]) -> None:
+    """Resume the requests that waited, a few in a turn: with long lists each takes milliseconds."""
     # No time passes for a daemon that stops.
     count = _RELEASED_AT_ONCE if state.is_running else len(waiting)
     if len(waiting) > count:
-        state.go_on_soon(then(_release, waiting[count:]))
-    for go_on in waiting[:count]:
-        state.go_on(go_on, None)
+        state.resume_soon(then(_release, waiting[count:]))
+    for on_done in waiting[:count]:
+        state.resume(on_done, None)
 
 
 def commit(state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome) -> None:
@@ -56,7 +56,7 @@ def commit(state: State, pending: GrantInProgress, before: Record, outcome: Regi
 
 
 def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
-    pending = state.pending[discovery_id]
+    pending = state.pending_grants[discovery_id]
     if outcome is None:
         version = pending.outcome.record.version
         pushes.await_replication(state, version, then(_replicated, discovery_id), is_grant=True)
@@ -67,7 +67,7 @@ def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) 
 
 
 def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
-    pending = state.pending[discovery_id]
+    pending = state.pending_grants[discovery_id]
     request = state.requests.get(pending.request)
     if request is None:
         _give_up(state, pending, "its client was gone")
@@ -81,9 +81,9 @@ def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
 
 
 def delivered(state: State, number: int, was_delivered: bool) -> None:
-    """Go on after the answer to a client of this daemon was sent, or certainly was not."""
+    """Continue after the answer to a client of this daemon was sent, or certainly was not."""
     request = state.requests.pop(number, None)
-    pending = None if request is None else state.pending.get(replies.id_of(request))
+    pending = None if request is None else state.pending_grants.get(replies.id_of(request))
     if pending is None or pending.request != number:
         return
     if was_delivered:
@@ -111,7 +111,7 @@ def record_answers(state: State) -> None:
     for discovery_id in sorted(state.unrecorded)[:_RECORDED_AT_ONCE]:
         state.unrecorded.discard(discovery_id)
         record = state.store.newest(discovery_id)
-        if record is None or record.owner != state.own or record.ownerless or discovery_id in state.pending:
+        if record is None or record.owner != state.own or record.ownerless or discovery_id in state.pending_grants:
             continue
         answered = records.with_grant_answered(record)
         if answered is not record:
@@ -136,7 +136,7 @@ def revoke(state: State, pending: GrantInProgress) -> None:
 
 
 def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
-    pending = state.pending[discovery_id]
+    pending = state.pending_grants[discovery_id]
     request = state.requests.get(pending.request)
     if pending.refusal is not None and request is not None:
         replies.fail(state, request, pending.refusal)
@@ -147,18 +147,18 @@ def _revoked(state: State, outcome: StoreUnavailable | None, discovery_id: str) 
     state.log("warn", "grant not revoked yet: {reason}", reason=outcome.reason, discovery_id=discovery_id)
     pending.is_stuck = True
     waiting, pending.waiting = pending.waiting, []
-    for go_on in waiting:
-        state.go_on(go_on, outcome)
+    for on_done in waiting:
+        state.resume(on_done, outcome)
 
 
-def wait(state: State, discovery_id: str, go_on: Then) -> bool:
+def wait(state: State, discovery_id: str, on_done: Continuation) -> bool:
     """Return False if the ID has no grant in progress. Otherwise continue when it ends (outcome None)
     or cannot be revoked (StoreUnavailable), and return True.
     """
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is None:
         return False
-    pending.waiting.append(go_on)
+    pending.waiting.append(on_done)
     if pending.is_stuck:
         revoke(state, pending)
     return True
@@ -166,7 +166,7 @@ def wait(state: State, discovery_id: str, go_on: Then) -> bool:
 
 def revoke_stuck(state: State) -> None:
     """Try once more to revoke the grants that are stuck."""
-    for pending in list(state.pending.values()):
+    for pending in list(state.pending_grants.values()):
         if pending.is_stuck:
             revoke(state, pending)
 
@@ -175,5 +175,5 @@ def is_offered(state: State, request: ClientRequest) -> bool:
     """Report whether a request was answered with a grant, and it is not known yet whether its client
     got that.
     """
-    pending = state.pending.get(getattr(request.command, "id", ""))
+    pending = state.pending_grants.get(getattr(request.command, "id", ""))
     return pending is not None and pending.request == request.number and pending.is_offered

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import decide, own_records, writes
 from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
 from rqdisco.backends.gossip.core.messages import Hint
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node
@@ -22,24 +22,24 @@ from rqdisco.storage.memory import metadata_change
 _IDS_PER_PART = 10
 
 
-def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, go_on: Then) -> None:
-    """Store a hint for an owner. The outcome is its number, or StoreUnavailable; whoever goes on
+def store(state: State, owner: str, discovery_id: str, node: Node, host: str | None, on_done: Continuation) -> None:
+    """Store a hint for an owner. The outcome is its number, or StoreUnavailable; `on_done`
     marks it answered or withdraws it.
     """
     if (number := state.hints.reusable(discovery_id, node, host)) is not None:
-        state.go_on(go_on, number)
+        state.resume(on_done, number)
         return
     wall_ms = state.now.wall_us // 1000
     number, changes = state.hints.create(owner, discovery_id, node, host, wall_ms)
-    state.persist(changes, then(_stored, number, go_on))
+    state.persist(changes, then(_stored, number, on_done))
 
 
-def _stored(state: State, outcome: Exception | None, number: int, go_on: Then) -> None:
+def _stored(state: State, outcome: Exception | None, number: int, on_done: Continuation) -> None:
     if outcome is not None:
         state.hints.remove(number)
     elif (stored := state.hints.get(number)) is not None:
         state.hints.put(replace(stored, is_durable=True))
-    state.go_on(go_on, number if outcome is None else outcome)
+    state.resume(on_done, number if outcome is None else outcome)
 
 
 def mark_answered(state: State, number: int) -> None:
@@ -85,14 +85,14 @@ def _deleted(state: State, outcome: Exception | None, stored: StoredHint) -> Non
         state.hints.undeleted.append(stored)
 
 
-def delete_upto(state: State, of: str, upto: int, go_on: Then) -> None:
+def delete_upto(state: State, of: str, upto: int, on_done: Continuation) -> None:
     """Delete the hints stored for an owner up to a number, which it has added. Those that it takes
     for earlier ones of the same numbers get new numbers instead.
     """
     state.hints.learn_added(of, upto)
     done = [each for each in state.hints.stored_for(of, upto) if not each.is_merging]
     if not done:
-        state.go_on(go_on, None)
+        state.resume(on_done, None)
         return
     changes, renumbered = [deletion(each) for each in done], []
     for each in done:
@@ -102,11 +102,15 @@ def delete_upto(state: State, of: str, upto: int, go_on: Then) -> None:
             number, stored = state.hints.create(each.owner, hint.id, hint.node, hint.host, wall_ms)
             renumbered.append(number)
             changes += stored
-    state.persist(changes, then(_delivered, tuple(done), tuple(renumbered), go_on))
+    state.persist(changes, then(_delivered, tuple(done), tuple(renumbered), on_done))
 
 
 def _delivered(
-    state: State, outcome: Exception | None, done: Sequence[StoredHint], renumbered: Sequence[int], go_on: Then
+    state: State,
+    outcome: Exception | None,
+    done: Sequence[StoredHint],
+    renumbered: Sequence[int],
+    on_done: Continuation,
 ) -> None:
     for number in renumbered:
         if outcome is not None:
@@ -118,7 +122,7 @@ def _delivered(
             state.hints.remove(each.hint.number)
         elif state.hints.get(each.hint.number) is not None:
             state.hints.put(each)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
 def merge_all(state: State) -> None:
@@ -133,7 +137,7 @@ def _merge_part(state: State, _: None, ids: Sequence[str], begin: int) -> None:
         with suppress(Undecided):
             own_records.merge_hints(state, discovery_id)
     if end < len(ids):
-        state.go_on_soon(then(_merge_part, ids, end))
+        state.resume_soon(then(_merge_part, ids, end))
 
 
 def retry_deletions(state: State) -> None:
@@ -142,7 +146,7 @@ def retry_deletions(state: State) -> None:
     delete(state, undeleted)
 
 
-def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) -> None:
+def add(state: State, sender: str, of: str, hints: Sequence[Hint], on_done: Continuation) -> None:
     """Add the hints that `sender` stored for owner `of`, each once, even if repeated. Raises
     Undecided, NotReady. The outcome is the number up to which all are durably added, or
     StoreUnavailable.
@@ -151,7 +155,7 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     before = state.hints.added.get(key, 0)
     new = [hint for hint in hints if hint.number > before]
     if not new:
-        writes.flush(state, then(_added, before, go_on))
+        writes.flush(state, then(_added, before, on_done))
         return
     if state.members.current_owner(of) != state.own:
         raise Undecided("the members do not agree on the owner of these IDs")
@@ -168,15 +172,22 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], go_on: Then) 
     # Atomic with the changes: a hint added twice could restore a node that was removed.
     changes.append(metadata_change(Metadata(id=key, owner=of, number=upto)))
     state.hints.added[key] = upto
-    writes.write(state, changes, then(_added_new, sender, of, before, len(new), upto, go_on))
+    writes.write(state, changes, then(_added_new, sender, of, before, len(new), upto, on_done))
 
 
-def _added(state: State, outcome: Exception | None, upto: int, go_on: Then) -> None:
-    state.go_on(go_on, upto if outcome is None else outcome)
+def _added(state: State, outcome: Exception | None, upto: int, on_done: Continuation) -> None:
+    state.resume(on_done, upto if outcome is None else outcome)
 
 
 def _added_new(
-    state: State, outcome: Exception | None, sender: str, of: str, before: int, count: int, upto: int, go_on: Then
+    state: State,
+    outcome: Exception | None,
+    sender: str,
+    of: str,
+    before: int,
+    count: int,
+    upto: int,
+    on_done: Continuation,
 ) -> None:
     if outcome is None:
         state.log("info", "registrations from elsewhere added", sender=sender, count=count)
@@ -184,4 +195,4 @@ def _added_new(
         # The failed write discards all that was built on it.
         key = added_key(sender, of)
         state.hints.added[key] = min(state.hints.added.get(key, 0), before)
-    state.go_on(go_on, upto if outcome is None else outcome)
+    state.resume(on_done, upto if outcome is None else outcome)

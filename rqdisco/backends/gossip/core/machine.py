@@ -1,8 +1,8 @@
 """The daemon as one of several peers: a deterministic state machine without I/O.
 
 `receive` takes what happened, and returns what to do. The driver performs it, and the simulator
-plays the rest of the world. What a function cannot finish now goes on later with a `Then`, which the
-state keeps as plain data.
+plays the rest of the world. What a function cannot finish now is resumed later by a
+`Continuation`, which the state keeps as plain data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 
 from rqdisco.backends.gossip.core import (
     contacts,
+    draining,
     exchange,
+    forgetting,
+    freezing,
     grants,
     inputs,
     pushes,
@@ -22,7 +25,6 @@ from rqdisco.backends.gossip.core import (
     requests,
     routing,
     serving,
-    succession,
 )
 from rqdisco.backends.gossip.core.cursors import Cursors
 from rqdisco.backends.gossip.core.effects import Effect, Wake
@@ -30,6 +32,7 @@ from rqdisco.backends.gossip.core.grant_ages import GrantAges
 from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import FEATURES, Member
+from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
@@ -83,13 +86,15 @@ def _initial_state(
 ) -> State:
     own = config.incarnation
     members = Members(Member(incarnation=own, name=config.name, url=config.url, features=FEATURES), metadata)
-    cursors = Cursors(own, store, metadata, watermarks=watermarks, era=int(config.run_id[:7], 16) + 1)
+    own_writes, era = OwnWrites(own, store, metadata), int(config.run_id[:7], 16) + 1
+    cursors = Cursors(own, store, metadata, own_writes=own_writes, watermarks=watermarks, era=era)
     state = State(
         config=config,
         own=own,
         store=store,
         members=members,
         cursors=cursors,
+        own_writes=own_writes,
         hints=HintStore(members, metadata),
         watermarks=watermarks,
         grant_ages=GrantAges(now.seconds, config.limits.retry_window_ms / 1000),
@@ -98,7 +103,7 @@ def _initial_state(
         began_ms=now.moment.ms,
         began_with_records=cursors.own_cursor > 0,
         began_with_others=bool(members.others),
-        frozen=requests.frozen_reason(metadata, own),
+        frozen=freezing.frozen_reason(metadata, own),
         jitter=int(config.run_id[:7], 16),
     )
     successor = members.current_owner(members.own.successor or own)
@@ -132,8 +137,8 @@ def _tick(state: State, _: inputs.Ticked) -> None:
     # What is put off to a later turn during this one waits for the next.
     last = state.last_number
     while state.timers and state.timers[0][0] <= now and state.timers[0][1] <= last:
-        _at, number, go_on = heappop(state.timers)
-        state.go_on(go_on, number)
+        _at, number, on_done = heappop(state.timers)
+        state.resume(on_done, number)
     exchange.begin_due(state)
 
 
@@ -174,29 +179,29 @@ def _persisted(state: State, persisted: inputs.Persisted) -> None:
     number = persisted.write
     if number in state.writes:
         state.disk_refuses = None
-    state.cursors.reserved(state.reservations.pop(number, 0))
+    state.own_writes.confirm_reservation(state.reservations.pop(number, 0))
     _end_write(state, number, None)
 
 
 def _refused(state: State, refused: inputs.WriteRefused) -> None:
     state.disk_refuses = refused.reason
     if state.reservations.pop(refused.write, 0):
-        state.cursors.reservation_failed()
+        state.own_writes.fail_reservation()
     _end_write(state, refused.write, StoreUnavailable(refused.reason))
 
 
 def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> None:
-    go_on = state.writes.pop(number, None) or state.flushes.pop(number, None)
-    if go_on is not None:
-        state.go_on(go_on, outcome)
+    on_done = state.writes.pop(number, None) or state.flushes.pop(number, None)
+    if on_done is not None:
+        state.resume(on_done, outcome)
 
 
 _COMMANDS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     inputs.Create: requests.create,
-    inputs.FreezeStore: requests.freeze,
-    inputs.ThawStore: requests.thaw,
-    inputs.Forget: succession.forget,
-    inputs.Drain: succession.drain,
+    inputs.FreezeStore: freezing.freeze,
+    inputs.ThawStore: freezing.thaw,
+    inputs.Forget: forgetting.forget,
+    inputs.Drain: draining.drain,
     inputs.RevokeStuck: _revoke_stuck,
 }
 
@@ -213,7 +218,7 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     inputs.Answered: contacts.answered,
     inputs.Failed: contacts.failed,
     inputs.Settled: _settled,
-    inputs.Discarded: lambda state, given: state.cursors.discarded(given.changes),
+    inputs.Discarded: lambda state, given: state.own_writes.discarded(given.changes),
     inputs.Persisted: _persisted,
     inputs.WriteRefused: _refused,
 }

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import decide, pushes, queries, writes
 from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core import decisions, records, transitions
 from rqdisco.core.errors import LoopbackConflict, NoSuchID, NotReady, TooManyNodes, Undecided
 from rqdisco.core.ids import is_created_id, owner_tag
@@ -132,39 +132,39 @@ def missing_error(state: State, discovery_id: str) -> NoSuchID | Undecided:
     return NoSuchID(discovery_id)
 
 
-def save(state: State, before: Record | None, after: Record, go_on: Then, version: int | None = None) -> None:
+def save(state: State, before: Record | None, after: Record, on_done: Continuation, version: int | None = None) -> None:
     """Write `after` under a new version, or `version`, unless it is `before`. The outcome is the
     record once it is durable, and a peer has acknowledged it, a second has passed or no peer is up;
     or StoreUnavailable.
     """
     if after is before:
-        flush(state, after.id, then(_flushed, after, go_on))
+        flush(state, after.id, then(_flushed, after, on_done))
         return
     after = replace(after, version=state.next_version() if version is None else version)
-    writes.write(state, [state.store.put(after)], then(_saved, after, go_on))
+    writes.write(state, [state.store.put(after)], then(_saved, after, on_done))
 
 
-def flush(state: State, discovery_id: str, go_on: Then) -> None:
-    """Go on once the newest record, which an answer depends on, is durable (R6)."""
+def flush(state: State, discovery_id: str, on_done: Continuation) -> None:
+    """Resume `on_done` once the newest record, which an answer depends on, is durable (R6)."""
     if state.store.is_pending(discovery_id):
-        writes.flush(state, go_on)
+        writes.flush(state, on_done)
     else:
-        state.go_on(go_on, None)
+        state.resume(on_done, None)
 
 
-def _flushed(state: State, outcome: Any, record: Record, go_on: Then) -> None:
-    state.go_on(go_on, outcome if outcome is not None else record)
+def _flushed(state: State, outcome: Any, record: Record, on_done: Continuation) -> None:
+    state.resume(on_done, outcome if outcome is not None else record)
 
 
-def _saved(state: State, outcome: Any, record: Record, go_on: Then) -> None:
+def _saved(state: State, outcome: Any, record: Record, on_done: Continuation) -> None:
     if outcome is not None:
-        state.go_on(go_on, outcome)
+        state.resume(on_done, outcome)
     else:
-        pushes.await_replication(state, record.version, then(_replicated, record, go_on), is_grant=False)
+        pushes.await_replication(state, record.version, then(_replicated, record, on_done), is_grant=False)
 
 
-def _replicated(state: State, outcome: bool, record: Record, go_on: Then) -> None:
-    state.go_on(go_on, record)
+def _replicated(state: State, outcome: bool, record: Record, on_done: Continuation) -> None:
+    state.resume(on_done, record)
 
 
 def add_node(state: State, record: Record | None, node: Node, host: str | None) -> list[Change]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rqdisco.backends.gossip.core import contacts, queries
 from rqdisco.backends.gossip.core.messages import Held, Page
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
 
 PUSH_SECONDS = 2.0
 # Pushes in flight per peer; changes made meanwhile go into the next one.
@@ -13,27 +13,27 @@ MAX_IN_FLIGHT = 2
 ACK_SECONDS = 1.0
 
 
-def await_replication(state: State, version: int, go_on: Then, *, is_grant: bool) -> None:
+def await_replication(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
     """Wait up to a second for a member to acknowledge an own change. The outcome is True if one did,
     or if none is up; False otherwise. With `ack_required`, a grant fails if none is up.
     """
     peers = queries.active_peers(state)
     if any(peer.acked >= version for peer in peers):
-        state.go_on(go_on, True)
+        state.resume(on_done, True)
     elif not any(peer.is_up for peer in peers):
         is_required = state.config.ack_required
         state.unreplicated_grants += is_grant and not is_required
-        state.go_on(go_on, not (is_grant and is_required))
+        state.resume(on_done, not (is_grant and is_required))
     else:
         number = state.call_at(state.now.seconds + ACK_SECONDS, then(_too_late))
-        state.replication_waits[number] = version, go_on
+        state.replication_waits[number] = version, on_done
 
 
 def _too_late(state: State, number: int) -> None:
     waiting = state.replication_waits.pop(number, None)
     if waiting is not None:
         state.unreplicated += 1
-        state.go_on(waiting[1], False)
+        state.resume(waiting[1], False)
 
 
 def give_up(state: State) -> None:
@@ -65,8 +65,8 @@ def _push_to(state: State, peer: Peer) -> None:
             return
         peer.pushed_upto = delta.upto
         peer.pushes_in_flight += 1
-        go_on = then(_pushed, peer.key, delta.after, delta.upto)
-        contacts.send(state, peer, "push", Page(delta=delta), PUSH_SECONDS, go_on)
+        on_done = then(_pushed, peer.key, delta.after, delta.upto)
+        contacts.send(state, peer, "push", Page(delta=delta), PUSH_SECONDS, on_done)
 
 
 def _pushed(state: State, outcome: Held | PeerError, key: int, after: int, upto: int) -> None:
@@ -92,7 +92,7 @@ def _pushed(state: State, outcome: Held | PeerError, key: int, after: int, upto:
 def _acknowledge(state: State, above: int, upto: int) -> None:
     done = [number for number, (version, _) in state.replication_waits.items() if above < version <= upto]
     for number in done:
-        # What goes on may push, and acknowledge others meanwhile.
+        # What is resumed may push, and acknowledge others meanwhile.
         waiting = state.replication_waits.pop(number, None)
         if waiting is not None:
-            state.go_on(waiting[1], True)
+            state.resume(waiting[1], True)

@@ -10,7 +10,7 @@ from rqdisco.core.views import View, view_of
 
 def shown(state: State, discovery_id: str) -> Record | None:
     """Return the record on the disk, without a pending grant."""
-    record, pending = state.store.settled(discovery_id), state.pending.get(discovery_id)
+    record, pending = state.store.settled(discovery_id), state.pending_grants.get(discovery_id)
     if record is None or pending is None or pending.before is None or record.version <= pending.before.version:
         return record
     return pending.before
@@ -18,7 +18,7 @@ def shown(state: State, discovery_id: str) -> Record | None:
 
 def newest(state: State, discovery_id: str) -> Record | None:
     """Return the newest record, without a pending grant."""
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     return state.store.newest(discovery_id) if pending is None or pending.before is None else pending.before
 
 

@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.core import decide, writes
 from rqdisco.backends.gossip.core.deltas import Pulling, pull
 from rqdisco.backends.gossip.core.messages import Delta, Pull
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
-from rqdisco.backends.gossip.core.state import Peer, State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
 from rqdisco.core.codec import Malformed, Metadata, decode_record
 from rqdisco.core.expiry import expiry_watermark
 from rqdisco.core.records import Record
@@ -41,7 +41,7 @@ def check_digest(state: State, peer: Peer) -> None:
         state.trusted_upto = min(state.trusted_upto, state.cursors.own_cursor)
 
 
-def recover(state: State, peer: Peer, go_on: Then) -> bool:
+def recover(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Recover what a peer has, unless done already: a step of the exchange."""
     assert peer.incarnation is not None
     if peer.incarnation in state.confirmed:
@@ -52,43 +52,47 @@ def recover(state: State, peer: Peer, go_on: Then) -> bool:
         return True
     state.must_reissue = state.may_have_marker = True
     state.recoveries += 1
-    writes.write_metadata(state, [writes.behind_marker(state)], then(_marker_written, peer.key, newest, expired, go_on))
+    writes.write_metadata(
+        state, [writes.behind_marker(state)], then(_marker_written, peer.key, newest, expired, on_done)
+    )
     return False
 
 
-def _marker_written(state: State, outcome: Exception | None, key: int, newest: int, expired: int, go_on: Then) -> None:
+def _marker_written(
+    state: State, outcome: Exception | None, key: int, newest: int, expired: int, on_done: Continuation
+) -> None:
     if outcome is not None:
-        state.go_on(go_on, outcome)
+        state.resume(on_done, outcome)
         return
     # An unused ID created since the start is not an expired one, and must not look like one.
     state.expired_upto = max(expired, state.expired_upto)
     state.cursors.skip_versions(max(newest, expired))
-    pulling = Pulling(key, then(_recovered, key, newest, go_on), apply)
+    pulling = Pulling(key, then(_recovered, key, newest, on_done), apply)
     pull(state, pulling, Pull(owner=state.own, after=state.trusted_upto))
 
 
-def _recovered(state: State, outcome: Exception | None, key: int, newest: int, go_on: Then) -> None:
+def _recovered(state: State, outcome: Exception | None, key: int, newest: int, on_done: Continuation) -> None:
     peer = state.contacts[key]
     if outcome is None and not peer.is_dropped and peer.incarnation is not None:
         state.cursors.advance_own_cursor(newest)
         state.confirmed.add(peer.incarnation)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
-def apply(state: State, delta: Delta, go_on: Then) -> None:
+def apply(state: State, delta: Delta, on_done: Continuation) -> None:
     """Restore own records that this daemon lost and a peer retained."""
     try:
         changes = state.cursors.recover(delta)
     except Malformed as error:
-        state.go_on(go_on, BadMessage(str(error)))
+        state.resume(on_done, BadMessage(str(error)))
         return
     if not changes:
-        state.go_on(go_on, None)
+        state.resume(on_done, None)
         return
     state.log("warn", "newer records recovered from a peer", count=len(changes))
     for change in changes:
         _record_grant(state, decode_record(change.line))
-    writes.write(state, changes, go_on)
+    writes.write(state, changes, on_done)
 
 
 def _record_grant(state: State, record: Record) -> None:
@@ -103,7 +107,7 @@ def _record_grant(state: State, record: Record) -> None:
         state.recovered_grants[record.id] = grant.at
 
 
-def finish(state: State, peer: Peer, go_on: Then) -> bool:
+def finish(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Once all peers were contacted, reissue the records since the start: a step of the exchange."""
     if not decide.is_ready(state) or state.is_reissuing:
         return True
@@ -113,43 +117,43 @@ def finish(state: State, peer: Peer, go_on: Then) -> bool:
             state.trusted_upto = state.cursors.own_cursor
     if state.must_reissue:
         state.is_reissuing = True
-        _reissue(state, None, 0, state.recoveries, go_on)
+        _reissue(state, None, 0, state.recoveries, on_done)
         return False
     if state.expired_upto > state.watermarks.of(state.own):
-        writes.write_watermarks(state, (expiry_watermark(state.own, state.expired_upto),), go_on)
+        writes.write_watermarks(state, (expiry_watermark(state.own, state.expired_upto),), on_done)
         return False
     if state.may_have_marker:
         empty = Metadata(id=writes.BEHIND + state.own, owner=state.own)
-        writes.write_metadata(state, [empty], then(_marker_deleted, go_on))
+        writes.write_metadata(state, [empty], then(_marker_deleted, on_done))
         return False
     return True
 
 
-def _reissue(state: State, outcome: Exception | None, position: int, recoveries: int, go_on: Then) -> None:
+def _reissue(state: State, outcome: Exception | None, position: int, recoveries: int, on_done: Continuation) -> None:
     """Give all own records above the trusted version new ones, in parts."""
     if outcome is not None:
         state.is_reissuing = False
-        state.go_on(go_on, outcome)
+        state.resume(on_done, outcome)
         return
     keys, after = state.cursors.keys_of_owner(state.own, position, above=state.trusted_upto)
-    changes = state.cursors.reissue([each.decode() for each in keys], state.next_version())
-    next_part = then(_reissue, after, recoveries, go_on) if after else then(_reissued, recoveries, go_on)
+    changes = state.own_writes.reissue(keys, state.next_version())
+    next_part = then(_reissue, after, recoveries, on_done) if after else then(_reissued, recoveries, on_done)
     if changes:
         writes.write(state, changes, next_part)
     else:
-        state.go_on_soon(next_part)
+        state.resume_soon(next_part)
 
 
-def _reissued(state: State, outcome: Exception | None, recoveries: int, go_on: Then) -> None:
+def _reissued(state: State, outcome: Exception | None, recoveries: int, on_done: Continuation) -> None:
     state.is_reissuing = False
     if outcome is None and recoveries == state.recoveries:
         # Nothing was recovered meanwhile, which had to be reissued as well.
         state.must_reissue = False
         state.trusted_upto = state.cursors.own_cursor
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
-def _marker_deleted(state: State, outcome: Exception | None, go_on: Then) -> None:
+def _marker_deleted(state: State, outcome: Exception | None, on_done: Continuation) -> None:
     if outcome is None:
         state.may_have_marker = False
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)

@@ -51,7 +51,7 @@ def fail(state: State, request: ClientRequest, error: Exception) -> None:
     if request.number not in state.requests:
         return
     if isinstance(error, NotReady) and request.fallback is not None:
-        state.go_on(request.fallback, error.reason)
+        state.resume(request.fallback, error.reason)
         return
     del state.requests[request.number]
     if request.call is None:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    barriers,
-    contacts,
-    decide,
-    grants,
-    inputs,
-    own_records,
-    queries,
-    replies,
-    writes,
-)
+from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inputs, own_records, queries, replies
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
 from rqdisco.core import decisions, errors, transitions
-from rqdisco.core.codec import Metadata
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
-
-_FROZEN = "!frozen"
 
 
 def run(state: State, request: ClientRequest) -> None:
@@ -61,7 +48,7 @@ def create(state: State, request: ClientRequest, command: inputs.Create) -> None
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
     record = own_records.create(state, discovery_id, version)
-    own_records.save(state, None, record, then(_answer, request.number, None), version)
+    own_records.save(state, None, record, then(answer, request.number, None), version)
 
 
 def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
@@ -72,7 +59,7 @@ def _create_named(state: State, request: ClientRequest, command: inputs.CreateNa
     decide.check_ready(state)
     version = state.next_version()
     record = own_records.create(state, command.id, version)
-    own_records.save(state, None, record, then(_answer, request.number, None), version)
+    own_records.save(state, None, record, then(answer, request.number, None), version)
 
 
 def _exists(state: State, outcome: Exception | None, number: int) -> None:
@@ -80,7 +67,7 @@ def _exists(state: State, outcome: Exception | None, number: int) -> None:
         replies.fail(state, request, outcome or errors.IDExists(replies.id_of(request)))
 
 
-def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
+def answer(state: State, outcome: Any, number: int, result: Any) -> None:
     """Answer a request with the error of a write, or with its result. A result that contains a record
     gets the one that was saved; if it is None, that is the result.
     """
@@ -96,7 +83,7 @@ def _answer(state: State, outcome: Any, number: int, result: Any) -> None:
 
 
 def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
-    own_records.flush(state, discovery_id, then(_answer, request.number, result))
+    own_records.flush(state, discovery_id, then(answer, request.number, result))
 
 
 def _known(state: State, discovery_id: str) -> Record | None:
@@ -110,7 +97,7 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         raise own_records.missing_error(state, command.id)
     outcome = decide.register(state, record, command.node, command.host)
     if outcome.bootstrap != "granted":
-        own_records.save(state, record, outcome.record, then(_answer, request.number, outcome))
+        own_records.save(state, record, outcome.record, then(answer, request.number, outcome))
         return
     pending = grants.begin(state, record.id, request)
     if record.was_emptied or record.nodes:
@@ -168,7 +155,7 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
             _commit(state, pending, record, outcome)
         else:
             # The change is put before others may decide.
-            own_records.save(state, record, outcome.record, then(_answer, request.number, outcome))
+            own_records.save(state, record, outcome.record, then(answer, request.number, outcome))
             grants.end(state, pending)
     elif isinstance(command, inputs.Claim):
         claim = decide.claim(state, record, command.put, command.host)
@@ -181,7 +168,7 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
 
 def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
     """Return the pending grant of a request, None if its client is gone; then others may decide."""
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is None or pending.request != number:
         return None
     if number in state.requests:
@@ -196,14 +183,14 @@ def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
 
 
 def abandon(state: State, request: ClientRequest) -> None:
-    """Stop working for a client that is gone. A grant that is decided already goes on, and `grants`
+    """Stop working for a client that is gone. A grant that is decided already continues, and `grants`
     revokes it.
     """
     state.requests.pop(request.number, None)
     if request.send:
         contacts.abandon(state, request.send)
     discovery_id = getattr(request.command, "id", "")
-    pending = state.pending.get(discovery_id)
+    pending = state.pending_grants.get(discovery_id)
     if pending is not None and pending.request == request.number and discovery_id in state.barriers:
         barriers.abandon(state, discovery_id)
         grants.end(state, pending)
@@ -215,7 +202,7 @@ def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> Non
         raise own_records.missing_error(state, command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
     result = RemovalAtOwner(record=after, removed=after is not record)
-    own_records.save(state, record, after, then(_answer, request.number, result))
+    own_records.save(state, record, after, then(answer, request.number, result))
 
 
 def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
@@ -229,8 +216,8 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
         _answer_unchanged(state, request, record.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-        go_on = then(_claimed_again, request.number, outcome)
-        own_records.save(state, record, outcome.record, go_on, outcome.record.version)
+        on_done = then(_claimed_again, request.number, outcome)
+        own_records.save(state, record, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
         if record.was_emptied:
@@ -242,7 +229,7 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
 def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
     if isinstance(outcome, Record) and (fields := decisions.many_claims(outcome)) is not None:
         state.log("warn", decisions.MANY_CLAIMS, **fields)
-    _answer(state, outcome, number, claim)
+    answer(state, outcome, number, claim)
 
 
 def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) -> None:
@@ -257,7 +244,7 @@ def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) 
     if after is None:
         _answer_unchanged(state, request, command.id, False)
     else:
-        own_records.save(state, record, after, then(_answer, request.number, True), version)
+        own_records.save(state, record, after, then(answer, request.number, True), version)
 
 
 def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLeader) -> None:
@@ -266,7 +253,7 @@ def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLea
     if after is None or after is record:
         _answer_unchanged(state, request, command.id, clearing)
     else:
-        own_records.save(state, record, after, then(_answer, request.number, clearing))
+        own_records.save(state, record, after, then(answer, request.number, clearing))
 
 
 def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
@@ -301,12 +288,12 @@ def _adopt(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
-        own_records.save(state, None, record, then(_answer, request.number, True), version)
+        own_records.save(state, None, record, then(answer, request.number, True), version)
         return
     after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
     if after is not known:
         after = decisions.with_claim_window(after, state.now.moment)
-    own_records.save(state, known, after, then(_answer, request.number, after is not known), version)
+    own_records.save(state, known, after, then(answer, request.number, after is not known), version)
 
 
 _HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
@@ -320,54 +307,3 @@ _HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {
     inputs.LookUp: _look_up,
     inputs.Adopt: _adopt,
 }
-
-
-def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) -> None:
-    """See `Freezable.freeze`."""
-    before, reason = state.frozen, command.reason
-    if before not in (None, reason):
-        raise errors.AlreadyFrozen(str(before))
-    state.frozen = reason
-    # From here on nothing is decided, so what was decided before is written before this.
-    writes.write_metadata(state, [_frozen(state, reason)], then(_freeze_written, request.number, before, reason))
-
-
-def _freeze_written(state: State, outcome: Exception | None, number: int, before: str | None, reason: str) -> None:
-    if outcome is not None:
-        state.frozen = before
-        _answer(state, outcome, number, None)
-        return
-    # A thaw that was written before this may have ended meanwhile.
-    state.frozen = reason
-    _await_grants(state, None, number, sorted(state.pending))
-
-
-def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
-    if outcome is not None:
-        _answer(state, outcome, number, None)
-        return
-    while left and not grants.wait(state, left[0], then(_await_grants, number, left)):
-        left = left[1:]
-    if not left:
-        writes.flush(state, then(_answer, number, None))
-
-
-def thaw(state: State, request: ClientRequest, command: inputs.ThawStore) -> None:
-    """See `Freezable.thaw`."""
-    writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
-
-
-def _thawed(state: State, outcome: Exception | None, number: int) -> None:
-    if outcome is None:
-        state.frozen = None
-    _answer(state, outcome, number, None)
-
-
-def _frozen(state: State, reason: str) -> Metadata:
-    return Metadata(id=_FROZEN, owner=state.own, content=reason)
-
-
-def frozen_reason(metadata: Sequence[Metadata], own: str) -> str | None:
-    """Return the reason for which this daemon was frozen, None if it is not."""
-    stored = [each.content for each in metadata if each.id == _FROZEN and each.owner == own]
-    return next(filter(None, stored), None)

@@ -170,7 +170,7 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
     is_recent = peer is not None and peer.contacted_at is not None and now - peer.contacted_at < _RECENT_SECONDS
     if peer is None or not (peer.is_up or is_recent):
         if request.fallback is not None and not request.is_unknown:
-            state.go_on(request.fallback, _UNREACHABLE)
+            state.resume(request.fallback, _UNREACHABLE)
             return
         raise errors.OwnerUnreachable(_UNREACHABLE)
     if peer.remote_clock is None and not is_contacted:
@@ -236,17 +236,17 @@ def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: st
 
 
 def _unanswered(state: State, request: ClientRequest, error: Exception, owner: str) -> None:
-    """Go on with a request that the owner did not answer."""
+    """Continue with a request that the owner did not answer."""
     why = str(error) or type(error).__name__
     state.log("warn", "no answer to a forwarded request: {why}", why=why, owner=owner)
     if request.fallback is not None and not request.is_unknown:
-        state.go_on(request.fallback, _UNREACHABLE)
+        state.resume(request.fallback, _UNREACHABLE)
     else:
         _refused(state, request, errors.OwnerUnreachable(_UNREACHABLE))
 
 
 def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
-    """Go on after a refusal by the owner. That is final, since this copy may lack what the owner has;
+    """Continue after a refusal by the owner. That is final, since this copy may lack what the owner has;
     of an ID that is unknown here another daemon may be the owner.
     """
     if request.is_unknown and isinstance(refusal, (errors.NoSuchID, errors.StoreUnavailable)):
@@ -269,8 +269,8 @@ def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
         request.fallback = None
         replies.fail(state, request, error)
         return
-    go_on = then(_hint_stored, number, why, reply)
-    hints.store(state, queries.owner(state, copy), command.id, command.node, command.host, go_on)
+    on_done = then(_hint_stored, number, why, reply)
+    hints.store(state, queries.owner(state, copy), command.id, command.node, command.host, on_done)
 
 
 def _hint_stored(state: State, outcome: int | Exception, number: int, why: str, reply: Outcome) -> None:

@@ -17,6 +17,7 @@ from rqdisco.backends.gossip.core.hint_store import HintStore
 from rqdisco.backends.gossip.core.inputs import Command, Now
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Hello, Member
+from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.backends.gossip.core.sessions import Sessions
 from rqdisco.backends.limits import Limits
 from rqdisco.core.errors import StoreUnavailable
@@ -44,22 +45,23 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-class Then(msgspec.Struct, frozen=True):
-    """A continuation: call `function` with the state, the outcome and `args`. The outcome of a write
-    is None, that of a send the answer; if either failed, it is the exception.
+class Continuation(msgspec.Struct, frozen=True):
+    """A step that follows a write, a send or a timer: call `function` with the state, the outcome and
+    `args`. The outcome of a write is None, that of a send the answer; if either failed, it is the
+    exception.
     """
 
     function: Callable[..., None]
     args: tuple[Any, ...]
 
 
-def then(function: Callable[Concatenate[State, Any, P], None], *args: P.args, **_: P.kwargs) -> Then:
-    """Go on with a function of a module, so that the state stays plain data."""
-    return Then(function, args)
+def then(function: Callable[Concatenate[State, Any, P], None], *args: P.args, **_: P.kwargs) -> Continuation:
+    """Return a continuation. Its function belongs to a module, so that the state stays plain data."""
+    return Continuation(function, args)
 
 
 def ignore(state: State, outcome: object) -> None:
-    """Go on with nothing."""
+    """Do nothing: the continuation of what nobody waits for."""
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Outgoing:
     verb: str
     message: msgspec.Struct
     seconds: float
-    then: Then
+    on_done: Continuation
     session: int = 0
     is_repeated: bool = False
 
@@ -131,8 +133,8 @@ class Peer:
     is_next_hinting: bool = True
     done_owners: set[str] = field(default_factory=set)
     hints_are_done: bool = False
-    this_round: list[Then] = field(default_factory=list)
-    next_round: list[Then] = field(default_factory=list)
+    this_round: list[Continuation] = field(default_factory=list)
+    next_round: list[Continuation] = field(default_factory=list)
     # Pushes: see `pushes`.
     pushed_upto: int = 0
     pushes_in_flight: int = 0
@@ -157,7 +159,7 @@ class ClientRequest:
     doubt: StoreUnavailable | None = None
     # The message to the owner, and what to do instead while the owner may not decide (R4, R8).
     send: int = 0
-    fallback: Then | None = None
+    fallback: Continuation | None = None
 
 
 @dataclass(slots=True)
@@ -178,7 +180,7 @@ class GrantInProgress:
     # What the client of a grant to be revoked is told, once it is.
     refusal: StoreUnavailable | None = None
     reason: str = ""
-    waiting: list[Then] = field(default_factory=list)
+    waiting: list[Continuation] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -190,7 +192,7 @@ class PendingBarrier:
     number: int
     record: Record
     members: frozenset[str]
-    go_on: Then
+    on_done: Continuation
     sent: dict[str, int] = field(default_factory=dict)
 
 
@@ -204,6 +206,7 @@ class State:
     store: Store
     members: Members
     cursors: Cursors
+    own_writes: OwnWrites
     hints: HintStore
     watermarks: ExpiryWatermarks
     grant_ages: GrantAges
@@ -225,15 +228,15 @@ class State:
     unproved: OrderedDict[str, Hello] = field(default_factory=OrderedDict)
     # What is under way, by number.
     outgoing: dict[int, Outgoing] = field(default_factory=dict)
-    writes: dict[int, Then] = field(default_factory=dict)
-    flushes: dict[int, Then] = field(default_factory=dict)
+    writes: dict[int, Continuation] = field(default_factory=dict)
+    flushes: dict[int, Continuation] = field(default_factory=dict)
     # The highest versions that writes under way reserve.
     reservations: dict[int, int] = field(default_factory=dict)
     requests: dict[int, ClientRequest] = field(default_factory=dict)
-    pending: dict[str, GrantInProgress] = field(default_factory=dict)
+    pending_grants: dict[str, GrantInProgress] = field(default_factory=dict)
     # Own IDs whose grant was answered, which the disk does not know.
     unrecorded: set[str] = field(default_factory=set)
-    timers: list[tuple[float, int, Then]] = field(default_factory=list)
+    timers: list[tuple[float, int, Continuation]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
     confirmed: set[str] = field(default_factory=set)
@@ -264,8 +267,8 @@ class State:
     # Owners whose records are being pulled from some peer.
     pulling: set[str] = field(default_factory=set)
     # Waits for replication and for convergence, by the number of their timer.
-    replication_waits: dict[int, tuple[int, Then]] = field(default_factory=dict)
-    convergence_waits: dict[int, Then] = field(default_factory=dict)
+    replication_waits: dict[int, tuple[int, Continuation]] = field(default_factory=dict)
+    convergence_waits: dict[int, Continuation] = field(default_factory=dict)
     unreplicated: int = 0
     unreplicated_grants: int = 0
     barriers: dict[str, PendingBarrier] = field(default_factory=dict)
@@ -290,27 +293,27 @@ class State:
     def log(self, level: Level, text: str, **fields: Any) -> None:
         self.effects.append(Log(level, text, fields))
 
-    def persist(self, changes: Sequence[Change], go_on: Then) -> int:
-        """Write changes that are no own records, see `writes.write` for those, and go on. Without
-        changes, go on once everything put so far is durable.
+    def persist(self, changes: Sequence[Change], on_done: Continuation) -> int:
+        """Write changes that are no own records, see `writes.write` for those. Without changes,
+        resume `on_done` once everything put so far is durable.
         """
         number = self.number()
         waiting = self.writes if changes else self.flushes
-        waiting[number] = go_on
+        waiting[number] = on_done
         self.effects.append(Persist(number, tuple(changes)))
         return number
 
-    def go_on(self, go_on: Then, outcome: Any) -> None:
-        go_on.function(self, outcome, *go_on.args)
+    def resume(self, on_done: Continuation, outcome: Any) -> None:
+        on_done.function(self, outcome, *on_done.args)
 
-    def go_on_soon(self, go_on: Then) -> None:
-        """Go on with None in a later turn, so that others get theirs."""
-        self.call_at(self.now.seconds, then(_go_on_with_nothing, go_on))
+    def resume_soon(self, on_done: Continuation) -> None:
+        """Resume with None in a later turn, so that others get theirs."""
+        self.call_at(self.now.seconds, then(_resume_with_none, on_done))
 
-    def call_at(self, at: float, go_on: Then) -> int:
-        """Go on at a time, with the number that this returns."""
+    def call_at(self, at: float, on_done: Continuation) -> int:
+        """Resume `on_done` at a time; the outcome is the number that this returns."""
         self.last_number = number = self.last_number + 1
-        heappush(self.timers, (at, number, go_on))
+        heappush(self.timers, (at, number, on_done))
         return number
 
     def next_jitter(self) -> float:
@@ -326,5 +329,5 @@ class State:
         return self.issued
 
 
-def _go_on_with_nothing(state: State, number: int, go_on: Then) -> None:
-    state.go_on(go_on, None)
+def _resume_with_none(state: State, number: int, on_done: Continuation) -> None:
+    state.resume(on_done, None)

@@ -1,8 +1,5 @@
-"""Give the IDs of a daemon that is gone for good a new owner (R7).
-
-`forget`: an operator declares a daemon lost; this one takes over its IDs once every other member
-has agreed. `drain`: this daemon hands its IDs over to a peer before it is removed. `agree` and
-`succeed` answer the peers that do so.
+"""Give the IDs of a daemon that is gone for good a new owner (R7): the answers to the peers that do so,
+and the common parts of `forgetting` and `draining`.
 """
 
 from __future__ import annotations
@@ -11,275 +8,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import (
-    contacts,
-    decide,
-    deltas,
-    exchange,
-    hints,
-    queries,
-    replies,
-    takeover,
-    writes,
-)
-from rqdisco.backends.gossip.core.deltas import Pulling
-from rqdisco.backends.gossip.core.inputs import Drain, Forget
-from rqdisco.backends.gossip.core.lost_member import find_lost
+from rqdisco.backends.gossip.core import decide, exchange, replies, takeover, writes
 from rqdisco.backends.gossip.core.members import member_metadata
-from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
-from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import ClientRequest, State, Then, then
+from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
-_REQUEST_SECONDS = 5.0
-_DRAIN_SECONDS = 60.0
-
-
-# Forgetting a lost daemon.
-
-
-def forget(state: State, request: ClientRequest, command: Forget) -> None:
-    """Make this daemon the owner of the IDs of a lost one; the reply is their number.
-
-    Every other member must answer and agree, except those declared lost here or elsewhere: where two
-    are lost, forgetting each in turn, and then the first again, forgets both. A repeated request
-    resumes an interrupted one. Raises NoSuccessor, Frozen.
-    """
-    decide.check_frozen(state)
-    lost = find_lost(state, command.name)
-    undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
-    go_on = then(_declared, request.number, lost.incarnation)
-    _persist(state, [replace(each, declared_lost=True) for each in undeclared], go_on)
-
-
-def _declared(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
-    request, lost = state.requests.get(number), state.members.get(incarnation)
-    if request is None or lost is None or _has_failed(state, number, outcome):
-        return
-    if lost.state == "forgotten":
-        _take_over(state, None, number, incarnation)
-        return
-    leaving = replace(lost, state="leaving", successor=lost.successor or state.own)
-    _persist(state, [leaving], then(_ask_next, number, incarnation, ()))
-
-
-def _ask_next(
-    state: State, outcome: Exception | None, number: int, incarnation: str, agreeing: tuple[str, ...]
-) -> None:
-    """Obtain from every other member its agreement and its records of the lost one."""
-    if _has_failed(state, number, outcome):
-        return
-    lost = state.members.get(incarnation)
-    assert lost is not None
-    # Another daemon may be told to forget it at the same time. The chosen successor may have been
-    # lost as well, and have a successor.
-    successor_id = state.members.current_owner(lost.successor or "")
-    if successor_id != state.own:
-        by = _name(state, successor_id)
-        _refuse(
-            state, number, f"{state.members.label(lost)} is being forgotten already, by {by}: repeat the command there"
-        )
-        return
-    left = [
-        each
-        for each in state.members.others
-        if each.incarnation not in agreeing and (not each.declared_lost or queries.is_up(state, each.incarnation))
-    ]
-    if not left:
-        forgotten = replace(lost, state="forgotten")
-        # While the disk writes this, no other successor may be agreed to.
-        state.members.put(forgotten)
-        _persist(state, [forgotten], then(_take_over, number, incarnation))
-        return
-    member, peer = left[0], state.peers.get(left[0].incarnation)
-    if peer is None or not peer.is_up:
-        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer")
-        return
-    proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
-    go_on = then(_agreed, number, proposal, member, agreeing)
-    contacts.send(state, peer, "agree", proposal, _REQUEST_SECONDS, go_on)
-
-
-def _agreed(
-    state: State,
-    outcome: Agreed | PeerError,
-    number: int,
-    proposal: SuccessionProposal,
-    member: Member,
-    agreeing: tuple[str, ...],
-) -> None:
-    peer = state.peers.get(member.incarnation)
-    if isinstance(outcome, PeerError) or peer is None:
-        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
-    elif outcome.successor != proposal.successor:
-        by = _name(state, outcome.successor)
-        _refuse(
-            state, number, f"{_name(state, proposal.incarnation)} is being forgotten by {by}: repeat the command there"
-        )
-    else:
-        # Versions below the cursor too: an owner on an older disk may have sent others versions
-        # beyond what it lacked.
-        go_on = then(_pulled, number, proposal, member, outcome.held, agreeing)
-        deltas.pull(state, Pulling(peer.key, go_on), Pull(owner=proposal.incarnation, after=0))
-
-
-def _pulled(
-    state: State,
-    outcome: Exception | None,
-    number: int,
-    proposal: SuccessionProposal,
-    member: Member,
-    held: int,
-    agreeing: tuple[str, ...],
-) -> None:
-    if isinstance(outcome, PeerError):
-        _refuse(state, number, f"{state.members.label(member)} must agree, and does not answer: {outcome}")
-    elif _has_failed(state, number, outcome):
-        return
-    elif held > state.cursors.cursor(proposal.incarnation):
-        name = _name(state, proposal.incarnation)
-        _refuse(state, number, f"{state.members.label(member)} has records of {name} that are not here yet, try again")
-    else:
-        _ask_next(state, None, number, proposal.incarnation, (*agreeing, member.incarnation))
-
-
-def _take_over(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
-    if not _has_failed(state, number, outcome):
-        takeover.take_over(state, incarnation, then(_taken_over, number), is_lost=True)
-
-
-def _taken_over(state: State, outcome: int | Exception, number: int) -> None:
-    if not _has_failed(state, number, outcome):
-        replies.reply(state, state.requests[number], outcome)
-
-
-def _lost_incarnations(state: State, lost: Member) -> list[Member]:
-    """Return the incarnations that are lost together with `lost`: all unreachable ones of its name if
-    a daemon of that name answers, since that one has lost its disk more than once.
-    """
-    named = state.members.named(lost.name)
-    unreachable = [
-        each for each in named if not queries.is_up(state, each.incarnation) and each.incarnation != state.own
-    ]
-    if len(unreachable) < len(named):
-        return unreachable
-    return [each for each in unreachable if each.incarnation == lost.incarnation]
-
-
-# Draining this daemon.
-
-
-def drain(state: State, request: ClientRequest, command: Drain) -> None:
-    """Hand all IDs of this daemon to another, and reply with the other's name. Once the handover
-    has begun, this daemon decides nothing, even if the command then fails; the operator repeats it.
-    Raises NoSuccessor, Frozen.
-    """
-    decide.check_frozen(state)
-    own = state.members.own
-    if own.state == "drained":
-        replies.reply(state, request, _name(state, own.successor))
-        return
-    successor = _choose_successor(state, own, command.to)
-    if (objection := decide.handover_objection(state)) is not None:
-        raise NoSuccessor(objection)
-    leaving = replace(own, state="leaving", successor=successor.incarnation)
-    _persist(state, [leaving], then(_begin_drain, request.number, successor))
-
-
-def _begin_drain(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
-    if not _has_failed(state, number, outcome):
-        state.successor = successor.incarnation
-        _await_decisions(state, None, number, successor, state.now.seconds + _DRAIN_SECONDS)
-
-
-def _await_decisions(state: State, _: object, number: int, successor: Member, until: float) -> None:
-    """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
-    if number not in state.requests:
-        return
-    if not state.pending and not state.taking_over:
-        hints.merge_all(state)
-        if not state.hints.for_owner(state.own):
-            _exchange_with_successor(state, number, successor)
-            return
-    if state.now.seconds >= until:
-        _refuse(state, number, "decisions are still in progress, try again")
-    else:
-        state.call_at(state.now.seconds + 0.05, then(_await_decisions, number, successor, until))
-
-
-def _exchange_with_successor(state: State, number: int, successor: Member) -> None:
-    peer = state.peers.get(successor.incarnation)
-    if peer is None:
-        _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
-    else:
-        exchange.begin_round(state, peer, then(_deliver_hints, number, successor, None))
-
-
-def _deliver_hints(
-    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...] | None
-) -> None:
-    """Deliver all hints, since peers accept none from a drained daemon; then hand over."""
-    if left is None and isinstance(outcome, PeerError):
-        _refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
-        return
-    if left is None and _has_failed(state, number, outcome):
-        return
-    owners = state.hints.owners
-    left = tuple(owner for owner in owners if queries.is_up(state, owner)) if left is None else left
-    if left:
-        go_on = then(_deliver_hints, number, successor, left[1:])
-        exchange.begin_round(state, state.peers[left[0]], go_on)
-    elif owners:
-        names = ", ".join(_name(state, owner) for owner in owners)
-        _refuse(state, number, f"registrations wait here for {names}: try again when it is back, or forgotten")
-    else:
-        writes.flush(state, then(_hand_over, number, successor))
-
-
-def _hand_over(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
-    peer = state.peers.get(successor.incarnation)
-    if _has_failed(state, number, outcome):
-        return
-    if peer is None:
-        _refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
-        return
-    if state.taking_over:
-        # The IDs of a daemon that hands them over to this one belong to what is handed over.
-        _refuse(state, number, "decisions are still in progress, try again")
-        return
-    state.is_handing_over = True
-    upto = state.cursors.own_cursor
-    proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
-    contacts.send(state, peer, "succeed", proposal, _REQUEST_SECONDS, then(_succeeded, number, successor))
-
-
-def _succeeded(state: State, outcome: Agreed | PeerError, number: int, successor: Member) -> None:
-    if isinstance(outcome, PeerError):
-        _refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
-    else:
-        _persist(state, [replace(state.members.own, state="drained")], then(_drained, number, successor.name))
-
-
-def _drained(state: State, outcome: Exception | None, number: int, name: str) -> None:
-    if not _has_failed(state, number, outcome):
-        replies.reply(state, state.requests[number], name)
-
-
-def _choose_successor(state: State, own: Member, to: str | None) -> Member:
-    others = state.members.others
-    if own.successor is not None and state.members.current_owner(own.successor) != state.own:
-        # The chosen successor may have taken over already, and handed over in turn.
-        successor_id = state.members.current_owner(own.successor)
-        chosen = [each for each in others if each.incarnation == successor_id]
-    else:
-        chosen = [each for each in others if to in (None, each.name) and each.state == "member"]
-    for each in chosen:
-        if queries.is_up(state, each.incarnation):
-            return each
-    raise NoSuccessor("no peer that could take over answers")
-
-
-# Answers to peers.
+REQUEST_SECONDS = 5.0
 
 
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
@@ -337,7 +73,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         return
     drained = replace(member, state="drained", successor=state.own)
     state.taking_over += 1
-    _persist(state, [drained], then(_succeed, call, proposal.incarnation, held))
+    put_members(state, [drained], then(_succeed, call, proposal.incarnation, held))
 
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
@@ -352,22 +88,19 @@ def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> No
     replies.respond(state, call, outcome if isinstance(outcome, Exception) else Agreed(successor=state.own, held=held))
 
 
-# Shared.
-
-
-def _persist(state: State, members: list[Member], go_on: Then) -> None:
+def put_members(state: State, members: list[Member], on_done: Continuation) -> None:
     """Write members, and publish them once they are durable."""
-    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), go_on))
+    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), on_done))
 
 
-def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], go_on: Then) -> None:
+def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], on_done: Continuation) -> None:
     if outcome is None:
         for member in members:
             state.members.put(member)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
-def _has_failed(state: State, number: int, outcome: Any) -> bool:
+def has_failed(state: State, number: int, outcome: Any) -> bool:
     """Report whether a step failed, or nobody waits any more; refuse the request then."""
     request = state.requests.get(number)
     if request is not None and isinstance(outcome, Exception):
@@ -375,11 +108,11 @@ def _has_failed(state: State, number: int, outcome: Any) -> bool:
     return request is None or isinstance(outcome, Exception)
 
 
-def _refuse(state: State, number: int, why: str) -> None:
+def refuse(state: State, number: int, why: str) -> None:
     if (request := state.requests.get(number)) is not None:
         replies.fail(state, request, NoSuccessor(why))
 
 
-def _name(state: State, incarnation: str | None) -> str:
+def label(state: State, incarnation: str | None) -> str:
     member = None if incarnation is None else state.members.get(incarnation)
     return str(incarnation) if member is None else state.members.label(member)

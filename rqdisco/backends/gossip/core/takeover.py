@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.backends.gossip.core import decide, own_records, writes
-from rqdisco.backends.gossip.core.state import State, Then, ignore, then
+from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core import records
 
 
@@ -20,19 +20,25 @@ def resume(state: State) -> None:
             take_over(state, member.incarnation, then(ignore), is_lost=member.state == "forgotten")
 
 
-def take_over(state: State, incarnation: str, go_on: Then, *, is_lost: bool) -> None:
+def take_over(state: State, incarnation: str, on_done: Continuation, *, is_lost: bool) -> None:
     """Make this daemon the owner of all records of another, in parts. The outcome is their number, or
     StoreUnavailable.
     """
     state.taking_over += 1
-    _take_part(state, None, incarnation, 0, 0, is_lost, go_on)
+    _take_part(state, None, incarnation, 0, 0, is_lost, on_done)
 
 
 def _take_part(
-    state: State, outcome: Exception | None, incarnation: str, position: int, count: int, is_lost: bool, go_on: Then
+    state: State,
+    outcome: Exception | None,
+    incarnation: str,
+    position: int,
+    count: int,
+    is_lost: bool,
+    on_done: Continuation,
 ) -> None:
     if outcome is not None:
-        _taken_over(state, outcome, incarnation, count, go_on)
+        _taken_over(state, outcome, incarnation, count, on_done)
         return
     keys, after = state.cursors.keys_of_owner(incarnation, position)
     changes = []
@@ -43,20 +49,20 @@ def _take_part(
             changes.append(state.store.put(own_records.with_this_owner(state, record, lost=is_lost)))
     count += len(changes)
     if after:
-        next_part = then(_take_part, incarnation, after, count, is_lost, go_on)
+        next_part = then(_take_part, incarnation, after, count, is_lost, on_done)
     else:
-        next_part = then(_taken_over, incarnation, count, go_on)
+        next_part = then(_taken_over, incarnation, count, on_done)
     if changes:
         writes.write(state, changes, next_part)
     else:
-        state.go_on_soon(next_part)
+        state.resume_soon(next_part)
 
 
-def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int, go_on: Then) -> None:
+def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int, on_done: Continuation) -> None:
     state.taking_over -= 1
     if outcome is not None:
         state.taken_over.discard(incarnation)
         state.finished_for = None
     elif count:
         state.log("info", "took over IDs", of=incarnation, count=count)
-    state.go_on(go_on, count if outcome is None else outcome)
+    state.resume(on_done, count if outcome is None else outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rqdisco.backends.gossip.core import decide, pushes
-from rqdisco.backends.gossip.core.state import State, Then, then
+from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.codec import Metadata
 from rqdisco.storage.memory import Change, metadata_change
 
@@ -13,44 +13,47 @@ from rqdisco.storage.memory import Change, metadata_change
 BEHIND = "!behind/"
 
 
-def write(state: State, changes: Sequence[Change], go_on: Then) -> None:
-    """Write changes that are in the store, all or none, and go on; the outcome is None, or
+def write(state: State, changes: Sequence[Change], on_done: Continuation) -> None:
+    """Write changes that are in the store, all or none. The outcome of `on_done` is None, or
     StoreUnavailable.
     """
-    if not state.cursors.own_changes(changes):
-        state.persist(changes, go_on)
+    if not state.own_writes.select(changes):
+        state.persist(changes, on_done)
         return
-    before = state.cursors.reserving
-    extra = [
-        *state.cursors.before_write(changes, may_send=state.disk_refuses is None, may_correct=decide.is_ready(state)),
-        *_marker_before_write(state),
-    ]
-    number = state.persist([*changes, *extra], go_on)
-    if state.cursors.reserving != before:
-        state.reservations[number] = state.cursors.reserving
+    own, cursors = state.own_writes, state.cursors
+    before, may_correct = own.reserving, decide.is_ready(state)
+    may_send = state.disk_refuses is None
+    published, extra = own.begin(changes, cursors.own_cursor, may_send=may_send, may_correct=may_correct)
+    for change in published:
+        cursors.publish(change)
+    number = state.persist([*changes, *extra, *_marker_before_write(state)], on_done)
+    if own.reserving != before:
+        state.reservations[number] = own.reserving
     pushes.push(state)
 
 
-def write_metadata(state: State, metadata: Sequence[Metadata], go_on: Then) -> None:
-    """Write metadata and go on."""
-    state.persist([metadata_change(each) for each in metadata], go_on)
+def write_metadata(state: State, metadata: Sequence[Metadata], on_done: Continuation) -> None:
+    """Write metadata, then resume `on_done`."""
+    state.persist([metadata_change(each) for each in metadata], on_done)
 
 
-def write_watermarks(state: State, watermarks: Sequence[Metadata], go_on: Then) -> None:
-    """Write expiry watermarks, which count once they are durable, and go on."""
-    write_metadata(state, watermarks, then(_watermarks_written, watermarks, go_on))
+def write_watermarks(state: State, watermarks: Sequence[Metadata], on_done: Continuation) -> None:
+    """Write expiry watermarks, which count once they are durable, then resume `on_done`."""
+    write_metadata(state, watermarks, then(_watermarks_written, watermarks, on_done))
 
 
-def _watermarks_written(state: State, outcome: Exception | None, watermarks: Sequence[Metadata], go_on: Then) -> None:
+def _watermarks_written(
+    state: State, outcome: Exception | None, watermarks: Sequence[Metadata], on_done: Continuation
+) -> None:
     if outcome is None:
         for watermark in watermarks:
             state.watermarks.learn(watermark)
-    state.go_on(go_on, outcome)
+    state.resume(on_done, outcome)
 
 
-def flush(state: State, go_on: Then) -> None:
-    """Go on once everything put so far is durable."""
-    state.persist((), go_on)
+def flush(state: State, on_done: Continuation) -> None:
+    """Resume `on_done` once everything put so far is durable."""
+    state.persist((), on_done)
 
 
 def behind_marker(state: State) -> Metadata:
