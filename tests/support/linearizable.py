@@ -14,9 +14,8 @@ from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from rqdisco.core.addresses import same_node
 from tests.support.history import NEVER, Answer, Operation, Stamp, format_answer
-from tests.support.one_list import Point, Rules, State, decisions
+from tests.support.one_list import Point, Rules, State, decisions, same_node
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,32 @@ def check(operations: Iterable[Operation], rules: Rules | None = None, *, limit:
     return found
 
 
-class _Step(NamedTuple):
-    """One operation of the attempted order, and everything that holds after it; None for the
-    beginning.
+class _Candidate:
+    """An operation of the search: its bit in sets of operations, when it ends, its canonical answer,
+    and the removals of its address, each with its bit. It `may_be_late` if it may take effect after
+    its answer.
     """
 
-    operation: Operation | None
+    __slots__ = ("answer", "bit", "end", "invoked", "may_be_late", "operation", "removals")
+
+    def __init__(self, operation: Operation, bit: int, rules: Rules) -> None:
+        self.operation, self.bit = operation, bit
+        self.invoked, self.end = operation.invoked, _end(operation)
+        self.answer = _canonical(operation)
+        self.may_be_late = rules.late or operation.returned is None
+        self.removals: tuple[_Candidate, ...] = ()
+
+
+class _Step(NamedTuple):
+    """One operation of the attempted order, and everything that holds after it; None for the
+    beginning. `answered` counts the operations before it and itself that have an answer.
+    """
+
+    candidate: _Candidate | None
     done: int
     state: State
     low: Stamp
+    answered: int
 
 
 def _meets_removal(registration: Operation, operations: Iterable[Operation]) -> bool:
@@ -106,20 +122,23 @@ class _Search:
         ]
         self._rules = rules
         self._limit = limit
-        self._bits = {id(each): 1 << number for number, each in enumerate(part)}
-        self._open = sorted((each for each in part if each.is_open), key=attrgetter("invoked"))
-        self._answered = sorted((each for each in part if not each.is_open), key=_end)
-        self._removals = [each for each in part if each.kind == "remove" and not each.is_open]
-        self._canonical_answers = {id(each): _canonical(each) for each in self._answered}
+        candidates = [_Candidate(each, 1 << number, rules) for number, each in enumerate(part)]
+        self._open = sorted((each for each in candidates if each.operation.is_open), key=attrgetter("invoked"))
+        self._answered = sorted((each for each in candidates if not each.operation.is_open), key=attrgetter("end"))
+        removals = [each for each in candidates if each.operation.kind == "remove" and not each.operation.is_open]
+        for each in candidates:
+            if each.operation.kind != "read":
+                addr = each.operation.addr
+                each.removals = tuple(other for other in removals if same_node(other.operation.addr, addr))
 
     def run(self) -> Verdict:
-        start = _Step(None, 0, State(), Stamp(-inf, 0))
+        start = _Step(None, 0, State(), Stamp(-inf, 0), 0)
         path, tries = [start], [self._next(start)]
         best, seen = list(path), {(0, State())}
-        most = 0
         while tries:
             if len(seen) > self._limit:
-                raise Undecided(f"{self._limit} states were not enough for {len(self._bits)} operations")
+                count = len(self._answered) + len(self._open)
+                raise Undecided(f"{self._limit} states were not enough for {count} operations")
             step = next(tries[-1], None)
             if step is None:
                 tries.pop()
@@ -131,16 +150,15 @@ class _Search:
             seen.add(key)
             path.append(step)
             tries.append(self._next(step))
-            count = sum(1 for each in path if each.operation is not None and not each.operation.is_open)
-            if count > most:
-                most, best = count, list(path)
-            if count == len(self._answered):
+            if step.answered > best[-1].answered:
+                best = list(path)
+            if step.answered == len(self._answered):
                 break
-        order = tuple(each.operation for each in best if each.operation is not None)
-        if most == len(self._answered):
+        order = tuple(each.candidate.operation for each in best if each.candidate is not None)
+        if best[-1].answered == len(self._answered):
             return Verdict(order)
         misfits = self._eligible(best[-1].done)
-        return Verdict(order, tuple(misfits), self._explain(best, misfits))
+        return Verdict(order, tuple(each.operation for each in misfits), self._explain(best, misfits))
 
     def _next(self, step: _Step) -> Iterator[_Step]:
         """Yield all operations that may come next, where they fit: answered ones first, then open
@@ -149,79 +167,84 @@ class _Search:
         eligible = self._eligible(step.done)
         if not eligible:
             return
-        horizon = min(map(_end, eligible))
-        for operation in eligible:
-            for answer, after in self._decisions(step, operation, horizon):
-                if answer == self._canonical_answers[id(operation)]:
-                    yield self._stepped(step, operation, after)
+        horizon = eligible[0].end
+        for candidate in eligible:
+            for answer, after in self._decisions(step, candidate, horizon):
+                if answer == candidate.answer:
+                    yield self._stepped(step, candidate, after)
+        for candidate in self._possible(step, horizon):
+            for _, after in self._decisions(step, candidate, horizon):
+                if after != step.state and self._matters(step.state, after, candidate, eligible):
+                    yield self._stepped(step, candidate, after)
+
+    def _possible(self, step: _Step, horizon: Stamp) -> Iterator[_Candidate]:
+        """Yield the open operations that may have happened next."""
         attempted = set()
-        for operation in self._open:
-            if step.done & self._bits[id(operation)] or operation.invoked > horizon:
+        for candidate in self._open:
+            if candidate.invoked > horizon:
+                return
+            if step.done & candidate.bit:
                 continue
-            if not self._may_be_late(operation):
-                if step.low > _end(operation):
-                    continue
-            elif (operation.kind, operation.addr) in attempted:
-                # The previous one could have taken its place.
+            if not candidate.may_be_late:
+                if step.low <= candidate.end:
+                    yield candidate
                 continue
-            else:
-                attempted.add((operation.kind, operation.addr))
-            for _, after in self._decisions(step, operation, horizon):
-                if after != step.state and self._matters(step.state, after, operation, eligible):
-                    yield self._stepped(step, operation, after)
+            key = candidate.operation.kind, candidate.operation.addr
+            if key not in attempted:
+                # Otherwise the previous one could have taken its place.
+                attempted.add(key)
+                yield candidate
 
-    def _eligible(self, done: int) -> list[Operation]:
-        """Yield the answered operations that may be next: no other remaining one returned before
-        they began.
+    def _eligible(self, done: int) -> list[_Candidate]:
+        """Return the answered operations that may be next, the first to end first: no other remaining
+        one returned before they began.
         """
-        left = [each for each in self._answered if not done & self._bits[id(each)]]
-        return [each for each in left if each.invoked <= _end(left[0])]
+        left = [each for each in self._answered if not done & each.bit]
+        if not left:
+            return left
+        end = left[0].end
+        return [each for each in left if each.invoked <= end]
 
-    def _decisions(self, step: _Step, operation: Operation, horizon: Stamp) -> Iterator[tuple[Answer, State]]:
-        removals = 0
-        if operation.kind != "read":
-            for each in self._removals:
-                bit = self._bits[id(each)]
-                if not step.done & bit and each.invoked <= horizon and same_node(each.addr, operation.addr):
-                    removals |= bit
-        bit = self._bits[id(operation)]
-        earliest = max(step.low, operation.invoked).at
-        latest = (horizon if self._may_be_late(operation) else min(horizon, _end(operation))).at
-        return decisions(step.state, operation, Point(earliest, latest, self._rules, bit, removals))
+    def _decisions(self, step: _Step, candidate: _Candidate, horizon: Stamp) -> Iterator[tuple[Answer, State]]:
+        done, removals = step.done, 0
+        for each in candidate.removals:
+            if not done & each.bit and each.invoked <= horizon:
+                removals |= each.bit
+        earliest = max(step.low, candidate.invoked).at
+        latest = (horizon if candidate.may_be_late else min(horizon, candidate.end)).at
+        point = Point(earliest, latest, self._rules, candidate.bit, removals)
+        return decisions(step.state, candidate.operation, point)
 
-    def _may_be_late(self, operation: Operation) -> bool:
-        return self._rules.late or operation.returned is None
+    def _stepped(self, step: _Step, candidate: _Candidate, after: State) -> _Step:
+        answered = step.answered + (not candidate.operation.is_open)
+        return _Step(candidate, step.done | candidate.bit, after, max(step.low, candidate.invoked), answered)
 
-    def _stepped(self, step: _Step, operation: Operation, after: State) -> _Step:
-        done = step.done | self._bits[id(operation)]
-        return _Step(operation, done, after, max(step.low, operation.invoked))
-
-    def _matters(self, before: State, after: State, operation: Operation, eligible: list[Operation]) -> bool:
+    def _matters(self, before: State, after: State, candidate: _Candidate, eligible: list[_Candidate]) -> bool:
         """Report whether an operation that may never have happened must be tried here, rather than
         after the next answer.
 
         One that only adds to the list can wait until an answer shows it.
         """
-        if operation.kind == "remove" or not self._may_be_late(operation):
+        if candidate.operation.kind == "remove" or not candidate.may_be_late:
             return True
-        if before._replace(nodes=(), spared=0) != after._replace(nodes=(), spared=0):
+        if before[1:-1] != after[1:-1]:
+            # More than the nodes, which are the first field, and the spared removals, the last.
             return True
-        return any(_may_show(self._canonical_answers[id(each)], operation.addr) for each in eligible)
+        return any(_may_show(each.answer, candidate.operation.addr) for each in eligible)
 
-    def _explain(self, path: list[_Step], misfits: list[Operation]) -> str:
+    def _explain(self, path: list[_Step], misfits: list[_Candidate]) -> str:
         last = path[-1]
         lines = [f"not linearizable: {len(self._answered)} answers, of which no order explains more than"]
-        for step in path[1:]:
-            happened = " (happened)" if step.operation is not None and step.operation.is_open else ""
-            lines.append(f"  {step.operation}{happened}")
+        order = (step.candidate.operation for step in path if step.candidate is not None)
+        lines += [f"  {each}{' (happened)' if each.is_open else ''}" for each in order]
         lines += [f"which leaves {last.state}, where none of these fits:"]
-        horizon = min(map(_end, misfits))
+        horizon = misfits[0].end
         for each in misfits:
             possible = dict.fromkeys(format_answer(answer) for answer, _ in self._decisions(last, each, horizon))
-            lines.append(f"  {each}, not {' or '.join(possible)}")
-        idle = [each for each in self._open if not last.done & self._bits[id(each)] and each.invoked <= horizon]
+            lines.append(f"  {each.operation}, not {' or '.join(possible)}")
+        idle = [each for each in self._open if not last.done & each.bit and each.invoked <= horizon]
         if idle:
-            lines += ["nor does it help if any of these happened:", *(f"  {each}" for each in idle)]
+            lines += ["nor does it help if any of these happened:", *(f"  {each.operation}" for each in idle)]
         return "\n".join(lines)
 
 

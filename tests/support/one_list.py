@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
-from rqdisco.core.addresses import same_node
+from rqdisco.core import addresses
 from tests.support.history import Answer, Operation
 
 WINDOW = 30.0
+# A history has few addresses, and compares them again and again.
+same_node = cache(addresses.same_node)
 # Times of a daemon are whole milliseconds.
 _ROUNDING = 0.002
 
@@ -90,8 +93,7 @@ class State(NamedTuple):
         return f"[{', '.join(self.nodes)}]{granted}{leader}"
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """The place of an operation in the order: between which times, and which removals of its
     address may be older.
     """
