@@ -8,9 +8,10 @@ from rqdisco.backends.gossip.core import contacts, decide, exchange, hints, quer
 from rqdisco.backends.gossip.core.inputs import Drain
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import PeerError
-from rqdisco.backends.gossip.core.state import ClientRequest, State, then
+from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
+from rqdisco.backends.gossip.core.state import ClientRequest, Peer, State
 from rqdisco.backends.gossip.core.succession import REQUEST_SECONDS
-from rqdisco.core.errors import NoSuccessor
+from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _DRAIN_SECONDS = 60.0
 
@@ -29,90 +30,77 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
     leaving = replace(own, state="leaving", successor=successor.incarnation)
-    succession.put_members(state, [leaving], then(_begin_drain, request.number, successor))
+    succession.put_members(state, [leaving], continue_with(_begin_drain, request, successor))
 
 
-def _begin_drain(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
-    if not succession.has_failed(state, number, outcome):
-        state.successor = successor.incarnation
-        _await_decisions(state, None, number, successor, state.now.seconds + _DRAIN_SECONDS)
+def _begin_drain(state: State, request: ClientRequest, _: None, successor: Member) -> None:
+    state.successor = successor.incarnation
+    _await_decisions(state, request, None, successor, state.now.seconds + _DRAIN_SECONDS)
 
 
-def _await_decisions(state: State, _: object, number: int, successor: Member, until: float) -> None:
+def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
     """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
-    if number not in state.requests:
-        return
     if not state.pending_grants and not state.taking_over:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
-            _exchange_with_successor(state, number, successor)
+            exchange.begin_round(state, _peer(state, successor), continue_anyway(_exchanged, request, successor))
             return
     if state.now.seconds >= until:
-        succession.refuse(state, number, "decisions are still in progress, try again")
-    else:
-        state.call_at(state.now.seconds + 0.05, then(_await_decisions, number, successor, until))
+        raise NoSuccessor("decisions are still in progress, try again")
+    state.call_at(state.now.seconds + 0.05, continue_with(_await_decisions, request, successor, until))
 
 
-def _exchange_with_successor(state: State, number: int, successor: Member) -> None:
-    peer = state.peers.get(successor.incarnation)
-    if peer is None:
-        succession.refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
-    else:
-        exchange.begin_round(state, peer, then(_deliver_hints, number, successor, None))
-
-
-def _deliver_hints(
-    state: State, outcome: Exception | None, number: int, successor: Member, left: tuple[str, ...] | None
+def _exchanged(
+    state: State, request: ClientRequest, outcome: PeerError | StoreUnavailable | None, successor: Member
 ) -> None:
+    if isinstance(outcome, PeerError):
+        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {outcome}")
+    if outcome is not None:
+        raise outcome
+    left = tuple(owner for owner in state.hints.owners if queries.is_up(state, owner))
+    _deliver_hints(state, request, None, successor, left)
+
+
+def _deliver_hints(state: State, request: ClientRequest, _: object, successor: Member, left: tuple[str, ...]) -> None:
     """Deliver all hints, since peers accept none from a drained daemon; then hand over."""
-    if left is None and isinstance(outcome, PeerError):
-        succession.refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
-        return
-    if left is None and succession.has_failed(state, number, outcome):
-        return
     owners = state.hints.owners
-    left = tuple(owner for owner in owners if queries.is_up(state, owner)) if left is None else left
     if left:
-        on_done = then(_deliver_hints, number, successor, left[1:])
+        on_done = continue_anyway(_deliver_hints, request, successor, left[1:])
         exchange.begin_round(state, state.peers[left[0]], on_done)
     elif owners:
         names = ", ".join(succession.label(state, owner) for owner in owners)
-        succession.refuse(
-            state, number, f"registrations wait here for {names}: try again when it is back, or forgotten"
-        )
+        raise NoSuccessor(f"registrations wait here for {names}: try again when it is back, or forgotten")
     else:
-        writes.flush(state, then(_hand_over, number, successor))
+        writes.flush(state, continue_with(_hand_over, request, successor))
 
 
-def _hand_over(state: State, outcome: Exception | None, number: int, successor: Member) -> None:
-    peer = state.peers.get(successor.incarnation)
-    if succession.has_failed(state, number, outcome):
-        return
-    if peer is None:
-        succession.refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
-        return
+def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
+    peer = _peer(state, successor)
     if state.taking_over:
         # The IDs of a daemon that hands them over to this one belong to what is handed over.
-        succession.refuse(state, number, "decisions are still in progress, try again")
-        return
+        raise NoSuccessor("decisions are still in progress, try again")
     state.is_handing_over = True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
-    contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, then(_succeeded, number, successor))
+    contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, continue_anyway(_succeeded, request, successor))
 
 
-def _succeeded(state: State, outcome: Agreed | PeerError, number: int, successor: Member) -> None:
+def _succeeded(state: State, request: ClientRequest, outcome: Agreed | PeerError, successor: Member) -> None:
     if isinstance(outcome, PeerError):
-        succession.refuse(state, number, f"{successor.name} cannot take over yet, try again: {outcome}")
-    else:
-        succession.put_members(
-            state, [replace(state.members.own, state="drained")], then(_drained, number, successor.name)
-        )
+        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {outcome}")
+    drained = replace(state.members.own, state="drained")
+    succession.put_members(state, [drained], continue_with(_drained, request, successor.name))
 
 
-def _drained(state: State, outcome: Exception | None, number: int, name: str) -> None:
-    if not succession.has_failed(state, number, outcome):
-        replies.reply(state, state.requests[number], name)
+def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:
+    replies.reply(state, request, name)
+
+
+def _peer(state: State, successor: Member) -> Peer:
+    peer = state.peers.get(successor.incarnation)
+    if peer is None:
+        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: it is gone")
+    return peer
 
 
 def _choose_successor(state: State, own: Member, to: str | None) -> Member:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rqdisco.backends.gossip.core import grants, inputs, requests, writes
-from rqdisco.backends.gossip.core.state import ClientRequest, State, then
+from rqdisco.backends.gossip.core import grants, inputs, replies, writes
+from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
+from rqdisco.backends.gossip.core.state import ClientRequest, State
 from rqdisco.core import errors
 from rqdisco.core.codec import Metadata
+from rqdisco.core.errors import StoreUnavailable
 
 _FROZEN = "!frozen"
 
@@ -19,38 +21,36 @@ def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) ->
         raise errors.AlreadyFrozen(str(before))
     state.frozen = reason
     # From here on nothing is decided, so what was decided before is written before this.
-    writes.write_metadata(state, [_frozen(state, reason)], then(_freeze_written, request.number, before, reason))
+    on_done = continue_anyway(_freeze_written, request, before, reason)
+    writes.write_metadata(state, [_frozen(state, reason)], on_done)
 
 
-def _freeze_written(state: State, outcome: Exception | None, number: int, before: str | None, reason: str) -> None:
+def _freeze_written(
+    state: State, request: ClientRequest, outcome: StoreUnavailable | None, before: str | None, reason: str
+) -> None:
     if outcome is not None:
         state.frozen = before
-        requests.answer(state, outcome, number, None)
-        return
+        raise outcome
     # A thaw that was written before this may have ended meanwhile.
     state.frozen = reason
-    _await_grants(state, None, number, sorted(state.pending_grants))
+    _await_grants(state, request, None, sorted(state.pending_grants))
 
 
-def _await_grants(state: State, outcome: Exception | None, number: int, left: list[str]) -> None:
-    if outcome is not None:
-        requests.answer(state, outcome, number, None)
-        return
-    while left and not grants.wait(state, left[0], then(_await_grants, number, left)):
+def _await_grants(state: State, request: ClientRequest, _: None, left: list[str]) -> None:
+    while left and not grants.wait(state, left[0], continue_with(_await_grants, request, left)):
         left = left[1:]
     if not left:
-        writes.flush(state, then(requests.answer, number, None))
+        writes.flush(state, continue_with(replies.reply, request))
 
 
 def thaw(state: State, request: ClientRequest, command: inputs.ThawStore) -> None:
     """See `Freezable.thaw`."""
-    writes.write_metadata(state, [_frozen(state, "")], then(_thawed, request.number))
+    writes.write_metadata(state, [_frozen(state, "")], continue_with(_thawed, request))
 
 
-def _thawed(state: State, outcome: Exception | None, number: int) -> None:
-    if outcome is None:
-        state.frozen = None
-    requests.answer(state, outcome, number, None)
+def _thawed(state: State, request: ClientRequest, _: None) -> None:
+    state.frozen = None
+    replies.reply(state, request, None)
 
 
 def _frozen(state: State, reason: str) -> Metadata:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 import msgspec
 
@@ -12,15 +13,59 @@ from rqdisco.backends.gossip.core.effects import ClientReply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import ClientRequest, State
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, then
 from rqdisco.core.directory import Removal
-from rqdisco.core.errors import NotReady, StoreUnavailable
+from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable
+
+P = ParamSpec("P")
 
 
 def id_of(request: ClientRequest) -> str:
     """Return the ID that a request is about."""
     command: Any = request.command
     return str(command.transferred.id if isinstance(command, Adopt) else command.id)
+
+
+def continue_with(
+    function: Callable[Concatenate[State, ClientRequest, Any, P], None],
+    request: ClientRequest,
+    *args: P.args,
+    **_: P.kwargs,
+) -> Continuation:
+    """Continue a request: call `function` with the state, the request, the outcome and `args`, unless
+    its client is gone. An error, as the outcome or raised, is the reply.
+    """
+    return then(_continue, request.number, function, args)
+
+
+def continue_anyway(
+    function: Callable[Concatenate[State, ClientRequest, Any, P], None],
+    request: ClientRequest,
+    *args: P.args,
+    **_: P.kwargs,
+) -> Continuation:
+    """Continue a request as `continue_with` does, if the outcome is an error as well."""
+    return then(_continue_anyway, request.number, function, args)
+
+
+def _continue(state: State, outcome: Any, number: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    request = state.requests.get(number)
+    if request is not None and isinstance(outcome, Exception):
+        fail(state, request, outcome)
+    else:
+        _continue_anyway(state, outcome, number, function, args)
+
+
+def _continue_anyway(
+    state: State, outcome: Any, number: int, function: Callable[..., None], args: tuple[Any, ...]
+) -> None:
+    request = state.requests.get(number)
+    if request is None:
+        return
+    try:
+        function(state, request, outcome, *args)
+    except (RequestRefused, StoreUnavailable) as error:
+        fail(state, request, error)
 
 
 def reply(state: State, request: ClientRequest, result: Any) -> None:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inputs, own_records, queries, replies
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.replies import continue_with
 from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
 from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.exports import to_record
@@ -25,7 +26,7 @@ def run(state: State, request: ClientRequest) -> None:
         known = (queries.newest(state, discovery_id), queries.shown(state, discovery_id))
         request.arrival = tuple(each for each in known if each is not None)
     is_reading = isinstance(request.command, (inputs.LookUp, inputs.Inspect))
-    if not is_reading and grants.wait(state, discovery_id, then(_run_again, request.number)):
+    if not is_reading and grants.wait(state, discovery_id, continue_with(_run_again, request)):
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
@@ -33,14 +34,8 @@ def run(state: State, request: ClientRequest) -> None:
         replies.fail(state, request, error)
 
 
-def _run_again(state: State, outcome: Exception | None, number: int) -> None:
-    request = state.requests.get(number)
-    if request is None:
-        return
-    if outcome is None:
-        run(state, request)
-    else:
-        replies.fail(state, request, outcome)
+def _run_again(state: State, request: ClientRequest, _: None) -> None:
+    run(state, request)
 
 
 def create(state: State, request: ClientRequest, command: inputs.Create) -> None:
@@ -48,42 +43,35 @@ def create(state: State, request: ClientRequest, command: inputs.Create) -> None
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
     record = own_records.create(state, discovery_id, version)
-    own_records.save(state, None, record, then(answer, request.number, None), version)
+    own_records.save(state, None, record, continue_with(_answer, request, None), version)
 
 
 def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
     if _known(state, command.id) is not None:
         # The disk may still refuse it.
-        own_records.flush(state, command.id, then(_exists, request.number))
+        own_records.flush(state, command.id, continue_with(_exists, request))
         return
     decide.check_ready(state)
     version = state.next_version()
     record = own_records.create(state, command.id, version)
-    own_records.save(state, None, record, then(answer, request.number, None), version)
+    own_records.save(state, None, record, continue_with(_answer, request, None), version)
 
 
-def _exists(state: State, outcome: Exception | None, number: int) -> None:
-    if (request := state.requests.get(number)) is not None:
-        replies.fail(state, request, outcome or errors.IDExists(replies.id_of(request)))
+def _exists(state: State, request: ClientRequest, _: None) -> None:
+    raise errors.IDExists(replies.id_of(request))
 
 
-def answer(state: State, outcome: Any, number: int, result: Any) -> None:
-    """Answer a request with the error of a write, or with its result. A result that contains a record
-    gets the one that was saved; if it is None, that is the result.
+def _answer(state: State, request: ClientRequest, outcome: Record | None, result: Any) -> None:
+    """Answer a request with its result. A result that contains a record gets the one that was saved;
+    if it is None, that is the result.
     """
-    request = state.requests.get(number)
-    if request is None:
-        return
-    if isinstance(outcome, Exception):
-        replies.fail(state, request, outcome)
-    elif isinstance(outcome, Record) and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
-        replies.reply(state, request, replace(result, record=outcome))
-    else:
-        replies.reply(state, request, outcome if result is None else result)
+    if outcome is not None and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
+        result = replace(result, record=outcome)
+    replies.reply(state, request, outcome if result is None else result)
 
 
 def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
-    own_records.flush(state, discovery_id, then(answer, request.number, result))
+    own_records.flush(state, discovery_id, continue_with(_answer, request, result))
 
 
 def _known(state: State, discovery_id: str) -> Record | None:
@@ -97,7 +85,7 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         raise own_records.missing_error(state, command.id)
     outcome = decide.register(state, record, command.node, command.host)
     if outcome.bootstrap != "granted":
-        own_records.save(state, record, outcome.record, then(answer, request.number, outcome))
+        own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
         return
     pending = grants.begin(state, record.id, request)
     if record.was_emptied or record.nodes:
@@ -155,7 +143,7 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
             _commit(state, pending, record, outcome)
         else:
             # The change is put before others may decide.
-            own_records.save(state, record, outcome.record, then(answer, request.number, outcome))
+            own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
             grants.end(state, pending)
     elif isinstance(command, inputs.Claim):
         claim = decide.claim(state, record, command.put, command.host)
@@ -202,7 +190,7 @@ def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> Non
         raise own_records.missing_error(state, command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
     result = RemovalAtOwner(record=after, removed=after is not record)
-    own_records.save(state, record, after, then(answer, request.number, result))
+    own_records.save(state, record, after, continue_with(_answer, request, result))
 
 
 def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
@@ -216,7 +204,7 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
         _answer_unchanged(state, request, record.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
-        on_done = then(_claimed_again, request.number, outcome)
+        on_done = continue_with(_claimed_again, request, outcome)
         own_records.save(state, record, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
@@ -226,10 +214,10 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
             _commit(state, pending, record, outcome)
 
 
-def _claimed_again(state: State, outcome: Record | Exception, number: int, claim: ClaimOutcome) -> None:
-    if isinstance(outcome, Record) and (fields := decisions.many_claims(outcome)) is not None:
+def _claimed_again(state: State, request: ClientRequest, record: Record, claim: ClaimOutcome) -> None:
+    if (fields := decisions.many_claims(record)) is not None:
         state.log("warn", decisions.MANY_CLAIMS, **fields)
-    answer(state, outcome, number, claim)
+    _answer(state, request, record, claim)
 
 
 def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) -> None:
@@ -244,7 +232,7 @@ def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) 
     if after is None:
         _answer_unchanged(state, request, command.id, False)
     else:
-        own_records.save(state, record, after, then(answer, request.number, True), version)
+        own_records.save(state, record, after, continue_with(_answer, request, True), version)
 
 
 def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLeader) -> None:
@@ -253,7 +241,7 @@ def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLea
     if after is None or after is record:
         _answer_unchanged(state, request, command.id, clearing)
     else:
-        own_records.save(state, record, after, then(answer, request.number, clearing))
+        own_records.save(state, record, after, continue_with(_answer, request, clearing))
 
 
 def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
@@ -288,12 +276,12 @@ def _adopt(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
-        own_records.save(state, None, record, then(answer, request.number, True), version)
+        own_records.save(state, None, record, continue_with(_answer, request, True), version)
         return
     after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
     if after is not known:
         after = decisions.with_claim_window(after, state.now.moment)
-    own_records.save(state, known, after, then(answer, request.number, after is not known), version)
+    own_records.save(state, known, after, continue_with(_answer, request, after is not known), version)
 
 
 _HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {

@@ -308,7 +308,7 @@ class State:
 
     def resume_soon(self, on_done: Continuation) -> None:
         """Resume with None in a later turn, so that others get theirs."""
-        self.call_at(self.now.seconds, then(_resume_with_none, on_done))
+        self.call_at(self.now.seconds, then(resume_with_none, on_done))
 
     def call_at(self, at: float, on_done: Continuation) -> int:
         """Resume `on_done` at a time; the outcome is the number that this returns."""
@@ -329,5 +329,6 @@ class State:
         return self.issued
 
 
-def _resume_with_none(state: State, number: int, on_done: Continuation) -> None:
+def resume_with_none(state: State, _: object, on_done: Continuation) -> None:
+    """Resume `on_done`, whatever the outcome was."""
     state.resume(on_done, None)

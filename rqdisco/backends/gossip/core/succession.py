@@ -4,8 +4,6 @@ and the common parts of `forgetting` and `draining`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import decide, exchange, replies, takeover, writes
@@ -13,7 +11,7 @@ from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.backends.gossip.core.state import Continuation, State, then
-from rqdisco.core.errors import NoSuccessor, StoreUnavailable
+from rqdisco.core.errors import StoreUnavailable
 
 REQUEST_SECONDS = 5.0
 
@@ -100,19 +98,7 @@ def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...
     state.resume(on_done, outcome)
 
 
-def has_failed(state: State, number: int, outcome: Any) -> bool:
-    """Report whether a step failed, or nobody waits any more; refuse the request then."""
-    request = state.requests.get(number)
-    if request is not None and isinstance(outcome, Exception):
-        replies.fail(state, request, outcome)
-    return request is None or isinstance(outcome, Exception)
-
-
-def refuse(state: State, number: int, why: str) -> None:
-    if (request := state.requests.get(number)) is not None:
-        replies.fail(state, request, NoSuccessor(why))
-
-
 def label(state: State, incarnation: str | None) -> str:
+    """Return the name of a member, or its incarnation if it is unknown."""
     member = None if incarnation is None else state.members.get(incarnation)
     return str(incarnation) if member is None else state.members.label(member)
