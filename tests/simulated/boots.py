@@ -298,8 +298,10 @@ class Boot:
 
     def answered(self, exchange: Exchange, message: Any) -> None:
         """Receive the answer to a message."""
-        if isinstance(message, Outcome) and message.refusal == "Undecided" and exchange.message.op == "register":
-            self.refused.add((exchange.message.id, exchange.message.node.addr))
+        if isinstance(message, Outcome):
+            if message.refusal == "Undecided" and exchange.message.op == "register":
+                self.refused.add((exchange.message.id, exchange.message.node.addr))
+            self._world.judge.owner_answered(message.record)
         self.put(Answered(exchange.number, message))
 
     # Clients.

@@ -100,6 +100,13 @@ class Judge:
             self._check_fence(boot, outcome.record, what)
             world.faults.after_a_grant(outcome.record.owner)
 
+    def owner_answered(self, record: Record | None) -> None:
+        """An owner answers a request that another daemon forwarded. That daemon's copy may not say
+        yet that a grant is in doubt.
+        """
+        if record is not None and _is_in_doubt_for_good(record):
+            self.in_doubt.add(record.id)
+
     def _is_in_doubt_at(self, boot: Boot, key: str) -> bool:
         """Report whether a daemon answers about a grant that is in doubt for good. A successor that has
         just forgotten the owner answers so before it stored the record as its own.
