@@ -27,7 +27,7 @@ from rqdisco.backends.gossip.core.inputs import (
     Ticked,
     WriteRefused,
 )
-from rqdisco.backends.gossip.core.messages import Outcome
+from rqdisco.backends.gossip.core.messages import Hint, Outcome
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted
 from rqdisco.backends.gossip.core.state import MachineConfig, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
@@ -83,6 +83,8 @@ class Boot:
         self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
+        # By the number of a hint: when its node was answered first, and the version that it was sent.
+        self.hinted: dict[int, tuple[float, int]] = {}
         self.settled_count = 0
         self.links: dict[int, Link] = {}
         self.sends: dict[int, Exchange] = {}
@@ -296,8 +298,10 @@ class Boot:
 
     def answered(self, exchange: Exchange, message: Any) -> None:
         """Receive the answer to a message."""
-        if isinstance(message, Outcome) and message.refusal == "Undecided" and exchange.message.op == "register":
-            self.refused.add((exchange.message.id, exchange.message.node.addr))
+        if isinstance(message, Outcome):
+            if message.refusal == "Undecided" and exchange.message.op == "register":
+                self.refused.add((exchange.message.id, exchange.message.node.addr))
+            self._world.judge.owner_answered(message.record)
         self.put(Answered(exchange.number, message))
 
     # Clients.
@@ -372,14 +376,20 @@ class Boot:
         """Report whether it decides about an ID."""
         return queries.owner(self.state, record) == self.owner
 
-    def hints_of_its_own(self, key: str) -> list[str]:
-        """Return the addresses that it answered for an ID of its own and did not add yet, if it may
-        decide about the ID.
+    def hints_of_its_own(self, key: str) -> list[Hint]:
+        """Return the hints that it stored for an ID of its own and did not add yet, if it may decide
+        about the ID.
         """
         state = self.state
         if not decide.is_ready(state):
             return []
-        return [each.hint.node.addr for each in state.hints.unmerged(key, self.owner)]
+        return [each.hint for each in state.hints.unmerged(key, self.owner)]
+
+    def listed_on_behalf(self, key: str, addr: str, version: int) -> None:
+        """Note that it sends a node to what this version of a record lists."""
+        for each in self.state.hints.of_id(key):
+            if each.hint.node.addr == addr:
+                self.hinted.setdefault(each.hint.number, (self._heap.now, version))
 
 
 _PERFORM: dict[type, Callable[[Boot, Any], None]] = {

@@ -355,7 +355,7 @@ class _Request:
             self._pending.may_be_granted = not reply.was_owner
         else:
             reply.value = result
-            world.judge.answered(boot, self._key, self._what, result, self._is_from_copy)
+            world.judge.answered(boot, self._key, self._what, result, self._is_from_copy, self._asked)
         is_lost = self._hangs_up or self._fate.answer_lost
         if is_lost:
             world.trace.log(f"lost: {self._what} at {boot.host.name}: {getattr(result, 'bootstrap', None) or ''}")

@@ -81,22 +81,31 @@ class Judge:
         known = queries.newest(boot.state, key), queries.shown(boot.state, key)
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
-    def answered(self, boot: Boot, key: str, what: str, outcome: Any, had_record: bool) -> None:
-        """A daemon sends an answer; it had a record of the ID when it was asked, or had none."""
+    def answered(self, boot: Boot, key: str, what: str, outcome: Any, had_record: bool, asked: float) -> None:
+        """A daemon sends an answer; when it was asked it had a record of the ID, or had none."""
         world = self._world
         if getattr(outcome, "on_behalf", False):
             world.count("elsewhere")
             self.on_behalf.add(key)
-            if (key, what.partition(" ")[2]) in boot.refused:
+            addr = what.partition(" ")[2]
+            boot.listed_on_behalf(key, addr, outcome.record.version)
+            if (key, addr) in boot.refused:
                 self.violate(f"R4 {what}: listed at {boot.host.name} though the owner refused")
         if isinstance(outcome, View):
             self._check_view(boot, key, what, outcome, is_from_copy=had_record and what != "read")
-        self._check_hints(boot, key, what, outcome)
+        self._check_hints(boot, key, what, outcome, asked)
         if self._is_in_doubt_at(boot, key):
             self.in_doubt.add(key)
         if getattr(outcome, "bootstrap", None) == "granted" or getattr(outcome, "won", False):
             self._check_fence(boot, outcome.record, what)
             world.faults.after_a_grant(outcome.record.owner)
+
+    def owner_answered(self, record: Record | None) -> None:
+        """An owner answers a request that another daemon forwarded. That daemon's copy may not say
+        yet that a grant is in doubt.
+        """
+        if record is not None and _is_in_doubt_for_good(record):
+            self.in_doubt.add(record.id)
 
     def _is_in_doubt_at(self, boot: Boot, key: str) -> bool:
         """Report whether a daemon answers about a grant that is in doubt for good. A successor that has
@@ -138,18 +147,26 @@ class Judge:
                 return str(pending.outcome.record.grant.addr)
         return None
 
-    def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any) -> None:
+    def _check_hints(self, boot: Boot, key: str, what: str, outcome: Any, asked: float) -> None:
         """R8: an owner that may decide leaves out no node that it answered itself before it was
         ready.
+
+        It may have decided before it stopped being ready, answered that node, and answer only now.
+        Then it was asked before, and that node was sent to what this answer shows, or to later nodes.
         """
-        listed = getattr(outcome, "listed", None)
-        if listed is None:
-            view = outcome if isinstance(outcome, View) else getattr(outcome, "record", None)
-            listed = getattr(view, "nodes", None)
-        if listed is None or getattr(outcome, "bootstrap", None) == "again" or not self.is_owner(boot, key):
+        if not isinstance(outcome, (View, RegistrationOutcome, Removal)) or not self.is_owner(boot, key):
             return
-        missing = set(boot.hints_of_its_own(key)) - {node.addr for node in listed}
-        if missing and isinstance(outcome, (View, RegistrationOutcome, Removal)):
+        if getattr(outcome, "bootstrap", None) == "again":
+            return
+        record = outcome if isinstance(outcome, View) else outcome.record
+        listed = outcome.listed if isinstance(outcome, RegistrationOutcome) else record.nodes
+        addresses = {node.addr for node in listed}
+        missing = []
+        for each in boot.hints_of_its_own(key):
+            at, version = boot.hinted.get(each.number, (0.0, 0))
+            if each.node.addr not in addresses and (asked >= at or record.version > version):
+                missing.append(each.node.addr)
+        if missing:
             self.violate(f"R8 {what}: {boot.host.name} leaves out {sorted(missing)}")
 
     def node_answered(self, key: str, addr: str, registration: RegistrationOutcome) -> None:

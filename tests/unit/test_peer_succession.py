@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
@@ -352,3 +353,35 @@ def test_a_daemon_whose_chosen_successor_was_drained_to_it_decides_again(three: 
     c.restart()
     settle(clock, 5)
     assert register(again, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_node_whose_grant_is_in_doubt_is_read_nowhere_also_before_the_successor_has_stored_its_id(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    network.swallowed.add(("a", "push"))
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
+    asked.addErrback(lambda _: None)
+    clock.advance(0.1)
+    # Both peers have the grant, and cannot know whether its node was answered.
+    a.stop()
+    settle(clock, 5)
+    b.threads.hold = True
+    forgetting = Deferred.fromCoroutine(b.forget("a"))
+    while (record := b.store.newest(discovery_id)) is None or record.owner != b.owner:
+        b.threads.release()
+    settle(clock, 3)
+    settled = b.store.settled(discovery_id)
+    assert settled is not None
+    assert settled.owner == a.owner
+    for daemon in (b, c):
+        view = wait(clock, daemon.directory.look_up_at_owner(discovery_id))
+        assert view.nodes == ()
+        assert view.ownerless
+    b.threads.hold = False
+    b.threads.release_all()
+    assert result(forgetting) == 1
+    settle(clock, 3)
+    assert wait(clock, c.directory.look_up_at_owner(discovery_id)).nodes == ()
