@@ -120,14 +120,13 @@ def _believe_twice(patch: pytest.MonkeyPatch) -> None:
 def _others_grant(patch: pytest.MonkeyPatch) -> None:
     on_behalf = routing._on_behalf
 
-    def grant(state: State, why: str, number: int, reply: Outcome) -> None:
-        request = state.requests[number]
+    def grant(state: State, request: ClientRequest, why: str, reply: Outcome) -> None:
         command: Any = request.command
         copy, node = state.store.settled(command.id), command.node
         if copy is not None and all(each.addr == node.addr for each in records.without_pending_grant(copy).nodes):
             replies.reply(state, request, RegistrationOutcome(record=copy, listed=(node,), bootstrap="granted"))
         else:
-            on_behalf(state, why, number, reply)
+            on_behalf(state, request, why, reply)
 
     patch.setattr(routing, "_on_behalf", grant)
 
@@ -137,7 +136,7 @@ def _count_a_refusal_as_unreachable(patch: pytest.MonkeyPatch) -> None:
 
     def ignore(state: State, request: ClientRequest, refusal: Exception) -> None:
         if isinstance(request.command, Register) and isinstance(refusal, Undecided):
-            routing._on_behalf(state, refusal.reason, request.number, Outcome())
+            routing._on_behalf(state, request, refusal.reason, Outcome())
         else:
             refused(state, request, refusal)
 

@@ -26,7 +26,7 @@ from rqdisco.backends.gossip.core import (
     writes,
 )
 from rqdisco.backends.gossip.core.messages import Outcome
-from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, ignore, then
 from rqdisco.core.addresses import same_node
 from rqdisco.core.records import Record, RegistrationOutcome
 from rqdisco.storage.memory import Change
@@ -64,14 +64,13 @@ def _written_at_once(state: State, changes: Sequence[Change], on_done: Continuat
 _on_behalf = routing._on_behalf
 
 
-def _granted_on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
-    request = state.requests[number]
+def _granted_on_behalf(state: State, request: ClientRequest, why: str, reply: Outcome) -> None:
     command: Any = request.command
     copy = queries.shown(state, command.id)
     if copy is not None and all(same_node(each.addr, command.node.addr) for each in copy.nodes):
         replies.reply(state, request, RegistrationOutcome(record=copy, listed=(command.node,), bootstrap="granted"))
     else:
-        _on_behalf(state, why, number, reply)
+        _on_behalf(state, request, why, reply)
 
 
 # What replaces which functions, without a rule.

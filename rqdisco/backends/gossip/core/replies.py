@@ -13,7 +13,7 @@ from rqdisco.backends.gossip.core.effects import ClientReply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
-from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State
 from rqdisco.core.directory import Removal
 from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable
 
@@ -35,7 +35,7 @@ def continue_with(
     """Continue a request: call `function` with the state, the request, the outcome and `args`, unless
     its client is gone. An error, as the outcome or raised, is the reply.
     """
-    return then(_continue, request.number, function, args)
+    return Continuation(_continue, (request.number, function, args))
 
 
 def continue_anyway(
@@ -45,7 +45,7 @@ def continue_anyway(
     **_: P.kwargs,
 ) -> Continuation:
     """Continue a request as `continue_with` does, if the outcome is an error as well."""
-    return then(_continue_anyway, request.number, function, args)
+    return Continuation(_continue_anyway, (request.number, function, args))
 
 
 def _continue(state: State, outcome: Any, number: int, function: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -4,7 +4,7 @@ behalf where that is safe (R4).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -24,8 +24,10 @@ from rqdisco.backends.gossip.core import (
 from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import errors
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.ids import is_created_id, owner_tag
 from rqdisco.core.records import Moment, RegistrationOutcome
 from rqdisco.core.views import view_of
@@ -46,7 +48,7 @@ def route(state: State, request: ClientRequest) -> None:
     if isinstance(command, (inputs.Register, inputs.Claim, inputs.ReportLeader)):
         command = request.command = replace(command, host=queries.name_host(state, command.host))
     if isinstance(command, inputs.Register):
-        request.fallback = then(_on_behalf, request.number, Outcome())
+        request.fallback = continue_anyway(_on_behalf, request, Outcome())
     if isinstance(command, inputs.Adopt):
         _route_import(state, request, command)
         return
@@ -118,38 +120,32 @@ def _route_new(state: State, request: ClientRequest) -> None:
     """Execute a request for an ID that no daemon is known to have at its owner to be."""
     if not isinstance(request.command, (inputs.Claim, inputs.ReportLeader, inputs.ClearLeader, inputs.CreateNamed)):
         raise errors.NoSuchID(replies.id_of(request))
-    convergence.wait(state, then(_converged, request.number))
+    convergence.wait(state, continue_with(_converged, request))
 
 
-def _converged(state: State, outcome: bool, number: int) -> None:
-    request = state.requests.get(number)
-    if request is None:
-        return
+def _converged(state: State, request: ClientRequest, is_converged: bool) -> None:
     command: Any = request.command
-    try:
-        if not outcome:
-            is_creation = isinstance(command, inputs.CreateNamed)
-            why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
-            raise errors.Undecided(why)
-        known = state.store.newest(replies.id_of(request))
-        if isinstance(command, inputs.Adopt):
-            _import(state, request, known is None or queries.owner(state, known) == state.own)
-        elif known is not None:
-            _execute_at(state, request, queries.owner(state, known))
-        else:
-            owner = state.members.get(state.members.owner_of_name(command.id))
-            assert owner is not None
-            if isinstance(command, inputs.CreateNamed) and NAMED_IDS not in owner.features:
-                raise errors.Undecided(f"{owner.name} must be upgraded first")
-            _execute_at(state, request, owner.incarnation)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        replies.fail(state, request, error)
+    if not is_converged:
+        is_creation = isinstance(command, inputs.CreateNamed)
+        why = f"cannot create a name while {convergence.objection(state)}" if is_creation else decide.DISAGREE
+        raise errors.Undecided(why)
+    known = state.store.newest(replies.id_of(request))
+    if isinstance(command, inputs.Adopt):
+        _import(state, request, known is None or queries.owner(state, known) == state.own)
+    elif known is not None:
+        _execute_at(state, request, queries.owner(state, known))
+    else:
+        owner = state.members.get(state.members.owner_of_name(command.id))
+        assert owner is not None
+        if isinstance(command, inputs.CreateNamed) and NAMED_IDS not in owner.features:
+            raise errors.Undecided(f"{owner.name} must be upgraded first")
+        _execute_at(state, request, owner.incarnation)
 
 
 def _route_import(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
-        convergence.wait(state, then(_converged, request.number))
+        convergence.wait(state, continue_with(_converged, request))
     else:
         _import(state, request, queries.owner(state, known) == state.own)
 
@@ -175,7 +171,7 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
         raise errors.OwnerUnreachable(_UNREACHABLE)
     if peer.remote_clock is None and not is_contacted:
         # Without the owner's own time, a message that is delayed on its way would count as a new one.
-        exchange.begin_round(state, peer, then(_owner_contacted, request.number, owner))
+        exchange.begin_round(state, peer, continue_anyway(_owner_contacted, request, owner))
         return
     if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
         # The creator would create it for a report, and has nothing to clear.
@@ -197,40 +193,36 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
     request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
 
 
-def _owner_contacted(state: State, outcome: Exception | None, number: int, owner: str) -> None:
-    request = state.requests.get(number)
-    if request is None:
-        return
-    try:
-        if outcome is not None:
-            _unanswered(state, request, outcome, owner)
-        else:
-            forward(state, request, owner, is_contacted=True)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        replies.fail(state, request, error)
+def _owner_contacted(state: State, request: ClientRequest, outcome: Exception | None, owner: str) -> None:
+    if outcome is not None:
+        _unanswered(state, request, outcome, owner)
+    else:
+        forward(state, request, owner, is_contacted=True)
 
 
 def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:
     request = state.requests.get(number)
     if request is None:
         return
+    if isinstance(outcome, Outcome) and outcome.refusal is None and not request.is_unknown:
+        replies.reply(state, request, result_of(request.command, outcome))
+    else:
+        state.resume(continue_anyway(_process_answer, request, owner), outcome)
+
+
+def _process_answer(state: State, request: ClientRequest, outcome: Outcome | PeerError, owner: str) -> None:
+    """Process a refusal, an error, or the answer about an ID that is unknown here."""
     command: Any = request.command
     if isinstance(outcome, PeerError):
         _unanswered(state, request, outcome, owner)
     elif outcome.refusal == errors.NotReady.__name__ and isinstance(command, inputs.Register):
-        _on_behalf(state, outcome.reason, number, outcome)
+        _on_behalf(state, request, outcome.reason, outcome)
     elif outcome.refusal is not None:
         _refused(state, request, refusal_of(outcome, command.id))
-    elif (
-        request.is_unknown
-        and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader))
-        and outcome.record is not None
-    ):
+    elif isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)) and outcome.record is not None:
+        # The owner was asked for the ID only.
         request.is_unknown = False
-        try:
-            _execute_at(state, request, queries.owner(state, outcome.record))
-        except (errors.RequestRefused, errors.StoreUnavailable) as error:
-            replies.fail(state, request, error)
+        _execute_at(state, request, queries.owner(state, outcome.record))
     else:
         replies.reply(state, request, result_of(command, outcome))
 
@@ -257,42 +249,33 @@ def _refused(state: State, request: ClientRequest, refusal: Exception) -> None:
         replies.fail(state, request, refusal)
 
 
-def _on_behalf(state: State, why: str, number: int, reply: Outcome) -> None:
+def _on_behalf(state: State, request: ClientRequest, why: str, reply: Outcome) -> None:
     """Answer a registration from the copy, and store it as a hint for the owner (R4). `reply` is what
     the owner holds, if it answered.
     """
-    request = state.requests[number]
-    command: Any = request.command
-    try:
-        copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        request.fallback = None
-        replies.fail(state, request, error)
-        return
-    on_done = then(_hint_stored, number, why, reply)
+    request.fallback, command = None, cast("inputs.Register", request.command)
+    copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
+    on_done = then(_hint_stored, request.number, why, reply)
     hints.store(state, queries.owner(state, copy), command.id, command.node, command.host, on_done)
 
 
-def _hint_stored(state: State, outcome: int | Exception, number: int, why: str, reply: Outcome) -> None:
+def _hint_stored(state: State, outcome: int | StoreUnavailable, number: int, why: str, reply: Outcome) -> None:
     request = state.requests.get(number)
-    if isinstance(outcome, Exception):
-        if request is not None:
-            request.fallback = None
-            replies.fail(state, request, outcome)
-        return
-    if request is None:
+    if request is None and isinstance(outcome, int):
         hints.withdraw(state, outcome)
-        return
-    command: Any = request.command
+    elif request is not None:
+        state.resume(continue_with(_list_on_behalf, request, why, reply), outcome)
+
+
+def _list_on_behalf(state: State, request: ClientRequest, hint: int, why: str, reply: Outcome) -> None:
+    command = cast("inputs.Register", request.command)
     try:
         # The record may have changed while the hint was written, so check and answer with it now.
         copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        hints.withdraw(state, outcome)
-        request.fallback = None
-        replies.fail(state, request, error)
-        return
-    hints.mark_answered(state, outcome)
+    except (errors.RequestRefused, errors.StoreUnavailable):
+        hints.withdraw(state, hint)
+        raise
+    hints.mark_answered(state, hint)
     hinted = [*reply.listed, *state.hints.nodes(command.id), command.node]
     listed = view_of(copy, is_owner=False, hinted=hinted).nodes
     replies.reply(state, request, RegistrationOutcome(record=copy, listed=listed, on_behalf=True))
