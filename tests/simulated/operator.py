@@ -63,14 +63,17 @@ class Operator:
     async def _forget(self, lost: list[tuple[Boot, Member]]) -> None:
         for boot, member in lost:
             self._world.trace.log(f"operator forgets {member.name} at {boot.host.name}")
-            self._do(self._forget_one(boot, member))
+            self._do(self._forget_one(boot, member, [each for _, each in lost]))
             await self._world.sleep(5)
 
-    async def _forget_one(self, boot: Boot, member: Member) -> None:
+    async def _forget_one(self, boot: Boot, member: Member, lost: list[Member]) -> None:
         result = await self._ask(boot, Forget(member.name))
-        if isinstance(result, NoSuccessor) and member.incarnation in str(result):
-            # Two daemons have the name, so the operator gives the incarnation.
-            await self._ask(boot, Forget(member.incarnation))
+        if not isinstance(result, NoSuccessor):
+            return
+        # Two daemons have the name, or another one is lost as well: the operator gives the incarnation.
+        named = [each for each in lost if each.incarnation in str(result)]
+        for each in [member] if member in named else named:
+            await self._ask(boot, Forget(each.incarnation))
 
     def drain(self, host: Host) -> None:
         if host.boot is not None and len(self._world.hosts) > 2:

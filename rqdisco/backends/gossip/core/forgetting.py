@@ -65,7 +65,8 @@ def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, a
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:
-        raise NoSuccessor(f"{state.members.label(member)} must agree, and does not answer")
+        name, advice = state.members.label(member), f"wait, or forget {member.incarnation} first if it is lost too"
+        raise NoSuccessor(f"{name} must agree, and does not answer: {advice}")
     proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
     on_done = continue_anyway(_agreed, request, proposal, member, agreeing)
     contacts.send(state, peer, "agree", proposal, REQUEST_SECONDS, on_done)
