@@ -269,8 +269,8 @@ class Judge:
             self.residue[key] = why
 
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
-        """No daemon decides for long beside a copy of itself (R8), where a third one reaches
-        both.
+        """No daemon decides for long beside a copy of itself (R8), where a third one, a member for
+        both, reaches both.
         """
         world = self._world
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
@@ -278,10 +278,12 @@ class Judge:
         # The owner may have decided seconds before its answer arrived at this daemon.
         decided = world.now if record.grant is None else min(world.now, record.grant.at / 1000)
         since = decided - _FENCED_SECONDS
-        awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.was_awake_since(since)]
-        up = [host for host, boot in awake if boot.began < since]
-        duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
-        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
+        boots = [host.boot for host in world.hosts if host.boot is not None]
+        up = [boot for boot in boots if boot.was_awake_since(since) and boot.began < since]
+        duplicates = [boot for boot in up if boot.owner == record.owner]
+        # Nobody asks a daemon that was drained.
+        has_third = any(all(boot.owner in each.state.members.other_incarnations for each in duplicates) for boot in up)
+        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and has_third
         # A daemon started just now cannot be known as a duplicate yet.
         if are_noticed and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")

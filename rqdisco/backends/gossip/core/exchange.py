@@ -103,9 +103,11 @@ def _digest_answered(state: State, outcome: Digest | PeerError, key: int, receiv
     peer = state.contacts[key]
     if isinstance(outcome, PeerError):
         end(state, peer, outcome)
-    elif peer.digests_received != received and attempt < _MAX_ATTEMPTS:
+        return
+    # A peer that was drained meanwhile, and dropped, may have seen a copy of this daemon.
+    _heed_fence(state, outcome)
+    if peer.digests_received != received and attempt < _MAX_ATTEMPTS:
         # The peer sent a digest meanwhile, and which one is older is unknown.
-        _heed_fence(state, outcome)
         _send_digest(state, peer, attempt + 1)
     else:
         if not peer.is_dropped:
