@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
@@ -352,3 +353,17 @@ def test_a_daemon_whose_chosen_successor_was_drained_to_it_decides_again(three: 
     c.restart()
     settle(clock, 5)
     assert register(again, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_the_last_daemon_lists_what_it_answered_for_one_that_handed_over_meanwhile(clock: Clock) -> None:
+    network, (a, b) = trio(clock, "ab")
+    discovery_id = create_id(b)
+    register(b, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.swallowed.add(("a", "call"))
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
+    assert wait(clock, b.drain(), 2) == "a"
+    settle(clock, 5)
+    assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+    assert a.hints == 0
+    assert [node.addr for node in go(a.directory.look_up(discovery_id)).nodes] == ["n1:1", "n2:1"]

@@ -200,8 +200,6 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
     # Failed rounds may also be the last that this daemon needed to become ready.
     _finish_leftovers(state)
     _log_agreement(state)
-    if not state.peers:
-        state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
     _plan_next(state, peer, error)
 
 
@@ -233,12 +231,20 @@ def _finish_leftovers(state: State) -> None:
             grants.record_answers(state)
 
 
-def _finish_leftovers_alone(state: State, _: object) -> None:
-    """Finish what is left on the last daemon, which exchanges with nobody."""
+def watch_leftovers(state: State) -> None:
+    """Let the last daemon finish what is left in a while, since it exchanges with nobody."""
+    if state.peers or state.is_finishing_alone or not state.is_running:
+        return
+    is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded
+    if is_left or state.taking_over or state.finished_for is not state.members.all:
+        state.is_finishing_alone = True
+        state.call_at(state.now.seconds + INTERVAL, then(_finish_alone))
+
+
+def _finish_alone(state: State, _: object) -> None:
+    state.is_finishing_alone = False
     if state.is_running and not state.peers:
         _finish_leftovers(state)
-        if state.hints.count or state.hints.undeleted or state.pending_grants or state.taking_over or state.unrecorded:
-            state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
 def end_all(state: State) -> None:

@@ -68,6 +68,8 @@ class Machine:
             if isinstance(given, inputs.Requested):
                 state.requests.pop(given.request, None)
             raise
+        if not state.peers:
+            exchange.watch_leftovers(state)
         if state.timers and state.timers[0][0] != state.woken_at:
             state.woken_at = at = state.timers[0][0]
             state.effects.append(Wake(at))
