@@ -91,8 +91,9 @@ def _hand_over(state: State, outcome: Exception | None, number: int, successor: 
     if peer is None:
         succession.refuse(state, number, f"{successor.name} cannot take over yet, try again: it is gone")
         return
-    if state.taking_over:
-        # The IDs of a daemon that hands them over to this one belong to what is handed over.
+    if state.taking_over or state.hints.count or state.hints.undeleted:
+        # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
+        # the disk show after a restart that the successor cannot have agreed.
         succession.refuse(state, number, "decisions are still in progress, try again")
         return
     state.is_handing_over = True
