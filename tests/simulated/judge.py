@@ -338,6 +338,7 @@ class Judge:
             if not self._is_expired(key, first.get(key)):
                 self._judge_list(key, addresses, first.get(key))
         self._judge_unused()
+        self._judge_owners(next(host.boot for host in self._world.hosts if host.boot and host.takes_part))
         for key in sorted({key for key, _ in self._world.nodes}):
             if not self._is_expired(key, first.get(key)):
                 self._judge_cluster(key, first.get(key))
@@ -369,6 +370,13 @@ class Judge:
             for record in host.boot.records().values():
                 if record.owner == host.boot.owner and is_unused(record):
                     self.violate(f"P7 {record.id} is not forgotten at {host.name}")
+
+    def _judge_owners(self, boot: Boot) -> None:
+        """R7: somebody decides about each ID; daemons are not drained to each other."""
+        for key, record in boot.records().items():
+            owner = boot.state.members.get(queries.owner(boot.state, record))
+            if key not in self.residue and (owner is None or owner.state in ("drained", "forgotten")):
+                self.violate(f"R7 {key} has no owner that is a member")
 
     def _judge_cluster(self, key: str, record: Record | None) -> None:
         """I3: nobody waits for ever."""
