@@ -123,6 +123,72 @@ def test_a_freeze_that_the_disk_refuses_freezes_nothing() -> None:
     assert daemon.restart().directory.frozen is None
 
 
+@pytest.fixture(params=["alone", "with peers"])
+def either(request: pytest.FixtureRequest) -> Daemon | GossipDaemon:
+    return Daemon() if request.param == "alone" else trio(Clock())[1][0]
+
+
+def write_held(daemon: Daemon | GossipDaemon, *, room: int | None = None) -> None:
+    """Let the disk continue, with this room."""
+    daemon.disk.room = room
+    daemon.threads.hold = False
+    daemon.threads.release_all()
+    daemon.clock.advance(0.1)
+    daemon.disk.room = None
+
+
+def test_a_thaw_takes_effect_although_its_client_has_gone(either: Daemon | GossipDaemon) -> None:
+    go(either.directory.freeze(WHY))
+    either.threads.hold = True
+    give_up(Deferred.fromCoroutine(either.directory.thaw()))
+    write_held(either)
+    assert either.directory.frozen is None
+    assert either.restart().directory.frozen is None
+
+
+def test_a_freeze_takes_effect_although_its_client_has_gone(either: Daemon | GossipDaemon) -> None:
+    either.threads.hold = True
+    give_up(Deferred.fromCoroutine(either.directory.freeze(WHY)))
+    assert either.directory.frozen == WHY
+    write_held(either)
+    assert either.directory.frozen == WHY
+    assert either.restart().directory.frozen == WHY
+
+
+def test_a_freeze_that_the_disk_refuses_freezes_nothing_although_its_client_has_gone(
+    either: Daemon | GossipDaemon,
+) -> None:
+    either.threads.hold = True
+    give_up(Deferred.fromCoroutine(either.directory.freeze(WHY)))
+    write_held(either, room=0)
+    assert either.directory.frozen is None
+
+
+def test_two_freezes_that_the_disk_refuses_together_freeze_nothing(either: Daemon | GossipDaemon) -> None:
+    either.threads.hold = True
+    creating: Deferred[Any] = Deferred.fromCoroutine(either.directory.create())
+    freezing: list[Deferred[Any]] = [Deferred.fromCoroutine(either.directory.freeze(WHY)) for _ in range(2)]
+    write_held(either, room=0)
+    for refused in (creating, *freezing):
+        with pytest.raises(StoreUnavailable):
+            result(refused)
+    assert either.directory.frozen is None
+
+
+def test_a_freeze_holds_while_the_thaw_before_it_is_written(either: Daemon | GossipDaemon) -> None:
+    go(either.directory.freeze(WHY))
+    either.threads.hold = True
+    thawing = Deferred.fromCoroutine(either.directory.thaw())
+    freezing = Deferred.fromCoroutine(either.directory.freeze(WHY))
+    either.threads.release()
+    assert (thawing.called, freezing.called) == (True, False)
+    assert either.directory.frozen == WHY
+    write_held(either)
+    result(freezing)
+    assert either.directory.frozen == WHY
+    assert either.restart().directory.frozen == WHY
+
+
 def test_a_freeze_for_another_reason_is_refused_and_the_same_one_may_be_repeated() -> None:
     daemon = Daemon()
     for _ in range(2):

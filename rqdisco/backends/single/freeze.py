@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
 from rqdisco.backends.single.grants import Grants
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import AlreadyFrozen, Frozen, Undecided
@@ -24,7 +27,14 @@ class Freeze:
         self._grants = grants
         self._owner = owner
         stored = [each.content for each in metadata if each.id == _KEY and each.owner == owner]
-        self.reason: str | None = next(filter(None, stored), None)
+        self._on_disk: str | None = next(filter(None, stored), None)
+        # The reasons of the freezes that the disk is writing.
+        self._freezing: list[str] = []
+
+    @property
+    def reason(self) -> str | None:
+        """The reason for which the daemon is frozen, None if it is not."""
+        return self._freezing[0] if self._freezing else self._on_disk
 
     def check(self, during: str | None = None) -> None:
         """Raise Frozen unless the daemon may change records now. An import `during` a freeze may
@@ -40,23 +50,29 @@ class Freeze:
         """See `Freezable.freeze`."""
         if self.reason not in (None, reason):
             raise AlreadyFrozen(str(self.reason))
-        before, self.reason = self.reason, reason
-        try:
-            # From here on nothing is decided, so what was decided before is written before this.
-            await self._write(reason)
-        except Exception:
-            self.reason = before
-            raise
-        # A thaw that was written before this may have ended meanwhile.
-        self.reason = reason
+        # From here on nothing is decided, so what was decided before is written before this.
+        await self._write(reason)
         for discovery_id in list(self._grants.pending):
             await self._grants.finished(discovery_id)
         await self._journal.barrier()
 
     async def thaw(self) -> None:
         """See `Freezable.thaw`."""
-        await self._write("")
-        self.reason = None
+        await self._write(None)
 
-    async def _write(self, reason: str) -> None:
-        await self._journal.append(metadata_change(Metadata(id=_KEY, owner=self._owner, content=reason)))
+    def _write(self, reason: str | None) -> Deferred[None]:
+        """Fire when the disk has the reason. Cancelling that does not change what is written."""
+        stored = Metadata(id=_KEY, owner=self._owner, content=reason or "")
+        writing = self._journal.append(metadata_change(stored))
+        if reason is not None:
+            self._freezing.append(reason)
+        answer: Deferred[None] = Deferred()
+        writing.addBoth(self._written, reason).chainDeferred(answer)
+        return answer
+
+    def _written(self, outcome: Failure | None, reason: str | None) -> Failure | None:
+        if reason is not None:
+            self._freezing.remove(reason)
+        if outcome is None:
+            self._on_disk = reason
+        return outcome

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rqdisco.backends.gossip.core import grants, inputs, replies, writes
-from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
-from rqdisco.backends.gossip.core.state import ClientRequest, State
+from rqdisco.backends.gossip.core.replies import continue_with
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, then
 from rqdisco.core import errors
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
@@ -19,20 +19,13 @@ def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) ->
     before, reason = state.frozen, command.reason
     if before not in (None, reason):
         raise errors.AlreadyFrozen(str(before))
-    state.frozen = reason
     # From here on nothing is decided, so what was decided before is written before this.
-    on_done = continue_anyway(_freeze_written, request, before, reason)
+    state.freezing.append(reason)
+    on_done = then(_written, reason, continue_with(_frozen_on_disk, request))
     writes.write_metadata(state, [_frozen(state, reason)], on_done)
 
 
-def _freeze_written(
-    state: State, request: ClientRequest, outcome: StoreUnavailable | None, before: str | None, reason: str
-) -> None:
-    if outcome is not None:
-        state.frozen = before
-        raise outcome
-    # A thaw that was written before this may have ended meanwhile.
-    state.frozen = reason
+def _frozen_on_disk(state: State, request: ClientRequest, _: None) -> None:
     _await_grants(state, request, None, sorted(state.pending_grants))
 
 
@@ -45,12 +38,17 @@ def _await_grants(state: State, request: ClientRequest, _: None, left: list[str]
 
 def thaw(state: State, request: ClientRequest, command: inputs.ThawStore) -> None:
     """See `Freezable.thaw`."""
-    writes.write_metadata(state, [_frozen(state, "")], continue_with(_thawed, request))
+    on_done = then(_written, None, continue_with(replies.reply, request))
+    writes.write_metadata(state, [_frozen(state, "")], on_done)
 
 
-def _thawed(state: State, request: ClientRequest, _: None) -> None:
-    state.frozen = None
-    replies.reply(state, request, None)
+def _written(state: State, outcome: StoreUnavailable | None, reason: str | None, on_done: Continuation) -> None:
+    """Follow the disk, whether the client still waits or not; then continue with its request."""
+    if reason is not None:
+        state.freezing.remove(reason)
+    if outcome is None:
+        state.frozen_on_disk = reason
+    state.resume(on_done, outcome)
 
 
 def _frozen(state: State, reason: str) -> Metadata:

@@ -105,7 +105,7 @@ def _initial_state(
         began_ms=now.moment.ms,
         began_with_records=cursors.own_cursor > 0,
         began_with_others=bool(members.others),
-        frozen=freezing.frozen_reason(metadata, own),
+        frozen_on_disk=freezing.frozen_reason(metadata, own),
         jitter=int(config.run_id[:7], 16),
     )
     successor = members.current_owner(members.own.successor or own)

@@ -248,7 +248,9 @@ class State:
     successor: str | None = None
     # Whether that incarnation may have agreed already.
     is_handing_over: bool = False
-    frozen: str | None = None
+    # The reason why an operator froze it, as the disk has it; and those of the freezes being written.
+    frozen_on_disk: str | None = None
+    freezing: list[str] = field(default_factory=list)
     # Whether peers accept nothing from this daemon any more, which its own disk does not say.
     is_excluded: bool = False
     # Whether the disk had own records at the start, and other members.
@@ -286,6 +288,11 @@ class State:
     # Whether a timer lets the last daemon finish what is left.
     is_finishing_alone: bool = False
     jitter: int = 0
+
+    @property
+    def frozen(self) -> str | None:
+        """The reason for which this daemon is frozen, None if it is not."""
+        return self.freezing[0] if self.freezing else self.frozen_on_disk
 
     def number(self) -> int:
         """Return a new number for a write, a send or a timer."""
