@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.core.messages import Hint, Hints
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import NoSuchID, StoreUnavailable, Undecided
+from rqdisco.core.errors import NoSuccessor, NoSuchID, StoreUnavailable, Undecided
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, wait
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
@@ -367,3 +370,82 @@ def test_an_owner_on_an_older_disk_denies_no_id_before_it_reached_all_others(thr
     for each in (a, b, c):
         with pytest.raises(NoSuchID):
             go(each.directory.look_up(nobodys))
+
+
+@pytest.fixture
+def behind(three: Three, clock: Clock) -> tuple[GossipDaemon, GossipDaemon]:
+    """An owner on an older disk, whose writes stall, in contact with its peers; and one of these. It
+    lacks the name `orders`, under which the node n1:1 was told to bootstrap.
+    """
+    network, daemons = three
+    owner = next(each for each in daemons if each.members.owner_of_name("orders") == each.owner)
+    other = daemons[daemons.index(owner) - 1]
+    before = older(owner.disk)
+    go(owner.directory.create_named("orders"))
+    assert register(owner, "orders", "n1:1") == ["n1:1"]
+    settle(clock, 2)
+    network.split(owner.name)
+    owner = owner.restart(before)
+    settle(clock, 0.5)
+    owner.threads.hold = True
+    network.heal()
+    while not (owner.is_converged and other.is_converged):
+        clock.advance(0.1)
+    assert not owner.is_ready
+    return owner, other
+
+
+def continue_writing(daemon: GossipDaemon, clock: Clock) -> None:
+    daemon.threads.hold = False
+    daemon.threads.release_all()
+    settle(clock, 5)
+
+
+def test_an_import_replaces_no_id_that_the_daemon_has_yet_to_recover(
+    behind: tuple[GossipDaemon, GossipDaemon], clock: Clock
+) -> None:
+    owner, _ = behind
+    importing = begin(owner.directory.adopt(TransferredRecord(id="orders", created_at=1), as_own=True))
+    continue_writing(owner, clock)
+    with pytest.raises(Undecided, match="no contact since the start"):
+        result(importing)
+    assert register(owner, "orders", "x:1") == ["n1:1", "x:1"]
+
+
+def test_a_name_that_its_owner_has_yet_to_recover_is_listed_by_its_peers_and_denied_by_nobody(
+    behind: tuple[GossipDaemon, GossipDaemon], clock: Clock
+) -> None:
+    owner, other = behind
+    assert wait(clock, other.directory.register("orders", Node(addr="n2:1"), None), 1).on_behalf
+    for change in (other.directory.remove("orders", "n1:1"), other.directory.look_up_at_owner("orders")):
+        with pytest.raises(Undecided):
+            wait(clock, change, 1)
+    continue_writing(owner, clock)
+    assert listed(owner, "orders") == ["n1:1", "n2:1"]
+
+
+def hand_over(daemon: GossipDaemon, other: GossipDaemon) -> None:
+    daemon.network.dropped.add((daemon.name, "succeed"))
+    with pytest.raises(NoSuccessor):
+        wait(daemon.clock, daemon.drain(other.name))
+
+
+@pytest.mark.parametrize(
+    ("stop", "why"), [(lambda a, b: a.fence(b, "two daemons run as it"), "two daemons"), (hand_over, "handed over")]
+)
+def test_a_daemon_that_decides_nothing_takes_no_new_id_from_an_import_and_no_node_for_one(
+    stop: Callable[[GossipDaemon, GossipDaemon], None],
+    why: str,
+    three: Three,
+    clock: Clock,
+    logged_errors: list[Any],
+) -> None:
+    _, (a, b, _) = three
+    stop(a, b)
+    settle(clock, 2)
+    with pytest.raises(Undecided, match=why):
+        wait(clock, a.directory.adopt(TransferredRecord(id="brought", created_at=1), as_own=True), 2)
+    hint = Hint(number=1, id="brought", node=Node(addr="n1:1"))
+    with pytest.raises(BadMessage, match=why):
+        result(b.send(a, "hints", Hints(owner=a.owner, of=a.owner, hints=(hint,))))
+    logged_errors.clear()

@@ -11,8 +11,7 @@ from rqdisco.backends.gossip.core import decide, pushes, queries, writes
 from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
 from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core import decisions, records, transitions
-from rqdisco.core.errors import LoopbackConflict, NoSuchID, NotReady, TooManyNodes, Undecided
-from rqdisco.core.ids import is_created_id, owner_tag
+from rqdisco.core.errors import LoopbackConflict, NoSuchID, TooManyNodes
 from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Change
 
@@ -22,12 +21,13 @@ def load_own(state: State, discovery_id: str, *, as_stored: bool = False) -> Rec
     none. `as_stored` omits normalization, so that the record equals the one stored under its
     version, here and at peers.
 
-    Raises NotReady if the daemon may not decide about the ID now, Undecided.
+    Raises NotReady if the daemon may not decide about the ID now, known or not: it may have to
+    recover it first (R8). Raises Undecided.
     """
+    decide.check(state, discovery_id)
     record = state.store.newest(discovery_id)
     if record is None:
         return None
-    decide.check(state, discovery_id)
     if merge_hints(state, discovery_id):
         record = state.store.newest(discovery_id) or record
     record = record if record.owner == state.own else viewed_as_own(state, record)
@@ -111,25 +111,12 @@ def create(state: State, discovery_id: str, version: int) -> Record:
 
 
 def create_implicitly(state: State, discovery_id: str) -> Record:
-    """Return a record with version 0 for a name that a claim or report creates. Raises NoSuchID,
-    TooManyIDs, Undecided, Frozen.
+    """Return a record with version 0 for a name that a claim or report creates, and for which
+    `load_own` found none. Raises NoSuchID, TooManyIDs, Undecided, Frozen.
     """
     if not state.config.limits.create_named:
         raise NoSuchID(discovery_id)
-    decide.check_ready(state)
     return create(state, discovery_id, 0)
-
-
-def missing_error(state: State, discovery_id: str) -> NoSuchID | Undecided:
-    """Return the error for an ID without a record. It is Undecided if this daemon may have created
-    the ID, and only a peer still has it (R8).
-    """
-    if is_created_id(discovery_id) and owner_tag(discovery_id) == owner_tag(state.own):
-        try:
-            decide.check_ready(state)
-        except NotReady as doubt:
-            return doubt
-    return NoSuchID(discovery_id)
 
 
 def save(state: State, before: Record | None, after: Record, on_done: Continuation, version: int | None = None) -> None:

@@ -51,7 +51,6 @@ def _create_named(state: State, request: ClientRequest, command: inputs.CreateNa
         # The disk may still refuse it.
         own_records.flush(state, command.id, continue_with(_exists, request))
         return
-    decide.check_ready(state)
     version = state.next_version()
     record = own_records.create(state, command.id, version)
     own_records.save(state, None, record, continue_with(_answer, request, None), version)
@@ -82,7 +81,7 @@ def _known(state: State, discovery_id: str) -> Record | None:
 def _register(state: State, request: ClientRequest, command: inputs.Register) -> None:
     record = _known(state, command.id)
     if record is None:
-        raise own_records.missing_error(state, command.id)
+        raise errors.NoSuchID(command.id)
     outcome = decide.register(state, record, command.node, command.host)
     if outcome.bootstrap != "granted":
         own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
@@ -187,7 +186,7 @@ def abandon(state: State, request: ClientRequest) -> None:
 def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> None:
     record = _known(state, command.id)
     if record is None:
-        raise own_records.missing_error(state, command.id)
+        raise errors.NoSuchID(command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
     result = RemovalAtOwner(record=after, removed=after is not record)
     own_records.save(state, record, after, continue_with(_answer, request, result))
@@ -196,8 +195,7 @@ def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> Non
 def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
-        error = own_records.missing_error(state, command.id)
-        raise error if isinstance(error, errors.Undecided) else errors.UnknownCreatedID(command.id)
+        raise errors.UnknownCreatedID(command.id)
     record = own_records.create_implicitly(state, command.id) if known is None else known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
@@ -247,18 +245,18 @@ def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLea
 def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
     record = queries.inspect(state, command.id)
     if record is None:
-        raise own_records.missing_error(state, command.id)
+        decide.check(state, command.id)
+        raise errors.NoSuchID(command.id)
     replies.reply(state, request, record)
 
 
 def _look_up(state: State, request: ClientRequest, command: inputs.LookUp) -> None:
     """Look up at the owner, which must not answer while it may lack earlier decisions (R8)."""
-    if queries.inspect(state, command.id) is None:
-        raise own_records.missing_error(state, command.id)
     # This may add registrations answered before this owner was ready.
     own_records.load_own(state, command.id)
     record = queries.inspect(state, command.id)
-    assert record is not None
+    if record is None:
+        raise errors.NoSuchID(command.id)
     if record.owner != state.own:
         # Being taken over: a peer must not count a grant that is in doubt as answered.
         record = queries.normalized(state, own_records.viewed_as_own(state, record))

@@ -16,7 +16,6 @@ from rqdisco.backends.gossip.core import (
     exchange,
     hints,
     inputs,
-    own_records,
     queries,
     replies,
     requests,
@@ -92,9 +91,11 @@ def _ask_next(state: State, request: ClientRequest) -> None:
     while request.candidates:
         owner = request.candidates.pop(0)
         if owner == state.own:
-            error = own_records.missing_error(state, command.id)
-            if isinstance(error, errors.StoreUnavailable):
-                request.doubt = error
+            try:
+                # It may have to recover the ID first (R8).
+                decide.check(state, command.id)
+            except errors.NotReady as doubt:
+                request.doubt = doubt
             continue
         try:
             forward(state, request, owner)
