@@ -468,3 +468,33 @@ def test_of_two_daemons_that_drain_to_each_other_at_the_same_moment_one_takes_ov
     assert wait(clock, first.drain()) == "c"
     settle(clock, 3)
     assert register(daemons[2], discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_fenced_daemon_takes_over_no_ids(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+    _, (a, b, c) = three
+    discovery_id = create_id(a)
+    b.fence(c, "two daemons run as it")
+    # a has not heard of that yet.
+    with pytest.raises(NoSuccessor, match="two daemons run as it"):
+        wait(clock, a.drain("b"))
+    c.stop()
+    settle(clock, 3)
+    with pytest.raises(NoSuccessor, match="two daemons run as it"):
+        wait(clock, b.forget("c"))
+    b = b.restart()
+    c = c.restart()
+    settle(clock, 5)
+    assert wait(clock, a.drain()) == "b"
+    assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    logged_errors.clear()
+
+
+def test_no_drain_begins_towards_a_fenced_daemon(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
+    _, (a, b, c) = three
+    b.fence(c, "two daemons run as it")
+    settle(clock, 3)
+    with pytest.raises(NoSuccessor, match="no peer that could take over"):
+        wait(clock, a.drain("b"))
+    assert a.objection is None
+    assert wait(clock, a.drain()) == "c"
+    logged_errors.clear()

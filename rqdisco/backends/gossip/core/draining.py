@@ -113,6 +113,6 @@ def _choose_successor(state: State, own: Member, to: str | None) -> Member:
     else:
         chosen = [each for each in others if to in (None, each.name) and each.state == "member"]
     for each in chosen:
-        if queries.is_up(state, each.incarnation):
+        if queries.is_up(state, each.incarnation) and state.peers[each.incarnation].stopped is None:
             return each
     raise NoSuccessor("no peer that could take over answers")

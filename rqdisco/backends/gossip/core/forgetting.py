@@ -26,6 +26,8 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
+    if state.fenced is not None:
+        raise NoSuccessor(state.fenced)
     lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     on_done = continue_with(_declared, request, lost.incarnation)

@@ -163,6 +163,7 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], on_done: Cont
     own = [hint for hint in new if own_records.is_own(state, hint.id)]
     for hint in own:
         decide.check_no_grant(state, hint.id)
+        # Raises before anything is added.
         own_records.load_own(state, hint.id)
     for hint in own:
         changes += own_records.add_node(state, own_records.load_own(state, hint.id), hint.node, hint.host)

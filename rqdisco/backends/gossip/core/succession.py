@@ -51,8 +51,8 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     is_behind = peer is not None and bool(state.cursors.behind(peer.held))
     held = state.cursors.cursor(proposal.incarnation)
     error: str | None = None
-    if state.frozen is not None:
-        error = state.frozen
+    if (stopped := state.frozen or state.fenced) is not None:
+        error = stopped
     elif outcome is not None:
         error = outcome.reason if isinstance(outcome, StoreUnavailable) else str(outcome) or type(outcome).__name__
     elif own.state in ("drained", "forgotten"):
