@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
 from rqdisco.core.records import Node
-from tests.support.daemon import result
+from tests.support.daemon import give_up, result
 from tests.support.disk import ModelDisk
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, older, register, settle, trio, wait
 
@@ -498,3 +498,42 @@ def test_no_drain_begins_towards_a_fenced_daemon(three: Three, clock: Clock, log
     assert a.objection is None
     assert wait(clock, a.drain()) == "c"
     logged_errors.clear()
+
+
+def test_a_drain_whose_client_goes_at_once_has_the_same_effect_now_as_after_a_restart(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, b, c) = three
+    discovery_id = create_id(a)
+    a.threads.hold = True
+    draining = Deferred.fromCoroutine(a.drain("b"))
+    clock.advance(0)
+    give_up(draining)
+    a.threads.hold = False
+    a.threads.release_all()
+    settle(clock, 2)
+    for each in (a, a.restart()):
+        settle(clock, 5)
+        assert each.objection == "handed over to b"
+        with pytest.raises(Undecided, match="handed over to b"):
+            register(each, discovery_id, "n1:1")
+        a = each
+    assert wait(clock, a.drain()) == "b"
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_a_daemon_whose_successor_agreed_after_the_client_had_gone_is_drained(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    agreed: Deferred[None] = Deferred()
+    network.held_answers["a", "succeed"] = agreed
+    draining = Deferred.fromCoroutine(a.drain("b"))
+    clock.advance(0.1)
+    assert a.state.is_handing_over
+    give_up(draining)
+    agreed.callback(None)
+    settle(clock, 2)
+    assert a.members.own.state == "drained"
+    assert a.fences == []
+    assert wait(clock, a.drain()) == "b"
+    assert b.members.current_owner(a.owner) == b.owner

@@ -9,7 +9,7 @@ from rqdisco.backends.gossip.core.inputs import Drain
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
-from rqdisco.backends.gossip.core.state import ClientRequest, Peer, State
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, Peer, State, then
 from rqdisco.backends.gossip.core.succession import REQUEST_SECONDS
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
@@ -30,12 +30,15 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
     leaving = replace(own, state="leaving", successor=successor.incarnation)
-    succession.put_members(state, [leaving], continue_with(_begin_drain, request, successor))
+    on_done = continue_with(_await_decisions, request, successor, state.now.seconds + _DRAIN_SECONDS)
+    succession.put_members(state, [leaving], then(_begin_drain, successor.incarnation, on_done))
 
 
-def _begin_drain(state: State, request: ClientRequest, _: None, successor: Member) -> None:
-    state.successor = successor.incarnation
-    _await_decisions(state, request, None, successor, state.now.seconds + _DRAIN_SECONDS)
+def _begin_drain(state: State, outcome: Exception | None, successor: str, on_done: Continuation) -> None:
+    """Decide nothing any more, as after a restart, even if the client has gone."""
+    if outcome is None:
+        state.successor = successor
+    state.resume(on_done, outcome)
 
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
@@ -83,14 +86,16 @@ def _hand_over(state: State, request: ClientRequest, _: None, successor: Member)
     state.is_handing_over = True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
-    contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, continue_anyway(_succeeded, request, successor))
+    on_done = then(_succeeded, successor.name, continue_with(_drained, request, successor.name))
+    contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, on_done)
 
 
-def _succeeded(state: State, request: ClientRequest, outcome: Agreed | PeerError, successor: Member) -> None:
+def _succeeded(state: State, outcome: Agreed | PeerError, name: str, on_done: Continuation) -> None:
     if isinstance(outcome, PeerError):
-        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {outcome}")
-    drained = replace(state.members.own, state="drained")
-    succession.put_members(state, [drained], continue_with(_drained, request, successor.name))
+        state.resume(on_done, NoSuccessor(f"{name} cannot take over yet, try again: {outcome}"))
+    else:
+        # The client may have gone; the IDs have another owner all the same.
+        succession.put_members(state, [replace(state.members.own, state="drained")], on_done)
 
 
 def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:
