@@ -22,6 +22,7 @@ from tests.support.gossip import (
     register,
     settle,
     trio,
+    wait,
 )
 
 MINUTES = 60 / DAY
@@ -196,3 +197,20 @@ def test_a_peer_forgets_records_that_reached_its_disk_while_it_was_forgetting(cl
 def delta_of(owner: str, line: bytes) -> Delta:
     """Return a delta with one record."""
     return Delta(owner=owner, after=0, upto=0, records=[msgspec.Raw(line)])
+
+
+def test_the_last_daemon_forgets_unused_ids_although_it_started_without_the_one_that_was_lost(clock: Clock) -> None:
+    _, (a, b) = trio(clock, "ab", unused_days=3 * MINUTES)
+    b.stop()
+    settle(clock, 3)
+    a = a.restart()
+    settle(clock, 3)
+    unused = create_id(a)
+    assert wait(clock, a.forget("b")) == 0
+    a = a.restart()
+    settle(clock, OVER)
+    assert not holds(a, unused)
+    # Nothing is left to be done, at the next start either.
+    timers = list(a.state.timers)
+    settle(clock, 10)
+    assert a.state.timers == timers

@@ -537,3 +537,24 @@ def test_a_daemon_whose_successor_agreed_after_the_client_had_gone_is_drained(th
     assert a.fences == []
     assert wait(clock, a.drain()) == "b"
     assert b.members.current_owner(a.owner) == b.owner
+
+
+def test_the_last_daemon_takes_over_after_a_restart_what_it_had_not_taken_yet(clock: Clock) -> None:
+    _, (a, b) = trio(clock, "ab")
+    discovery_id = create_id(b)
+    register(b, discovery_id, "n1:1")
+    settle(clock, 2)
+    b.stop()
+    settle(clock, 3)
+    a.threads.hold = True
+    forgetting = Deferred.fromCoroutine(a.forget("b"))
+    while (record := a.store.newest(discovery_id)) is None or record.owner != a.owner:
+        a.threads.release()
+    assert not forgetting.called
+    # It is killed while the disk takes the first IDs.
+    a.seeds = ["b"]
+    a = a.restart()
+    settle(clock, 5)
+    record = a.store.settled(discovery_id)
+    assert record is not None
+    assert record.owner == a.owner

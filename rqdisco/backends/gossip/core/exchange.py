@@ -165,15 +165,13 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         return False
     if peer.acked < cursors.published:
         return False
-    is_recovered = state.is_ready and state.was_ready and not (state.must_reissue or state.may_have_marker)
     return (
-        is_recovered
+        recovery.is_finished(state)
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
         and not (state.hints.count or state.hints.undeleted or state.own_writes.refused or peer.differing_exchanges)
         and not cursors.behind(peer.held)
         and peer.expired == state.watermarks.all
-        and state.expired_upto <= state.watermarks.of(state.own)
     )
 
 
@@ -225,6 +223,7 @@ def _finish_leftovers(state: State) -> None:
     grants.revoke_stuck(state)
     if decide.is_ready(state):
         state.finished_for = state.members.all
+        recovery.finish(state)
         takeover.resume(state)
         hints.merge_all(state)
         if state.unrecorded and not state.must_reissue:
@@ -236,7 +235,8 @@ def watch_leftovers(state: State) -> None:
     if state.peers or state.is_finishing_alone or not state.is_running:
         return
     is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded
-    if is_left or state.taking_over or state.finished_for is not state.members.all:
+    is_finished = state.finished_for is state.members.all and recovery.is_finished(state)
+    if is_left or state.taking_over or not is_finished:
         state.is_finishing_alone = True
         state.call_at(state.now.seconds + INTERVAL, then(_finish_alone))
 
@@ -250,7 +250,7 @@ def _finish_alone(state: State, _: object) -> None:
 def end_all(state: State) -> None:
     """End all rounds after a fault, so that new ones begin, and do again what may have ended with it."""
     state.pulling.clear()
-    state.is_correcting = state.is_reissuing = False
+    state.is_correcting = state.is_finishing_recovery = False
     for peer in state.contacts.values():
         if peer.step is not None:
             peer.step, peer.this_round = None, []

@@ -107,53 +107,63 @@ def _record_grant(state: State, record: Record) -> None:
         state.recovered_grants[record.id] = grant.at
 
 
-def finish(state: State, peer: Peer, on_done: Continuation) -> bool:
-    """Once all peers were contacted, reissue the records since the start: a step of the exchange."""
-    if not decide.is_ready(state) or state.is_reissuing:
-        return True
+def is_finished(state: State) -> bool:
+    """Report whether `finish` has nothing left to do."""
+    is_recovered = state.is_ready and state.was_ready and not (state.must_reissue or state.may_have_marker)
+    return is_recovered and state.expired_upto <= state.watermarks.of(state.own)
+
+
+def finish(state: State) -> None:
+    """Once all peers were contacted, reissue the records since the start, then delete the marker.
+    What the disk refuses is left to the next call.
+    """
+    if state.is_finishing_recovery or not decide.is_ready(state):
+        return
     if not state.was_ready:
         state.was_ready = True
         if not state.must_reissue:
             state.trusted_upto = state.cursors.own_cursor
+    if is_finished(state):
+        return
+    state.is_finishing_recovery = True
     if state.must_reissue:
-        state.is_reissuing = True
-        _reissue(state, None, 0, state.recoveries, on_done)
-        return False
-    if state.expired_upto > state.watermarks.of(state.own):
-        writes.write_watermarks(state, (expiry_watermark(state.own, state.expired_upto),), on_done)
-        return False
-    if state.may_have_marker:
+        _reissue(state, None, 0, state.recoveries)
+    elif state.expired_upto > state.watermarks.of(state.own):
+        writes.write_watermarks(state, (expiry_watermark(state.own, state.expired_upto),), then(_finish_next))
+    else:
         empty = Metadata(id=writes.BEHIND + state.own, owner=state.own)
-        writes.write_metadata(state, [empty], then(_marker_deleted, on_done))
-        return False
-    return True
+        writes.write_metadata(state, [empty], then(_marker_deleted))
 
 
-def _reissue(state: State, outcome: Exception | None, position: int, recoveries: int, on_done: Continuation) -> None:
+def _finish_next(state: State, outcome: Exception | None) -> None:
+    state.is_finishing_recovery = False
+    if outcome is None:
+        finish(state)
+
+
+def _reissue(state: State, outcome: Exception | None, position: int, recoveries: int) -> None:
     """Give all own records above the trusted version new ones, in parts."""
     if outcome is not None:
-        state.is_reissuing = False
-        state.resume(on_done, outcome)
+        _finish_next(state, outcome)
         return
     keys, after = state.cursors.keys_of_owner(state.own, position, above=state.trusted_upto)
     changes = state.own_writes.reissue(keys, state.next_version())
-    next_part = then(_reissue, after, recoveries, on_done) if after else then(_reissued, recoveries, on_done)
+    next_part = then(_reissue, after, recoveries) if after else then(_reissued, recoveries)
     if changes:
         writes.write(state, changes, next_part)
     else:
         state.resume_soon(next_part)
 
 
-def _reissued(state: State, outcome: Exception | None, recoveries: int, on_done: Continuation) -> None:
-    state.is_reissuing = False
+def _reissued(state: State, outcome: Exception | None, recoveries: int) -> None:
     if outcome is None and recoveries == state.recoveries:
         # Nothing was recovered meanwhile, which had to be reissued as well.
         state.must_reissue = False
         state.trusted_upto = state.cursors.own_cursor
-    state.resume(on_done, outcome)
+    _finish_next(state, outcome)
 
 
-def _marker_deleted(state: State, outcome: Exception | None, on_done: Continuation) -> None:
+def _marker_deleted(state: State, outcome: Exception | None) -> None:
     if outcome is None:
         state.may_have_marker = False
-    state.resume(on_done, outcome)
+    _finish_next(state, outcome)

@@ -275,7 +275,8 @@ class State:
     unreplicated_grants: int = 0
     barriers: dict[str, PendingBarrier] = field(default_factory=dict)
     is_correcting: bool = False
-    is_reissuing: bool = False
+    # Whether `recovery.finish` waits for the disk.
+    is_finishing_recovery: bool = False
     # How many recoveries began in this run; one that begins during a reissue needs another.
     recoveries: int = 0
     # Those whose IDs were taken over in this run, and how many takeovers are under way.

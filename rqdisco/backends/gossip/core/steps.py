@@ -109,7 +109,6 @@ def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, firs
 STEPS: tuple[Callable[[State, Peer, Continuation], bool], ...] = (
     _correct_refused,
     recovery.recover,
-    recovery.finish,
     _learn_watermarks,
     _pull,
     _deliver_hints,
