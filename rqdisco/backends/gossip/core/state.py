@@ -174,6 +174,8 @@ class GrantInProgress:
     request: int
     before: Record | None = None
     outcome: Any = None
+    # Whether it is on this disk.
+    is_written: bool = False
     # Whether the answer was given to the driver, which confirms that it was sent.
     is_offered: bool = False
     is_stuck: bool = False
