@@ -286,8 +286,8 @@ class Judge:
             self.residue[key] = why
 
     def _check_fence(self, boot: Boot, record: Record, what: str) -> None:
-        """No daemon decides for long beside a copy of itself (R8), where a third one reaches
-        both.
+        """No daemon decides for long beside a copy of itself (R8), where a third one, a member for
+        both, reaches both.
         """
         world = self._world
         if self._copied is None or self._copied.boot is None or record.owner != self._copied.boot.owner:
@@ -295,10 +295,12 @@ class Judge:
         # The owner may have decided seconds before its answer arrived at this daemon.
         decided = world.now if record.grant is None else min(world.now, record.grant.at / 1000)
         since = decided - _FENCED_SECONDS
-        awake = [(host, host.boot) for host in world.hosts if host.boot and host.boot.was_awake_since(since)]
-        up = [host for host, boot in awake if boot.began < since]
-        duplicates = [host for host in up if host.boot is not None and host.boot.owner == record.owner]
-        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and len(up) > 2
+        boots = [host.boot for host in world.hosts if host.boot is not None]
+        up = [boot for boot in boots if boot.was_awake_since(since) and boot.began < since]
+        duplicates = [boot for boot in up if boot.owner == record.owner]
+        # Nobody asks a daemon that was drained.
+        has_third = any(all(boot.owner in each.state.members.other_incarnations for each in duplicates) for boot in up)
+        are_noticed = world.net.was_calm_since(since) and len(duplicates) == 2 and has_third
         # A daemon started just now cannot be known as a duplicate yet.
         if are_noticed and self._copied_at < since:
             self.violate(f"R8 {what}: granted beside a copy")
@@ -353,6 +355,7 @@ class Judge:
             if not self._is_expired(key, first.get(key)):
                 self._judge_list(key, addresses, first.get(key))
         self._judge_unused()
+        self._judge_owners(next(host.boot for host in self._world.hosts if host.boot and host.takes_part))
         for key in sorted({key for key, _ in self._world.nodes}):
             if not self._is_expired(key, first.get(key)):
                 self._judge_cluster(key, first.get(key))
@@ -384,6 +387,13 @@ class Judge:
             for record in host.boot.records().values():
                 if record.owner == host.boot.owner and is_unused(record):
                     self.violate(f"P7 {record.id} is not forgotten at {host.name}")
+
+    def _judge_owners(self, boot: Boot) -> None:
+        """R7: somebody decides about each ID; daemons are not drained to each other."""
+        for key, record in boot.records().items():
+            owner = boot.state.members.get(queries.owner(boot.state, record))
+            if key not in self.residue and (owner is None or owner.state in ("drained", "forgotten")):
+                self.violate(f"R7 {key} has no owner that is a member")
 
     def _judge_cluster(self, key: str, record: Record | None) -> None:
         """I3: nobody waits for ever."""

@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.core.messages import Hello, Pull, decode_message, encode_message
+from rqdisco.backends.gossip.core.messages import Digest, Hello, Pull, decode_message, encode_message
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
-from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle, trio
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
@@ -119,6 +120,24 @@ def test_a_copy_is_stopped_by_the_digests_of_others_if_their_answers_are_lost(
     duplicate = GossipDaemon(network, "d", ["b"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
     settle(clock, 8)
     assert a.state.fenced == duplicate.state.fenced == f"two daemons run as incarnation {a.owner}"
+    duplicate.stop()
+    logged_errors.clear()
+
+
+def test_a_copied_daemon_heeds_what_a_peer_said_just_before_that_was_drained(
+    clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b) = trio(clock, "ab")
+    network.dropped.add(("b", "digest"))
+    held: Deferred[None] = Deferred()
+    network.held_answers["a", "digest"] = held
+    duplicate = GossipDaemon(network, "d", ["b"], seed=9, disk=copy.deepcopy(a.disk).kill(), called="a")
+    settle(clock, 1.5)
+    assert a.state.fenced is None
+    drained = msgspec.structs.replace(b.members.own, state="drained", successor=a.owner)
+    result(b.send(a, "digest", Digest(held={}, fingerprint="", members=(drained,))))
+    held.callback(None)
+    assert a.state.fenced == f"two daemons run as incarnation {a.owner}"
     duplicate.stop()
     logged_errors.clear()
 

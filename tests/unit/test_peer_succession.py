@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -385,3 +386,85 @@ def test_a_node_whose_grant_is_in_doubt_is_read_nowhere_also_before_the_successo
     assert result(forgetting) == 1
     settle(clock, 3)
     assert wait(clock, c.directory.look_up_at_owner(discovery_id)).nodes == ()
+
+
+def test_of_two_daemons_that_drain_one_waits_for_the_other_also_after_a_restart(three: Three, clock: Clock) -> None:
+    """The second one still has nodes for the first one, whose successor it is."""
+    network, (a, b, c) = three
+    discovery_id = create_id(c)
+    register(c, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.cut.add(("c", "a"))
+    with pytest.raises(NoSuccessor, match="a cannot take over yet"):
+        wait(clock, c.drain("a"))
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    with pytest.raises(NoSuccessor, match="registrations wait here for c"):
+        wait(clock, a.drain("b"))
+    a = a.restart()
+    settle(clock, 5)
+    assert wait(clock, c.drain()) == "a"
+    assert wait(clock, a.drain()) == "b"
+    settle(clock, 3)
+    assert register(b, discovery_id, "n3:1") == ["n1:1", "n2:1", "n3:1"]
+
+
+def test_a_daemon_that_handed_its_ids_over_takes_no_others_after_a_restart(three: Three, clock: Clock) -> None:
+    """Its successor took what there was, and the answer was lost."""
+    network, (a, b, c) = three
+    discovery_id = create_id(c)
+    register(c, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.cut.add(("c", "a"))
+    with pytest.raises(NoSuccessor):
+        wait(clock, c.drain("a"))
+    network.heal()
+    settle(clock, 3)
+    network.dropped.add(("a", "succeed"))
+    with pytest.raises(NoSuccessor):
+        wait(clock, a.drain("b"))
+    a = a.restart()
+    settle(clock, 5)
+    with pytest.raises(NoSuccessor, match="this daemon hands its own IDs over"):
+        wait(clock, c.drain())
+    network.dropped.clear()
+    assert wait(clock, a.drain()) == "b"
+    settle(clock, 3)
+    assert wait(clock, c.drain()) == "b"
+    settle(clock, 3)
+    assert register(b, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_the_last_daemon_lists_what_it_answered_for_one_that_handed_over_meanwhile(clock: Clock) -> None:
+    network, (a, b) = trio(clock, "ab")
+    discovery_id = create_id(b)
+    register(b, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.swallowed.add(("a", "call"))
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
+    assert wait(clock, b.drain(), 2) == "a"
+    settle(clock, 5)
+    assert [node.addr for node in result(registering).listed] == ["n1:1", "n2:1"]
+    assert a.hints == 0
+    assert [node.addr for node in go(a.directory.look_up(discovery_id)).nodes] == ["n1:1", "n2:1"]
+
+
+def test_of_two_daemons_that_drain_to_each_other_at_the_same_moment_one_takes_over(three: Three, clock: Clock) -> None:
+    network, daemons = three
+    first, second = sorted(daemons[:2], key=lambda each: each.owner)
+    discovery_id = create_id(second)
+    settle(clock, 2)
+    network.dropped.add((second.name, "succeed"))
+    with pytest.raises(NoSuccessor):
+        wait(clock, second.drain(first.name))
+    # The first one had not heard of that when it was drained.
+    first.members.put(msgspec.structs.replace(second.members.own, state="member", successor=None))
+    with pytest.raises(NoSuccessor, match="this daemon hands its own IDs over"):
+        wait(clock, first.drain(second.name))
+    network.dropped.clear()
+    assert wait(clock, second.drain()) == first.name
+    settle(clock, 3)
+    assert wait(clock, first.drain()) == "c"
+    settle(clock, 3)
+    assert register(daemons[2], discovery_id, "n1:1") == ["n1:1"]

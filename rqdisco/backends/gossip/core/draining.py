@@ -76,8 +76,9 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
 
 def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
     peer = _peer(state, successor)
-    if state.taking_over:
-        # The IDs of a daemon that hands them over to this one belong to what is handed over.
+    if state.taking_over or state.hints.count or state.hints.undeleted:
+        # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
+        # the disk show after a restart that the successor cannot have agreed.
         raise NoSuccessor("decisions are still in progress, try again")
     state.is_handing_over = True
     upto = state.cursors.own_cursor

@@ -103,9 +103,11 @@ def _digest_answered(state: State, outcome: Digest | PeerError, key: int, receiv
     peer = state.contacts[key]
     if isinstance(outcome, PeerError):
         end(state, peer, outcome)
-    elif peer.digests_received != received and attempt < _MAX_ATTEMPTS:
+        return
+    # A peer that was drained meanwhile, and dropped, may have seen a copy of this daemon.
+    _heed_fence(state, outcome)
+    if peer.digests_received != received and attempt < _MAX_ATTEMPTS:
         # The peer sent a digest meanwhile, and which one is older is unknown.
-        _heed_fence(state, outcome)
         _send_digest(state, peer, attempt + 1)
     else:
         if not peer.is_dropped:
@@ -198,8 +200,6 @@ def end(state: State, peer: Peer, error: Exception | None) -> None:
     # Failed rounds may also be the last that this daemon needed to become ready.
     _finish_leftovers(state)
     _log_agreement(state)
-    if not state.peers:
-        state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
     _plan_next(state, peer, error)
 
 
@@ -231,12 +231,20 @@ def _finish_leftovers(state: State) -> None:
             grants.record_answers(state)
 
 
-def _finish_leftovers_alone(state: State, _: object) -> None:
-    """Finish what is left on the last daemon, which exchanges with nobody."""
+def watch_leftovers(state: State) -> None:
+    """Let the last daemon finish what is left in a while, since it exchanges with nobody."""
+    if state.peers or state.is_finishing_alone or not state.is_running:
+        return
+    is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded
+    if is_left or state.taking_over or state.finished_for is not state.members.all:
+        state.is_finishing_alone = True
+        state.call_at(state.now.seconds + INTERVAL, then(_finish_alone))
+
+
+def _finish_alone(state: State, _: object) -> None:
+    state.is_finishing_alone = False
     if state.is_running and not state.peers:
         _finish_leftovers(state)
-        if state.hints.count or state.hints.undeleted or state.pending_grants or state.taking_over or state.unrecorded:
-            state.call_at(state.now.seconds + INTERVAL, then(_finish_leftovers_alone))
 
 
 def end_all(state: State) -> None:

@@ -68,6 +68,8 @@ class Machine:
             if isinstance(given, inputs.Requested):
                 state.requests.pop(given.request, None)
             raise
+        if not state.peers:
+            exchange.watch_leftovers(state)
         if state.timers and state.timers[0][0] != state.woken_at:
             state.woken_at = at = state.timers[0][0]
             state.effects.append(Wake(at))
@@ -110,7 +112,8 @@ def _initial_state(
     # A daemon that left no further than to one that was drained to it has everything back.
     if members.own.state not in ("member", "leaving") or successor != own:
         state.successor = successor
-        state.is_handing_over = True
+        # The successor is asked only once no hints are left here, and a leaving daemon stores none.
+        state.is_handing_over = members.own.state != "leaving" or not state.hints.count
     recovery.load(state, metadata)
     state.unrecorded.update(cursors.own_pending_grants())
     return state

@@ -283,6 +283,8 @@ class State:
     agreed_on: str = ""
     # The members at the last end of a round that finished what was left.
     finished_for: tuple[Member, ...] | None = None
+    # Whether a timer lets the last daemon finish what is left.
+    is_finishing_alone: bool = False
     jitter: int = 0
 
     def number(self) -> int:

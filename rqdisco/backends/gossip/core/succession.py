@@ -59,7 +59,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = "this daemon has left"
     elif member is None or proposal.successor != state.own:
         error = "this daemon is not the chosen successor"
-    elif state.is_handing_over and own.successor != proposal.incarnation:
+    elif state.is_handing_over and not _may_cross(state, member):
         # Its own successor may have agreed already, up to its last version before these IDs.
         error = "this daemon hands its own IDs over"
     elif is_behind or held < proposal.upto:
@@ -72,6 +72,14 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     drained = replace(member, state="drained", successor=state.own)
     state.taking_over += 1
     put_members(state, [drained], then(_succeed, call, proposal.incarnation, held))
+
+
+def _may_cross(state: State, member: Member) -> bool:
+    """Report whether a daemon that hands its IDs over may take those of another: the other one is its
+    successor, and does not agree to that. If each chose the other, only one of both may agree.
+    """
+    is_mutual = member.successor == state.own
+    return state.members.own.successor == member.incarnation and not (is_mutual and state.own > member.incarnation)
 
 
 def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
