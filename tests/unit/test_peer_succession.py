@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
+from rqdisco.core.errors import NoSuccessor, Ownerless, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.disk import ModelDisk
@@ -468,3 +468,54 @@ def test_of_two_daemons_that_drain_to_each_other_at_the_same_moment_one_takes_ov
     assert wait(clock, first.drain()) == "c"
     settle(clock, 3)
     assert register(daemons[2], discovery_id, "n1:1") == ["n1:1"]
+
+
+def hold_until_forgotten(daemon: GossipDaemon, clock: Clock) -> None:
+    """Let the disk of a daemon write everything before "forgotten", and hold that."""
+    while not any(b"forgotten" in line for lines in daemon.threads.held_writes() for line in lines):
+        if daemon.threads.held:
+            daemon.threads.release()
+        else:
+            clock.advance(0.01)
+
+
+def test_a_lost_daemon_is_forgotten_after_a_restart_too_if_the_disk_refused_to_store_it_at_first(clock: Clock) -> None:
+    _network, (a, b) = trio(clock, "ab")
+    discovery_id = create_id(b)
+    settle(clock, 2)
+    b.stop()
+    settle(clock, 3)
+    a.threads.hold = True
+    forgetting = Deferred.fromCoroutine(a.forget("b"))
+    hold_until_forgotten(a, clock)
+    a.disk.room, a.threads.hold = 0, False
+    a.threads.release_all()
+    with pytest.raises(StoreUnavailable):
+        result(forgetting)
+    a.disk.room = None
+    assert wait(clock, a.forget("b"), 0.5) == 1
+    a = a.restart()
+    settle(clock, 3)
+    assert a.is_ready
+    assert go(a.directory.look_up(discovery_id)).ownerless
+    a.stop()
+
+
+def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Three, clock: Clock) -> None:
+    _network, (a, _b, c) = three
+    ids = [create_id(c) for _ in range(3)]
+    settle(clock, 3)
+    c.stop()
+    settle(clock, 3)
+    a.threads.hold = True
+    forgetting = Deferred.fromCoroutine(a.forget("c"))
+    hold_until_forgotten(a, clock)
+    settle(clock, 3)
+    for discovery_id in ids:
+        record = a.store.newest(discovery_id)
+        assert record is not None
+        assert record.owner == c.owner, "nothing begins before that is durable"
+    a.threads.hold = False
+    a.threads.release_all()
+    settle(clock, 1)
+    assert result(forgetting) == 3

@@ -36,7 +36,8 @@ def _declared(state: State, request: ClientRequest, _: None, incarnation: str) -
     lost = state.members.get(incarnation)
     assert lost is not None
     if lost.state == "forgotten":
-        _take_over(state, request, None, incarnation)
+        # The disk may have refused that.
+        takeover.take_over(state, lost, continue_with(replies.reply, request))
     else:
         leaving = replace(lost, state="leaving", successor=lost.successor or state.own)
         succession.put_members(state, [leaving], continue_with(_ask_next, request, incarnation, ()))
@@ -61,7 +62,7 @@ def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, a
         forgotten = replace(lost, state="forgotten")
         # While the disk writes this, no other successor may be agreed to.
         state.members.put(forgotten)
-        succession.put_members(state, [forgotten], continue_with(_take_over, request, incarnation))
+        takeover.take_over(state, forgotten, continue_with(replies.reply, request))
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:
@@ -109,10 +110,6 @@ def _pulled(
         name, of = state.members.label(member), succession.label(state, incarnation)
         raise NoSuccessor(f"{name} has records of {of} that are not here yet, try again")
     _ask_next(state, request, None, incarnation, (*agreeing, member.incarnation))
-
-
-def _take_over(state: State, request: ClientRequest, _: None, incarnation: str) -> None:
-    takeover.take_over(state, incarnation, continue_with(replies.reply, request), is_lost=True)
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:

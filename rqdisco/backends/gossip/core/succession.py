@@ -70,8 +70,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         replies.respond(state, call, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
-    state.taking_over += 1
-    put_members(state, [drained], then(_succeed, call, proposal.incarnation, held))
+    takeover.take_over(state, drained, then(_confirm, call, held))
 
 
 def _may_cross(state: State, member: Member) -> bool:
@@ -80,14 +79,6 @@ def _may_cross(state: State, member: Member) -> bool:
     """
     is_mutual = member.successor == state.own
     return state.members.own.successor == member.incarnation and not (is_mutual and state.own > member.incarnation)
-
-
-def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
-    state.taking_over -= 1
-    if outcome is not None:
-        replies.respond(state, call, outcome)
-    else:
-        takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
