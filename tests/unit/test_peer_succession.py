@@ -9,6 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.core.messages import SuccessionProposal
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.core.errors import NoSuccessor, Ownerless, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import result
@@ -499,6 +501,25 @@ def test_a_lost_daemon_is_forgotten_after_a_restart_too_if_the_disk_refused_to_s
     assert a.is_ready
     assert go(a.directory.look_up(discovery_id)).ownerless
     a.stop()
+
+
+def test_a_daemon_agrees_only_to_what_it_still_knows_after_a_restart(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    lost, proposal = c.owner, SuccessionProposal(incarnation=c.owner, successor=a.owner)
+    c.stop()
+    settle(clock, 3)
+    network.split("b")
+    b.disk.room = 0
+    with pytest.raises(BadMessage):
+        result(a.send(b, "agree", proposal))
+    with pytest.raises(BadMessage):
+        result(a.send(b, "agree", proposal))
+    b.disk.room = None
+    assert result(a.send(b, "agree", proposal)).successor == a.owner
+    b = b.restart()
+    member = b.members.get(lost)
+    assert member is not None
+    assert (member.state, member.successor) == ("leaving", a.owner)
 
 
 def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Three, clock: Clock) -> None:

@@ -77,22 +77,32 @@ def accept_hello(state: State, greeting: Hello) -> None:
 
 
 def learn(state: State, changed: list[Metadata]) -> None:
-    """Write what was learned about members, and again until the disk takes it: after a restart their
-    IDs would look like those of lost daemons (R7).
+    """Write what was learned about members: after a restart their IDs would look like those of lost
+    daemons (R7).
     """
     if changed:
-        incarnations = tuple(each.owner for each in changed)
-        state.persist([metadata_change(each) for each in changed], then(_learned, incarnations))
+        write_members(state, tuple(each.owner for each in changed), then(ignore))
 
 
-def _learned(state: State, outcome: Exception | None, incarnations: tuple[str, ...]) -> None:
-    if outcome is not None:
-        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_learn_again, incarnations))
-
-
-def _learn_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+def write_members(state: State, incarnations: tuple[str, ...], on_done: Continuation) -> None:
+    """Write members as they are known here, and again until the disk takes them. The outcome is that of
+    the first attempt.
+    """
     known = [state.members.get(each) for each in incarnations]
-    learn(state, [membership.member_metadata(each) for each in known if each is not None])
+    changes = [metadata_change(membership.member_metadata(each)) for each in known if each is not None]
+    state.persist(changes, then(_members_written, incarnations, on_done))
+
+
+def _members_written(
+    state: State, outcome: Exception | None, incarnations: tuple[str, ...], on_done: Continuation
+) -> None:
+    if outcome is not None:
+        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_write_again, incarnations))
+    state.resume(on_done, outcome)
+
+
+def _write_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+    write_members(state, incarnations, then(ignore))
 
 
 def fence(state: State, why: str) -> None:

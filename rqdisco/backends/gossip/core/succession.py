@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import decide, exchange, replies, takeover, writes
+from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover, writes
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
@@ -22,8 +22,9 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     if member is None or state.frozen is not None:
         replies.respond(state, call, BadMessage(state.frozen or "no such member"))
         return
-    changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
-    writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
+    state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
+    # If that is known already, the disk may have refused it.
+    contacts.write_members(state, (member.incarnation,), then(_agree, call, member.incarnation))
 
 
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
