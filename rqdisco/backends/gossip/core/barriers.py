@@ -28,10 +28,14 @@ def run(state: State, record: Record, on_done: Continuation) -> None:
     if not others:
         state.resume(on_done, None)
         return
-    barrier = PendingBarrier(state.number(), record, frozenset(each.incarnation for each in others), on_done)
+    incarnations = [each.incarnation for each in others]
+    # A daemon that stops gets no answer, but an error in the very call that would send.
+    sent = dict.fromkeys(incarnations, 0)
+    barrier = PendingBarrier(state.number(), record, frozenset(incarnations), on_done, sent)
     state.barriers[record.id] = barrier
-    for each in others:
-        _ask(state, barrier, each.incarnation, "", 0, 1)
+    for incarnation in incarnations:
+        if state.barriers.get(record.id) is barrier:
+            _ask(state, barrier, incarnation, "", 0, 1)
 
 
 def abandon(state: State, discovery_id: str) -> None:

@@ -199,6 +199,15 @@ def abandon(state: State, number: int) -> None:
         state.effects.append(Abandon(number))
 
 
+def give_up(state: State) -> None:
+    """Wait for no answer any more, and let no later message wait: the daemon stops."""
+    for number in list(state.outgoing):
+        outgoing = state.outgoing.get(number)
+        abandon(state, number)
+        if outgoing is not None and outgoing.verb != "hello":
+            state.resume(outgoing.on_done, PeerUnreachable("this daemon stops"))
+
+
 def greet(state: State, peer: Peer) -> None:
     """Begin a session, unless that is under way; then send what waits for it."""
     if peer.is_greeting:

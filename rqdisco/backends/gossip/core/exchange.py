@@ -212,7 +212,8 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
         rest = contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter()
         contacts.plan(state, peer, state.now.seconds + rest)
     done, peer.this_round = peer.this_round, []
-    if peer.is_dropped:
+    if peer.is_dropped or not state.is_running:
+        # There is no next round.
         done, peer.next_round = [*done, *peer.next_round], []
         error = error or PeerError("the peer is gone")
     for on_done in done:

@@ -27,6 +27,8 @@ def await_replication(state: State, version: int, on_done: Continuation, *, is_g
     else:
         number = state.call_at(state.now.seconds + ACK_SECONDS, then(_too_late))
         state.replication_waits[number] = version, on_done
+        if not state.is_running:
+            give_up(state)
 
 
 def _too_late(state: State, number: int) -> None:

@@ -186,14 +186,14 @@ class GrantInProgress:
 @dataclass(slots=True)
 class PendingBarrier:
     """A barrier under way: the members that were asked, and the message under way to each of those
-    that are not done. `number` tells it from an earlier one of the same ID.
+    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID.
     """
 
     number: int
     record: Record
     members: frozenset[str]
     on_done: Continuation
-    sent: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int]
 
 
 @dataclass(slots=True)
