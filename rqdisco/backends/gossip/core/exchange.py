@@ -254,9 +254,18 @@ def end_all(state: State) -> None:
     state.is_correcting = state.is_reissuing = False
     for peer in state.contacts.values():
         if peer.step is not None:
-            peer.step, peer.this_round = None, []
+            waiting, peer.step, peer.this_round = peer.this_round, None, []
             if not peer.is_dropped:
                 contacts.plan(state, peer, state.now.seconds + INTERVAL)
+            else:
+                waiting, peer.next_round = [*waiting, *peer.next_round], []
+            for on_done in waiting:
+                # In a turn of its own, since it may fail as well.
+                state.call_at(state.now.seconds, then(_resume_failed, on_done))
+
+
+def _resume_failed(state: State, _: int, on_done: Continuation) -> None:
+    state.resume(on_done, PeerError("internal error"))
 
 
 def _log_differences(state: State, peer: Peer) -> None:
