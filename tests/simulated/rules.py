@@ -206,7 +206,7 @@ def _show_what_is_granted(patch: pytest.MonkeyPatch) -> None:
 
 def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
     def replicated(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
-        state.resume(on_done, True)
+        state.resume(on_done, None)
 
     patch.setattr(pushes, "await_replication", replicated)
     patch.setattr(pushes, "push", _nothing)

@@ -104,9 +104,22 @@ def test_nobody_is_granted_without_a_required_acknowledgement(clock: Clock) -> N
     discovery_id = create_id(a)
     b.stop()
     settle(clock, 3)
-    with pytest.raises(Undecided):
+    with pytest.raises(Undecided, match="no peer is up to replicate a grant, and --grant-ack is required"):
         register(a, discovery_id, "n1:1")
     a.stop()
+
+
+def test_a_grant_that_a_peer_cannot_store_is_refused_with_the_reason_of_that_peer(three: Three, clock: Clock) -> None:
+    _network, (a, _b, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    c.disk.room = 0
+    go(a.directory.remove(discovery_id, "n1:1"))
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
+    settle(clock, 1)
+    with pytest.raises(Undecided, match="cannot grant a bootstrap without c: no space left on device"):
+        result(asked)
 
 
 def test_requests_that_waited_for_a_grant_go_on_in_several_turns_of_the_reactor(three: Three, clock: Clock) -> None:
@@ -156,7 +169,7 @@ def test_a_request_at_a_daemon_that_has_stopped_is_answered(three: Three, clock:
     a.backend.driver.stopService()
     asked += [Deferred.fromCoroutine(a.directory.register(each, Node(addr="n3:1"), None)) for each in ids]
     for each in asked:
-        with pytest.raises(Undecided, match="a peer does not answer"):
+        with pytest.raises(Undecided, match="cannot grant a bootstrap without "):
             result(each)
     assert not a.state.pending_grants
 

@@ -522,6 +522,23 @@ def test_a_daemon_agrees_only_to_what_it_still_knows_after_a_restart(three: Thre
     assert (member.state, member.successor) == ("leaving", a.owner)
 
 
+def test_a_peer_that_refuses_to_agree_is_quoted(three: Three, clock: Clock) -> None:
+    _network, (a, b, c) = three
+    c.stop()
+    settle(clock, 3)
+    go(b.directory.freeze("a migration"))
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not: a migration$"):
+        wait(clock, a.forget("c"))
+    go(b.directory.thaw())
+    b.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not: no space left on device$"):
+        wait(clock, a.forget("c"))
+    b.disk.room = None
+    b.stop()
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not answer: "):
+        wait(clock, a.forget("c"))
+
+
 def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Three, clock: Clock) -> None:
     _network, (a, _b, c) = three
     ids = [create_id(c) for _ in range(3)]

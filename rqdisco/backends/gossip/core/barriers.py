@@ -64,7 +64,10 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
     if barrier is None or incarnation not in barrier.sent:
         return
     if isinstance(outcome, PeerError):
-        _fail(state, discovery_id, "cannot grant a bootstrap: a peer does not answer")
+        member = state.members.get(incarnation)
+        name = incarnation if member is None else state.members.label(member)
+        why = f": {contacts.error_text(outcome)}" if contacts.is_refusal(outcome) else ""
+        _fail(state, discovery_id, f"cannot grant a bootstrap without {name}{why}")
     elif outcome.hints:
         on_done = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:

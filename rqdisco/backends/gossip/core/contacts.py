@@ -308,7 +308,7 @@ def failed(state: State, given: Failed) -> None:
                 greet(state, peer)
             return
         if isinstance(error, (BadMessage, Misdirected, NotGreeted)):
-            peer.last_error = _error_text(error)
+            peer.last_error = error_text(error)
         else:
             _mark_down(state, peer, error)
     del state.outgoing[number]
@@ -323,7 +323,7 @@ def _mark_up(state: State, peer: Peer) -> None:
 
 
 def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
-    peer.last_error = _error_text(error)
+    peer.last_error = error_text(error)
     if peer.is_up or not peer.was_attempted:
         state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
     peer.is_up, peer.was_attempted = False, True
@@ -341,5 +341,11 @@ def _member_of(greeting: Hello) -> Member:
     return Member(incarnation=greeting.incarnation, name=greeting.name, url=greeting.url, features=greeting.features)
 
 
-def _error_text(error: PeerError) -> str:
+def is_refusal(error: PeerError) -> bool:
+    """Report whether a peer answered with an error, rather than not at all."""
+    return not isinstance(error, (NotGreeted, PeerUnreachable))
+
+
+def error_text(error: PeerError) -> str:
+    """Return why a message failed, in words."""
     return str(error) or type(error).__name__

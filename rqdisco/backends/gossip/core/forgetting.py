@@ -81,12 +81,14 @@ def _agreed(
     member: Member,
     agreeing: tuple[str, ...],
 ) -> None:
-    peer = state.peers.get(member.incarnation)
-    if isinstance(outcome, PeerError) or peer is None:
-        raise NoSuccessor(f"{state.members.label(member)} must agree, and does not answer: {outcome}")
+    if isinstance(outcome, PeerError):
+        raise _unagreed(state, member, outcome)
     if outcome.successor != proposal.successor:
         name, by = succession.label(state, proposal.incarnation), succession.label(state, outcome.successor)
         raise NoSuccessor(f"{name} is being forgotten by {by}: repeat the command there")
+    peer = state.peers.get(member.incarnation)
+    if peer is None:
+        raise NoSuccessor(f"{state.members.label(member)} is gone meanwhile, try again")
     # Versions below the cursor too: an owner on an older disk may have sent others versions beyond
     # what it lacked.
     on_done = continue_anyway(_pulled, request, proposal.incarnation, member, outcome.held, agreeing)
@@ -103,13 +105,18 @@ def _pulled(
     agreeing: tuple[str, ...],
 ) -> None:
     if isinstance(outcome, PeerError):
-        raise NoSuccessor(f"{state.members.label(member)} must agree, and does not answer: {outcome}")
+        raise _unagreed(state, member, outcome)
     if outcome is not None:
         raise outcome
     if held > state.cursors.cursor(incarnation):
         name, of = state.members.label(member), succession.label(state, incarnation)
         raise NoSuccessor(f"{name} has records of {of} that are not here yet, try again")
     _ask_next(state, request, None, incarnation, (*agreeing, member.incarnation))
+
+
+def _unagreed(state: State, member: Member, error: PeerError) -> NoSuccessor:
+    doubt = "does not" if contacts.is_refusal(error) else "does not answer"
+    return NoSuccessor(f"{state.members.label(member)} must agree, and {doubt}: {contacts.error_text(error)}")
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:

@@ -66,14 +66,14 @@ def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) 
         replies.fail(state, request, outcome)
 
 
-def _replicated(state: State, outcome: bool, discovery_id: str) -> None:
+def _replicated(state: State, outcome: Undecided | None, discovery_id: str) -> None:
     pending = state.pending_grants[discovery_id]
     request = state.requests.get(pending.request)
     if request is None:
         _give_up(state, pending, "its client was gone")
-    elif not outcome:
-        pending.refusal = Undecided("no peer had it in time")
-        _give_up(state, pending, pending.refusal.reason)
+    elif outcome is not None:
+        pending.refusal = outcome
+        _give_up(state, pending, outcome.reason)
     elif replies.answer_grant(state, request, pending.outcome):
         _answered(state, pending)
     else:
