@@ -200,7 +200,7 @@ def abandon(state: State, number: int) -> None:
 
 
 def give_up(state: State) -> None:
-    """Wait for no answer any more, and let no later message wait: the daemon stops."""
+    """Wait for no answer any more: the daemon stops."""
     for number in list(state.outgoing):
         outgoing = state.outgoing.get(number)
         abandon(state, number)

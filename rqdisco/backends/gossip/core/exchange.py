@@ -215,7 +215,7 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
     if peer.is_dropped or not state.is_running:
         # There is no next round.
         done, peer.next_round = [*done, *peer.next_round], []
-        error = error or PeerError("the peer is gone")
+        error = error or PeerError("the peer is gone" if state.is_running else "this daemon stops")
     for on_done in done:
         state.resume(on_done, error)
 
