@@ -77,6 +77,9 @@ class Boot:
         self.is_alive = True
         self.began = world.now
         self.died: float | None = None
+        # The grants that it could not revoke until its end, by ID and address, and since when its disk
+        # was full.
+        self.unrevoked: dict[tuple[str, str], float] = {}
         # When the process goes on that was stopped last, and for how long it was stopped so far.
         self.awake_at = 0.0
         self.slept = 0.0
@@ -137,6 +140,14 @@ class Boot:
     def stop(self) -> None:
         """Stop in order."""
         self.put(Stopped())
+
+    def end(self) -> None:
+        """End without notice."""
+        self.is_alive, self.died = False, self._world.now
+        disk = self.host.disk
+        for pending in self.state.pending_grants.values() if disk.is_full else ():
+            if pending.reason:
+                self.unrevoked[pending.id, pending.outcome.record.grant.addr] = disk.full_since
 
     # Time.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DEADLINE = 7.0
 # An owner may still carry out a forwarded request for so long after it arrived here (R2).
 FORWARD_SECONDS = 4.5
+# The disk usually writes a grant and its revocation in less than that.
+_REVOKING_SECONDS = 0.04
 
 
 class Reply:
@@ -50,6 +52,22 @@ class PendingRequest:
         self.is_dead = False
         # Whether the daemon may have granted the client in an answer that it did not receive.
         self.may_be_granted = False
+        # When the daemon refused it, or noticed that the client was gone.
+        self.refused: float | None = None
+
+    def is_unrevoked(self, key: str, addr: str, settled: float) -> bool:
+        """Report whether its daemon died before it could revoke a grant: before all was settled, or with
+        a disk that was full from the refusal on.
+        """
+        boot = self.boot
+        if boot is None or boot.died is None:
+            return False
+        if boot.died < settled:
+            return True
+        if self.refused is None:
+            return False
+        full_since = boot.unrevoked.get((key, addr))
+        return full_since is not None and full_since <= self.refused + _REVOKING_SECONDS
 
     def stop(self) -> None:
         """The client dies."""
@@ -353,6 +371,7 @@ class _Request:
             # A grant whose answer was lost at the owner is revoked there, unless it dies before;
             # elsewhere nobody knows.
             self._pending.may_be_granted = not reply.was_owner
+            self._pending.refused = world.now
         else:
             reply.value = result
             world.judge.answered(boot, self._key, self._what, result, self._is_from_copy, self._asked)

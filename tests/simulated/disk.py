@@ -44,11 +44,15 @@ class DecodedStore(Store):
 
 
 class Disk:
-    """A state directory: the identity in it, and the last line of each key, without its key."""
+    """A state directory: the identity in it, and the last line of each key, without its key.
+
+    `full_since` is when the disk was last filled.
+    """
 
     def __init__(self) -> None:
         self.incarnation: str | None = None
         self.is_full = False
+        self.full_since = 0.0
         self.records: dict[bytes, bytes] = {}
         self.metadata: dict[bytes, bytes] = {}
         self.last_version = 0

@@ -418,7 +418,8 @@ class PeerFaults(Faults):
         found = self._named(host)
         if found is None:
             return
-        found.disk.is_full = True
+        if not found.disk.is_full:
+            found.disk.is_full, found.disk.full_since = True, self._world.now
         self._world.trace.log(f"{host} has a full disk")
 
         def empty() -> None:

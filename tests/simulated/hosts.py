@@ -94,7 +94,7 @@ class Host:
             return
         self._kept, self._hinted, self._was_drained = self.known, self.hinted, self.is_drained
         boot, self.boot = self.boot, None
-        boot.is_alive, boot.died = False, self.world.now
+        boot.end()
         self.world.trace.log(f"{self.name} dies ({'power' if is_power_cut else 'kill'})")
         boot.journal.cut_short(is_kept=is_kept)
         if is_power_cut:

@@ -103,10 +103,10 @@ class SimNode:
     @property
     def may_be_granted(self) -> bool:
         """Report whether it may have been granted without receiving the answer."""
-        # The owner revokes a grant that it did not answer, if it lives long enough.
+        # The owner revokes a grant that it did not answer, if it lives long enough and its disk has room.
         return any(
-            each.may_be_granted or (each.boot is not None and each.boot.died is not None and each.boot.died < at)
-            for each, at in self.doubtful
+            each.may_be_granted or each.is_unrevoked(self.discovery_id, self.addr, settled)
+            for each, settled in self.doubtful
         )
 
     def start(self) -> None:

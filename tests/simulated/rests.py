@@ -157,6 +157,8 @@ class Rests:
         return (
             not link.is_down
             and link.session is not None
+            and peer.remote_clock is not None
+            and peer.remote_clock.session == peer.session
             and _know_each_other(state, peer, other.state)
             and (exchange.is_up_to_date(state, peer) or self._is_vain(peer))
         )

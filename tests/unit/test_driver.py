@@ -17,6 +17,7 @@ from rqdisco.backends.gossip.driver import SLICE_SECONDS, Driver
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.transport.links import Link
 from rqdisco.core.codec import Metadata
+from rqdisco.core.errors import StoreUnavailable
 from rqdisco.coroutines import HoldableResult, Running
 from rqdisco.service.wiring.storage import open_storage
 from rqdisco.storage.memory import metadata_change
@@ -293,3 +294,26 @@ def test_a_stopped_driver_leaves_nothing_behind(driven: Driven) -> None:
     assert driven.clock.getDelayedCalls() == []
     driven.clock.advance(10)
     assert driven.received == [inputs.Started(), inputs.Stopped()]
+
+
+def test_a_client_that_asks_again_at_once_does_not_come_between_the_results_of_one_batch(driven: Driven) -> None:
+    def react(happened: Any) -> list[effects.Effect]:
+        if isinstance(happened, inputs.Requested) and happened.request <= 2:
+            change = metadata_change(Metadata(id=f"!x{happened.request}", owner="o", number=1))
+            return [effects.Persist(happened.request, (change,))]
+        if isinstance(happened, inputs.WriteRefused):
+            return [effects.ClientReply(happened.write, StoreUnavailable(happened.reason))]
+        return reply_to(happened)
+
+    driven.react = react
+    driven.threads.hold = True
+    first, second = (driven.driver.request(inputs.ThawStore()) for _ in range(2))
+    again: list[Deferred[Any]] = []
+    first.addErrback(lambda _: again.append(driven.driver.request(inputs.RevokeStuck())))
+    second.addErrback(lambda _: None)
+    driven.clock.advance(0)
+    driven.disk.room = 0
+    driven.threads.release_all()
+    after = [type(each) for each in driven.received if not isinstance(each, inputs.Requested) or each.request == 3]
+    assert after == [inputs.WriteRefused, inputs.WriteRefused, inputs.Requested]
+    assert result(again[0]) == "done"

@@ -99,6 +99,43 @@ def test_a_grant_that_no_peer_acknowledges_in_time_is_revoked(three: Three, cloc
     assert register(a, discovery_id, "n2:1") == ["n2:1"]
 
 
+def test_a_node_that_hung_up_before_its_grant_is_not_waited_for_although_the_disk_fills_up_and_the_owner_is_killed(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = create_id(a)
+    network.split("a")
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
+    asked.addErrback(lambda _: None)
+    asked.cancel()
+    a.disk.room = 0
+    settle(clock, 3)
+    a.disk.room = None
+    a = a.restart()
+    network.heal()
+    settle(clock, 5)
+    assert register(a, discovery_id, "n2:1") == ["n2:1"]
+
+
+def test_a_grant_is_revoked_as_soon_as_it_is_on_the_disk_if_the_node_hung_up_meanwhile(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = create_id(a)
+    network.unreachable |= {("a", "b"), ("a", "c")}
+    network.dropped |= {("b", "digest"), ("c", "digest")}
+    a.threads.hold = True
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
+    asked.addErrback(lambda _: None)
+    asked.cancel()
+    a.threads.hold = False
+    a.threads.release_all()
+    settle(clock, 0.1)
+    record = a.store.settled(discovery_id)
+    assert record is not None
+    assert record.nodes == ()
+
+
 def test_nobody_is_granted_without_a_required_acknowledgement(clock: Clock) -> None:
     _network, (a, b) = trio(clock, "ab", ack_required=True)
     discovery_id = create_id(a)

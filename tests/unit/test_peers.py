@@ -77,6 +77,26 @@ def test_a_request_that_arrives_after_its_caller_gave_up_is_not_carried_out(thre
     assert listed(a, discovery_id) == []
 
 
+@pytest.mark.parametrize("before", ["nothing", "a change", "an exchange"])
+def test_a_node_that_asks_another_daemon_right_after_the_owners_host_booted_is_answered(
+    three: Three, clock: Clock, before: str
+) -> None:
+    _network, (a, b, c) = three
+    discovery_id = create_id(a)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    settle(clock, 2)
+    a = a.restart(boot_id="boot-b", booted=clock.seconds())
+    if before == "a change":
+        # It begins the session with the owner.
+        create_id(c)
+    elif before == "an exchange":
+        settle(clock, 2)
+    clock.pump([0.01] * 20)
+    assert a.is_ready
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+
+
 def test_an_id_with_an_unknown_tag_is_unknown_without_a_query(three: Three) -> None:
     network, (_, _, c) = three
     network.messages.clear()

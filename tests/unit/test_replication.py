@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from rqdisco.backends.gossip.core.cursors import RECORDS_PER_MESSAGE, Cursors
+from rqdisco.backends.gossip.core.cursors import BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE, Cursors
 from rqdisco.backends.gossip.core.messages import Delta, Pull
 from rqdisco.core import codec
 from rqdisco.core.records import Node, Record
@@ -110,6 +110,34 @@ def test_pages_bring_all_records_of_an_owner_while_more_arrive() -> None:
         receiver.take(later)
     assert receiver.versions == sender.versions
     assert receiver.cursor == sender.cursor
+
+
+def large_record(number: int) -> Record:
+    """Return a record with as many nodes as an ID may have, each with the longest addresses."""
+    nodes = tuple(
+        Node(addr=f"{node:0250}:1", raft_addr=f"{node:0250}:2", node_id=f"{node:0260}") for node in range(1000)
+    )
+    return Record(id=f"id-{number}", owner=OWNER, version=number, created_at=0, nodes=nodes)
+
+
+def test_large_records_travel_in_messages_that_peers_take() -> None:
+    large = [large_record(number) for number in range(1, 7)]
+    sender = Receiver(OWNER)
+    sender.put(*large)
+    pushed, pulled = Receiver(), Receiver()
+    while (sent := sender.cursors.delta(OWNER, pushed.cursor)) is not None and sent.records:
+        assert sum(map(len, map(bytes, sent.records))) < 2 * BYTES_PER_MESSAGE
+        pushed.take(sent)
+    position = 0
+    while True:
+        page = Receiver(OWNER, large).cursors.page(Pull(owner=OWNER, after=0, page=position, upto=6))
+        assert sum(map(len, map(bytes, page.delta.records))) < 2 * BYTES_PER_MESSAGE
+        pulled.take(page.delta)
+        position = page.page
+        if not position:
+            break
+    assert pushed.versions == pulled.versions == sender.versions
+    assert pushed.cursor == pulled.cursor == 6
 
 
 def rest_of(receiver: Receiver, place: int) -> list[str]:

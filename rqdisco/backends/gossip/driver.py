@@ -61,7 +61,8 @@ class Driver(Service):
         self._environment = environment
         self._clock = environment.clock
         self._inputs: deque[inputs.Input] = deque()
-        # Results of the disk, which the store shows already: the machine must not decide before it knows.
+        # Results of the disk, which the store shows already: the machine must not decide before it
+        # knows all of them.
         self._results: deque[inputs.Input] = deque()
         self._is_working = self._is_stopped = False
         self._pause: IDelayedCall | None = None
@@ -87,6 +88,7 @@ class Driver(Service):
         }
         store.on_settled.append(lambda changes: self._put_result(inputs.Settled(changes)))
         store.on_discarded.append(lambda changes: self._put_result(inputs.Discarded(changes)))
+        journal.on_delivered.append(self._delivered_all)
 
     def startService(self) -> None:
         super().startService()
@@ -251,7 +253,7 @@ class Driver(Service):
     def _put(self, happened: inputs.Input) -> None:
         """Hand an input to the machine, after those that wait."""
         self._inputs.append(happened)
-        if not self._is_working and self._pause is None:
+        if not (self._is_working or self._pause is not None or self._journal.is_delivering):
             self._work()
 
     def _put_result(self, happened: inputs.Input) -> None:
@@ -259,7 +261,12 @@ class Driver(Service):
         not build on changes that the store has discarded.
         """
         self._results.append(happened)
-        if not self._is_working and self._pause is None:
+        if not (self._is_working or self._pause is not None or self._journal.is_delivering):
+            self._work()
+
+    def _delivered_all(self) -> None:
+        """Process what waits, now that all results of a batch are here."""
+        if (self._results or self._inputs) and not self._is_working and self._pause is None:
             self._work()
 
     def _work(self) -> None:

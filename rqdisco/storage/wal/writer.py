@@ -63,6 +63,10 @@ class Journal:
         self._broken: str | None = None
         self._between: list[Deferred[None]] = []
         self.refused: str | None = None
+        # Whether callers are being told the result of a batch, one after the other, and calls that
+        # follow once all know it.
+        self.is_delivering = False
+        self.on_delivered: list[Callable[[], None]] = []
         self.bytes_written = self.changes_written = self.batches_written = 0
 
     def append(self, *changes: Change) -> Deferred[None]:
@@ -137,6 +141,7 @@ class Journal:
     def _written(self, size: int) -> None:
         assert self._writing is not None
         batch, self._writing = self._writing, None
+        self.is_delivering = True
         self._store.settle(batch.changes)
         self.bytes_written += size
         if batch.changes:
@@ -153,6 +158,7 @@ class Journal:
         assert self._writing is not None
         waiting = self._writing.waiting + self._next.waiting
         self._writing, self._next = None, _Batch()
+        self.is_delivering = True
         self._store.discard()
         reason = self._explain(failure)
         for waiter in waiting:
@@ -177,6 +183,9 @@ class Journal:
 
     def _continue(self) -> None:
         """Run what waited for the end of the batch, and schedule the next one."""
+        self.is_delivering = False
+        for call in self.on_delivered:
+            call()
         between, self._between = self._between, []
         for waiter in between:
             waiter.callback(None)

@@ -17,7 +17,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
     PeerUnreachable,
     Rejected,
 )
-from rqdisco.backends.gossip.core.state import Continuation, Outgoing, Peer, State, ignore, then
+from rqdisco.backends.gossip.core.state import Continuation, Outgoing, Peer, RemoteClock, State, ignore, then
 from rqdisco.core.codec import Malformed, Metadata
 from rqdisco.storage.memory import metadata_change
 
@@ -284,13 +284,13 @@ def answered(state: State, given: Answered) -> None:
         else:
             _mark_up(state, peer)
         if isinstance(answer, Digest) and answer.at is not None:
-            peer.remote_clock = answer.at, state.now.seconds
+            peer.remote_clock = RemoteClock(answer.at, state.now.seconds, outgoing.session)
     outgoing.on_done.function(state, answer, *outgoing.on_done.args)
 
 
 def failed(state: State, given: Failed) -> None:
     """Tell whoever waits for the answer that the message failed. One that was not processed for lack
-    of a session is repeated.
+    of a session is repeated, unless it is a call.
     """
     number, error = given.send, given.error
     outgoing = state.outgoing.get(number)
@@ -298,7 +298,10 @@ def failed(state: State, given: Failed) -> None:
         return
     peer = state.contacts[outgoing.peer]
     if outgoing.verb != "hello":
-        if isinstance(error, NotGreeted) and not outgoing.is_repeated:
+        if isinstance(error, NotGreeted) and outgoing.verb == "call":
+            # Its deadline is by the peer's own time, as learned in the session that is over.
+            peer.session = 0 if peer.session == outgoing.session else peer.session
+        elif isinstance(error, NotGreeted) and not outgoing.is_repeated:
             outgoing.is_repeated = True
             if peer.session not in (0, outgoing.session):
                 _transmit(state, peer, outgoing)
@@ -307,7 +310,7 @@ def failed(state: State, given: Failed) -> None:
                 peer.waiting.append(number)
                 greet(state, peer)
             return
-        if isinstance(error, (BadMessage, Misdirected, NotGreeted)):
+        elif isinstance(error, (BadMessage, Misdirected, NotGreeted)):
             peer.last_error = error_text(error)
         else:
             _mark_down(state, peer, error)

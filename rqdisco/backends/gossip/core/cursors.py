@@ -8,6 +8,7 @@ gap is filled. An owner's own cursor is the last version on its own disk.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -22,8 +23,10 @@ from rqdisco.core.ids import is_id
 from rqdisco.core.records import Record
 from rqdisco.storage.memory import Change, Store, metadata_change
 
-# Records per message, and keys to scan for one page of all records of an owner.
+# Records per message, and their bytes, which the last one may exceed: receivers take 4 MiB. Keys to
+# scan for one page of all records of an owner.
 RECORDS_PER_MESSAGE = 500
+BYTES_PER_MESSAGE = 1 << 20
 _KEYS_PER_PART = 2_000
 # Records that are changed in one turn of the reactor.
 _CHANGES_PER_PART = 200
@@ -108,8 +111,8 @@ class Cursors:
         if newer is None:
             return None
         upto = max(self.published if owner == self._own else self.cursor(owner), after)
-        if len(newer) > RECORDS_PER_MESSAGE:
-            newer = newer[:RECORDS_PER_MESSAGE]
+        if len(newer) > 1 and (count := _count_that_fit(line for _, line in newer)) < len(newer):
+            newer = newer[:count]
             upto = min(upto, newer[-1][0])
         return Delta(owner=owner, after=after, upto=upto, records=[msgspec.Raw(line) for _, line in newer])
 
@@ -156,14 +159,15 @@ class Cursors:
         upto = pull.upto or self.cursor(pull.owner)
         keys, begin = self._order.part(pull.page, _KEYS_PER_PART)
         lines: list[msgspec.Raw] = []
-        looked_at = 0
+        looked_at = size = 0
         for key in keys:
-            if len(lines) == RECORDS_PER_MESSAGE:
+            if len(lines) == RECORDS_PER_MESSAGE or size >= BYTES_PER_MESSAGE:
                 break
             record = self._versioned_line(key, pull.owner)
             looked_at += 1
             if record is not None and record[0] > pull.after:
                 lines.append(msgspec.Raw(record[1]))
+                size += len(record[1])
         next_ = self._order.after(begin, looked_at)
         # Only the last page proves that there is no gap.
         after = upto if next_ else pull.after
@@ -317,6 +321,16 @@ class Cursors:
             if version > newest.get(owner, 0):
                 newest[owner] = version
         return newest
+
+
+def _count_that_fit(lines: Iterable[bytes]) -> int:
+    """Return how many of the lines, one at least, go into a message."""
+    count = size = 0
+    for line in islice(lines, RECORDS_PER_MESSAGE):
+        if size >= BYTES_PER_MESSAGE:
+            break
+        count, size = count + 1, size + len(line)
+    return count
 
 
 def _decode_line(line: bytes) -> tuple[bytes, Record]:

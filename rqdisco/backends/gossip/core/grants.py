@@ -21,6 +21,7 @@ from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 # As many as a usual cluster has nodes.
 _RELEASED_AT_ONCE = 5
 _RECORDED_AT_ONCE = 50
+_CLIENT_GONE = "its client was gone"
 
 
 def begin(state: State, discovery_id: str, request: ClientRequest) -> GrantInProgress:
@@ -57,20 +58,26 @@ def commit(state: State, pending: GrantInProgress, before: Record, outcome: Regi
 
 def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
     pending = state.pending_grants[discovery_id]
-    if outcome is None:
-        version = pending.outcome.record.version
-        pushes.await_replication(state, version, then(_replicated, discovery_id), is_grant=True)
-        return
-    end(state, pending)
-    if (request := state.requests.get(pending.request)) is not None:
-        replies.fail(state, request, outcome)
-
-
-def _replicated(state: State, outcome: Undecided | None, discovery_id: str) -> None:
-    pending = state.pending_grants[discovery_id]
     request = state.requests.get(pending.request)
+    if outcome is not None:
+        end(state, pending)
+        if request is not None:
+            replies.fail(state, request, outcome)
+    elif request is None:
+        _give_up(state, pending, _CLIENT_GONE)
+    else:
+        pending.is_written = True
+        version, on_done = pending.outcome.record.version, then(_replicated, discovery_id, pending.request)
+        pushes.await_replication(state, version, on_done, is_grant=True)
+
+
+def _replicated(state: State, outcome: Undecided | None, discovery_id: str, number: int) -> None:
+    pending, request = state.pending_grants.get(discovery_id), state.requests.get(number)
+    if pending is None or pending.request != number or pending.reason:
+        # It was given up, and others may have decided since.
+        return
     if request is None:
-        _give_up(state, pending, "its client was gone")
+        _give_up(state, pending, _CLIENT_GONE)
     elif outcome is not None:
         pending.refusal = outcome
         _give_up(state, pending, outcome.reason)
@@ -78,6 +85,15 @@ def _replicated(state: State, outcome: Undecided | None, discovery_id: str) -> N
         _answered(state, pending)
     else:
         pending.is_offered = True
+
+
+def abandon(state: State, pending: GrantInProgress) -> None:
+    """Revoke a decided grant whose client is gone, at once: later the disk may refuse that, and after
+    a restart nobody knows that the grant was not answered.
+    """
+    # One that is being written is revoked as soon as it is.
+    if pending.is_written and not pending.reason:
+        _give_up(state, pending, _CLIENT_GONE)
 
 
 def delivered(state: State, number: int, was_delivered: bool) -> None:
@@ -89,7 +105,7 @@ def delivered(state: State, number: int, was_delivered: bool) -> None:
     if was_delivered:
         _answered(state, pending)
     else:
-        _give_up(state, pending, "its client was gone")
+        _give_up(state, pending, _CLIENT_GONE)
 
 
 def _answered(state: State, pending: GrantInProgress) -> None:

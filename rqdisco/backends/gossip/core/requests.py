@@ -171,17 +171,19 @@ def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
 
 
 def abandon(state: State, request: ClientRequest) -> None:
-    """Stop working for a client that is gone. A grant that is decided already continues, and `grants`
-    revokes it.
-    """
+    """Stop working for a client that is gone. A grant that is decided already is revoked."""
     state.requests.pop(request.number, None)
     if request.send:
         contacts.abandon(state, request.send)
     discovery_id = getattr(request.command, "id", "")
     pending = state.pending_grants.get(discovery_id)
-    if pending is not None and pending.request == request.number and discovery_id in state.barriers:
+    if pending is None or pending.request != request.number:
+        return
+    if discovery_id in state.barriers:
         barriers.abandon(state, discovery_id)
         grants.end(state, pending)
+    else:
+        grants.abandon(state, pending)
 
 
 def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> None:

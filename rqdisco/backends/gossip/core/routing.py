@@ -23,7 +23,7 @@ from rqdisco.backends.gossip.core import (
 )
 from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
-from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError
 from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import errors
@@ -157,8 +157,8 @@ def _import(state: State, request: ClientRequest, is_own: bool) -> None:
 
 
 def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: bool = False) -> None:
-    """Forward a request once (R2), after an exchange with the owner, unless it `is_contacted`. Raises
-    OwnerUnreachable if the owner is not up.
+    """Forward a request once (R2), after an exchange with the owner if there was none in this session,
+    unless it `is_contacted`. Raises OwnerUnreachable if the owner is not up.
     """
     command: inputs.Command = request.command
     peer, now = state.peers.get(owner), state.now.seconds
@@ -169,8 +169,10 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
             state.resume(request.fallback, _UNREACHABLE)
             return
         raise errors.OwnerUnreachable(_UNREACHABLE)
-    if peer.remote_clock is None and not is_contacted:
-        # Without the owner's own time, a message that is delayed on its way would count as a new one.
+    clock = peer.remote_clock
+    if not is_contacted and (clock is None or clock.session != peer.session):
+        # Without the owner's own time, a message that is delayed on its way would count as a new one;
+        # by its time before a restart, each would be too late.
         exchange.begin_round(state, peer, continue_anyway(_owner_contacted, request, owner))
         return
     if request.is_unknown and isinstance(command, (inputs.ReportLeader, inputs.ClearLeader)):
@@ -182,15 +184,15 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
     left = seconds - _MARGIN_SECONDS
     name = f"{state.config.run_id}-{request.number}"
     until: Moment | None = None
-    if peer.remote_clock is not None:
+    if clock is not None:
         # A lower bound of the owner's own time at the deadline.
-        remote, received = peer.remote_clock
-        until = Moment(remote.boot, remote.ms + int((now - received + left) * 1000))
+        until = Moment(clock.moment.boot, clock.moment.ms + int((now - clock.received_at + left) * 1000))
     fields = msgspec.structs.asdict(command)
     fields.pop("at_owner", None)
     op, ms = OPS[type(command)], int(left * 1000)
     call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
-    request.send = contacts.send(state, peer, "call", call, seconds, then(_answered, request.number, owner))
+    on_done = then(_answered, request.number, owner, is_contacted)
+    request.send = contacts.send(state, peer, "call", call, seconds, on_done)
 
 
 def _owner_contacted(state: State, request: ClientRequest, outcome: Exception | None, owner: str) -> None:
@@ -200,20 +202,26 @@ def _owner_contacted(state: State, request: ClientRequest, outcome: Exception | 
         forward(state, request, owner, is_contacted=True)
 
 
-def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str) -> None:
+def _answered(state: State, outcome: Outcome | PeerError, number: int, owner: str, is_contacted: bool) -> None:
     request = state.requests.get(number)
     if request is None:
         return
     if isinstance(outcome, Outcome) and outcome.refusal is None and not request.is_unknown:
         replies.reply(state, request, result_of(request.command, outcome))
     else:
-        state.resume(continue_anyway(_process_answer, request, owner), outcome)
+        state.resume(continue_anyway(_process_answer, request, owner, is_contacted), outcome)
 
 
-def _process_answer(state: State, request: ClientRequest, outcome: Outcome | PeerError, owner: str) -> None:
+def _process_answer(
+    state: State, request: ClientRequest, outcome: Outcome | PeerError, owner: str, is_contacted: bool
+) -> None:
     """Process a refusal, an error, or the answer about an ID that is unknown here."""
     command: Any = request.command
-    if isinstance(outcome, PeerError):
+    peer = state.peers.get(owner)
+    if isinstance(outcome, NotGreeted) and not is_contacted and peer is not None:
+        # One of both restarted, or the session expired: it was not processed.
+        exchange.begin_round(state, peer, continue_anyway(_owner_contacted, request, owner))
+    elif isinstance(outcome, PeerError):
         _unanswered(state, request, outcome, owner)
     elif outcome.refusal == errors.NotReady.__name__ and isinstance(command, inputs.Register):
         _on_behalf(state, request, outcome.reason, outcome)

@@ -78,6 +78,16 @@ class Outgoing:
     is_repeated: bool = False
 
 
+class RemoteClock(msgspec.Struct, frozen=True):
+    """A peer's own time, when that arrived here, and in which session: a later session may be with a
+    daemon whose host booted since.
+    """
+
+    moment: Moment
+    received_at: float
+    session: int
+
+
 @dataclass(slots=True)
 class Peer:
     """A daemon at a URL, as this one sees it. `key` is unique in a run; `incarnation` is known once
@@ -122,8 +132,7 @@ class Peer:
     is_greeting: bool = False
     # Messages that wait for a session.
     waiting: list[int] = field(default_factory=list)
-    # Its own time, and when that arrived here.
-    remote_clock: tuple[Moment, float] | None = None
+    remote_clock: RemoteClock | None = None
     # The exchange: see `exchange`.
     step: int | None = None
     due_at: float | None = None
@@ -174,6 +183,8 @@ class GrantInProgress:
     request: int
     before: Record | None = None
     outcome: Any = None
+    # Whether it is on this disk.
+    is_written: bool = False
     # Whether the answer was given to the driver, which confirms that it was sent.
     is_offered: bool = False
     is_stuck: bool = False
