@@ -206,7 +206,7 @@ def _show_what_is_granted(patch: pytest.MonkeyPatch) -> None:
 
 def _no_acknowledgement(patch: pytest.MonkeyPatch) -> None:
     def replicated(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
-        state.resume(on_done, True)
+        state.resume(on_done, None)
 
     patch.setattr(pushes, "await_replication", replicated)
     patch.setattr(pushes, "push", _nothing)
@@ -220,12 +220,14 @@ def _no_revoking(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ownerless_grant(patch: pytest.MonkeyPatch) -> None:
-    take_over = takeover.take_over
+    take_part = takeover._take_part
 
-    def take_over_with_grants(state: State, incarnation: str, on_done: Continuation, *, is_lost: bool) -> None:
-        take_over(state, incarnation, on_done, is_lost=False)
+    def take_part_with_grants(
+        state: State, outcome: Exception | None, incarnation: str, position: int, count: int, is_lost: bool
+    ) -> None:
+        take_part(state, outcome, incarnation, position, count, False)
 
-    patch.setattr(takeover, "take_over", take_over_with_grants)
+    patch.setattr(takeover, "_take_part", take_part_with_grants)
     patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
     patch.setattr(Members, "has_lost", lambda members, owner: False)
 

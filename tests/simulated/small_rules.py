@@ -49,7 +49,7 @@ def _taken_as_own(state: State, record: Record) -> Record:
 
 
 def _replicated_at_once(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
-    state.resume(on_done, True)
+    state.resume(on_done, None)
 
 
 def _no_push(state: State) -> None:

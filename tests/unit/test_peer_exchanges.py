@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.core.contacts import MIN_SECONDS
+from rqdisco.core.errors import NoSuccessor, Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import DirectNetwork, GossipDaemon, settle
+from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, settle
 
 
 @pytest.fixture
@@ -72,3 +75,29 @@ def test_exchanges_are_never_closer_than_a_tenth_of_a_second(pair: Pair) -> None
     of_b = pair.times("b", "digest", 10)
     assert all(later - earlier >= MIN_SECONDS - 0.011 for earlier, later in pairwise(of_b))
     assert len([result(each) for each in creating]) == len(pair.b.store)
+
+
+def test_a_drain_and_a_forwarded_request_are_answered_if_an_internal_error_ends_their_round(
+    three: Three, clock: Clock, logged_errors: list[dict[str, Any]]
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(b)
+    settle(clock, 2)
+    network.swallowed.add(("c", "digest"))
+    c = c.restart()
+    # Between its first round with b, which has failed, and the next one.
+    settle(clock, 2.1)
+    network.swallowed.add(("a", "digest"))
+    drained = Deferred.fromCoroutine(a.drain("b"))
+    registered = Deferred.fromCoroutine(c.directory.register(discovery_id, Node(addr="n1:1"), None))
+    no_command: Any = object()
+    for daemon in (a, c):
+        with pytest.raises(AttributeError):
+            result(daemon.backend.driver.request(no_command))
+    clock.advance(0)
+    with pytest.raises(NoSuccessor, match="b cannot take over yet, try again: internal error"):
+        result(drained)
+    with pytest.raises(Undecided, match="the owner of this ID does not answer"):
+        result(registered)
+    assert len(logged_errors) == 2
+    logged_errors.clear()

@@ -141,9 +141,22 @@ def test_nobody_is_granted_without_a_required_acknowledgement(clock: Clock) -> N
     discovery_id = create_id(a)
     b.stop()
     settle(clock, 3)
-    with pytest.raises(Undecided):
+    with pytest.raises(Undecided, match="no peer is up to replicate a grant, and --grant-ack is required"):
         register(a, discovery_id, "n1:1")
     a.stop()
+
+
+def test_a_grant_that_a_peer_cannot_store_is_refused_with_the_reason_of_that_peer(three: Three, clock: Clock) -> None:
+    _network, (a, _b, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 1)
+    c.disk.room = 0
+    go(a.directory.remove(discovery_id, "n1:1"))
+    asked = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
+    settle(clock, 1)
+    with pytest.raises(Undecided, match="cannot grant a bootstrap without c: no space left on device"):
+        result(asked)
 
 
 def test_requests_that_waited_for_a_grant_go_on_in_several_turns_of_the_reactor(three: Three, clock: Clock) -> None:
@@ -178,3 +191,63 @@ def test_peers_list_a_node_once_the_disk_takes_again_that_it_was_told(three: Thr
     a.disk.room = None
     settle(clock, 5)
     assert listed(b, discovery_id) == ["n1:1"]
+
+
+def test_a_request_at_a_daemon_that_has_stopped_is_answered(three: Three, clock: Clock) -> None:
+    """Its grant needs all peers, and so did one that was under way."""
+    network, (a, *_) = three
+    ids = [create_id(a) for _ in range(2)]
+    for discovery_id in ids:
+        register(a, discovery_id, "n1:1")
+        go(a.directory.remove(discovery_id, "n1:1"))
+    network.swallowed.add(("a", "barrier"))
+    asked = [Deferred.fromCoroutine(a.directory.register(ids[0], Node(addr="n2:1"), None))]
+    assert not asked[0].called
+    a.backend.driver.stopService()
+    asked += [Deferred.fromCoroutine(a.directory.register(each, Node(addr="n3:1"), None)) for each in ids]
+    for each in asked:
+        with pytest.raises(Undecided, match="cannot grant a bootstrap without "):
+            result(each)
+    assert not a.state.pending_grants
+
+
+def test_a_request_for_another_owner_at_a_daemon_that_has_stopped_is_answered(three: Three, clock: Clock) -> None:
+    network, (a, b, _c) = three
+    discovery_id = create_id(b)
+    settle(clock, 2)
+    network.swallowed.add(("a", "digest"))
+    a = a.restart()
+    settle(clock, 0.5)
+    # It forwards nothing before it has exchanged digests with the owner.
+    registering = [a.directory.register(discovery_id, Node(addr=f"n{number}:1"), None) for number in range(3)]
+    asked = [Deferred.fromCoroutine(each) for each in registering[:2]]
+    assert not any(each.called for each in asked)
+    a.backend.driver.stopService()
+    assert all(each.called for each in asked)
+    asked.append(Deferred.fromCoroutine(registering[2]))
+    for each in asked:
+        with pytest.raises(Undecided, match="the owner of this ID does not answer"):
+            result(each)
+
+
+def test_a_request_that_peers_must_know_of_at_a_daemon_that_has_stopped_is_answered(three: Three) -> None:
+    network, (a, *_) = three
+    discovery_id = create_id(a)
+    network.split("a")
+    a.backend.driver.stopService()
+    with pytest.raises(Undecided, match="no peer had it in time"):
+        register(a, discovery_id, "n1:1")
+    create_id(a)
+
+
+def test_a_new_name_at_a_daemon_that_stops_is_answered(three: Three, clock: Clock) -> None:
+    network, (a, *_) = three
+    network.split("a")
+    settle(clock, 3)
+    asked = [Deferred.fromCoroutine(a.directory.create_named("orders"))]
+    assert not asked[0].called
+    a.backend.driver.stopService()
+    asked.append(Deferred.fromCoroutine(a.directory.create_named("orders")))
+    for each in asked:
+        with pytest.raises(Undecided, match="do not answer"):
+            result(each)

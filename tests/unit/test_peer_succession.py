@@ -9,7 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.core.errors import NoSuccessor, Ownerless, Undecided
+from rqdisco.backends.gossip.core.messages import SuccessionProposal
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
+from rqdisco.core.errors import NoSuccessor, Ownerless, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import give_up, result
 from tests.support.disk import ModelDisk
@@ -558,3 +560,90 @@ def test_the_last_daemon_takes_over_after_a_restart_what_it_had_not_taken_yet(cl
     record = a.store.settled(discovery_id)
     assert record is not None
     assert record.owner == a.owner
+
+
+def hold_until_forgotten(daemon: GossipDaemon, clock: Clock) -> None:
+    """Let the disk of a daemon write everything before "forgotten", and hold that."""
+    while not any(b"forgotten" in line for lines in daemon.threads.held_writes() for line in lines):
+        if daemon.threads.held:
+            daemon.threads.release()
+        else:
+            clock.advance(0.01)
+
+
+def test_a_lost_daemon_is_forgotten_after_a_restart_too_if_the_disk_refused_to_store_it_at_first(clock: Clock) -> None:
+    _network, (a, b) = trio(clock, "ab")
+    discovery_id = create_id(b)
+    settle(clock, 2)
+    b.stop()
+    settle(clock, 3)
+    a.threads.hold = True
+    forgetting = Deferred.fromCoroutine(a.forget("b"))
+    hold_until_forgotten(a, clock)
+    a.disk.room, a.threads.hold = 0, False
+    a.threads.release_all()
+    with pytest.raises(StoreUnavailable):
+        result(forgetting)
+    a.disk.room = None
+    assert wait(clock, a.forget("b"), 0.5) == 1
+    a = a.restart()
+    settle(clock, 3)
+    assert a.is_ready
+    assert go(a.directory.look_up(discovery_id)).ownerless
+    a.stop()
+
+
+def test_a_daemon_agrees_only_to_what_it_still_knows_after_a_restart(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    lost, proposal = c.owner, SuccessionProposal(incarnation=c.owner, successor=a.owner)
+    c.stop()
+    settle(clock, 3)
+    network.split("b")
+    b.disk.room = 0
+    with pytest.raises(BadMessage):
+        result(a.send(b, "agree", proposal))
+    with pytest.raises(BadMessage):
+        result(a.send(b, "agree", proposal))
+    b.disk.room = None
+    assert result(a.send(b, "agree", proposal)).successor == a.owner
+    b = b.restart()
+    member = b.members.get(lost)
+    assert member is not None
+    assert (member.state, member.successor) == ("leaving", a.owner)
+
+
+def test_a_peer_that_refuses_to_agree_is_quoted(three: Three, clock: Clock) -> None:
+    _network, (a, b, c) = three
+    c.stop()
+    settle(clock, 3)
+    go(b.directory.freeze("a migration"))
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not: a migration$"):
+        wait(clock, a.forget("c"))
+    go(b.directory.thaw())
+    b.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not: no space left on device$"):
+        wait(clock, a.forget("c"))
+    b.disk.room = None
+    b.stop()
+    with pytest.raises(NoSuccessor, match=r"^b must agree, and does not answer: "):
+        wait(clock, a.forget("c"))
+
+
+def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Three, clock: Clock) -> None:
+    _network, (a, _b, c) = three
+    ids = [create_id(c) for _ in range(3)]
+    settle(clock, 3)
+    c.stop()
+    settle(clock, 3)
+    a.threads.hold = True
+    forgetting = Deferred.fromCoroutine(a.forget("c"))
+    hold_until_forgotten(a, clock)
+    settle(clock, 3)
+    for discovery_id in ids:
+        record = a.store.newest(discovery_id)
+        assert record is not None
+        assert record.owner == c.owner, "nothing begins before that is durable"
+    a.threads.hold = False
+    a.threads.release_all()
+    settle(clock, 1)
+    assert result(forgetting) == 3

@@ -8,7 +8,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from rqdisco.backends.gossip.core import decide, queries
+from rqdisco.backends.gossip.core import decide, pushes, queries
 from rqdisco.backends.gossip.core.inputs import Drain, Forget
 from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.messages import Member
@@ -109,7 +109,7 @@ class PeerReport:
     def against_grants(self) -> list[str]:
         """Reasons why this daemon cannot grant a bootstrap."""
         if self._state.config.ack_required and not any(peer.is_up for peer in queries.active_peers(self._state)):
-            return [*self._undecided(), "no peer is up to replicate a grant, and --grant-ack is required"]
+            return [*self._undecided(), pushes.NO_PEER]
         return self._undecided()
 
     def other_warnings(self) -> list[str]:

@@ -28,10 +28,14 @@ def run(state: State, record: Record, on_done: Continuation) -> None:
     if not others:
         state.resume(on_done, None)
         return
-    barrier = PendingBarrier(state.number(), record, frozenset(each.incarnation for each in others), on_done)
+    incarnations = [each.incarnation for each in others]
+    # A daemon that stops gets no answer, but an error in the very call that would send.
+    sent = dict.fromkeys(incarnations, 0)
+    barrier = PendingBarrier(state.number(), record, frozenset(incarnations), on_done, sent)
     state.barriers[record.id] = barrier
-    for each in others:
-        _ask(state, barrier, each.incarnation, "", 0, 1)
+    for incarnation in incarnations:
+        if state.barriers.get(record.id) is barrier:
+            _ask(state, barrier, incarnation, "", 0, 1)
 
 
 def abandon(state: State, discovery_id: str) -> None:
@@ -60,7 +64,10 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
     if barrier is None or incarnation not in barrier.sent:
         return
     if isinstance(outcome, PeerError):
-        _fail(state, discovery_id, "cannot grant a bootstrap: a peer does not answer")
+        member = state.members.get(incarnation)
+        name = incarnation if member is None else state.members.label(member)
+        why = f": {contacts.error_text(outcome)}" if contacts.is_refusal(outcome) else ""
+        _fail(state, discovery_id, f"cannot grant a bootstrap without {name}{why}")
     elif outcome.hints:
         on_done = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:

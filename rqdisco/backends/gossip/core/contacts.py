@@ -77,22 +77,32 @@ def accept_hello(state: State, greeting: Hello) -> None:
 
 
 def learn(state: State, changed: list[Metadata]) -> None:
-    """Write what was learned about members, and again until the disk takes it: after a restart their
-    IDs would look like those of lost daemons (R7).
+    """Write what was learned about members: after a restart their IDs would look like those of lost
+    daemons (R7).
     """
     if changed:
-        incarnations = tuple(each.owner for each in changed)
-        state.persist([metadata_change(each) for each in changed], then(_learned, incarnations))
+        write_members(state, tuple(each.owner for each in changed), then(ignore))
 
 
-def _learned(state: State, outcome: Exception | None, incarnations: tuple[str, ...]) -> None:
-    if outcome is not None:
-        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_learn_again, incarnations))
-
-
-def _learn_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+def write_members(state: State, incarnations: tuple[str, ...], on_done: Continuation) -> None:
+    """Write members as they are known here, and again until the disk takes them. The outcome is that of
+    the first attempt.
+    """
     known = [state.members.get(each) for each in incarnations]
-    learn(state, [membership.member_metadata(each) for each in known if each is not None])
+    changes = [metadata_change(membership.member_metadata(each)) for each in known if each is not None]
+    state.persist(changes, then(_members_written, incarnations, on_done))
+
+
+def _members_written(
+    state: State, outcome: Exception | None, incarnations: tuple[str, ...], on_done: Continuation
+) -> None:
+    if outcome is not None:
+        state.call_at(state.now.seconds + _WRITE_AGAIN_SECONDS, then(_write_again, incarnations))
+    state.resume(on_done, outcome)
+
+
+def _write_again(state: State, _: int, incarnations: tuple[str, ...]) -> None:
+    write_members(state, incarnations, then(ignore))
 
 
 def fence(state: State, why: str) -> None:
@@ -187,6 +197,15 @@ def abandon(state: State, number: int) -> None:
     """Wait no longer for the answer to a message."""
     if state.outgoing.pop(number, None) is not None:
         state.effects.append(Abandon(number))
+
+
+def give_up(state: State) -> None:
+    """Wait for no answer any more: the daemon stops."""
+    for number in list(state.outgoing):
+        outgoing = state.outgoing.get(number)
+        abandon(state, number)
+        if outgoing is not None and outgoing.verb != "hello":
+            state.resume(outgoing.on_done, PeerUnreachable("this daemon stops"))
 
 
 def greet(state: State, peer: Peer) -> None:
@@ -292,7 +311,7 @@ def failed(state: State, given: Failed) -> None:
                 greet(state, peer)
             return
         elif isinstance(error, (BadMessage, Misdirected, NotGreeted)):
-            peer.last_error = _error_text(error)
+            peer.last_error = error_text(error)
         else:
             _mark_down(state, peer, error)
     del state.outgoing[number]
@@ -307,7 +326,7 @@ def _mark_up(state: State, peer: Peer) -> None:
 
 
 def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
-    peer.last_error = _error_text(error)
+    peer.last_error = error_text(error)
     if peer.is_up or not peer.was_attempted:
         state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
     peer.is_up, peer.was_attempted = False, True
@@ -325,5 +344,11 @@ def _member_of(greeting: Hello) -> Member:
     return Member(incarnation=greeting.incarnation, name=greeting.name, url=greeting.url, features=greeting.features)
 
 
-def _error_text(error: PeerError) -> str:
+def is_refusal(error: PeerError) -> bool:
+    """Report whether a peer answered with an error, rather than not at all."""
+    return not isinstance(error, (NotGreeted, PeerUnreachable))
+
+
+def error_text(error: PeerError) -> str:
+    """Return why a message failed, in words."""
     return str(error) or type(error).__name__

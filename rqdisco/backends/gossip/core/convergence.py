@@ -19,6 +19,14 @@ def wait(state: State, on_done: Continuation) -> None:
     else:
         number = state.call_at(state.now.seconds + WAIT_SECONDS, then(_too_late))
         state.convergence_waits[number] = on_done
+        if not state.is_running:
+            give_up(state)
+
+
+def give_up(state: State) -> None:
+    """Wait no longer: the daemon stops, and no time passes for it."""
+    for number in list(state.convergence_waits):
+        _too_late(state, number)
 
 
 def objection(state: State) -> str:

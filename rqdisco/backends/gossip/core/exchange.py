@@ -210,9 +210,10 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
         rest = contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter()
         contacts.plan(state, peer, state.now.seconds + rest)
     done, peer.this_round = peer.this_round, []
-    if peer.is_dropped:
+    if peer.is_dropped or not state.is_running:
+        # There is no next round.
         done, peer.next_round = [*done, *peer.next_round], []
-        error = error or PeerError("the peer is gone")
+        error = error or PeerError("the peer is gone" if state.is_running else "this daemon stops")
     for on_done in done:
         state.resume(on_done, error)
 
@@ -253,9 +254,18 @@ def end_all(state: State) -> None:
     state.is_correcting = state.is_finishing_recovery = False
     for peer in state.contacts.values():
         if peer.step is not None:
-            peer.step, peer.this_round = None, []
+            waiting, peer.step, peer.this_round = peer.this_round, None, []
             if not peer.is_dropped:
                 contacts.plan(state, peer, state.now.seconds + INTERVAL)
+            else:
+                waiting, peer.next_round = [*waiting, *peer.next_round], []
+            for on_done in waiting:
+                # In a turn of its own, since it may fail as well.
+                state.call_at(state.now.seconds, then(_resume_failed, on_done))
+
+
+def _resume_failed(state: State, _: int, on_done: Continuation) -> None:
+    state.resume(on_done, PeerError("internal error"))
 
 
 def _log_differences(state: State, peer: Peer) -> None:

@@ -38,7 +38,8 @@ def _declared(state: State, request: ClientRequest, _: None, incarnation: str) -
     lost = state.members.get(incarnation)
     assert lost is not None
     if lost.state == "forgotten":
-        _take_over(state, request, None, incarnation)
+        # The disk may have refused that.
+        takeover.take_over(state, lost, continue_with(replies.reply, request))
     else:
         leaving = replace(lost, state="leaving", successor=lost.successor or state.own)
         succession.put_members(state, [leaving], continue_with(_ask_next, request, incarnation, ()))
@@ -63,7 +64,7 @@ def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, a
         forgotten = replace(lost, state="forgotten")
         # While the disk writes this, no other successor may be agreed to.
         state.members.put(forgotten)
-        succession.put_members(state, [forgotten], continue_with(_take_over, request, incarnation))
+        takeover.take_over(state, forgotten, continue_with(replies.reply, request))
         return
     member, peer = left[0], state.peers.get(left[0].incarnation)
     if peer is None or not peer.is_up:
@@ -82,12 +83,14 @@ def _agreed(
     member: Member,
     agreeing: tuple[str, ...],
 ) -> None:
-    peer = state.peers.get(member.incarnation)
-    if isinstance(outcome, PeerError) or peer is None:
-        raise NoSuccessor(f"{state.members.label(member)} must agree, and does not answer: {outcome}")
+    if isinstance(outcome, PeerError):
+        raise _unagreed(state, member, outcome)
     if outcome.successor != proposal.successor:
         name, by = succession.label(state, proposal.incarnation), succession.label(state, outcome.successor)
         raise NoSuccessor(f"{name} is being forgotten by {by}: repeat the command there")
+    peer = state.peers.get(member.incarnation)
+    if peer is None:
+        raise NoSuccessor(f"{state.members.label(member)} is gone meanwhile, try again")
     # Versions below the cursor too: an owner on an older disk may have sent others versions beyond
     # what it lacked.
     on_done = continue_anyway(_pulled, request, proposal.incarnation, member, outcome.held, agreeing)
@@ -104,7 +107,7 @@ def _pulled(
     agreeing: tuple[str, ...],
 ) -> None:
     if isinstance(outcome, PeerError):
-        raise NoSuccessor(f"{state.members.label(member)} must agree, and does not answer: {outcome}")
+        raise _unagreed(state, member, outcome)
     if outcome is not None:
         raise outcome
     if held > state.cursors.cursor(incarnation):
@@ -113,8 +116,9 @@ def _pulled(
     _ask_next(state, request, None, incarnation, (*agreeing, member.incarnation))
 
 
-def _take_over(state: State, request: ClientRequest, _: None, incarnation: str) -> None:
-    takeover.take_over(state, incarnation, continue_with(replies.reply, request), is_lost=True)
+def _unagreed(state: State, member: Member, error: PeerError) -> NoSuccessor:
+    doubt = "does not" if contacts.is_refusal(error) else "does not answer"
+    return NoSuccessor(f"{state.members.label(member)} must agree, and {doubt}: {contacts.error_text(error)}")
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:

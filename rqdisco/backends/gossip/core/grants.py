@@ -71,16 +71,16 @@ def _written(state: State, outcome: StoreUnavailable | None, discovery_id: str) 
         pushes.await_replication(state, version, on_done, is_grant=True)
 
 
-def _replicated(state: State, outcome: bool, discovery_id: str, number: int) -> None:
+def _replicated(state: State, outcome: Undecided | None, discovery_id: str, number: int) -> None:
     pending, request = state.pending_grants.get(discovery_id), state.requests.get(number)
     if pending is None or pending.request != number or pending.reason:
         # It was given up, and others may have decided since.
         return
     if request is None:
         _give_up(state, pending, _CLIENT_GONE)
-    elif not outcome:
-        pending.refusal = Undecided("no peer had it in time")
-        _give_up(state, pending, pending.refusal.reason)
+    elif outcome is not None:
+        pending.refusal = outcome
+        _give_up(state, pending, outcome.reason)
     elif replies.answer_grant(state, request, pending.outcome):
         _answered(state, pending)
     else:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rqdisco.backends.gossip.core import (
     contacts,
+    convergence,
     draining,
     exchange,
     forgetting,
@@ -130,8 +131,8 @@ def _start(state: State, _: inputs.Started) -> None:
 def _stop(state: State, _: inputs.Stopped) -> None:
     state.is_running = False
     pushes.give_up(state)
-    for number in list(state.outgoing):
-        contacts.abandon(state, number)
+    contacts.give_up(state)
+    convergence.give_up(state)
 
 
 def _tick(state: State, _: inputs.Ticked) -> None:

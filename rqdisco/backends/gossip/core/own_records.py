@@ -150,7 +150,7 @@ def _saved(state: State, outcome: Any, record: Record, on_done: Continuation) ->
         pushes.await_replication(state, record.version, then(_replicated, record, on_done), is_grant=False)
 
 
-def _replicated(state: State, outcome: bool, record: Record, on_done: Continuation) -> None:
+def _replicated(state: State, _: Undecided | None, record: Record, on_done: Continuation) -> None:
     state.resume(on_done, record)
 
 

@@ -6,34 +6,38 @@ from rqdisco.backends.gossip.core import contacts, queries
 from rqdisco.backends.gossip.core.messages import Held, Page
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
+from rqdisco.core.errors import Undecided
 
 PUSH_SECONDS = 2.0
 # Pushes in flight per peer; changes made meanwhile go into the next one.
 MAX_IN_FLIGHT = 2
 ACK_SECONDS = 1.0
+NO_PEER = "no peer is up to replicate a grant, and --grant-ack is required"
 
 
 def await_replication(state: State, version: int, on_done: Continuation, *, is_grant: bool) -> None:
-    """Wait up to a second for a member to acknowledge an own change. The outcome is True if one did,
-    or if none is up; False otherwise. With `ack_required`, a grant fails if none is up.
+    """Wait up to a second for a member to acknowledge an own change. The outcome is None if one did,
+    or if none is up; Undecided otherwise. With `ack_required`, a grant fails if none is up.
     """
     peers = queries.active_peers(state)
     if any(peer.acked >= version for peer in peers):
-        state.resume(on_done, True)
+        state.resume(on_done, None)
     elif not any(peer.is_up for peer in peers):
-        is_required = state.config.ack_required
-        state.unreplicated_grants += is_grant and not is_required
-        state.resume(on_done, not (is_grant and is_required))
+        is_refused = is_grant and state.config.ack_required
+        state.unreplicated_grants += is_grant and not is_refused
+        state.resume(on_done, Undecided(NO_PEER) if is_refused else None)
     else:
         number = state.call_at(state.now.seconds + ACK_SECONDS, then(_too_late))
         state.replication_waits[number] = version, on_done
+        if not state.is_running:
+            give_up(state)
 
 
 def _too_late(state: State, number: int) -> None:
     waiting = state.replication_waits.pop(number, None)
     if waiting is not None:
         state.unreplicated += 1
-        state.resume(waiting[1], False)
+        state.resume(waiting[1], Undecided("no peer had it in time"))
 
 
 def give_up(state: State) -> None:
@@ -95,4 +99,4 @@ def _acknowledge(state: State, above: int, upto: int) -> None:
         # What is resumed may push, and acknowledge others meanwhile.
         waiting = state.replication_waits.pop(number, None)
         if waiting is not None:
-            state.resume(waiting[1], True)
+            state.resume(waiting[1], None)

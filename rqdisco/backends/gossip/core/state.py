@@ -197,14 +197,14 @@ class GrantInProgress:
 @dataclass(slots=True)
 class PendingBarrier:
     """A barrier under way: the members that were asked, and the message under way to each of those
-    that are not done. `number` tells it from an earlier one of the same ID.
+    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID.
     """
 
     number: int
     record: Record
     members: frozenset[str]
     on_done: Continuation
-    sent: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -290,9 +290,9 @@ class State:
     is_finishing_recovery: bool = False
     # How many recoveries began in this run; one that begins during a reissue needs another.
     recoveries: int = 0
-    # Those whose IDs were taken over in this run, and how many takeovers are under way.
+    # Those whose IDs were taken over in this run, and who waits for the takeovers under way.
     taken_over: set[str] = field(default_factory=set)
-    taking_over: int = 0
+    taking_over: dict[str, list[Continuation]] = field(default_factory=dict)
     # The fingerprint of the member list that all agreed on, "" if they did not, as logged last.
     agreed_on: str = ""
     # The members at the last end of a round that finished what was left.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import decide, exchange, replies, takeover, writes
+from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover, writes
 from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
@@ -22,8 +22,9 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     if member is None or state.frozen is not None:
         replies.respond(state, call, BadMessage(state.frozen or "no such member"))
         return
-    changed = state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
-    writes.write_metadata(state, changed, then(_agree, call, member.incarnation))
+    state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
+    # If that is known already, the disk may have refused it.
+    contacts.write_members(state, (member.incarnation,), then(_agree, call, member.incarnation))
 
 
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
@@ -70,8 +71,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         replies.respond(state, call, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
-    state.taking_over += 1
-    put_members(state, [drained], then(_succeed, call, proposal.incarnation, held))
+    takeover.take_over(state, drained, then(_confirm, call, held))
 
 
 def _may_cross(state: State, member: Member) -> bool:
@@ -80,14 +80,6 @@ def _may_cross(state: State, member: Member) -> bool:
     """
     is_mutual = member.successor == state.own
     return state.members.own.successor == member.incarnation and not (is_mutual and state.own > member.incarnation)
-
-
-def _succeed(state: State, outcome: Exception | None, call: int, incarnation: str, held: int) -> None:
-    state.taking_over -= 1
-    if outcome is not None:
-        replies.respond(state, call, outcome)
-    else:
-        takeover.take_over(state, incarnation, then(_confirm, call, held), is_lost=False)
 
 
 def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rqdisco.backends.gossip.core import decide, own_records, writes
+from rqdisco.backends.gossip.core import contacts, decide, own_records, writes
+from rqdisco.backends.gossip.core.members import member_metadata
+from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core import records
 
@@ -16,16 +18,27 @@ def resume(state: State) -> None:
     for member in state.members.all:
         is_successor = member.state in ("forgotten", "drained") and member.successor == state.own
         if is_successor and member.incarnation not in state.taken_over:
-            state.taken_over.add(member.incarnation)
-            take_over(state, member.incarnation, then(ignore), is_lost=member.state == "forgotten")
+            take_over(state, member, then(ignore))
 
 
-def take_over(state: State, incarnation: str, on_done: Continuation, *, is_lost: bool) -> None:
-    """Make this daemon the owner of all records of another, in parts. The outcome is their number, or
-    StoreUnavailable.
+def take_over(state: State, gone: Member, on_done: Continuation) -> None:
+    """Store that a member is gone for good; once that is durable, make this daemon the owner of all
+    its records, in parts. The outcome is their number, or StoreUnavailable. If that is under way
+    already, wait for it.
     """
-    state.taking_over += 1
-    _take_part(state, None, incarnation, 0, 0, is_lost, on_done)
+    waiting = state.taking_over.setdefault(gone.incarnation, [])
+    waiting.append(on_done)
+    if len(waiting) == 1:
+        state.taken_over.add(gone.incarnation)
+        writes.write_metadata(state, [member_metadata(gone)], then(_stored, gone))
+
+
+def _stored(state: State, outcome: Exception | None, gone: Member) -> None:
+    if outcome is None:
+        # What was learned about it during the write counts as well.
+        changed = state.members.learn([gone])
+        contacts.learn(state, [each for each in changed if each != member_metadata(gone)])
+    _take_part(state, outcome, gone.incarnation, 0, 0, gone.state == "forgotten")
 
 
 def _take_part(
@@ -35,10 +48,9 @@ def _take_part(
     position: int,
     count: int,
     is_lost: bool,
-    on_done: Continuation,
 ) -> None:
     if outcome is not None:
-        _taken_over(state, outcome, incarnation, count, on_done)
+        _taken_over(state, outcome, incarnation, count)
         return
     keys, after = state.cursors.keys_of_owner(incarnation, position)
     changes = []
@@ -48,21 +60,19 @@ def _take_part(
             record = record if is_lost else records.with_grant_answered(record)
             changes.append(state.store.put(own_records.with_this_owner(state, record, lost=is_lost)))
     count += len(changes)
-    if after:
-        next_part = then(_take_part, incarnation, after, count, is_lost, on_done)
-    else:
-        next_part = then(_taken_over, incarnation, count, on_done)
+    next_part = then(_take_part, incarnation, after, count, is_lost) if after else then(_taken_over, incarnation, count)
     if changes:
         writes.write(state, changes, next_part)
     else:
         state.resume_soon(next_part)
 
 
-def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int, on_done: Continuation) -> None:
-    state.taking_over -= 1
+def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int) -> None:
+    waiting = state.taking_over.pop(incarnation)
     if outcome is not None:
         state.taken_over.discard(incarnation)
         state.finished_for = None
     elif count:
         state.log("info", "took over IDs", of=incarnation, count=count)
-    state.resume(on_done, count if outcome is None else outcome)
+    for on_done in waiting:
+        state.resume(on_done, count if outcome is None else outcome)
