@@ -14,6 +14,7 @@ from tests.simulated.boots import Boot
 from tests.simulated.clients import client_host
 from tests.simulated.hosts import Host
 from tests.simulated.nodes import Cluster, SimNode
+from tests.simulated.unsaved import unsaved
 from tests.support.linearizable import Undecided, check
 from tests.support.one_list import Rules
 
@@ -341,6 +342,9 @@ class Judge:
         for host in self._world.hosts:
             if host.boot is not None and (leftovers := host.boot.leftovers):
                 self.violate(f"I10 {host.name} keeps {', '.join(leftovers)} of what is over")
+            elif host.boot is not None:
+                for difference in unsaved(host.boot.state, host.disk.records, host.disk.metadata):
+                    self.violate(f"I11 {host.name} has what its next start would not find: {difference}")
         views = [(host.name, host.boot.records()) for host in self._world.hosts if host.boot and host.takes_part]
         if not views:
             return

@@ -21,11 +21,12 @@ from hypothesis.stateful import (
 )
 
 from rqdisco.backends.gossip.core import queries
-from rqdisco.backends.gossip.core.inputs import Create, Drain, LookUp, Register, Remove
+from rqdisco.backends.gossip.core.inputs import Create, Drain, FreezeStore, LookUp, Register, Remove, ThawStore
 from rqdisco.core.directory import Removal
 from rqdisco.core.records import Node, RegistrationOutcome
 from tests.simulated.machines import Daemon
 from tests.simulated.small_rules import without
+from tests.simulated.unsaved import unsaved
 from tests.simulated.wires import Asked, Exchange, Wires
 
 ADDRESSES = ("10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001")
@@ -107,6 +108,24 @@ class Daemons(RuleBasedStateMachine):
             self.was_faulty = True
             self.was_drained = True
             self.others.append(self.wires.ask(daemon, Drain()))
+
+    @rule(at=st.integers(0, 2), reason=st.sampled_from(["migration", "another one"]))
+    def freeze(self, at: int, reason: str) -> None:
+        if (daemon := self._running(at)) is not None:
+            self.was_faulty = True
+            self.others.append(self.wires.ask(daemon, FreezeStore(reason)))
+
+    @rule(at=st.integers(0, 2))
+    def thaw(self, at: int) -> None:
+        if (daemon := self._running(at)) is not None:
+            self.others.append(self.wires.ask(daemon, ThawStore()))
+
+    @rule(which=st.integers(0, _MOST - 1))
+    def interrupt_the_operator(self, which: int) -> None:
+        asked = [each for each in self.others if each.is_open]
+        if asked:
+            self.was_faulty = True
+            self.wires.hang_up(asked[which % len(asked)])
 
     # What is under way.
 
@@ -241,13 +260,27 @@ class Daemons(RuleBasedStateMachine):
             if daemon.machine is None:
                 self.wires.start(daemon)
         self.wires.settle(20.0)
+        self._check_disks()
+        self._thaw_all()
         self._repeat_hand_over()
+        self._check_disks()
         self.everything_under_way_is_known()
         self.answers_are_right()
         assert not any(each.is_open for each in self.wires.asked), "a request without an answer"
         self._check_records()
         if self.acknowledged and not self.was_faulty:
             assert self.told, "nodes are listed, and nobody was told to bootstrap"
+
+    def _check_disks(self) -> None:
+        """A restart finds what the daemon has."""
+        for daemon in self.wires.daemons:
+            assert daemon.machine is not None
+            assert not unsaved(daemon.machine.state, daemon.disk.records, daemon.disk.metadata)
+
+    def _thaw_all(self) -> None:
+        for daemon in self.wires.daemons:
+            self.wires.ask(daemon, ThawStore())
+        self.wires.settle(10.0)
 
     def _repeat_hand_over(self) -> None:
         """An operator repeats a command that has failed; until then, hints wait for the owner."""
