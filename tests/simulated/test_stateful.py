@@ -109,24 +109,6 @@ class Daemons(RuleBasedStateMachine):
             self.was_drained = True
             self.others.append(self.wires.ask(daemon, Drain()))
 
-    @rule(at=st.integers(0, 2), reason=st.sampled_from(["migration", "another one"]))
-    def freeze(self, at: int, reason: str) -> None:
-        if (daemon := self._running(at)) is not None:
-            self.was_faulty = True
-            self.others.append(self.wires.ask(daemon, FreezeStore(reason)))
-
-    @rule(at=st.integers(0, 2))
-    def thaw(self, at: int) -> None:
-        if (daemon := self._running(at)) is not None:
-            self.others.append(self.wires.ask(daemon, ThawStore()))
-
-    @rule(which=st.integers(0, _MOST - 1))
-    def interrupt_the_operator(self, which: int) -> None:
-        asked = [each for each in self.others if each.is_open]
-        if asked:
-            self.was_faulty = True
-            self.wires.hang_up(asked[which % len(asked)])
-
     # What is under way.
 
     @precondition(lambda self: self.wires.messages)
@@ -318,13 +300,35 @@ class Daemons(RuleBasedStateMachine):
         return running[at % len(running)] if running else None
 
 
+class FrozenDaemons(Daemons):
+    """Daemons that an operator also freezes and thaws, and who interrupts commands."""
+
+    @rule(at=st.integers(0, 2), reason=st.sampled_from(["migration", "another one"]))
+    def freeze(self, at: int, reason: str) -> None:
+        if (daemon := self._running(at)) is not None:
+            self.was_faulty = True
+            self.others.append(self.wires.ask(daemon, FreezeStore(reason)))
+
+    @rule(at=st.integers(0, 2))
+    def thaw(self, at: int) -> None:
+        if (daemon := self._running(at)) is not None:
+            self.others.append(self.wires.ask(daemon, ThawStore()))
+
+    @rule(which=st.integers(0, _MOST - 1))
+    def interrupt_the_operator(self, which: int) -> None:
+        asked = [each for each in self.others if each.is_open]
+        if asked:
+            self.was_faulty = True
+            self.wires.hang_up(asked[which % len(asked)])
+
+
 def _one_of(exchanges: list[Exchange], which: int) -> Exchange:
     return exchanges[which % len(exchanges)]
 
 
-def test_daemons_keep_their_promises_whatever_happens() -> None:
-    state_machine: Any = Daemons
-    run_state_machine_as_test(state_machine, settings=SETTINGS)
+@pytest.mark.parametrize("daemons", [Daemons, FrozenDaemons])
+def test_daemons_keep_their_promises_whatever_happens(daemons: Any) -> None:
+    run_state_machine_as_test(daemons, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("rule", ["R1", "R3"])

@@ -32,7 +32,7 @@ def _parts(state: State) -> dict[str, object]:
     return {
         "members": state.members.all,
         "frozen": state.frozen,
-        "successor": state.successor,
+        "owner of its IDs": state.members.current_owner(state.successor or state.own),
         "hints": sorted((each.hint.number, each.owner) for each in hints),
         "added hints": state.hints.added,
         "expiry watermarks": state.watermarks.all,

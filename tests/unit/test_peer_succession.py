@@ -647,3 +647,22 @@ def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Thr
     a.threads.release_all()
     settle(clock, 1)
     assert result(forgetting) == 3
+
+
+def test_a_drain_is_repeated_after_the_answer_of_the_successor_was_lost(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, _c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    network.swallowed.add(("a", "succeed"))
+    with pytest.raises(NoSuccessor, match="b cannot take over yet"):
+        wait(clock, a.drain("b"))
+    network.swallowed.clear()
+    settle(clock, 10)
+    assert wait(clock, a.drain()) == "b"
+    a = a.restart()
+    settle(clock, 3)
+    assert wait(clock, a.drain()) == "b"
+    assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    logged_errors.clear()

@@ -26,6 +26,11 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     if own.state == "drained":
         replies.reply(state, request, succession.label(state, own.successor))
         return
+    if own.state == "leaving" and state.is_excluded and str(state.fenced).startswith("drained"):
+        # The successor has agreed, as its peers say, and its answer was lost.
+        on_done = continue_with(_drained, request, succession.label(state, own.successor))
+        succession.put_members(state, [replace(own, state="drained")], on_done)
+        return
     successor = _choose_successor(state, own, command.to)
     if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
@@ -94,8 +99,10 @@ def _succeeded(state: State, outcome: Agreed | PeerError, name: str, on_done: Co
     if isinstance(outcome, PeerError):
         state.resume(on_done, NoSuccessor(f"{name} cannot take over yet, try again: {outcome}"))
     else:
-        # The client may have gone; the IDs have another owner all the same.
-        succession.put_members(state, [replace(state.members.own, state="drained")], on_done)
+        # The client may have gone; the IDs have another owner all the same. Peers may have told this
+        # daemon of an earlier successor meanwhile.
+        drained = replace(state.members.own, state="drained", successor=outcome.successor)
+        succession.put_members(state, [drained], on_done)
 
 
 def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:

@@ -11,7 +11,7 @@ from rqdisco.backends.gossip.core import decide, pushes, queries, writes
 from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, deletion
 from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core import decisions, records, transitions
-from rqdisco.core.errors import LoopbackConflict, NoSuchID, TooManyNodes
+from rqdisco.core.errors import LoopbackConflict, NoSuchID, TooManyNodes, Undecided
 from rqdisco.core.records import Node, Record
 from rqdisco.storage.memory import Change
 
