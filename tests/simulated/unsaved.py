@@ -36,6 +36,7 @@ def _parts(state: State) -> dict[str, object]:
         "hints": sorted((each.hint.number, each.owner) for each in hints),
         "added hints": state.hints.added,
         "expiry watermarks": state.watermarks.all,
-        "cursors": state.cursors.summary[0],
+        # The own one is that of the records that still have this owner.
+        "cursors": {owner: cursor for owner, cursor in state.cursors.summary[0].items() if owner != state.own},
         "records": {key: state.store.settled(key) for key in state.store.ids()},
     }
