@@ -37,6 +37,7 @@ def _no_barrier(state: State, record: Record, on_done: Continuation) -> None:
 
 
 def _always_ready(state: State) -> bool:
+    state.is_ready = True
     return True
 
 
