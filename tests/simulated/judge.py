@@ -128,7 +128,10 @@ class Judge:
         shown = {node.addr for node in view.nodes} | ({view.leader.addr} if view.leader else set())
         granting = self._granting(key, view.version)
         if granting in shown:
-            self.violate(f"R6 {what}: {boot.host.name} shows {granting}, which its owner has not answered")
+            text = f"R6 {what}: {boot.host.name} shows {granting}, which its owner has not answered"
+            # A copy of the owner finds the grant on its disk, as a restart would after the answer.
+            is_copy = self._copied is not None and boot.owner == view.owner and key not in boot.state.pending_grants
+            self.excuse("copy", text) if is_copy else self.violate(text)
         record = boot.store.settled(key)
         if record is None or record.version != view.version or not is_from_copy:
             return
@@ -232,9 +235,16 @@ class Judge:
                 self.excuse("copy", text)
             elif self.residue.get(node.discovery_id, _LOST_OWNER) != _LOST_OWNER:
                 self.excuse(self.residue[node.discovery_id], text)
+            elif self._may_have_been_removed(node.discovery_id, {*each.members} - {node.addr}):
+                # All others registered before a removal that got no answer was over (R2).
+                self.excuse("removal", text)
             else:
                 self.violate(text)
         self.clusters.append(cluster)
+
+    def _may_have_been_removed(self, key: str, members: set[str]) -> bool:
+        acknowledged = self.acknowledged.get(key, set()) & members
+        return bool(acknowledged) and acknowledged <= self._unsure.get(key, set())
 
     def loses(self, host: Host, why: str) -> None:
         """A disk is about to be lost, or to be restored: what no other disk has is gone by
