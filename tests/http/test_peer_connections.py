@@ -17,13 +17,13 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from rqdisco.backends.gossip.core.peer_errors import PeerUnreachable
-from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
-from rqdisco.backends.gossip.transport.setup import (
+from rqdisco.backends.gossip.transport.connections import (
     CALL_CONNECTIONS,
     CONNECTIONS,
     link_factory,
     peer_client,
 )
+from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.http.server.site import IDLE_SECONDS as SERVER_IDLE_SECONDS
 from rqdisco.http_client.pool import IDLE_SECONDS
 from rqdisco.security.certificates import Certificates, Files

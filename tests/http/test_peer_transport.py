@@ -11,8 +11,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerUnreachable, Rejected
+from rqdisco.backends.gossip.transport.connections import link_factory
 from rqdisco.backends.gossip.transport.http_link import PATH, Keys
-from rqdisco.backends.gossip.transport.setup import link_factory
 from tests.support.daemon import result
 from tests.support.peer_links import Pair, ring
 

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from rqdisco.backends.gossip.core.deltas import Pulling
+from rqdisco.backends.gossip.core.deltas import PullJob
 from rqdisco.backends.gossip.core.messages import VERBS, Delta, encode_message
 from rqdisco.backends.gossip.core.state import Continuation, Peer, State
 
@@ -274,7 +274,7 @@ _WRITERS: dict[type, Callable[[Any, Tokens, set[int]], None]] = {
     set: _write_set,
     frozenset: _write_set,
     Continuation: _write_fields,
-    Pulling: _write_fields,
+    PullJob: _write_fields,
     FunctionType: _write_function,
     WeakSet: _write_nothing,
     **dict.fromkeys((str, bytes, float, bool, type(None)), _write_text),

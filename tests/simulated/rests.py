@@ -192,11 +192,11 @@ def _knows(peer: Peer, state: State, other: State) -> bool:
         and peer.newest_issued == (other.own_writes.newest_pending or held.get(other.own, 0))
         and peer.expired == other.watermarks.all
         and peer.fingerprint == members.fingerprint
-        and peer.stopped == other.fenced
+        and peer.fenced_reason == other.fenced
         and peer.has_unmet == bool(other.unidentified)
     )
 
 
 def _has_leftovers(state: State) -> bool:
     """Report whether the end of any round may have something to do."""
-    return bool(state.hints.undeleted or state.pending_grants or state.unrecorded or state.taking_over)
+    return bool(state.hints.undeleted or state.pending_grants or state.unrecorded_answers or state.takeovers_running)

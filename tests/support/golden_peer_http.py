@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.transport.connections import peer_client
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
-from rqdisco.backends.gossip.transport.setup import peer_client
 from rqdisco.http_client.interfaces import PostReply
 from rqdisco.request_body import RequestBody
 from tests.support.in_memory_http import InMemoryAgent

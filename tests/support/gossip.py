@@ -266,7 +266,7 @@ class GossipDaemon:
 
     def contact(self, incarnation: str) -> float | None:
         """Return the seconds since the last contact with a member."""
-        return queries.contact(self.state, incarnation, self.clock.seconds())
+        return queries.seconds_since_contact(self.state, incarnation, self.clock.seconds())
 
     async def forget(self, name: str) -> int:
         """Make it the owner of a lost daemon's IDs; return their number."""

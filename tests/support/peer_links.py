@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.transport.connections import peer_client
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import KeyRing, parse_keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
-from rqdisco.backends.gossip.transport.setup import peer_client
 from rqdisco.http_client.interfaces import PostReply
 from tests.support.daemon import result
 from tests.support.in_memory_http import InMemoryAgent

@@ -24,7 +24,7 @@ PURE = {
     "backends.etcd.attempts",
     "backends.etcd.counts",
     "backends.etcd.endpoints",
-    "backends.gossip.transport.coding",
+    "backends.gossip.transport.decoders",
     "backends.gossip.transport.keyring",
     "backends.gossip.transport.seals",
     "backends.single.version_ages",

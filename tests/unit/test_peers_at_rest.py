@@ -24,7 +24,7 @@ PUTS = [
 UNDER_WAY = (
     "barriers",
     "convergence_waits",
-    "created",
+    "created_before_ready",
     "flushes",
     "outgoing",
     "pending_grants",
@@ -32,7 +32,7 @@ UNDER_WAY = (
     "replication_waits",
     "requests",
     "reservations",
-    "taken_over",
+    "takeovers_begun",
     "timers",
     "unidentified",
     "writes",

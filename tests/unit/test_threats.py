@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqdisco.backends.gossip.transport.setup import read_keys
+from rqdisco.backends.gossip.transport.connections import read_keys
 from rqdisco.cli.output import CommandOutput
 from rqdisco.core.errors import TokensUnusable
 from rqdisco.core.escaping import escape_untrusted

@@ -133,8 +133,8 @@ class PeerReport:
             peer, label = state.peers.get(member.incarnation), state.members.label(member)
             if peer is None or not peer.is_up:
                 notes.append(f"{label} does not answer")
-            elif peer.stopped is not None:
-                notes.append(f"{label} decides nothing: {peer.stopped}")
+            elif peer.fenced_reason is not None:
+                notes.append(f"{label} decides nothing: {peer.fenced_reason}")
             elif peer.has_unmet:
                 notes.append(f"{label} has not met all its peers")
             elif peer.fingerprint != state.members.fingerprint:
@@ -157,14 +157,14 @@ class PeerReport:
             incarnation=member.incarnation,
             is_up=peer is not None and peer.is_up,
             lag=MAX_LAG if lag is None else lag,
-            contact=queries.contact(self._state, member.incarnation, self._seconds()),
+            contact=queries.seconds_since_contact(self._state, member.incarnation, self._seconds()),
             offset=None if peer is None or peer.clock_offset_ms is None else peer.clock_offset_ms / 1000,
         )
 
     def identify(self, member: Member) -> dict[str, object]:
         """Return which daemon a member is, its state, and seconds since the last contact."""
         peer = self._state.peers.get(member.incarnation)
-        contact = queries.contact(self._state, member.incarnation, self._seconds())
+        contact = queries.seconds_since_contact(self._state, member.incarnation, self._seconds())
         return {
             "name": member.name,
             "incarnation": member.incarnation,
@@ -187,14 +187,14 @@ class PeerReport:
         shown["lag"] = state.cursors.lag(peer.acked)
         shown["clock_offset_ms"] = peer.clock_offset_ms
         shown["agrees"] = peer.fingerprint == state.members.fingerprint
-        shown["why"] = peer.stopped if shown["state"] == "fenced" else peer.last_error
+        shown["why"] = peer.fenced_reason if shown["state"] == "fenced" else peer.last_error
         return shown
 
 
 def _state(peer: Peer) -> str:
     if not peer.is_up:
         return "silent"
-    return "up" if peer.stopped is None else "fenced"
+    return "up" if peer.fenced_reason is None else "fenced"
 
 
 class GossipAdmin:

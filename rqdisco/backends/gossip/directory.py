@@ -90,7 +90,7 @@ class GossipDirectory:
         return record
 
     def age(self, record: View | Record) -> float | None:
-        return queries.age(self._state, record, self._seconds())
+        return queries.seconds_since_owner_contact(self._state, record, self._seconds())
 
     def watch(self, discovery_id: str, changed: Callable[[], None]) -> Callable[[], None]:
         return self._subscriptions.add(discovery_id, changed)

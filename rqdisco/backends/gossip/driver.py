@@ -23,7 +23,7 @@ from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.messages import encode_message
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError, PeerUnreachable
 from rqdisco.backends.gossip.environment import GossipEnvironment
-from rqdisco.backends.gossip.transport.coding import REQUESTS
+from rqdisco.backends.gossip.transport.decoders import REQUESTS
 from rqdisco.backends.gossip.transport.sender import MessageSender
 from rqdisco.core.codec import UNREADABLE
 from rqdisco.core.errors import StoreUnavailable

@@ -9,9 +9,9 @@ import msgspec
 from rqdisco.backends.gossip.assembly import GossipBackend, GossipConfig, GossipContext, known_members
 from rqdisco.backends.gossip.environment import GossipEnvironment
 from rqdisco.backends.gossip.metrics import peer_metrics
+from rqdisco.backends.gossip.transport.connections import link_factory, read_keys, reload_keys
 from rqdisco.backends.gossip.transport.http_link import Keys
 from rqdisco.backends.gossip.transport.resource import PeerResource
-from rqdisco.backends.gossip.transport.setup import link_factory, read_keys, reload_keys
 from rqdisco.core.errors import PeersMissing
 from rqdisco.security.certificates import Certificates
 from rqdisco.security.tls import ClientPolicy

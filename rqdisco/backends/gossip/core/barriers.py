@@ -31,7 +31,7 @@ def run(state: State, record: Record, on_done: Continuation) -> None:
     incarnations = [each.incarnation for each in others]
     # A daemon that stops gets no answer, but an error in the very call that would send.
     sent = dict.fromkeys(incarnations, 0)
-    barrier = PendingBarrier(state.number(), record, frozenset(incarnations), on_done, sent)
+    barrier = PendingBarrier(state.next_number(), record, frozenset(incarnations), on_done, sent)
     state.barriers[record.id] = barrier
     for incarnation in incarnations:
         if state.barriers.get(record.id) is barrier:

@@ -135,7 +135,7 @@ def add_peer(state: State, url: str, incarnation: str | None = None) -> None:
     """Begin the contact with the daemon at a URL."""
     if url == state.members.own.url:
         return
-    peer = Peer(key=state.number(), url=url, incarnation=incarnation)
+    peer = Peer(key=state.next_number(), url=url, incarnation=incarnation)
     state.contacts[peer.key] = peer
     plan(state, peer, state.now.seconds)
     if incarnation is None:
@@ -170,7 +170,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
-    state.last_number = number = state.last_number + 1
+    number = state.next_number()
     if not state.is_running:
         state.resume(on_done, PeerUnreachable("this daemon stops"))
         return number
@@ -213,7 +213,7 @@ def greet(state: State, peer: Peer) -> None:
     if peer.is_greeting:
         return
     peer.is_greeting, peer.session = True, 0
-    outgoing = Outgoing(state.number(), peer.key, "hello", hello(state), GREET_SECONDS, then(_greeted, peer.key))
+    outgoing = Outgoing(state.next_number(), peer.key, "hello", hello(state), GREET_SECONDS, then(_greeted, peer.key))
     state.outgoing[outgoing.number] = outgoing
     _transmit(state, peer, outgoing)
 
@@ -232,7 +232,7 @@ def _greeted(state: State, outcome: Hello | PeerError, key: int) -> None:
             if (outgoing := state.outgoing.pop(number, None)) is not None:
                 state.resume(outgoing.on_done, error)
         return
-    peer.session, peer.run_id = state.number(), outcome.run_id
+    peer.session, peer.run_id = state.next_number(), outcome.run_id
     _mark_up(state, peer)
     waiting, peer.waiting = peer.waiting, []
     for number in waiting:
@@ -248,7 +248,7 @@ def _identify(state: State, peer: Peer, answer: Hello) -> None:
     if answer.incarnation == own.incarnation and answer.run_id != own.run_id:
         # A message proves to it that both are alive, which a hello alone does not.
         proof = Outgoing(
-            state.number(), peer.key, "digest", Digest(held={}, fingerprint=""), GREET_SECONDS, then(ignore)
+            state.next_number(), peer.key, "digest", Digest(held={}, fingerprint=""), GREET_SECONDS, then(ignore)
         )
         state.outgoing[proof.number] = proof
         _transmit(state, peer, proof)
@@ -337,7 +337,7 @@ def trigger(state: State, peer: Peer) -> None:
     if peer.step is not None or peer.due_at is None:
         peer.is_triggered = True
     else:
-        plan(state, peer, min(peer.due_at, max(state.now.seconds, peer.waits_since + MIN_SECONDS)))
+        plan(state, peer, min(peer.due_at, max(state.now.seconds, peer.last_round_ended_at + MIN_SECONDS)))
 
 
 def _member_of(greeting: Hello) -> Member:

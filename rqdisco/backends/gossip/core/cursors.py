@@ -99,7 +99,7 @@ class Cursors:
         """Return the version up to which records of `owner` are durable here without a gap."""
         return self.own_cursor if owner == self._own else self._held.get(owner, 0)
 
-    def behind(self, theirs: dict[str, int]) -> list[str]:
+    def owners_ahead(self, theirs: dict[str, int]) -> list[str]:
         """Return the owners of which a peer with these cursors holds more."""
         return [owner for owner, cursor in sorted(theirs.items()) if cursor > self.cursor(owner)]
 

@@ -47,7 +47,7 @@ def is_ready(state: State) -> bool:
     """
     if not state.is_ready and shows_ready(state):
         state.is_ready = True
-        state.created.clear()
+        state.created_before_ready.clear()
     return state.is_ready
 
 
@@ -56,7 +56,7 @@ def shows_ready(state: State) -> bool:
     return state.is_ready or not (unconfirmed(state) or _lacks_members(state))
 
 
-def retract(state: State, incarnation: str) -> None:
+def withdraw_confirmation(state: State, incarnation: str) -> None:
     """Withdraw a peer's confirmation: it holds newer versions, so this disk is an older one."""
     state.confirmed.discard(incarnation)
     state.is_ready = False
@@ -74,13 +74,13 @@ def check_frozen(state: State, during: str | None = None) -> None:
     raise Undecided("this daemon is not frozen for the import")
 
 
-def check(state: State, discovery_id: str) -> None:
+def check_may_change(state: State, discovery_id: str) -> None:
     """Raise NotReady if this daemon must not change one of its own IDs now; others may list on its
     behalf.
     """
     if (reason := objection(state)) is not None:
         raise NotReady(reason)
-    if discovery_id not in state.created:
+    if discovery_id not in state.created_before_ready:
         check_ready(state)
 
 
@@ -156,7 +156,7 @@ def claim(state: State, record: Record, put: Put, host: str | None) -> ClaimOutc
         is_hidden=not limits.visible_claims
         and all(not each.features or HIDDEN_CLAIMS in each.features for each in others),
         may_repeat=all(HIDDEN_CLAIMS in each.features for each in others),
-        began_ms=state.began_ms,
+        began_ms=state.started_ms,
     )
     if not outcome.won:
         return outcome
@@ -164,7 +164,9 @@ def claim(state: State, record: Record, put: Put, host: str | None) -> ClaimOutc
     return replace(outcome, record=replace(outcome.record, version=version))
 
 
-def listable(state: State, discovery_id: str, node: Node, host: str | None, why: str, reply: Record | None) -> Record:
+def copy_to_list(
+    state: State, discovery_id: str, node: Node, host: str | None, why: str, reply: Record | None
+) -> Record:
     """Return the newest record available, if it lists another node and is safe to list on the
     owner's behalf (R4); `reply` is what the owner holds, `why` the reason why it does not decide.
 
@@ -186,7 +188,7 @@ def listable(state: State, discovery_id: str, node: Node, host: str | None, why:
     if grant is not None and same_node(grant.addr, node.addr) and state.grant_ages.is_young(copy, now):
         raise Undecided(f"{why}, and this node may just have been told to bootstrap")
     owner = queries.owner(state, copy)
-    contact = queries.contact(state, owner, now) if owner != state.own else 0.0
+    contact = queries.seconds_since_contact(state, owner, now) if owner != state.own else 0.0
     since = now - state.started_at if contact is None else contact
     if since > CONTACT_SECONDS and not copy.ownerless:
         raise Undecided(f"{why}, for more than a day")
@@ -194,8 +196,8 @@ def listable(state: State, discovery_id: str, node: Node, host: str | None, why:
 
 
 def _lacks_members(state: State) -> bool:
-    """Report whether seeds are configured and no member was ever known: the disk may predate the
-    cluster.
+    """Report whether own records were on the disk, no other member is active, and some seed has not
+    answered: the disk may be older than the cluster.
     """
     return state.began_with_records and bool(state.unidentified) and not state.members.others
 

@@ -46,7 +46,7 @@ def _applied(state: State, outcome: Exception | None, owner: str, reached: int, 
     state.resume(on_done, outcome)
 
 
-class Pulling(msgspec.Struct, frozen=True):
+class PullJob(msgspec.Struct, frozen=True):
     """A pull from the peer `key`: `apply` is what happens to each page, `upto` the cursor to reach;
     None also pulls what lies beyond a gap at the peer. The outcome of `on_done` is None, a PeerError or
     StoreUnavailable.
@@ -58,7 +58,7 @@ class Pulling(msgspec.Struct, frozen=True):
     upto: int | None = None
 
 
-def pull(state: State, pulling: Pulling, message: Pull) -> None:
+def pull(state: State, pulling: PullJob, message: Pull) -> None:
     """Pull what follows `message.after`, page by page."""
     peer = state.contacts.get(pulling.key)
     if peer is None:
@@ -67,14 +67,14 @@ def pull(state: State, pulling: Pulling, message: Pull) -> None:
         contacts.send(state, peer, "pull", message, PAGE_SECONDS, then(_received, message, pulling))
 
 
-def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: Pulling) -> None:
+def _received(state: State, outcome: Page | PeerError, sent: Pull, pulling: PullJob) -> None:
     if isinstance(outcome, PeerError):
         state.resume(pulling.on_done, outcome)
     else:
         pulling.apply(state, outcome.delta, then(_page_applied, sent, outcome, pulling))
 
 
-def _page_applied(state: State, outcome: Any, sent: Pull, page: Page, pulling: Pulling) -> None:
+def _page_applied(state: State, outcome: Any, sent: Pull, page: Page, pulling: PullJob) -> None:
     delta, upto = page.delta, pulling.upto
     if outcome is not None:
         state.resume(pulling.on_done, outcome)

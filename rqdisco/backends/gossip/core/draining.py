@@ -48,7 +48,7 @@ def _begin_drain(state: State, outcome: Exception | None, successor: str, on_don
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
     """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
-    if not state.pending_grants and not state.taking_over:
+    if not state.pending_grants and not state.takeovers_running:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
             exchange.begin_round(state, _peer(state, successor), continue_anyway(_exchanged, request, successor))
@@ -84,7 +84,7 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
 
 def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
     peer = _peer(state, successor)
-    if state.taking_over or state.hints.count or state.hints.undeleted:
+    if state.takeovers_running or state.hints.count or state.hints.undeleted:
         # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
         # the disk show after a restart that the successor cannot have agreed.
         raise NoSuccessor("decisions are still in progress, try again")
@@ -125,6 +125,6 @@ def _choose_successor(state: State, own: Member, to: str | None) -> Member:
     else:
         chosen = [each for each in others if to in (None, each.name) and each.state == "member"]
     for each in chosen:
-        if queries.is_up(state, each.incarnation) and state.peers[each.incarnation].stopped is None:
+        if queries.is_up(state, each.incarnation) and state.peers[each.incarnation].fenced_reason is None:
             return each
     raise NoSuccessor("no peer that could take over answers")

@@ -15,7 +15,7 @@ Level = Literal["debug", "info", "warn", "error"]
 class Send(msgspec.Struct, frozen=True):
     """Send a message to the daemon at a URL, in the session of this `link`; `hello` begins one.
 
-    Each peer has a link of its own: two that had one URL, one after the other, share no session.
+    A peer that replaces another one at the same URL has a new link, so it does not inherit the session.
     `Answered` or `Failed` follows within `seconds`, unless it is abandoned.
     """
 

@@ -1,8 +1,7 @@
 """The periodic anti-entropy exchange with each peer: swap digests, recover own records after a
 restart (R8), pull missed records, deliver hints.
 
-A round goes through `STEPS`. A step reports whether it is done; if it is not, something of it is
-under way, after which `step_done` calls the same step again.
+A round goes through the `steps`.
 """
 
 from __future__ import annotations
@@ -68,10 +67,10 @@ def _may_skip(state: State, peer: Peer) -> bool:
     """
     received, now = peer.digest_received_at, state.now.seconds
     is_recent = received is not None and now - received <= INTERVAL
-    if not is_recent or not peer.is_up or peer.skipped >= contacts.MAX_SKIPPED:
-        peer.skipped = 0
+    if not is_recent or not peer.is_up or peer.skipped_rounds >= contacts.MAX_SKIPPED:
+        peer.skipped_rounds = 0
         return False
-    peer.skipped += 1
+    peer.skipped_rounds += 1
     return True
 
 
@@ -120,7 +119,7 @@ def process_digest(state: State, peer: Peer, theirs: Digest) -> None:
     if theirs.members:
         contacts.learn(state, state.members.learn(theirs.members))
     peer.held, peer.fingerprint, peer.expired = dict(theirs.held), theirs.fingerprint, theirs.expired
-    peer.stopped, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
+    peer.fenced_reason, peer.has_unmet = theirs.sender_fenced, theirs.has_unmet
     peer.newest_issued = theirs.issued or theirs.held.get(peer.incarnation or "", 0)
     if theirs.fingerprint == state.members.fingerprint:
         peer.differences = ()
@@ -155,13 +154,13 @@ def _advance(state: State, peer: Peer) -> None:
 
 
 def is_up_to_date(state: State, peer: Peer) -> bool:
-    """Report whether no step of a round has anything to do, nor its end, as is usual."""
+    """Report whether neither the steps nor the end of a round have anything to do, as is usual."""
     cursors, members = state.cursors, state.members
     if state.finished_for is not members.all or peer.fingerprint != members.fingerprint or peer.is_dropped:
         return False
     if state.agreed_on != members.fingerprint and (state.agreed_on or queries.members_agree(state)):
         return False
-    if state.replication_waits or state.pending_grants or state.unrecorded or state.unidentified:
+    if state.replication_waits or state.pending_grants or state.unrecorded_answers or state.unidentified:
         return False
     if peer.acked < cursors.published:
         return False
@@ -170,7 +169,7 @@ def is_up_to_date(state: State, peer: Peer) -> bool:
         and peer.is_caught_up
         and peer.incarnation in state.confirmed
         and not (state.hints.count or state.hints.undeleted or state.own_writes.refused or peer.differing_exchanges)
-        and not cursors.behind(peer.held)
+        and not cursors.owners_ahead(peer.held)
         and peer.expired == state.watermarks.all
     )
 
@@ -206,7 +205,7 @@ def _plan_next(state: State, peer: Peer, error: Exception | None) -> None:
     peer.step = None
     if not peer.is_dropped:
         is_early = peer.is_triggered or bool(peer.next_round)
-        peer.waits_since, peer.is_triggered = state.now.seconds, False
+        peer.last_round_ended_at, peer.is_triggered = state.now.seconds, False
         rest = contacts.MIN_SECONDS if is_early else INTERVAL * state.next_jitter()
         contacts.plan(state, peer, state.now.seconds + rest)
     done, peer.this_round = peer.this_round, []
@@ -227,7 +226,7 @@ def _finish_leftovers(state: State) -> None:
         recovery.finish(state)
         takeover.resume(state)
         hints.merge_all(state)
-        if state.unrecorded and not state.must_reissue:
+        if state.unrecorded_answers and not state.must_reissue:
             grants.record_answers(state)
 
 
@@ -235,9 +234,9 @@ def watch_leftovers(state: State) -> None:
     """Let the last daemon finish what is left in a while, since it exchanges with nobody."""
     if state.peers or state.is_finishing_alone or not state.is_running:
         return
-    is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded
+    is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded_answers
     is_finished = state.finished_for is state.members.all and recovery.is_finished(state)
-    if is_left or state.taking_over or not is_finished:
+    if is_left or state.takeovers_running or not is_finished:
         state.is_finishing_alone = True
         state.call_at(state.now.seconds + INTERVAL, then(_finish_alone))
 
@@ -249,7 +248,7 @@ def _finish_alone(state: State, _: object) -> None:
 
 
 def end_all(state: State) -> None:
-    """End all rounds after a fault, so that new ones begin, and do again what may have ended with it."""
+    """End all rounds after an internal error; new ones repeat their work."""
     state.pulling.clear()
     state.is_correcting = state.is_finishing_recovery = False
     for peer in state.contacts.values():

@@ -7,7 +7,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import contacts, decide, deltas, queries, replies, succession, takeover
-from rqdisco.backends.gossip.core.deltas import Pulling
+from rqdisco.backends.gossip.core.deltas import PullJob
 from rqdisco.backends.gossip.core.inputs import Forget
 from rqdisco.backends.gossip.core.lost_member import find_lost
 from rqdisco.backends.gossip.core.messages import Agreed, Member, Pull, SuccessionProposal
@@ -91,10 +91,10 @@ def _agreed(
     peer = state.peers.get(member.incarnation)
     if peer is None:
         raise NoSuccessor(f"{state.members.label(member)} is gone meanwhile, try again")
-    # Versions below the cursor too: an owner on an older disk may have sent others versions beyond
-    # what it lacked.
+    # From version 0 on: an owner on an older disk may have given other members records that lie below
+    # the cursor here.
     on_done = continue_anyway(_pulled, request, proposal.incarnation, member, outcome.held, agreeing)
-    deltas.pull(state, Pulling(peer.key, on_done), Pull(owner=proposal.incarnation, after=0))
+    deltas.pull(state, PullJob(peer.key, on_done), Pull(owner=proposal.incarnation, after=0))
 
 
 def _pulled(

@@ -117,15 +117,15 @@ def _answered(state: State, pending: GrantInProgress) -> None:
 
 def _recorded(state: State, outcome: StoreUnavailable | None, discovery_id: str) -> None:
     if outcome is not None:
-        state.unrecorded.add(discovery_id)
+        state.unrecorded_answers.add(discovery_id)
 
 
 def record_answers(state: State) -> None:
     """Write that grants were answered, where the disk refused that, or an earlier start ended before
     it: until then peers do not list their nodes. Call only once this daemon may decide.
     """
-    for discovery_id in sorted(state.unrecorded)[:_RECORDED_AT_ONCE]:
-        state.unrecorded.discard(discovery_id)
+    for discovery_id in sorted(state.unrecorded_answers)[:_RECORDED_AT_ONCE]:
+        state.unrecorded_answers.discard(discovery_id)
         record = state.store.newest(discovery_id)
         if record is None or record.owner != state.own or record.ownerless or discovery_id in state.pending_grants:
             continue

@@ -117,7 +117,7 @@ class HintStore:
         return "", ()
 
     def all_durable(self, owner: str) -> bool:
-        """Report whether no hint is still being written."""
+        """Report whether all hints for this current owner are on the disk."""
         current = self._members.current_owner
         return all(current(self._hints[number].owner) != owner for number in self._unwritten)
 

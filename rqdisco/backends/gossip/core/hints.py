@@ -86,8 +86,8 @@ def _deleted(state: State, outcome: Exception | None, stored: StoredHint) -> Non
 
 
 def delete_upto(state: State, of: str, upto: int, on_done: Continuation) -> None:
-    """Delete the hints stored for an owner up to a number, which it has added. Those that it takes
-    for earlier ones of the same numbers get new numbers instead.
+    """Delete the hints stored for an owner up to a number, which it has added. One whose number the
+    owner had counted before, since this disk is an older one, is stored again under a new number.
     """
     state.hints.learn_added(of, upto)
     done = [each for each in state.hints.stored_for(of, upto) if not each.is_merging]
@@ -160,7 +160,7 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], on_done: Cont
     if state.members.current_owner(of) != state.own:
         raise Undecided("the members do not agree on the owner of these IDs")
     changes = []
-    own = [hint for hint in new if own_records.is_own(state, hint.id)]
+    own = [hint for hint in new if own_records.may_add_hint(state, hint.id)]
     for hint in own:
         decide.check_no_grant(state, hint.id)
         # Raises before anything is added.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rqdisco.backends.gossip.core import queries
-from rqdisco.backends.gossip.core.members import Members
+from rqdisco.backends.gossip.core.members import ACTIVE_STATES, Members
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.backends.gossip.core.state import State
 from rqdisco.core.errors import NoSuccessor
 from rqdisco.core.ids import SHORT_INCARNATION
-
-_ACTIVE_STATES = ("member", "leaving")
 
 
 def find_lost(state: State, name: str) -> Member:
@@ -23,7 +21,7 @@ def find_lost(state: State, name: str) -> Member:
     members = state.members
     known = _known(members, name)
     unreachable = [each for each in known if not queries.is_up(state, each.incarnation)]
-    unfinished = [each for each in unreachable if each.state in _ACTIVE_STATES] or [
+    unfinished = [each for each in unreachable if each.state in ACTIVE_STATES] or [
         each
         for each in unreachable
         if each.state == "forgotten" and members.current_owner(each.incarnation) == members.own.incarnation

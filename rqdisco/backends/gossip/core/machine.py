@@ -103,20 +103,20 @@ def _initial_state(
         grant_ages=GrantAges(now.seconds, config.limits.retry_window_ms / 1000),
         now=now,
         started_at=now.seconds,
-        began_ms=now.moment.ms,
+        started_ms=now.moment.ms,
         began_with_records=cursors.own_cursor > 0,
         began_with_others=bool(members.others),
         frozen_on_disk=freezing.frozen_reason(metadata, own),
-        jitter=int(config.run_id[:7], 16),
+        jitter_seed=int(config.run_id[:7], 16),
     )
     successor = members.current_owner(members.own.successor or own)
-    # A daemon that left no further than to one that was drained to it has everything back.
+    # If the successor has been drained to this daemon, its IDs are this daemon's again.
     if members.own.state not in ("member", "leaving") or successor != own:
         state.successor = successor
         # The successor is asked only once no hints are left here, and a leaving daemon stores none.
         state.is_handing_over = members.own.state != "leaving" or not state.hints.count
     recovery.load(state, metadata)
-    state.unrecorded.update(cursors.own_pending_grants())
+    state.unrecorded_answers.update(cursors.own_pending_grants())
     return state
 
 

@@ -13,7 +13,7 @@ from rqdisco.core.ids import owner_tag, short_incarnations
 
 _MEMBER = "!member/"
 _STATES = ("member", "leaving", "forgotten", "drained")
-_ACTIVE_STATES = ("member", "leaving")
+ACTIVE_STATES = ("member", "leaving")
 
 
 class Members:
@@ -62,7 +62,7 @@ class Members:
         seen = set()
         while incarnation not in seen and (member := self._known.get(incarnation)) is not None:
             seen.add(incarnation)
-            if member.state in _ACTIVE_STATES or member.successor is None:
+            if member.state in ACTIVE_STATES or member.successor is None:
                 break
             incarnation = member.successor
         return incarnation
@@ -76,7 +76,7 @@ class Members:
             member = self._known.get(owner)
             if member is None or member.state == "forgotten":
                 return True
-            if member.state in _ACTIVE_STATES or member.successor is None:
+            if member.state in ACTIVE_STATES or member.successor is None:
                 break
             seen.add(owner)
             owner = member.successor
@@ -91,8 +91,8 @@ class Members:
     def learn(self, listed: Iterable[Member], *, first_hand: str | None = None) -> list[Metadata]:
         """Merge a peer's member list; return metadata to store. `first_hand` is the sender.
 
-        A member is the authority on its own URL; a member gone for good stays gone. What is no member
-        is left out.
+        A member is the authority on its own name, URL and features; a member gone for good stays gone.
+        Invalid entries are ignored.
         """
         changed = []
         for member in listed:
@@ -140,7 +140,7 @@ class Members:
     def _index(self) -> None:
         """Precompute what every message needs."""
         self.all = tuple(self._known[incarnation] for incarnation in sorted(self._known))
-        self.active = tuple(each for each in self.all if each.state in _ACTIVE_STATES)
+        self.active = tuple(each for each in self.all if each.state in ACTIVE_STATES)
         self.others = tuple(each for each in self.active if each.incarnation != self.own.incarnation)
         self.incarnations = frozenset(self._known)
         self.other_incarnations = frozenset(each.incarnation for each in self.others)

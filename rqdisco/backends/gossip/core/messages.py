@@ -37,7 +37,7 @@ NAMED_IDS = "named IDs"
 FEATURES: tuple[str, ...] = ("hints", "barrier", "succession", HIDDEN_CLAIMS, NAMED_IDS)
 
 # A "leaving" member still counts: not all have agreed yet that it is gone.
-State = Literal["member", "leaving", "forgotten", "drained"]
+MemberState = Literal["member", "leaving", "forgotten", "drained"]
 # The client requests that can be forwarded to an owner.
 Op = Literal["register", "remove", "claim", "report", "clear_leader", "look_up", "create"]
 
@@ -50,7 +50,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     incarnation: str
     name: str
     url: str
-    state: State = "member"
+    state: MemberState = "member"
     successor: str | None = None
     declared_lost: bool = False
     features: tuple[str, ...] = ()

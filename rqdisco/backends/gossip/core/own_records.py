@@ -24,7 +24,7 @@ def load_own(state: State, discovery_id: str, *, as_stored: bool = False) -> Rec
     Raises NotReady if the daemon may not decide about the ID now, known or not: it may have to
     recover it first (R8). Raises Undecided.
     """
-    decide.check(state, discovery_id)
+    decide.check_may_change(state, discovery_id)
     record = state.store.newest(discovery_id)
     if record is None:
         return None
@@ -47,7 +47,7 @@ def merge_hints(state: State, discovery_id: str) -> bool:
     changes = []
     for each in merging:
         # A disk of an earlier release may retain a hint that was added already.
-        if is_own(state, discovery_id) and each.hint.number > state.hints.added.get(
+        if may_add_hint(state, discovery_id) and each.hint.number > state.hints.added.get(
             added_key(state.own, each.owner), 0
         ):
             record = state.store.newest(discovery_id)
@@ -61,7 +61,7 @@ def merge_hints(state: State, discovery_id: str) -> bool:
     return True
 
 
-def is_own(state: State, discovery_id: str) -> bool:
+def may_add_hint(state: State, discovery_id: str) -> bool:
     """Report whether an ID is one of this daemon, or unknown. Another's record must not become this
     daemon's because somebody sent a hint for it.
     """
@@ -106,7 +106,7 @@ def create(state: State, discovery_id: str, version: int) -> Record:
     decide.check_creation(state)
     if not state.is_ready:
         # What is created now is exempt from the wait for members.
-        state.created.add(discovery_id)
+        state.created_before_ready.add(discovery_id)
     return Record(id=discovery_id, owner=state.own, version=version, created_at=state.now.wall_us)
 
 

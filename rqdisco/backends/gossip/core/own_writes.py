@@ -37,7 +37,7 @@ class OwnWrites:
         self._in_flight: dict[bytes, Change] = {}
         self._refused: dict[bytes, bytes] = {}
         self._correcting: dict[bytes, int] = {}
-        # The highest version that is to be published once it is durable, and all later ones after it.
+        # Until this version is durable, nothing newer is published.
         self._withheld = 0
 
     def select(self, changes: Iterable[Change]) -> list[Change]:
@@ -60,11 +60,12 @@ class OwnWrites:
     def begin(
         self, changes: Sequence[Change], durable: int, *, may_send: bool, may_correct: bool
     ) -> tuple[Sequence[Change], Sequence[Change]]:
-        """Begin the write of changes. Return those to publish now, none if the disk refused the last
-        ones; and further changes to write with them. `durable` is the highest own version on the disk.
+        """Begin the write of changes. Return those to publish now, and further changes to write with
+        them. `durable` is the highest own version on the disk.
 
-        Changes published and then refused are corrected in the next batch, so that the own cursor
-        never passes them uncorrected.
+        Nothing is published if the disk refused the last changes, if a version is not reserved yet, if
+        an earlier change waits to be durable, or if refused changes are corrected. Those are corrected
+        in the next batch, so that the own cursor never passes them uncorrected.
         """
         own = self.select(changes)
         if not own:

@@ -64,7 +64,7 @@ def _push_to(state: State, peer: Peer) -> None:
         delta = state.cursors.delta(state.own, peer.pushed_upto)
         if delta is None:
             # Older than the change log: the peer pulls pages of everything once it has our digest.
-            peer.skipped = contacts.MAX_SKIPPED
+            peer.skipped_rounds = contacts.MAX_SKIPPED
             contacts.trigger(state, peer)
             return
         peer.pushed_upto = delta.upto

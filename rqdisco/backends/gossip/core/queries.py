@@ -57,10 +57,10 @@ def has_owner(state: State, record: View | Record) -> bool:
     return not record.ownerless and not state.members.has_lost(record.owner)
 
 
-def age(state: State, record: View | Record, seconds: float) -> float | None:
+def seconds_since_owner_contact(state: State, record: View | Record, seconds: float) -> float | None:
     """Return seconds since the last contact with the owner of a record, None if there was none."""
     of = owner(state, record)
-    return 0.0 if of == state.own else contact(state, of, seconds)
+    return 0.0 if of == state.own else seconds_since_contact(state, of, seconds)
 
 
 def active_peers(state: State) -> list[Peer]:
@@ -75,7 +75,7 @@ def is_up(state: State, incarnation: str) -> bool:
     return peer is not None and peer.is_up
 
 
-def contact(state: State, incarnation: str, seconds: float) -> float | None:
+def seconds_since_contact(state: State, incarnation: str, seconds: float) -> float | None:
     """Return seconds since the last contact with a member in this run, None if there was none."""
     peer = state.peers.get(incarnation)
     return None if peer is None or peer.contacted_at is None else max(0.0, seconds - peer.contacted_at)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rqdisco.backends.gossip.core import decide, writes
-from rqdisco.backends.gossip.core.deltas import Pulling, pull
+from rqdisco.backends.gossip.core.deltas import PullJob, pull
 from rqdisco.backends.gossip.core.messages import Delta, Pull
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
@@ -37,7 +37,7 @@ def check_digest(state: State, peer: Peer) -> None:
     """
     if peer.newest_of_ours > max(state.cursors.published, state.issued):
         assert peer.incarnation is not None
-        decide.retract(state, peer.incarnation)
+        decide.withdraw_confirmation(state, peer.incarnation)
         state.trusted_upto = min(state.trusted_upto, state.cursors.own_cursor)
 
 
@@ -67,7 +67,7 @@ def _marker_written(
     # An unused ID created since the start is not an expired one, and must not look like one.
     state.expired_upto = max(expired, state.expired_upto)
     state.cursors.skip_versions(max(newest, expired))
-    pulling = Pulling(key, then(_recovered, key, newest, on_done), apply)
+    pulling = PullJob(key, then(_recovered, key, newest, on_done), apply)
     pull(state, pulling, Pull(owner=state.own, after=state.trusted_upto))
 
 
@@ -96,14 +96,14 @@ def apply(state: State, delta: Delta, on_done: Continuation) -> None:
 
 
 def _record_grant(state: State, record: Record) -> None:
-    """Record a grant that seems to be made since this daemon started, but was not made by it. It is
-    from before the whole machine was set back, so its age is unknown and its retry window is
-    closed.
+    """Note a recovered grant. A pending one is to be recorded as answered. One that seems younger than
+    this start is from before the whole machine was set back: its age is unknown, so its retry window
+    is closed.
     """
     grant = record.grant
     if grant is not None and grant.pending:
-        state.unrecorded.add(record.id)
-    if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.began_ms:
+        state.unrecorded_answers.add(record.id)
+    if grant is not None and grant.boot == state.now.moment.boot and grant.at >= state.started_ms:
         state.recovered_grants[record.id] = grant.at
 
 

@@ -247,7 +247,7 @@ def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLea
 def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
     record = queries.inspect(state, command.id)
     if record is None:
-        decide.check(state, command.id)
+        decide.check_may_change(state, command.id)
         raise errors.NoSuchID(command.id)
     replies.reply(state, request, record)
 

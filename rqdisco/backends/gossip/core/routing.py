@@ -93,7 +93,7 @@ def _ask_next(state: State, request: ClientRequest) -> None:
         if owner == state.own:
             try:
                 # It may have to recover the ID first (R8).
-                decide.check(state, command.id)
+                decide.check_may_change(state, command.id)
             except errors.NotReady as doubt:
                 request.doubt = doubt
             continue
@@ -118,7 +118,7 @@ def _ask_next(state: State, request: ClientRequest) -> None:
 
 
 def _route_new(state: State, request: ClientRequest) -> None:
-    """Execute a request for an ID that no daemon is known to have at its owner to be."""
+    """Execute a request for a new ID at the daemon that will own it."""
     if not isinstance(request.command, (inputs.Claim, inputs.ReportLeader, inputs.ClearLeader, inputs.CreateNamed)):
         raise errors.NoSuchID(replies.id_of(request))
     convergence.wait(state, continue_with(_converged, request))
@@ -263,7 +263,7 @@ def _on_behalf(state: State, request: ClientRequest, why: str, reply: Outcome) -
     the owner holds, if it answered.
     """
     request.fallback, command = None, cast("inputs.Register", request.command)
-    copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
+    copy = decide.copy_to_list(state, command.id, command.node, command.host, why, reply.record)
     on_done = then(_hint_stored, request.number, why, reply)
     hints.store(state, queries.owner(state, copy), command.id, command.node, command.host, on_done)
 
@@ -280,7 +280,7 @@ def _list_on_behalf(state: State, request: ClientRequest, hint: int, why: str, r
     command = cast("inputs.Register", request.command)
     try:
         # The record may have changed while the hint was written, so check and answer with it now.
-        copy = decide.listable(state, command.id, command.node, command.host, why, reply.record)
+        copy = decide.copy_to_list(state, command.id, command.node, command.host, why, reply.record)
     except (errors.RequestRefused, errors.StoreUnavailable):
         hints.withdraw(state, hint)
         raise

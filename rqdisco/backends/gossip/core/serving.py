@@ -92,7 +92,7 @@ def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -
         peer.digests_received += 1
         peer.digest_received_at = state.now.seconds
         exchange.process_digest(state, peer, digest)
-        if state.cursors.behind(peer.held):
+        if state.cursors.owners_ahead(peer.held):
             contacts.trigger(state, peer)
         if state.finished_for is not state.members.all or state.unidentified:
             contacts.update_peers(state)

@@ -47,8 +47,8 @@ class MachineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class Continuation(msgspec.Struct, frozen=True):
     """A step that follows a write, a send or a timer: call `function` with the state, the outcome and
-    `args`. The outcome of a write is None, that of a send the answer; if either failed, it is the
-    exception.
+    `args`. The outcome of a write is None, that of a send the answer, that of a timer its number. If a
+    write or a send failed, it is the exception.
     """
 
     function: Callable[..., None]
@@ -119,13 +119,13 @@ class Peer:
     differing_exchanges: int = 0
     clock_offset_ms: int | None = None
     # Why it decides nothing, if it reported so.
-    stopped: str | None = None
+    fenced_reason: str | None = None
     # Whether it never contacted some of its seeds.
     has_unmet: bool = False
     # Digests that it sent; the answers to ours do not count.
     digests_received: int = 0
     digest_received_at: float | None = None
-    skipped: int = 0
+    skipped_rounds: int = 0
     # The number of the present session with it, 0 for none, and the start of it that answered.
     session: int = 0
     run_id: str = ""
@@ -136,7 +136,7 @@ class Peer:
     # The exchange: see `exchange`.
     step: int | None = None
     due_at: float | None = None
-    waits_since: float = 0.0
+    last_round_ended_at: float = 0.0
     is_triggered: bool = False
     is_hinting: bool = True
     is_next_hinting: bool = True
@@ -224,7 +224,7 @@ class State:
     now: Now
     started_at: float
     # The time of the start, as grants store it.
-    began_ms: int
+    started_ms: int
     effects: list[Effect] = field(default_factory=list)
     last_number: int = 0
     # The last version that this daemon issued, durable or not.
@@ -246,13 +246,13 @@ class State:
     requests: dict[int, ClientRequest] = field(default_factory=dict)
     pending_grants: dict[str, GrantInProgress] = field(default_factory=dict)
     # Own IDs whose grant was answered, which the disk does not know.
-    unrecorded: set[str] = field(default_factory=set)
+    unrecorded_answers: set[str] = field(default_factory=set)
     timers: list[tuple[float, int, Continuation]] = field(default_factory=list)
     woken_at: float | None = None
     # The right to decide: see `decide`.
     confirmed: set[str] = field(default_factory=set)
     # The IDs created in this run before it was ready: nobody else can have newer versions of them.
-    created: set[str] = field(default_factory=set)
+    created_before_ready: set[str] = field(default_factory=set)
     is_ready: bool = False
     fenced: str | None = None
     # The incarnation that this daemon hands its IDs over to, or has.
@@ -291,22 +291,22 @@ class State:
     # How many recoveries began in this run; one that begins during a reissue needs another.
     recoveries: int = 0
     # Those whose IDs were taken over in this run, and who waits for the takeovers under way.
-    taken_over: set[str] = field(default_factory=set)
-    taking_over: dict[str, list[Continuation]] = field(default_factory=dict)
+    takeovers_begun: set[str] = field(default_factory=set)
+    takeovers_running: dict[str, list[Continuation]] = field(default_factory=dict)
     # The fingerprint of the member list that all agreed on, "" if they did not, as logged last.
     agreed_on: str = ""
     # The members at the last end of a round that finished what was left.
     finished_for: tuple[Member, ...] | None = None
     # Whether a timer lets the last daemon finish what is left.
     is_finishing_alone: bool = False
-    jitter: int = 0
+    jitter_seed: int = 0
 
     @property
     def frozen(self) -> str | None:
         """The reason for which this daemon is frozen, None if it is not."""
         return self.freezing[0] if self.freezing else self.frozen_on_disk
 
-    def number(self) -> int:
+    def next_number(self) -> int:
         """Return a new number for a write, a send or a timer."""
         self.last_number += 1
         return self.last_number
@@ -318,7 +318,7 @@ class State:
         """Write changes that are no own records, see `writes.write` for those. Without changes,
         resume `on_done` once everything put so far is durable.
         """
-        number = self.number()
+        number = self.next_number()
         waiting = self.writes if changes else self.flushes
         waiting[number] = on_done
         self.effects.append(Persist(number, tuple(changes)))
@@ -339,8 +339,8 @@ class State:
 
     def next_jitter(self) -> float:
         """Return a factor around 1, so that daemons started together do not stay in step."""
-        self.jitter = (self.jitter * 1_103_515_245 + 12_345) % (1 << 31)
-        return 0.9 + 0.2 * self.jitter / (1 << 31)
+        self.jitter_seed = (self.jitter_seed * 1_103_515_245 + 12_345) % (1 << 31)
+        return 0.9 + 0.2 * self.jitter_seed / (1 << 31)
 
     def next_version(self) -> int:
         """Return a version for one more change: milliseconds of the wall clock, but always above

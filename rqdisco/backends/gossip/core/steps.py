@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rqdisco.backends.gossip.core import contacts, decide, hints, recovery, writes
-from rqdisco.backends.gossip.core.deltas import Pulling, pull
+from rqdisco.backends.gossip.core.deltas import PullJob, pull
 from rqdisco.backends.gossip.core.messages import Added, Hints, Pull
 from rqdisco.backends.gossip.core.peer_errors import PeerError
 from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
@@ -63,13 +63,13 @@ def _learn_watermarks(state: State, peer: Peer, on_done: Continuation) -> bool:
 
 def _pull(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Pull all records of others that a peer has and this daemon lacks."""
-    behind = state.cursors.behind(peer.held)
+    behind = state.cursors.owners_ahead(peer.held)
     for owner in behind:
         # Records already coming from another peer need not come twice.
         if owner != state.own and owner not in state.pulling and owner not in peer.done_owners:
             state.pulling.add(owner)
             peer.done_owners.add(owner)
-            pulling = Pulling(peer.key, then(_pulled, owner, on_done), upto=peer.held[owner])
+            pulling = PullJob(peer.key, then(_pulled, owner, on_done), upto=peer.held[owner])
             pull(state, pulling, Pull(owner=owner, after=state.cursors.cursor(owner)))
             return False
     peer.is_caught_up = peer.is_caught_up or not behind

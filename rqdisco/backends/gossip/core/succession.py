@@ -49,7 +49,7 @@ def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _check_succession(state: State, outcome: Exception | None, call: int, proposal: SuccessionProposal) -> None:
     member, peer = state.members.get(proposal.incarnation), state.peers.get(proposal.incarnation)
     own = state.members.own
-    is_behind = peer is not None and bool(state.cursors.behind(peer.held))
+    is_behind = peer is not None and bool(state.cursors.owners_ahead(peer.held))
     held = state.cursors.cursor(proposal.incarnation)
     error: str | None = None
     if (stopped := state.frozen or state.fenced) is not None:

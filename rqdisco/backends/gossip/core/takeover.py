@@ -17,7 +17,7 @@ def resume(state: State) -> None:
         return
     for member in state.members.all:
         is_successor = member.state in ("forgotten", "drained") and member.successor == state.own
-        if is_successor and member.incarnation not in state.taken_over:
+        if is_successor and member.incarnation not in state.takeovers_begun:
             take_over(state, member, then(ignore))
 
 
@@ -26,10 +26,10 @@ def take_over(state: State, gone: Member, on_done: Continuation) -> None:
     its records, in parts. The outcome is their number, or StoreUnavailable. If that is under way
     already, wait for it.
     """
-    waiting = state.taking_over.setdefault(gone.incarnation, [])
+    waiting = state.takeovers_running.setdefault(gone.incarnation, [])
     waiting.append(on_done)
     if len(waiting) == 1:
-        state.taken_over.add(gone.incarnation)
+        state.takeovers_begun.add(gone.incarnation)
         writes.write_metadata(state, [member_metadata(gone)], then(_stored, gone))
 
 
@@ -68,9 +68,9 @@ def _take_part(
 
 
 def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int) -> None:
-    waiting = state.taking_over.pop(incarnation)
+    waiting = state.takeovers_running.pop(incarnation)
     if outcome is not None:
-        state.taken_over.discard(incarnation)
+        state.takeovers_begun.discard(incarnation)
         state.finished_for = None
     elif count:
         state.log("info", "took over IDs", of=incarnation, count=count)

@@ -12,7 +12,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 # Timeout for pushing records, and for connecting.
-PUSH_SECONDS = 2.0
+CONNECT_SECONDS = 2.0
 
 
 class Link(Protocol):

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.backends.gossip.core.effects import Send
 from rqdisco.backends.gossip.core.messages import encode_message
-from rqdisco.backends.gossip.transport.coding import ANSWERS
+from rqdisco.backends.gossip.transport.decoders import ANSWERS
 from rqdisco.backends.gossip.transport.links import Link
 
 _MOST_LINKS = 64
@@ -31,7 +31,7 @@ class MessageSender:
         link = self._links.get(to)
         if link is None:
             if len(self._links) >= _MOST_LINKS:
-                # Of a former peer, most likely; another one only has to be greeted again.
+                # The oldest one. If its peer is still one, it is greeted again.
                 del self._links[next(iter(self._links))]
             link = self._links[to] = self._link(effect.url)
         body = encode_message(effect.message)

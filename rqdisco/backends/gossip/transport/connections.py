@@ -11,7 +11,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 
 from rqdisco.backends.gossip.transport.http_link import HTTPLink, Keys
 from rqdisco.backends.gossip.transport.keyring import BadKeys, KeyRing, parse_keys
-from rqdisco.backends.gossip.transport.links import PUSH_SECONDS, Link
+from rqdisco.backends.gossip.transport.links import CONNECT_SECONDS, Link
 from rqdisco.backends.gossip.transport.resource import PeerResource
 from rqdisco.backends.gossip.transport.seals import KEY_HEADER, SESSION_HEADER
 from rqdisco.core.errors import KeysUnusable
@@ -43,7 +43,7 @@ def peer_client(network: EndpointFactory, clock: IReactorTime) -> HTTPClient:
     config = PoolConfig(
         max_connections=CONNECTIONS,
         max_waiting_for_others=CALL_CONNECTIONS,
-        connect_seconds=PUSH_SECONDS,
+        connect_seconds=CONNECT_SECONDS,
         kept_headers=frozenset({KEY_HEADER, SESSION_HEADER}),
     )
     return HTTPClient(network, clock, config)
