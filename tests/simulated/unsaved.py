@@ -34,7 +34,7 @@ def _parts(state: State) -> dict[str, object]:
         "frozen": state.frozen,
         "owner of its IDs": state.members.current_owner(state.successor or state.own),
         "hints": sorted((each.hint.number, each.owner) for each in hints),
-        "added hints": state.hints.added,
+        "added hints": {owner: number for owner, number in state.hints.added.items() if number},
         "expiry watermarks": state.watermarks.all,
         # The own one is that of the records that still have this owner.
         "cursors": {owner: cursor for owner, cursor in state.cursors.summary[0].items() if owner != state.own},
