@@ -237,7 +237,7 @@ def _trust_the_disk(patch: pytest.MonkeyPatch) -> None:
         if (reason := decide.objection(state)) is not None:
             raise NotReady(reason)
 
-    patch.setattr(decide, "check", check)
+    patch.setattr(decide, "check_may_change", check)
 
 
 def _leave_out_own_hints(patch: pytest.MonkeyPatch) -> None:

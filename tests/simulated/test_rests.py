@@ -21,7 +21,7 @@ def _told(sender: State, receiver: Peer) -> dict[str, Any]:
         "held": dict(digest.held),
         "expired": digest.expired,
         "fingerprint": digest.fingerprint,
-        "stopped": digest.sender_fenced,
+        "fenced_reason": digest.sender_fenced,
         "has_unmet": digest.has_unmet,
         "newest_issued": digest.issued or digest.held.get(sender.own, 0),
     }
@@ -29,7 +29,7 @@ def _told(sender: State, receiver: Peer) -> dict[str, Any]:
 
 def _known(peer: Peer) -> dict[str, Any]:
     """Return what a daemon knows from a peer's digests."""
-    names = ("held", "expired", "fingerprint", "stopped", "has_unmet", "newest_issued")
+    names = ("held", "expired", "fingerprint", "fenced_reason", "has_unmet", "newest_issued")
     return {name: getattr(peer, name) for name in names}
 
 

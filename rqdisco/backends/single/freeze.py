@@ -20,7 +20,9 @@ _KEY = "!frozen"
 
 
 class Freeze:
-    """The freeze of the daemon `owner`, with its reason. See `core.directory.Freezable`."""
+    """The freeze of the daemon `owner`, with its `reason`, None if it is not frozen. See
+    `core.directory.Freezable`.
+    """
 
     def __init__(self, journal: Journal, grants: Grants, owner: str, metadata: Sequence[Metadata] = ()) -> None:
         self._journal = journal
@@ -28,13 +30,9 @@ class Freeze:
         self._owner = owner
         stored = [each.content for each in metadata if each.id == _KEY and each.owner == owner]
         self._on_disk: str | None = next(filter(None, stored), None)
+        self.reason = self._on_disk
         # The reasons of the freezes that the disk is writing.
         self._freezing: list[str] = []
-
-    @property
-    def reason(self) -> str | None:
-        """The reason for which the daemon is frozen, None if it is not."""
-        return self._freezing[0] if self._freezing else self._on_disk
 
     def check(self, during: str | None = None) -> None:
         """Raise Frozen unless the daemon may change records now. An import `during` a freeze may
@@ -66,6 +64,7 @@ class Freeze:
         writing = self._journal.append(metadata_change(stored))
         if reason is not None:
             self._freezing.append(reason)
+            self.reason = self._freezing[0]
         answer: Deferred[None] = Deferred()
         writing.addBoth(self._written, reason).chainDeferred(answer)
         return answer
@@ -75,4 +74,5 @@ class Freeze:
             self._freezing.remove(reason)
         if outcome is None:
             self._on_disk = reason
+        self.reason = self._freezing[0] if self._freezing else self._on_disk
         return outcome

@@ -170,7 +170,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     """Send a message, greeting first if needed; the outcome is the answer or a PeerError. Return its
     number.
     """
-    number = state.next_number()
+    state.last_number = number = state.last_number + 1
     if not state.is_running:
         state.resume(on_done, PeerUnreachable("this daemon stops"))
         return number
