@@ -137,8 +137,9 @@ class Judge:
             return
         if record.unreported is not None and record.leader is not None and record.leader.addr in shown:
             self.violate(f"R5c {what}: {boot.host.name} shows {record.leader.addr}, which did not report itself")
-        grant = record.grant
-        if grant is not None and grant.pending and record.owner != boot.owner and grant.addr in shown:
+        grant, hinted = record.grant, {node.addr for node in boot.state.hints.nodes(key)}
+        # A node that was answered on the owner's behalf since then was sent to others.
+        if grant is not None and grant.pending and record.owner != boot.owner and grant.addr in shown - hinted:
             self.violate(f"R6 {what}: {boot.host.name} shows {grant.addr}, whose grant was not answered")
 
     def _granting(self, key: str, version: int) -> str | None:
