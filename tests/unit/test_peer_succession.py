@@ -9,8 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rqdisco.backends.gossip.core.messages import SuccessionProposal
+from rqdisco.backends.gossip.core.messages import Delta, Hint, Hints, Page, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
+from rqdisco.core import codec, records
 from rqdisco.core.errors import NoSuccessor, Ownerless, StoreUnavailable, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import give_up, result
@@ -666,3 +667,24 @@ def test_a_drain_is_repeated_after_the_answer_of_the_successor_was_lost(
     assert wait(clock, a.drain()) == "b"
     assert register(b, discovery_id, "n1:1") == ["n1:1"]
     logged_errors.clear()
+
+
+def test_a_node_kept_for_a_daemon_that_hands_its_ids_over_is_left_to_the_successor(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.dropped.add(("a", "succeed"))
+    with pytest.raises(NoSuccessor):
+        wait(clock, a.drain("b"))
+    before = a.store.newest(discovery_id)
+    assert before is not None
+    # The successor has taken over, and its records are here before anything else tells so.
+    taken = records.with_new_owner(before, b.owner, version=before.version + 1, lost=False)
+    delta = Delta(owner=b.owner, after=0, upto=taken.version, records=[msgspec.Raw(codec.encode_record(taken))])
+    pushed, hint = b.send(a, "push", Page(delta=delta)), Hint(number=1, id=discovery_id, node=Node(addr="n2:1"))
+    clock.advance(0)
+    result(pushed)
+    with pytest.raises(BadMessage, match="handed over to b"):
+        result(c.send(a, "hints", Hints(owner=a.owner, of=a.owner, hints=(hint,))))
+    assert not any(a.state.hints.added.values())

@@ -14,7 +14,7 @@ from rqdisco.backends.gossip.core.hint_store import StoredHint, added_key, delet
 from rqdisco.backends.gossip.core.messages import Hint
 from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.codec import Metadata
-from rqdisco.core.errors import Undecided
+from rqdisco.core.errors import NotReady, Undecided
 from rqdisco.core.records import Node
 from rqdisco.storage.memory import metadata_change
 
@@ -159,6 +159,9 @@ def add(state: State, sender: str, of: str, hints: Sequence[Hint], on_done: Cont
         return
     if state.members.current_owner(of) != state.own:
         raise Undecided("the members do not agree on the owner of these IDs")
+    if (reason := decide.objection(state)) is not None:
+        # The successor may have these IDs already, and has to add the nodes.
+        raise NotReady(reason)
     changes = []
     own = [hint for hint in new if own_records.may_add_hint(state, hint.id)]
     for hint in own:
