@@ -13,10 +13,9 @@ from twisted.python.failure import Failure
 from rqdisco.backends.single.grants import Grants
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import AlreadyFrozen, Frozen, Undecided
+from rqdisco.core.freezes import freeze_metadata, stored_reason
 from rqdisco.storage.memory import metadata_change
 from rqdisco.storage.wal.writer import Journal
-
-_KEY = "!frozen"
 
 
 class Freeze:
@@ -28,9 +27,7 @@ class Freeze:
         self._journal = journal
         self._grants = grants
         self._owner = owner
-        stored = [each.content for each in metadata if each.id == _KEY and each.owner == owner]
-        self._on_disk: str | None = next(filter(None, stored), None)
-        self.reason = self._on_disk
+        self.reason = self._on_disk = stored_reason(metadata, owner)
         # The reasons of the freezes that the disk is writing.
         self._freezing: list[str] = []
 
@@ -60,8 +57,7 @@ class Freeze:
 
     def _write(self, reason: str | None) -> Deferred[None]:
         """Fire when the disk has the reason. Cancelling that does not change what is written."""
-        stored = Metadata(id=_KEY, owner=self._owner, content=reason or "")
-        writing = self._journal.append(metadata_change(stored))
+        writing = self._journal.append(metadata_change(freeze_metadata(self._owner, reason)))
         if reason is not None:
             self._freezing.append(reason)
             self.reason = self._freezing[0]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rqdisco.backends.gossip.core import grants, inputs, replies, writes
 from rqdisco.backends.gossip.core.replies import continue_with
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State, then
 from rqdisco.core import errors
-from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import StoreUnavailable
-
-_FROZEN = "!frozen"
+from rqdisco.core.freezes import freeze_metadata
 
 
 def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) -> None:
@@ -22,7 +18,7 @@ def freeze(state: State, request: ClientRequest, command: inputs.FreezeStore) ->
     # From here on nothing is decided, so what was decided before is written before this.
     state.freezing.append(reason)
     on_done = then(_written, reason, continue_with(_frozen_on_disk, request))
-    writes.write_metadata(state, [_frozen(state, reason)], on_done)
+    writes.write_metadata(state, [freeze_metadata(state.own, reason)], on_done)
 
 
 def _frozen_on_disk(state: State, request: ClientRequest, _: None) -> None:
@@ -39,7 +35,7 @@ def _await_grants(state: State, request: ClientRequest, _: None, left: list[str]
 def thaw(state: State, request: ClientRequest, command: inputs.ThawStore) -> None:
     """See `Freezable.thaw`."""
     on_done = then(_written, None, continue_with(replies.reply, request))
-    writes.write_metadata(state, [_frozen(state, "")], on_done)
+    writes.write_metadata(state, [freeze_metadata(state.own, None)], on_done)
 
 
 def _written(state: State, outcome: StoreUnavailable | None, reason: str | None, on_done: Continuation) -> None:
@@ -49,13 +45,3 @@ def _written(state: State, outcome: StoreUnavailable | None, reason: str | None,
     if outcome is None:
         state.frozen_on_disk = reason
     state.resume(on_done, outcome)
-
-
-def _frozen(state: State, reason: str) -> Metadata:
-    return Metadata(id=_FROZEN, owner=state.own, content=reason)
-
-
-def frozen_reason(metadata: Sequence[Metadata], own: str) -> str | None:
-    """Return the reason for which this daemon was frozen, None if it is not."""
-    stored = [each.content for each in metadata if each.id == _FROZEN and each.owner == own]
-    return next(filter(None, stored), None)

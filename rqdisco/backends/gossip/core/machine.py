@@ -38,6 +38,7 @@ from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, Sta
 from rqdisco.core.codec import Metadata
 from rqdisco.core.errors import RequestRefused, StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks
+from rqdisco.core.freezes import stored_reason
 from rqdisco.storage.memory import Store
 
 
@@ -106,7 +107,7 @@ def _initial_state(
         started_ms=now.moment.ms,
         began_with_records=cursors.own_cursor > 0,
         began_with_others=bool(members.others),
-        frozen_on_disk=freezing.frozen_reason(metadata, own),
+        frozen_on_disk=stored_reason(metadata, own),
         jitter_seed=int(config.run_id[:7], 16),
     )
     successor = members.current_owner(members.own.successor or own)
