@@ -19,8 +19,9 @@ from tests.support.backends import new_daemon, over
 from tests.support.connections import Connection, Server, unchunked
 from tests.support.daemon import DAY, Probe, create_id, register, result
 from tests.support.dns_sockets import Reactor
-from tests.support.etcd.daemon import Cluster
-from tests.support.gossip import Three, settle, trio
+from tests.support.etcd.daemon import Cluster, EtcdDaemon
+from tests.support.etcd.memory import Fate
+from tests.support.gossip import Three, settle, trio, wait
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 NAMED = "n4.example.org:4001"
@@ -444,6 +445,37 @@ def test_watchers_at_another_daemon_learn_that_an_id_is_gone_once_its_owner_answ
     settle(server.clock, 5)
     assert watcher.received.endswith(b"0\r\n\r\n")
     assert server.watch(discovery_id).status == 404
+
+
+def test_a_copy_that_arrives_before_the_answer_of_the_owner_is_an_event(server: WatchedServer) -> None:
+    network, (a, b, _) = trio(server.clock)
+    server.daemon.apis.streams.directory = b.directory
+    settle(server.clock, 2)
+    network.dropped |= {("a", "push"), ("b", "pull")}
+    discovery_id = wait(server.clock, a.directory.create()).id
+    network.held_answers["b", "call"] = answered = Deferred[None]()
+    watcher = server.watch(discovery_id)
+    network.dropped.clear()
+    wait(server.clock, a.directory.register(discovery_id, Node(addr=A), None), 1)
+    answered.callback(None)
+    settle(server.clock, 2)
+    assert watcher.lists[-1] == [A]
+
+
+def test_a_change_that_is_reported_while_the_record_is_looked_up_is_an_event() -> None:
+    clock = Clock()
+    with over("etcd"):
+        server = WatchedServer(clock)
+    daemon = server.daemon
+    discovery_id = create_id(daemon)
+    watcher = server.watch(discovery_id)
+    # Answers take longer than reports of changes, which come over another connection.
+    daemon.transport.plan = lambda _: Fate(answered=0.5)
+    daemon.apis.streams.refresh(discovery_id)
+    server.clock.advance(0.1)
+    register(EtcdDaemon(daemon.cluster, seed=1), discovery_id, A)
+    server.wait(3)
+    assert watcher.lists == [[], [A]]
 
 
 def test_a_stream_outlives_an_etcd_without_quorum_and_then_shows_what_changed() -> None:

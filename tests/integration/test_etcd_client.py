@@ -458,7 +458,7 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
     try:
         async with Connected((member.endpoint,), None, policy(member.authority, pair)) as connected:
             for number in range(3):
-                assert (await connected.client.txn(Txn(success=(put_op(b"a", b"%d" % number),)))).succeeded
+                assert (await connected.client.txn(Txn(success=(put_op(b"a", b"%d" % number),)), PATIENCE)).succeeded
             events = Events(connected.clock)
             watch = connected.client.watch([WatchCreate(key=b"a")], events)
             await events.until(lambda: bool(events.responses))

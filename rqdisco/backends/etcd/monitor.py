@@ -1,4 +1,4 @@
-"""WatchHub etcd for operators: whether it answers, its members, its alarms and its number of IDs.
+"""Watch etcd for operators: whether it answers, its members, its alarms and its number of IDs.
 
 What it finds decides nothing about a record, but nothing is changed while etcd has an alarm.
 """

@@ -1,4 +1,4 @@
-"""WatchHub of keys and ranges over one connection, until it ends."""
+"""Watches of keys and ranges over one connection, until it ends."""
 
 from __future__ import annotations
 

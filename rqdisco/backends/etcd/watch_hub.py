@@ -1,4 +1,4 @@
-"""WatchHub of single IDs, for event streams: few streams from etcd, each for many IDs (E7)."""
+"""Watches of single IDs, for event streams: few streams from etcd, each for many IDs (E7)."""
 
 from __future__ import annotations
 

@@ -76,8 +76,10 @@ class GossipDirectory:
         record = queries.shown(self._state, discovery_id)
         if record is not None:
             return self.view(record)
-        view: View = await self._driver.request(inputs.LookUp(discovery_id))
-        return view
+        answer: View = await self._driver.request(inputs.LookUp(discovery_id))
+        # A newer copy may have arrived before the answer: nobody would report its changes any more.
+        record = queries.shown(self._state, discovery_id)
+        return answer if record is None or record.version <= answer.version else self.view(record)
 
     async def look_up_at_owner(self, discovery_id: str) -> View:
         view: View = await self._driver.request(inputs.LookUp(discovery_id, at_owner=True))

@@ -142,6 +142,8 @@ class WatchedID:
         self.watchers: dict[Watcher, int] = {}
         self._unsent: deque[Watcher] = deque()
         self._lookup: Deferred[None] | None = None
+        # Whether the record may have changed since the lookup began.
+        self._is_outdated = False
         self._timer: IDelayedCall | None = None
         self._sending: IDelayedCall | None = None
         self._pause_ends = self._clock.seconds()
@@ -166,16 +168,22 @@ class WatchedID:
 
     def refresh(self) -> None:
         """Look up the record soon: it may have changed."""
-        if self._timer is None and self._lookup is None:
+        if self._lookup is not None:
+            self._is_outdated = True
+        elif self._timer is None:
             wait = self._pause_ends - self._clock.seconds()
             self._timer = self._clock.callLater(max(0.0, wait), self._start_lookup)
 
     def _start_lookup(self) -> None:
-        self._timer, self._pause_ends = None, self._clock.seconds() + PAUSE_SECONDS
+        self._timer, self._is_outdated = None, False
+        self._pause_ends = self._clock.seconds() + PAUSE_SECONDS
         self._lookup = lookup = Deferred.fromCoroutine(self._look_up())
-        lookup.addErrback(self._log_failure)
-        if lookup.called:
-            self._lookup = None
+        lookup.addErrback(self._log_failure).addCallback(self._lookup_ended)
+
+    def _lookup_ended(self, _: None) -> None:
+        self._lookup = None
+        if self._is_outdated and self.watchers:
+            self.refresh()
 
     async def _look_up(self) -> None:
         try:
@@ -187,10 +195,8 @@ class WatchedID:
             return
         except StoreUnavailable:
             # etcd has no quorum, or this daemon has no copy and the owner does not answer.
-            self._lookup, self._pause_ends = None, self._clock.seconds() + _RETRY_SECONDS
-            self.refresh()
+            self._is_outdated, self._pause_ends = True, self._clock.seconds() + _RETRY_SECONDS
             return
-        self._lookup = None
         if self._encode(record) and self.watchers:
             size = len(self.event) * len(self.watchers)
             self._pause_ends = self._clock.seconds() + self._streams.budget.pause(self._id, size, PAUSE_SECONDS)
@@ -199,7 +205,6 @@ class WatchedID:
                 self._send()
 
     def _log_failure(self, failure: Failure) -> None:
-        self._lookup = None
         if self.watchers:
             # The daemon answers from its own copy without asking others, so this is a bug.
             self._log.failure("lookup for watchers failed", failure, discovery_id=self._id)
