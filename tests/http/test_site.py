@@ -1,23 +1,14 @@
-"""The limits of a connection, byte by byte, on virtual time."""
+"""The connections of a site on virtual time: how long they last, how many there are, their ends."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rqdisco.http.server.heads import MAX_HEAD_BYTES, BadHead
-from rqdisco.http.server.parser import RequestParser
 from rqdisco.limits.connection_limiter import ConnectionLimiter
-from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server, request
-from tests.support.daemon import create_id, register, result
+from tests.support.connections import CREATE_REQUEST, Connection, Server, is_bad_request
+from tests.support.daemon import result
 from tests.support.dns_sockets import Reactor
-
-
-def is_bad_request(answer: bytes) -> bool:
-    """Report whether an answer is 400, and the last one."""
-    return answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"\r\nConnection: close\r\n" in answer
 
 
 @pytest.fixture
@@ -93,34 +84,8 @@ def test_pipelined_requests_are_answered_in_order_and_a_partial_request_after_th
     server.daemon.deadlines.stop()
 
 
-def test_garbage_behind_a_good_request_is_400_and_closed(server: Server) -> None:
-    connection = server.connect()
-    received = connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n")
-    assert received.startswith(b"HTTP/1.1 200 OK")
-    assert is_bad_request(received[received.rindex(b"HTTP/1.1") :])
-    assert connection.closed
-
-
-def test_garbage_that_waits_behind_an_answer_is_400_and_closed_all_the_same(server: Server) -> None:
-    connection = server.connect()
-    server.daemon.threads.hold = True
-    connection.send(CREATE_REQUEST + b"\x00\xff garbage\r\n\r\n" + CREATE_REQUEST)
-    server.daemon.threads.release_all()
-    connection.turn()
-    received = connection.transport.value()
-    assert received.startswith(b"HTTP/1.1 200 OK")
-    assert is_bad_request(received[received.rindex(b"HTTP/1.1") :])
-    assert connection.closed
-    server.daemon.deadlines.stop()
-
-
-def test_a_length_of_thousands_of_digits_is_400(server: Server) -> None:
-    received = server.connect().send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
-    assert is_bad_request(received)
-
-
-def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = server.connect()
+def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client read nothing of what is written from now on."""
     write = connection.transport.write
 
     def full(data: bytes) -> None:
@@ -128,6 +93,11 @@ def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, mon
         connection.protocol.pauseProducing()
 
     monkeypatch.setattr(connection.transport, "write", full)
+
+
+def test_a_client_that_takes_no_answers_gets_no_more_of_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = server.connect()
+    stuck(connection, monkeypatch)
     received = connection.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 1000)
     assert received.count(b"HTTP/1.1 200 OK") == 1
     assert connection.closed
@@ -140,17 +110,6 @@ def test_a_peer_that_reads_a_large_answer_slowly_keeps_its_connection() -> None:
     connection.protocol.resumeProducing()
     assert not connection.closed
     assert connection.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
-
-
-def stuck(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the client read nothing of what is written from now on."""
-    write = connection.transport.write
-
-    def full(data: bytes) -> None:
-        write(data)
-        connection.protocol.pauseProducing()
-
-    monkeypatch.setattr(connection.transport, "write", full)
 
 
 @pytest.mark.parametrize("trusting", [False, True])
@@ -226,148 +185,6 @@ def test_many_expired_connections_are_cut_a_few_at_a_time() -> None:
         clock.turn()
         cut.append(sum(connection.closed for connection in connections))
     assert cut == [100, 200, 250]
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        b"X: %b\r\n" % (b"y" * 17_000),
-        b"X" * 17_000 + b": y\r\n",
-        b"".join(b"X-%d: y\r\n" % number for number in range(101)),
-        b"".join(b"X-%d: %b\r\n" % (number, b"y" * 1000) for number in range(17)),
-    ],
-)
-@pytest.mark.parametrize("at_once", [True, False])
-def test_headers_over_their_limits_are_431_and_closed(server: Server, headers: bytes, at_once: bool) -> None:
-    connection = server.connect()
-    data = b"GET / HTTP/1.1\r\n" + headers + b"\r\n"
-    received = b""
-    for start in range(0, len(data), len(data) if at_once else 100):
-        if not connection.closed:
-            received += connection.send(data[start : start + (len(data) if at_once else 100)])
-    assert received.startswith(b"HTTP/1.1 431 ")
-    assert received.count(b"HTTP/1.1") == 1
-    assert connection.closed
-
-
-def test_a_hundred_headers_and_16_kib_of_them_are_fine(server: Server) -> None:
-    headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * 150) for number in range(99))
-    assert server.connect().send(b"GET / HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n").startswith(b"HTTP/1.1 200")
-
-
-def test_an_enormous_body_is_read_to_its_end_but_not_stored(server: Server) -> None:
-    connection = server.connect()
-    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
-    connection.send(b"POST /%b HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" % discovery_id)
-    chunk = b"x" * 500_000
-    for _ in range(99):
-        assert connection.send(chunk) == b""
-    assert connection.protocol.buffered == MAX_BODY + 1
-    assert connection.send(chunk).startswith(b"HTTP/1.1 413 request body too large\r\n")
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"GET / HTTP/1.1\r\nHost: a..b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: " + b"x" * 300 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET / HTTP/1.0\r\n\r\n",
-        b"GET http://discovery.rqlite.com/ HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
-        b"GET http://discovery.rqlite.com HTTP/1.1\r\nHost: discovery.rqlite.com\r\n\r\n",
-    ],
-)
-def test_any_valid_host_is_served(server: Server, head: bytes) -> None:
-    assert b" 200 OK\r\n" in server.connect().send(head)
-
-
-@pytest.mark.parametrize(
-    ("target", "status"),
-    [(b"/\xff\xfe", 400), (b"/%ff%fe", 404), (b"*", 400), (b"host:443", 400), (b"/%", 404), (b"/a%2Fb", 404)],
-)
-def test_strange_targets_are_answered_without_a_traceback(server: Server, target: bytes, status: int) -> None:
-    received = server.connect().send(b"GET " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert received.startswith(b"HTTP/1.1 %d " % status)
-    for method in (b"OPTIONS", b"CONNECT"):
-        received = server.connect().send(method + b" " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert received.startswith((b"HTTP/1.1 204 ", b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
-
-
-def test_methods_are_case_sensitive(server: Server) -> None:
-    assert server.connect().send(CREATE_REQUEST.replace(b"POST", b"post")).startswith(b"HTTP/1.1 405 ")
-
-
-@pytest.mark.parametrize("content_type", [b"multipart/form-data", b"multipart/form-data; boundary=x", b"\xff"])
-def test_a_body_is_never_parsed_as_a_form(server: Server, content_type: bytes) -> None:
-    connection = server.connect()
-    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
-    received = connection.send(
-        b'POST /%b HTTP/1.1\r\nHost: h\r\nContent-Type: %b\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}'
-        % (discovery_id, content_type)
-    )
-    assert received.endswith(b'"nodes": ["a:1"]}')
-
-
-def test_a_chunked_body_is_a_body(server: Server) -> None:
-    connection = server.connect()
-    discovery_id = connection.send(CREATE_REQUEST).split(b'disco_id": "')[1][:36]
-    received = connection.send(
-        b'POST /%b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n{"addr\r\n8\r\n":"a:1"}\r\n0\r\n\r\n'
-        % discovery_id
-    )
-    assert received.endswith(b'"nodes": ["a:1"]}')
-
-
-CHUNKED_HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def test_a_body_of_empty_lines_is_parsed_in_many_turns_of_the_reactor(server: Server) -> None:
-    connection = server.connect()
-    connection.send(CHUNKED_HEAD + b"%x\r\n" % (1 << 20))
-    connection.protocol.dataReceived(b"\r\n" * (1 << 15))
-    assert connection.transport.producerState == "paused"
-    assert connection.protocol.buffered > 1 << 15
-    connection.turn()
-    assert connection.transport.producerState == "producing"
-    server.wait(11)
-    assert connection.closed, "it is not whole after ten seconds"
-
-
-def test_empty_lines_before_a_request_cost_nothing(server: Server) -> None:
-    connection = server.connect()
-    connection.protocol.dataReceived(b"\r\n" * (1 << 15))
-    assert connection.transport.producerState == "producing"
-    assert connection.send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
-
-
-def test_a_head_that_is_too_large_is_not_parsed_beyond_the_limit() -> None:
-    class Counting(RequestParser):
-        count = 0
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self.count += 1
-
-    parser = Counting()
-    with pytest.raises(BadHead, match="too large"):
-        parser.feed(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 16_000)
-    assert parser.count <= MAX_HEAD_BYTES / 4
-
-
-def test_many_small_chunks_earn_no_huge_trailer(server: Server) -> None:
-    connection = server.connect()
-    connection.send(CHUNKED_HEAD + b"1\r\nx\r\n" * 10_000)
-    assert connection.send(b"0\r\nA: " + b"a" * 20_000).startswith(b"HTTP/1.1 431 ")
-
-
-def test_a_client_that_half_closes_gets_the_delayed_answer_to_a_bad_request(server: Server) -> None:
-    for _ in range(30):
-        connection = server.connect()
-        connection.send(b"GET / HTTP/1.1\r\n\r\n")
-    connection.protocol.readConnectionLost()
-    assert not connection.closed
-    server.wait(2)
-    assert is_bad_request(connection.take())
-    assert connection.closed
 
 
 def test_of_many_connections_that_rested_too_long_one_with_a_new_request_is_not_closed(server: Server) -> None:
@@ -446,47 +263,6 @@ def test_connections_that_do_not_end_are_cut(server: Server) -> None:
     server.daemon.deadlines.stop()
 
 
-REQUESTS = st.sampled_from(
-    [
-        CREATE_REQUEST,
-        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
-        b'POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 14\r\n\r\n{"addr":"a:1"}',
-        b"\r\n",
-        b"Transfer-Encoding: chunked\r\n",
-        b"Content-Length: -1\r\n\r\n",
-        b"GET /%zz HTTP/9.9\r\n\r\n",
-        b"GET //..//%2e?\xff HTTP/1.1\r\n: \r\n\r\n",
-    ]
-)
-
-
-@given(st.lists(st.one_of(REQUESTS, st.binary(max_size=60)), max_size=12))
-def test_whatever_bytes_arrive_nothing_is_logged_as_an_error_and_the_next_client_is_served(parts: list[bytes]) -> None:
-    server = Server()
-    connection = server.connect()
-    for part in parts:
-        if not connection.closed:
-            assert b"HTTP/1.1 500" not in connection.send(part)
-    assert server.connect().send(CREATE_REQUEST).startswith(b"HTTP/1.1 200 OK")
-    connection.hang_up()
-    server.daemon.deadlines.stop()
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_a_client_that_sends_all_its_requests_and_half_closes_gets_all_answers(server: Server, at_once: bool) -> None:
-    connection = server.connect()
-    server.daemon.threads.hold = not at_once
-    connection.protocol.dataReceived(CREATE_REQUEST + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 3)
-    connection.protocol.readConnectionLost()
-    server.daemon.threads.release_all()
-    connection.turn()
-    received = connection.take()
-    assert received.count(b"HTTP/1.1 200 OK") == 4
-    assert received.count(b"Connection: close") == 1
-    assert connection.closed
-    server.daemon.deadlines.stop()
-
-
 def test_a_connection_answers_one_request_in_each_turn() -> None:
     clock = Reactor()
     server = Server(clock=clock)
@@ -501,72 +277,6 @@ def test_a_connection_answers_one_request_in_each_turn() -> None:
     flood.turn()
     assert flood.transport.value().count(b"HTTP/1.1 200 OK") == 100
     assert flood.transport.producerState == "producing"
-
-
-def registration(discovery_id: str, addr: str) -> bytes:
-    return request("POST", f"/{discovery_id}", {"addr": addr})
-
-
-def test_a_client_that_half_closes_while_it_waits_gets_its_answer_however_long_it_takes(server: Server) -> None:
-    connection = server.connect()
-    server.daemon.threads.hold = True
-    connection.protocol.dataReceived(CREATE_REQUEST)
-    connection.protocol.readConnectionLost()
-    server.wait(20)
-    assert connection.transport.value() == b"HTTP/1.1 ", "a client that is gone resets the connection at this"
-    server.daemon.threads.release_all()
-    received = connection.take()
-    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert received.count(b"HTTP/1.1 ") == 1
-    assert connection.closed
-    server.daemon.deadlines.stop()
-
-
-@pytest.mark.parametrize("is_durable_first", [True, False])
-def test_a_node_that_is_told_to_bootstrap_may_have_half_closed(server: Server, is_durable_first: bool) -> None:
-    discovery_id = create_id(server.daemon)
-    connection = server.connect()
-    server.daemon.threads.hold = True
-    connection.protocol.dataReceived(registration(discovery_id, "10.0.0.1:4001"))
-    connection.protocol.readConnectionLost()
-    if is_durable_first:
-        server.daemon.threads.release_all()
-        assert connection.transport.value() == b"HTTP/1.1 "
-    server.clock.pump([0.1, 0.3])
-    server.daemon.threads.release_all()
-    assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001"]}')
-    server.daemon.deadlines.stop()
-
-
-@pytest.mark.parametrize("is_durable_first", [True, False])
-def test_a_grant_to_a_client_that_half_closed_and_turns_out_to_be_gone_is_revoked(
-    server: Server, is_durable_first: bool
-) -> None:
-    discovery_id = create_id(server.daemon)
-    first, second = server.connect(), server.connect()
-    server.daemon.threads.hold = True
-    first.protocol.dataReceived(registration(discovery_id, "10.0.0.1:4001"))
-    first.protocol.readConnectionLost()
-    second.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
-    if is_durable_first:
-        server.daemon.threads.release_all()
-    first.hang_up()
-    server.daemon.threads.release_all()
-    assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
-    assert first.take() == b"HTTP/1.1 "
-    server.daemon.deadlines.stop()
-
-
-def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list_at_once(server: Server) -> None:
-    discovery_id = create_id(server.daemon)
-    register(server.daemon, discovery_id, "10.0.0.1:4001")
-    connection = server.connect()
-    server.daemon.threads.hold = True
-    connection.protocol.dataReceived(registration(discovery_id, "10.0.0.2:4001"))
-    connection.protocol.readConnectionLost()
-    server.daemon.threads.release_all()
-    assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001", "10.0.0.2:4001"]}')
-    server.daemon.deadlines.stop()
 
 
 def test_a_client_that_sends_many_bad_requests_waits_for_each_answer_up_to_a_second() -> None:
@@ -587,11 +297,3 @@ def test_a_client_that_sends_many_bad_requests_waits_for_each_answer_up_to_a_sec
 def test_this_machine_does_not_wait_for_refusals(server: Server) -> None:
     for _ in range(60):
         assert server.connect("127.0.0.1", "127.0.0.1").send(b"GET\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-
-
-def test_headers_are_spelled_as_most_software_does(server: Server) -> None:
-    received = server.connect().send(b"GET /v1/kv/x/leader HTTP/1.1\r\nHost: h\r\n\r\n")
-    for name in (b"Date", b"Content-Type", b"Content-Length", b"Cache-Control", b"X-Consul-Index"):
-        assert b"\r\n%b: " % name in received
-    assert b"\r\nX-Consul-KnownLeader: true\r\n" in received
-    assert b"\r\nETag: " in server.connect().send(b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n")

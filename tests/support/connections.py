@@ -41,6 +41,11 @@ def unchunked(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def is_bad_request(answer: bytes) -> bool:
+    """Report whether an answer is 400, and the last one."""
+    return answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"\r\nConnection: close\r\n" in answer
+
+
 class Connection:
     """The client's end of a connection to a factory that listens at the address `own`; without a
     host, to a Unix socket.

@@ -1,4 +1,4 @@
-"""The client of etcd's gateway, in virtual time: which endpoint is asked, and what its answers mean."""
+"""The client of etcd in virtual time: which endpoint is asked, and what its answers mean."""
 
 from __future__ import annotations
 

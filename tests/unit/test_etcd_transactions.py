@@ -1,4 +1,4 @@
-"""Transactions of the client of etcd: repeated until their fate is known, and never applied twice."""
+"""Transactions of the client of etcd: repeated until their fate is known, applied once at most."""
 
 from __future__ import annotations
 
