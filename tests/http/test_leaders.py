@@ -8,9 +8,9 @@ import pytest
 
 from rqdisco.client.documents import Document, LeaderValue
 from tests.http.conftest import Answer
+from tests.http.html_pages import BROWSER, Page
 from tests.http.test_client_hosts import reply
 from tests.http.test_openapi import check
-from tests.http.test_pages import BROWSER, Page
 from tests.http.test_streams import WatchedServer
 from tests.support.command import Service
 from tests.support.daemon import create_id
