@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.test_pages import SHOTS, check, is_live, register, rows
+from tests.browser.steps import SHOTS, check, is_live, register, rows
 from tests.integration.conftest import Start
 from tests.support.process import Environment
 from tests.support.trio import Trio
