@@ -17,7 +17,8 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.etcd.cluster_contract import ClusterContract
 from tests.support.etcd.clusters import RealCluster
-from tests.support.etcd.contract import Contract, create, revision
+from tests.support.etcd.contract import Contract
+from tests.support.etcd.documents import create, revision
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.random_requests import LEASES, RandomRequests

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.authentication import authentication
-from tests.support.etcd.contract import changed_at, create, inner, put, range_, txn
+from tests.support.etcd.documents import changed_at, create, inner, put, range_, txn
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import (

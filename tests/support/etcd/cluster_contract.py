@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.etcd.clusters import NAMES, STATUS, Cluster
-from tests.support.etcd.contract import create, refused
+from tests.support.etcd.documents import create, refused
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.subjects import Answered
 
