@@ -11,10 +11,10 @@ from tests.http.conftest import Answer
 from tests.http.html_pages import BROWSER, Page
 from tests.http.test_client_hosts import reply
 from tests.http.test_openapi import check
-from tests.http.test_streams import WatchedServer
 from tests.support.command import Service
 from tests.support.daemon import create_id
 from tests.support.process import Reply
+from tests.support.watched_server import WatchedServer
 
 RAFT_A, RAFT_B = "10.0.0.1:4002", "10.0.0.2:4002"
 TWO = [RAFT_A, RAFT_B]
