@@ -14,7 +14,8 @@ from rqdisco.core.records import Node
 from tests.support.daemon import DAY
 from tests.support.golden_peers import GOLDEN, contents, read_situation, started, stop, stored_numbers
 from tests.support.gossip import create_id, go, register, settle
-from tests.support.peer_situations import SITUATIONS, observe, outcome
+from tests.support.peer_situations import SITUATIONS, observe
+from tests.support.recorded_trio import outcome
 
 # All that a daemon stores beside its records.
 METADATA = {"member", "cursor", "hint", "hinted", "added", "reserved", "behind", "expired", "frozen", "calendar"}

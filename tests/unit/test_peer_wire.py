@@ -45,7 +45,8 @@ from tests.support.golden_peers import (
     stop,
 )
 from tests.support.gossip import GossipDaemon, go, settle
-from tests.support.peer_situations import CONVERSATIONS, LEADER, MAX_NODES, MEETING, converse, newcomer, outcome
+from tests.support.peer_conversations import CONVERSATIONS, MAX_NODES, converse, newcomer
+from tests.support.recorded_trio import LEADER, MEETING, outcome
 
 RECORDED = read_conversations()
 MESSAGES: list[tuple[str, int, str]] = json.loads((GOLDEN / "messages.json").read_bytes())
