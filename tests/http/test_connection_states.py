@@ -5,226 +5,22 @@ and nothing is left behind.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 
-from rqdisco.http.requests.request import Request
-from rqdisco.http.requests.responses import Response
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.limits.connection_limiter import ConnectionLimiter
+from tests.support.kernel import MOST_READ, Kernel
+from tests.support.scripted_answers import Asked, Script, responses_in
 
 EXAMPLES = 60
 MOST_EACH = 3
 MOST = 5
-# What one read of a socket returns at most.
-MOST_READ = 1 << 16
-
-
-class Kernel:
-    """A socket between a client and a connection of the server, as Twisted's transports show it."""
-
-    def __init__(self, site: Site, clock: Clock, host: str) -> None:
-        self._clock = clock
-        self._peer = IPv4Address("TCP", host, 40000)
-        # Sent by the client and not read; a client that has closed its end sends nothing more.
-        self.unread = b""
-        self.is_ended = self._is_end_read = False
-        # Read by the client, and what it has not read.
-        self.received = self._unsent = b""
-        self.is_slow = self._is_producer_paused = False
-        self.is_reading = True
-        self.disconnecting = self.is_lost = self.is_aborted = False
-        self._producer: Any = None
-        self._reads = False
-        self.protocol: Any = site.buildProtocol(self._peer)
-        if self.protocol is None:
-            self.is_lost = True
-        else:
-            self.protocol.makeConnection(self)
-
-    # What the connection calls.
-
-    def getPeer(self) -> IPv4Address:
-        return self._peer
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.168.1.1", 4000)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self._producer is None
-        self._producer = producer
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    def write(self, data: bytes) -> None:
-        if self.is_lost or self.is_aborted:
-            return
-        if not self.is_slow:
-            self.received += data
-            return
-        self._unsent += data
-        if self._producer is not None and not self._is_producer_paused:
-            self._is_producer_paused = True
-            self._producer.pauseProducing()
-
-    def loseConnection(self) -> None:  # noqa: N802, Twisted's
-        self.disconnecting = True
-        self._close_if_sent()
-
-    def abortConnection(self) -> None:
-        if not (self.is_lost or self.is_aborted):
-            self.disconnecting = self.is_aborted = True
-            self._clock.callLater(0, self.lose, ConnectionLost())
-
-    def pauseProducing(self) -> None:
-        self.is_reading = False
-
-    def resumeProducing(self) -> None:
-        assert not self.disconnecting
-        self.is_reading = True
-        self.read_soon()
-
-    # What the client does.
-
-    def send(self, data: bytes) -> None:
-        self.unread += data
-        self.read_soon()
-
-    def end(self) -> None:
-        self.is_ended = True
-        self.read_soon()
-
-    def lose(self, why: Exception) -> None:
-        if not self.is_lost:
-            self.is_lost = True
-            self.protocol.connectionLost(Failure(why))
-
-    def read_all(self) -> None:
-        """The client reads again."""
-        self.is_slow = False
-        self.received, self._unsent = self.received + self._unsent, b""
-        if self._is_producer_paused and not (self.is_lost or self.is_aborted):
-            self._is_producer_paused = False
-            if self._producer is not None:
-                self._producer.resumeProducing()
-        if self.disconnecting:
-            self._close_if_sent()
-
-    def read_soon(self) -> None:
-        if not self._reads:
-            self._reads = True
-            self._clock.callLater(0, self._read)
-
-    def _read(self) -> None:
-        self._reads = False
-        if self.is_lost or self.is_aborted or not self.is_reading:
-            return
-        if self.unread:
-            data, self.unread = self.unread[:MOST_READ], self.unread[MOST_READ:]
-            self.protocol.dataReceived(data)
-            self.read_soon()
-        elif self.is_ended and not self._is_end_read:
-            self._is_end_read = True
-            self.protocol.readConnectionLost()
-
-    def _close_if_sent(self) -> None:
-        if not self._unsent and not self.is_aborted:
-            self._clock.callLater(0, self.lose, ConnectionDone())
-
-
-class Asked(Exception):
-    """The error that the application raises at some requests."""
-
-
-class Script:
-    """An application whose answers are given when the test says so."""
-
-    def __init__(self) -> None:
-        self.open: list[Request] = []
-        self.handled: list[bytes] = []
-        self.finished: list[bytes] = []
-        self.abandoned: list[bytes] = []
-
-    def max_body(self, request: Request) -> int:
-        return 8
-
-    def handle(self, request: Request) -> None:
-        name = request.path
-        self.handled.append(name)
-        request.on_abandoned(lambda: self.abandoned.append(name))
-        if name.startswith(b"/now"):
-            self.answer(request)
-        elif name.startswith(b"/raise"):
-            self.finished.append(name)
-            raise Asked
-        else:
-            self.open.append(request)
-            if name.startswith(b"/stream"):
-                request.stream = Ended(lambda: self.answer(request))
-            if not name.startswith(b"/later"):
-                request.start(Response(200, name))
-
-    def answer(self, request: Request) -> None:
-        """Answer a request, or finish its response."""
-        if request in self.open:
-            self.open.remove(request)
-        if request.is_gone:
-            return
-        self.finished.append(request.path)
-        if request.status:
-            request.finish()
-        else:
-            request.respond(Response(200, request.path))
-
-
-class Ended:
-    """A stream of events."""
-
-    def __init__(self, end: Callable[[], None]) -> None:
-        self.end = end
-
-
-def responses_in(data: bytes) -> tuple[list[tuple[int, bytes, bool]], bool]:
-    """Return the status, the body and whether the server closes, of each response to anything but
-    HEAD; and whether the last one is whole. What follows a response that says so is an error.
-    """
-    found: list[tuple[int, bytes, bool]] = []
-    while data:
-        assert not (found and found[-1][2]), "nothing follows Connection: close"
-        head, is_whole, data = data.partition(b"\r\n\r\n")
-        if not is_whole:
-            assert b"HTTP/1.1 ".startswith(head[:9]) or head.startswith(b"HTTP/1.1 ")
-            return found, False
-        status = int(head.removeprefix(b"HTTP/1.1 ")[:3])
-        if status == 100:
-            continue
-        closes = b"\r\nConnection: close" in head
-        if b"\r\nTransfer-Encoding: chunked" in head:
-            body = b""
-            while True:
-                size, is_whole, rest = data.partition(b"\r\n")
-                length = int(size, 16) if is_whole else 0
-                if not is_whole or len(rest) < length + 2:
-                    return found, False
-                body, data = body + rest[:length], rest[length + 2 :]
-                if not length:
-                    break
-        else:
-            length = int(head.partition(b"\r\nContent-Length: ")[2].partition(b"\r\n")[0])
-            body, data = data[:length], data[length:]
-            if len(body) < length:
-                return found, False
-        found.append((status, body, closes))
-    return found, True
 
 
 class Client:
