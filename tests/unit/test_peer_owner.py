@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.core.messages import Hint, Hints
+from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.backends.limits import Limits
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import LoopbackConflict, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.core.errors import LoopbackConflict, NoSuccessor, NoSuchID, StoreUnavailable, Undecided, UnknownCreatedID
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
@@ -238,3 +244,30 @@ def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
         register(a, discovery_id, "localhost:4005", "10.0.0.1")
     a.stop()
     settle(clock, 1)
+
+
+def hand_over(daemon: GossipDaemon, other: GossipDaemon) -> None:
+    daemon.network.dropped.add((daemon.name, "succeed"))
+    with pytest.raises(NoSuccessor):
+        wait(daemon.clock, daemon.drain(other.name))
+
+
+@pytest.mark.parametrize(
+    ("stop", "why"), [(lambda a, b: a.fence(b, "two daemons run as it"), "two daemons"), (hand_over, "handed over")]
+)
+def test_a_daemon_that_decides_nothing_takes_no_new_id_from_an_import_and_no_node_for_one(
+    stop: Callable[[GossipDaemon, GossipDaemon], None],
+    why: str,
+    three: Three,
+    clock: Clock,
+    logged_errors: list[Any],
+) -> None:
+    _, (a, b, _) = three
+    stop(a, b)
+    settle(clock, 2)
+    with pytest.raises(Undecided, match=why):
+        wait(clock, a.directory.adopt(TransferredRecord(id="brought", created_at=1), as_own=True), 2)
+    hint = Hint(number=1, id="brought", node=Node(addr="n1:1"))
+    with pytest.raises(BadMessage, match=why):
+        result(b.send(a, "hints", Hints(owner=a.owner, of=a.owner, hints=(hint,))))
+    logged_errors.clear()
