@@ -144,6 +144,7 @@ class RealCluster:
         self._backups = directory / "backups"
         self._etcd = RealEtcd(directory, len(NAMES))
         self._threads = ThreadPoolExecutor(8)
+        self.endpoints = self._etcd.endpoints
         self.stop = lambda name: self._etcd.members[name].kill()
         self.start = self._etcd.start
         self.hang = lambda name: self._etcd.members[name].hang()
