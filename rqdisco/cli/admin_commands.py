@@ -92,8 +92,9 @@ def migrate(sources: tuple[str, ...], targets: tuple[str, ...], abort: bool) -> 
     admin: RQDISCO_FROM_TOKEN for the old daemons, RQDISCO_TO_TOKEN for the new ones.
     """
     from rqdisco.cli import migration
+    from rqdisco.cli.places import Places
 
-    places = migration.Places(
+    places = Places(
         sources, targets, service_token("FROM_TOKEN", "the old daemons"), service_token("TO_TOKEN", "the new daemons")
     )
     return partial(migration.abort if abort else migration.migrate, places=places)
@@ -106,9 +107,9 @@ def freeze(reason: str) -> Command:
 
     Survives restarts; `thaw` ends it. Needs the operator socket.
     """
-    from rqdisco.cli import migration
+    from rqdisco.cli import freezing
 
-    return partial(migration.freeze, reason=reason)
+    return partial(freezing.freeze, reason=reason)
 
 
 @click.command(cls=LeafCommand, epilog=example("rqdisco thaw --yes"))
@@ -118,9 +119,9 @@ def thaw(yes: bool) -> Command:
 
     Never do this after a migration whose target is in use: both would tell nodes to bootstrap.
     """
-    from rqdisco.cli import migration
+    from rqdisco.cli import freezing
 
-    return partial(migration.thaw, yes=yes)
+    return partial(freezing.thaw, yes=yes)
 
 
 @click.group(cls=CommandGroup, epilog=example("rqdisco etcd restored --etcd http://10.0.0.1:2379 --yes"))

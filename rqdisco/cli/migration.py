@@ -1,4 +1,4 @@
-"""The commands migrate, freeze and thaw.
+"""The command migrate.
 
 The order of the steps of a migration keeps both services from granting under one ID (P1):
 
@@ -15,119 +15,19 @@ reason refuses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
-import msgspec
-
-from rqdisco.cli.app import DONE, App, CommandFailed, UsageError, operator_failure, retry, sleep
-from rqdisco.cli.copies import Copy, fetch_copy, sources_of
+from rqdisco.cli.app import DONE, App, CommandFailed, sleep
+from rqdisco.cli.copies import Copy, sources_of
+from rqdisco.cli.places import PATIENCE_SECONDS, Place, Places, check_peers
 from rqdisco.cli.transfer import batches
-from rqdisco.client import (
-    DamagedExport,
-    DiscoveryClient,
-    ExportedRecord,
-    FreezeState,
-    ImportResult,
-    PeersDocument,
-    Refused,
-    Unreachable,
-)
+from rqdisco.client import DiscoveryClient, ExportedRecord, ImportResult, Refused
 from rqdisco.client.exports import VERSION
-from rqdisco.client.urls import parse_url
 from rqdisco.core.plurals import counted
 
-THAW_WARNING = (
-    "a thawed daemon tells nodes to bootstrap again: if its IDs were moved to another service that is in use, two"
-    " clusters form under one ID"
-)
-# How long peers may need to exchange what they hold.
-_PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
 _MAX_NAMED = 5
-# States of peers that take no part any more.
-_GONE = ("forgotten", "drained")
-
-T = TypeVar("T")
-
-
-class Places(msgspec.Struct, frozen=True):
-    """The URLs and tokens of the old and of the new daemons."""
-
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    source_token: str | None
-    target_token: str | None
-
-
-class Place:
-    """One daemon of a migration; `name` is its URL without credentials.
-
-    As last learned: `store` is the ID of its store, `frozen` the reason why it is frozen, None if it
-    is not, and `exports` the newest format of exports that it knows.
-    """
-
-    def __init__(self, app: App, url: str, token: str | None) -> None:
-        self.name = parse_url(url).name
-        self._app = app
-        self.client: DiscoveryClient = app.connect(url, token)
-        self.store = ""
-        self.frozen: str | None = None
-        self.exports = 0
-
-    async def ask(self, request: Callable[[DiscoveryClient], Awaitable[T]]) -> T:
-        """Return the answer to a request. Raises CommandFailed, which names the daemon; Refused."""
-        try:
-            return await request(self.client)
-        except Unreachable as error:
-            raise CommandFailed(f"cannot reach {self.name}: {error}; run the command again") from None
-
-    async def update(self) -> None:
-        """Learn whether the daemon is frozen. Raises CommandFailed."""
-        try:
-            self._learn(await self.ask(lambda client: client.freeze_state()))
-        except Refused as error:
-            raise CommandFailed(f"{self.name}: {operator_failure(error)}") from None
-
-    async def freeze(self, reason: str) -> None:
-        """Freeze the daemon, and wait until its last grants are answered. Raises CommandFailed."""
-
-        async def request() -> FreezeState:
-            return await self.ask(lambda client: client.freeze(reason))
-
-        try:
-            self._learn(await retry(self._app, request, _PATIENCE_SECONDS, self.name))
-        except Refused as error:
-            raise CommandFailed(
-                f"{self.name} cannot be frozen now: {error}; IDs only move to an empty service"
-            ) from None
-
-    async def thaw(self) -> None:
-        """Thaw the daemon. Raises CommandFailed."""
-        try:
-            self._learn(await self.ask(lambda client: client.thaw()))
-        except Refused as error:
-            raise CommandFailed(f"{self.name} cannot be thawed now: {error}") from None
-
-    async def peers(self) -> PeersDocument | None:
-        """Return the peers of the daemon, None if it has none. Raises CommandFailed."""
-        try:
-            return await self.ask(lambda client: client.peers())
-        except Refused as error:
-            if error.status == 404:
-                return None
-            raise CommandFailed(f"{self.name}: {error}") from None
-
-    async def copy(self) -> Copy:
-        """Return a copy of all records. Raises CommandFailed."""
-        try:
-            return await self.ask(lambda client: fetch_copy(client, self.store))
-        except (Refused, DamagedExport, msgspec.DecodeError) as error:
-            raise CommandFailed(f"{self.name}: the export failed: {error}; run the command again") from None
-
-    def _learn(self, state: FreezeState) -> None:
-        self.store, self.frozen, self.exports = state.store, state.frozen, state.exports
 
 
 class Migration:
@@ -162,7 +62,7 @@ class Migration:
         """Check that the URLs name every daemon of both services. Raises CommandFailed."""
         for option, places in (("--from", self.sources), ("--to", self.targets)):
             for place in places:
-                _check_peers(option, place, await place.peers(), places)
+                check_peers(option, place, await place.peers(), places)
 
     @property
     def is_thawing(self) -> bool:
@@ -186,7 +86,7 @@ class Migration:
         """Return the copies of the sources, and which one to take each ID from, once all that was
         answered has reached its owner. Raises CommandFailed.
         """
-        deadline = self._app.clock.seconds() + _PATIENCE_SECONDS
+        deadline = self._app.clock.seconds() + PATIENCE_SECONDS
         while True:
             copies = [await source.copy() for source in self.sources]
             documents = [await source.peers() for source in self.sources]
@@ -221,7 +121,7 @@ class Migration:
 
     async def compare(self, chosen: dict[str, Copy]) -> None:
         """Check that every target has all records. Raises CommandFailed."""
-        deadline = self._app.clock.seconds() + _PATIENCE_SECONDS
+        deadline = self._app.clock.seconds() + PATIENCE_SECONDS
         for target in self.targets:
             while differing := differences(chosen, await target.copy()):
                 # Other peers of the first target receive the records a little later.
@@ -301,28 +201,6 @@ async def abort(app: App, places: Places) -> int:
     return DONE
 
 
-async def freeze(app: App, reason: str) -> int:
-    """Freeze the daemon."""
-    try:
-        await retry(app, lambda: app.client.freeze(reason), _PATIENCE_SECONDS)
-    except Refused as error:
-        raise operator_failure(error) from None
-    app.output.message(f"{app.url} is frozen: it answers every change with 503; `rqdisco thaw` ends that")
-    return DONE
-
-
-async def thaw(app: App, *, yes: bool) -> int:
-    """Thaw the daemon."""
-    if not yes:
-        raise UsageError(f"{THAW_WARNING}; confirm with --yes")
-    try:
-        await app.client.thaw()
-    except Refused as error:
-        raise operator_failure(error) from None
-    app.output.message(f"{app.url} is thawed")
-    return DONE
-
-
 def differences(chosen: dict[str, Copy], target: Copy) -> list[str]:
     """Return the IDs that the target lacks, or has with other content."""
     differing = []
@@ -358,34 +236,6 @@ def _taken(copies: Sequence[Copy], chosen: dict[str, Copy]) -> Iterator[Exported
         for record in copy.records():
             if chosen[record.id] is copy:
                 yield record
-
-
-def _check_peers(option: str, place: Place, document: PeersDocument | None, places: Sequence[Place]) -> None:
-    """Check that the daemon and its peers are exactly these. Raises CommandFailed."""
-    if document is None:
-        if len(places) > 1:
-            raise CommandFailed(f"{place.name} has no peers: name it alone, with one {option}")
-        return
-    if document.state != "established":
-        raise CommandFailed(f"{place.name} may not decide about its IDs now ({document.state}): see `rqdisco peers`")
-    stores = {each.store for each in places}
-    for peer in document.peers:
-        if peer.state in _GONE:
-            continue
-        if peer.incarnation not in stores:
-            raise CommandFailed(
-                f"{place.name} has the peer {peer.name or peer.url}: name it too, with another {option}"
-            )
-        if peer.state != "up":
-            raise CommandFailed(f"{place.name} cannot reach its peer {peer.name} ({peer.state}): see `rqdisco peers`")
-    if not document.agreed:
-        raise CommandFailed(f"the peers of {place.name} list other members: see `rqdisco peers`")
-    if missing := [each.name for each in places if each.store not in _members(document)]:
-        raise CommandFailed(f"{missing[0]} is no peer of {place.name}")
-
-
-def _members(document: PeersDocument) -> set[str]:
-    return {document.incarnation, *(each.incarnation for each in document.peers if each.state not in _GONE)}
 
 
 def _some(ids: Sequence[str]) -> str:
