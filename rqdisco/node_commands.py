@@ -9,7 +9,9 @@ from typing import Literal, get_args
 
 import msgspec
 
-from rqdisco.recipes import Flags, FlagsRequest, Unsupported, make_flags, quote_flags
+from rqdisco.recipes.flags import Flags, FlagsRequest, make_flags
+from rqdisco.recipes.parsing import Unsupported
+from rqdisco.recipes.quoting import quote_flags
 
 Platform = Literal["shell", "systemd", "docker", "compose", "k8s"]
 PLATFORMS: tuple[Platform, ...] = get_args(Platform)

@@ -8,18 +8,9 @@ import click
 
 from rqdisco.cli.options import TEXT, LeafCommand, example, format_option, id_argument, service_url
 from rqdisco.cli.static_output import StaticOutput
-from rqdisco.recipes import (
-    DEFAULT_EXPECT,
-    MODES,
-    TARGETS,
-    FlagsRequest,
-    Mode,
-    Target,
-    Unsupported,
-    make_flags,
-    quote_flags,
-    usual_mode,
-)
+from rqdisco.recipes.flags import DEFAULT_EXPECT, MODES, FlagsRequest, Mode, make_flags, usual_mode
+from rqdisco.recipes.parsing import Unsupported
+from rqdisco.recipes.quoting import TARGETS, Target, quote_flags
 
 
 @click.command(

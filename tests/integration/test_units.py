@@ -17,7 +17,7 @@ import yaml
 from rqdisco.cli.commands import Invocation, parse_arguments
 from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.dns_labels import to_dns_labels
-from rqdisco.recipes import FlagsRequest, Mode, make_flags
+from rqdisco.recipes.flags import FlagsRequest, Mode, make_flags
 from rqdisco.service.options import DaemonOptions
 from tests.integration.test_systemd import needs
 

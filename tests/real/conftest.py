@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from rqdisco.recipes import MODES, Mode
+from rqdisco.recipes.flags import MODES, Mode
 from tests.integration.conftest import Start, installed_environment, start_daemons  # noqa: F401, fixtures
 from tests.real.scenes import ManyHosts, OneHost, Scene, ThreePeers
 from tests.real.versions import VARIABLE, Case, Rqlited, cases, paths, version_in

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rqdisco.recipes import Mode
+from rqdisco.recipes.flags import Mode
 
 VARIABLE = "RQLITED"
 _ANY = 1 << 30

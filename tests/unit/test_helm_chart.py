@@ -22,7 +22,7 @@ from jsonschema import Draft7Validator
 
 from rqdisco import __version__
 from rqdisco.http.routes import ENDPOINTS
-from rqdisco.recipes import FlagsRequest, make_flags
+from rqdisco.recipes.flags import FlagsRequest, make_flags
 from rqdisco.service.options import DaemonOptions
 
 ROOT = Path(__file__).parents[2]

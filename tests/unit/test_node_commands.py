@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from rqdisco.node_commands import PLACEHOLDER, PLATFORMS, Platform, make_command
-from rqdisco.recipes import FlagsRequest, Mode, Unsupported, make_flags
+from rqdisco.recipes.flags import FlagsRequest, Mode, make_flags
+from rqdisco.recipes.parsing import Unsupported
 
 VERSIONS: list[tuple[str, Mode]] = [("10", "consul-kv"), ("6", "legacy"), ("3", "legacy"), ("10", "dns-srv")]
 ADDRESSES = {

@@ -8,7 +8,8 @@ import os
 
 import pytest
 
-from rqdisco.recipes import MODES, FlagsRequest, Unsupported, make_flags
+from rqdisco.recipes.flags import MODES, FlagsRequest, make_flags
+from rqdisco.recipes.parsing import Unsupported
 from tests.real.nodes import View, view_in
 from tests.real.versions import Rqlited, cases, paths, version_in
 

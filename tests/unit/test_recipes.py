@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from rqdisco.core.dns_labels import from_escaped_labels, to_dns_labels
 from rqdisco.core.ids import is_id
-from rqdisco.recipes import MODES, FlagsRequest, Mode, Target, Unsupported, make_flags, quote_flags, usual_mode
+from rqdisco.recipes.flags import MODES, FlagsRequest, Mode, make_flags, usual_mode
+from rqdisco.recipes.parsing import Unsupported
+from rqdisco.recipes.quoting import Target, quote_flags
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"

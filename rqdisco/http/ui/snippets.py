@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from rqdisco.node_commands import NodeCommand, Platform, make_command
-from rqdisco.recipes import FlagsRequest, Mode, Unsupported, make_flags
+from rqdisco.recipes.flags import FlagsRequest, Mode, make_flags
+from rqdisco.recipes.parsing import Unsupported
 
 PLATFORMS: tuple[tuple[Platform, str], ...] = (
     ("shell", "Plain"),

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from collections.abc import Sequence
 from typing import Literal, get_args
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from rqdisco.core.addresses import is_local, split_zone
+from rqdisco.core.addresses import is_local
 from rqdisco.core.dns_labels import is_zone_name, to_dns_labels
 from rqdisco.core.ids import is_id, is_uuid, is_valid_name
+from rqdisco.recipes.parsing import (
+    ANY,
+    Unsupported,
+    Version,
+    basic_auth,
+    parse_service_url,
+    parse_version,
+    split_url_zone,
+    with_zone,
+)
 
 Mode = Literal["legacy", "consul-kv", "dns", "dns-srv"]
-Target = Literal["shell", "systemd", "compose", "k8s"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-TARGETS: tuple[Target, ...] = get_args(Target)
 DEFAULT_EXPECT = 3
-
-_ANY = 1 << 30
-_VERSION = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?\Z")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-class Unsupported(ValueError):
-    """This version of rqlited cannot do what is requested; the text says why and what works
-    instead.
-    """
 
 
 class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,16 +57,13 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-_Version = tuple[int, int, int]
-
-
 def make_flags(request: FlagsRequest) -> Flags:
     """Return the flags for a request. Raises Unsupported."""
     if not is_id(request.discovery_id):
         raise Unsupported("not a discovery ID: up to 64 letters, digits, dots, '-' and '_'")
     if not is_valid_name(request.discovery_id):
         raise Unsupported(f"{request.discovery_id} is a reserved name: the service uses it for its own paths")
-    version = _parse_version(request.version)
+    version = parse_version(request.version)
     if version < (3, 12, 0):
         raise Unsupported(f"rqlite {request.version} has no discovery: use 3.12 or later")
     if request.mode == "legacy":
@@ -83,34 +75,21 @@ def make_flags(request: FlagsRequest) -> Flags:
 
 def usual_mode(version: str) -> Mode:
     """Return the mode for a version where nothing asks for DNS. Raises Unsupported."""
-    return "legacy" if _parse_version(version) < (7, 0, 0) else "consul-kv"
+    return "legacy" if parse_version(version) < (7, 0, 0) else "consul-kv"
 
 
-def quote_flags(target: Target, arguments: Sequence[str]) -> str:
-    """Quote the arguments for a target: as words of a line for shell and systemd, as a YAML member
-    for the others.
-    """
-    if target == "shell":
-        return shlex.join(arguments)
-    if target == "systemd":
-        return " ".join(map(_systemd_word, arguments))
-    member = "command" if target == "compose" else "args"
-    # Both read $$ as $. Kubernetes also leaves a $ without a parenthesis alone.
-    return "\n".join([f"{member}:", *(f"  - {_yaml_string(text.replace('$', '$$'))}" for text in arguments)])
-
-
-def _legacy(request: FlagsRequest, version: _Version) -> Flags:
+def _legacy(request: FlagsRequest, version: Version) -> Flags:
     if not (3, 12, 0) <= version < (7, 0, 0):
         raise Unsupported(f"legacy mode is for rqlite 3.12 to 6.10: use consul-kv with {request.version}")
     _only_for_dns(request)
-    _parse_service_url(request.url)
+    parse_service_url(request.url)
     if request.replica and version < (5, 1, 0):
         raise Unsupported(f"rqlite {request.version} has no read replicas: use 5.1 or later")
     url_flag, id_flag = ("-disco", "-discoid") if version < (4, 0, 0) else ("-disco-url", "-disco-id")
     address_flag = "-httpadv" if version < (4, 0, 0) else "-http-adv-addr"
     return Flags(
         arguments=(
-            f"{url_flag}={_with_zone(request.url).rstrip('/')}",
+            f"{url_flag}={with_zone(request.url).rstrip('/')}",
             f"{id_flag}={request.discovery_id}",
             *_suffrage(request),
         ),
@@ -137,11 +116,11 @@ def _legacy_notes(request: FlagsRequest) -> list[str]:
     return notes
 
 
-def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
+def _consul_kv(request: FlagsRequest, version: Version) -> Flags:
     if version < (7, 0, 0):
         raise Unsupported(f"rqlite {request.version} has no consul-kv mode: use legacy")
     _only_for_dns(request)
-    url, port = _parse_service_url(request.url)
+    url, port = parse_service_url(request.url)
     if url.path.strip("/"):
         raise Unsupported("consul-kv takes a host and a port: remove the path from the URL of the service")
     host = str(url.hostname)
@@ -149,14 +128,14 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
         raise Unsupported(
             f"rqlite {request.version} refuses addresses that start with http: use another name or the IP address"
         )
-    zone = _split_zone(request.url)[1]
+    zone = split_url_zone(request.url)[1]
     # The zone is not escaped, unlike in a URL.
     ipv6 = host if zone is None else f"{host}%{zone}"
     config: dict[str, object] = {"address": f"[{ipv6}]:{port}" if ":" in host else f"{host}:{port}"}
     if url.scheme == "https":
         config["schema" if version == (7, 0, 0) else "scheme"] = "https"
     if url.username is not None:
-        config["basic_auth"] = _basic_auth(url, version)
+        config["basic_auth"] = basic_auth(url, version)
     return Flags(
         arguments=(
             "-disco-mode=consul-kv",
@@ -178,7 +157,7 @@ def _consul_kv(request: FlagsRequest, version: _Version) -> Flags:
     )
 
 
-def _tls_notes(version: _Version) -> list[str]:
+def _tls_notes(version: Version) -> list[str]:
     # Up to 7.13.1 cert_file, set or not, overwrites ca_file.
     if version < (7, 13, 2):
         member, why = '"ca_pem":"BASE64"', " with its PEM in base64, since rqlited before 7.13.2 ignores ca_file"
@@ -186,18 +165,18 @@ def _tls_notes(version: _Version) -> list[str]:
         member, why = '"ca_file":"/PATH"', ""
     trust = "rqlited trusts the system's CAs; for a private one add"
     notes = [f'{trust} "tls_config":{{{member}}} to -disco-config{why}']
-    if (7, 0, 0) < version < (7, 1, 0) and version[2] == _ANY:
+    if (7, 0, 0) < version < (7, 1, 0) and version[2] == ANY:
         notes.append('rqlite 7.0.0 calls "scheme" "schema": use --rqlite 7.0.0 for it')
     return notes
 
 
-def _replica_notes(version: _Version) -> list[str]:
+def _replica_notes(version: Version) -> list[str]:
     if version < (8, 14, 0):
         return ["start replicas after the cluster has formed: a replica that wins the claim bootstraps, as a voter"]
     return ["a replica never claims to lead: it waits for a leader"]
 
 
-def _dns(request: FlagsRequest, version: _Version) -> Flags:
+def _dns(request: FlagsRequest, version: Version) -> Flags:
     if version < (7, 2, 0):
         raise Unsupported(f"rqlite {request.version} has no {request.mode} mode: use 7.2 or later")
     if request.replica and version < (8, 14, 1):
@@ -255,7 +234,7 @@ def _name_note(request: FlagsRequest) -> tuple[str, ...]:
 
 def _token_note(request: FlagsRequest, how: str) -> tuple[str, ...]:
     """Tell how nodes send a token, unless the URL has it."""
-    if request.is_complete or urlsplit(_split_zone(request.url)[0]).username is not None:
+    if request.is_complete or urlsplit(split_url_zone(request.url)[0]).username is not None:
         return ()
     return (f"if the service requires tokens, {how}",)
 
@@ -264,7 +243,7 @@ def _suffrage(request: FlagsRequest) -> tuple[str, ...]:
     return ("-raft-non-voter",) if request.replica else ()
 
 
-def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[str]:
+def _dns_notes(request: FlagsRequest, version: Version, by_raft: bool) -> list[str]:
     needed = " --raft-addr HOST:RAFTPORT --node-id NODE" if by_raft else ""
     if request.replica:
         notes = [
@@ -287,53 +266,6 @@ def _dns_notes(request: FlagsRequest, version: _Version, by_raft: bool) -> list[
     if version < (8, 12, 2):
         notes.append(f"rqlite {request.version} cannot use IPv6 addresses from DNS: use 8.12.2 or later")
     return notes
-
-
-def _parse_version(text: str) -> _Version:
-    match = _VERSION.match(text)
-    if match is None:
-        raise Unsupported("not a version of rqlite, such as 8 or 7.21.4")
-    major, minor, patch = (_ANY if part is None else int(part) for part in match.groups())
-    return major, minor, patch
-
-
-def _parse_service_url(url: str) -> tuple[SplitResult, int]:
-    """Return the parsed URL, without the zone of an IPv6 address, and the port."""
-    plain, _ = _split_zone(url)
-    try:
-        split = urlsplit(plain)
-        port = split.port
-    except ValueError:
-        # The original error may contain a part of a password.
-        raise Unsupported("not a URL: use http://HOST:PORT, with %2F for a / in a password") from None
-    if split.scheme == "unix":
-        raise Unsupported("rqlited cannot use a UNIX socket: use the http:// or https:// URL of the service")
-    if split.scheme not in _DEFAULT_PORTS or not split.hostname or split.query or split.fragment:
-        raise Unsupported("the URL of the service must be http://HOST:PORT or https://HOST:PORT")
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise Unsupported("the URL of the service must not contain white space or control characters")
-    return split, _DEFAULT_PORTS[split.scheme] if port is None else port
-
-
-def _split_zone(url: str) -> tuple[str, str | None]:
-    try:
-        return split_zone(url)
-    except ValueError as error:
-        raise Unsupported(str(error)) from None
-
-
-def _with_zone(url: str) -> str:
-    """Return the URL as Go parses it, with the `%` before the zone escaped."""
-    plain, zone = _split_zone(url)
-    return url if zone is None else plain.replace("]", f"%25{zone}]", 1)
-
-
-def _basic_auth(url: SplitResult, version: _Version) -> dict[str, str]:
-    auth = {"username": unquote(url.username or ""), "password": unquote(url.password or "")}
-    # rqlited expands environment variables in the whole configuration, and a $ cannot be quoted.
-    if version >= (7, 16, 0) and any("$" in text for text in auth.values()):
-        raise Unsupported("rqlite 7.16 and later expand a $ in user and password: choose a user and password without $")
-    return auth
 
 
 def _zone(request: FlagsRequest) -> str:
@@ -361,34 +293,3 @@ def _address_notes(request: FlagsRequest, note: str) -> tuple[str, ...]:
 
 def _compact_json(config: dict[str, object]) -> str:
     return json.dumps(config, separators=(",", ":"))
-
-
-_PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:=@,-]+\Z")
-
-
-def _systemd_word(text: str) -> str:
-    if _PLAIN_WORD.match(text):
-        return text
-    escaped = "".join(_systemd_character(character) for character in text)
-    return f"'{escaped}'"
-
-
-def _systemd_character(character: str) -> str:
-    if character in "\\'":
-        return f"\\{character}"
-    if character in "%$":
-        return character * 2
-    if character.isprintable():
-        return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode())
-
-
-def _yaml_string(text: str) -> str:
-    """Return a JSON string that YAML reads too: it takes unprintable characters only escaped, and
-    no surrogate pairs.
-    """
-    written = json.dumps(text, ensure_ascii=False)
-    return "".join(
-        character if character.isprintable() or ord(character) > 0xFFFF else f"\\u{ord(character):04x}"
-        for character in written
-    )

@@ -1,0 +1,1 @@
+"""Recipes: how each version of rqlited is run so that it finds its cluster. Pure."""
