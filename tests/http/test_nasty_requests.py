@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.connections import CREATE_REQUEST, Connection, Server
 from tests.support.daemon import create_id
-from tests.support.nasty_requests import GOOD, ID, NASTY_REQUESTS, NastyRequest, Outcome
+from tests.support.nasty_requests import NASTY_REQUESTS
+from tests.support.nasty_requests.rows import GOOD, ID, NastyRequest, Outcome
 from tests.support.raw_responses import RawResponse, check_response, read_responses
 
 # Longer rows are cut everywhere near their ends, and now and then in their filling.

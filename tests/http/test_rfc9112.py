@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.connections import CREATE_REQUEST, Connection, Server
 from tests.support.daemon import create_id
-from tests.support.nasty_requests import GOOD
+from tests.support.nasty_requests.rows import GOOD
 from tests.support.raw_responses import RawResponse, check_response, read_responses
 
 NODE = b'{"addr":"10.1.1.1:4001"}'

@@ -16,7 +16,8 @@ import pytest
 
 from tests.support.connections import MAX_BODY
 from tests.support.haproxy import HAProxy
-from tests.support.nasty_requests import ID, NASTY_REQUESTS, NastyRequest
+from tests.support.nasty_requests import NASTY_REQUESTS
+from tests.support.nasty_requests.rows import ID, NastyRequest
 from tests.support.nginx import Nginx
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 from tests.support.raw_responses import RawResponse, read_responses
