@@ -22,7 +22,7 @@ _MOST_STATES = 20_000
 
 
 class Judge(AnswerJudge):
-    """The judge of what daemons hold: at new versions, and when all faults have been over for long."""
+    """The judge of what daemons hold: at new versions, and once all faults are long over."""
 
     def __init__(self, world: AnyWorld) -> None:
         super().__init__(world)
