@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from math import ceil
 from typing import cast
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from rqdisco.core.directory import Directory
@@ -60,6 +62,24 @@ def test_no_turn_of_the_reactor_judges_many_clusters() -> None:
     assert turns >= 210 / 25
     counter.stopService()
     assert not [call for call in daemon.clock.getDelayedCalls() if call.getTime() > daemon.clock.seconds() + 1]
+
+
+def test_a_busy_daemon_counts_more_slowly() -> None:
+    def seconds(late: float) -> float:
+        """Return how long a round takes if each timer is so late."""
+        daemon, _, counter = counting(210)
+        counter.startService()
+        began = daemon.clock.seconds()
+        while counter.counts is None:
+            (timer,) = daemon.clock.getDelayedCalls()
+            daemon.clock.advance(timer.getTime() - daemon.clock.seconds() + late)
+        counter.stopService()
+        return daemon.clock.seconds() - began
+
+    slices = ceil(210 / 25)
+    assert seconds(late=0.0) == pytest.approx(slices * 0.005)
+    assert seconds(late=0.004) == pytest.approx(slices * (0.005 + 0.004) + (slices - 1) * 4 * 0.004)
+    assert seconds(late=10.0) == pytest.approx(0.005 + slices * 10 + (slices - 1) * 0.05)
 
 
 def test_clusters_are_counted_again_and_the_last_numbers_stay_until_then() -> None:
