@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.exports import Decisions, ImportedNode, TransferredGrant, TransferredRecord
 from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle
+
+LEADER = decode_put(b'{"addr": "n1:2"}')
 
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
@@ -223,6 +227,57 @@ def test_a_refused_change_keeps_nobody_from_claiming_a_new_key(three: Three, clo
     claiming = begin(b.directory.claim("name", decode_put(b'{"addr": "n1:2"}'), None))
     settle(clock, 2)
     assert result(claiming).won
+
+
+def test_an_import_that_peers_have_and_the_disk_refused_tells_nobody_to_bootstrap(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    # Without a reserved version nothing is sent before it is on the disk.
+    create_id(a)
+    brought = TransferredRecord(
+        id="brought",
+        created_at=1,
+        nodes=(ImportedNode(addr="n1:1"),),
+        decisions=Decisions(grant=TransferredGrant(addr="n1:1")),
+    )
+    a.disk.room = 0
+    assert refused(begin(a.directory.adopt(brought, as_own=True)))
+    a.disk.room = None
+    settle(clock, 3)
+    for daemon in (a, b):
+        asked = registering(daemon, "brought", "n2:1")
+        settle(clock, 2)
+        assert result(asked).bootstrap is None
+    assert listed(a, "brought") == listed(b, "brought") == ["n1:1", "n2:1"]
+
+
+def test_a_claim_of_a_new_key_that_peers_have_and_the_disk_refused_leaves_the_key_free(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, b, _) = three
+    create_id(a)
+    name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    a.disk.room = 0
+    assert refused(begin(a.directory.claim(name, decode_put(b'{"addr": "127.0.0.1:2"}'), "10.0.0.1")))
+    a.disk.room = None
+    settle(clock, 3)
+    assert listed(b, name) == []
+    claiming = begin(b.directory.claim(name, decode_put(b'{"addr": "127.0.0.1:2"}'), "10.0.0.2"))
+    settle(clock, 2)
+    assert result(claiming).won
+
+
+def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_claim(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    create_id(a)
+    name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    a.disk.room = 0
+    assert refused(begin(a.directory.report(name, LEADER, None)))
+    a.disk.room = None
+    settle(clock, 3)
+    for daemon in (a, b):
+        claiming = begin(daemon.directory.claim(name, decode_put(b'{"addr": "n2:2"}'), None))
+        settle(clock, 2)
+        assert not result(claiming).won
 
 
 def test_a_node_that_asks_repeatedly_has_one_hint(three: Three, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from rqdisco.core import codec, records
+from rqdisco.core import codec, host_binding, records
 from rqdisco.core.codec import Metadata
 from rqdisco.core.records import Record
 from rqdisco.storage.memory import Change, Store, metadata_change
@@ -122,14 +122,14 @@ class OwnWrites:
     def correct(self, keys: Iterable[bytes], version: int) -> list[Change]:
         """Put the true state of refused records into the store, with versions from `version` on.
 
-        A refused new ID is retained as one that was given to nobody.
+        A refused new ID is retained as it was imported or reported, or without a claim that nobody
+        was told to have won.
         """
         changes = []
         for key in keys:
             known = self._store.newest(key.decode())
             if known is None:
-                received = codec.decode_stored(key, self._refused[key])
-                known = Record(id=received.id, owner=received.owner, version=0, created_at=received.created_at)
+                known = _without_claim(codec.decode_stored(key, self._refused[key]))
             if known.owner == self._own:
                 changes.append(self._store.put(replace(records.with_grant_revoked(known), version=version)))
                 version += 1
@@ -158,3 +158,9 @@ class OwnWrites:
         corrections = self.correct(left, self._store.last_version + 1)
         self._correcting |= {each.key: each.version for each in corrections}
         return corrections
+
+
+def _without_claim(record: Record) -> Record:
+    """Return a record without a claim whose winner was not told."""
+    before = records.without_pending_grant(record)
+    return record if before is record else host_binding.unbind(replace(before, unreported=None))
