@@ -246,6 +246,25 @@ def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
     settle(clock, 1)
 
 
+def test_an_id_that_one_daemon_imported_is_not_imported_by_another_that_was_cut_off_at_once(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, _) = three
+    brought = TransferredRecord(id="brought", created_at=1)
+    network.split("a")
+    importing = Deferred.fromCoroutine(b.directory.adopt(brought, as_own=True))
+    with pytest.raises(Undecided):
+        wait(clock, a.directory.adopt(brought, as_own=True), 3)
+    with pytest.raises(Undecided):
+        result(importing)
+    network.heal()
+    settle(clock, 3)
+    assert wait(clock, b.directory.adopt(brought, as_own=True), 2)
+    network.split("a")
+    with pytest.raises(Undecided):
+        wait(clock, a.directory.adopt(brought, as_own=True), 3)
+
+
 def hand_over(daemon: GossipDaemon, other: GossipDaemon) -> None:
     daemon.network.dropped.add((daemon.name, "succeed"))
     with pytest.raises(NoSuccessor):

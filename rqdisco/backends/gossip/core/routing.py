@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import (
+    confirming,
     contacts,
     convergence,
     decide,
@@ -146,7 +147,7 @@ def _converged(state: State, request: ClientRequest, is_converged: bool) -> None
 def _route_import(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     known = state.store.newest(command.transferred.id)
     if known is None:
-        convergence.wait(state, continue_with(_converged, request))
+        confirming.confirm(state, continue_with(_converged, request))
     else:
         _import(state, request, queries.owner(state, known) == state.own)
 
