@@ -1,0 +1,91 @@
+"""Hypothesis searches for claims and reports of a leader key, at any daemon and any time, after which
+daemons break a promise.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+
+from rqdisco.backends.gossip.core.inputs import Claim, CreateNamed, ReportLeader
+from rqdisco.core.codec import decode_put
+from rqdisco.core.records import ClaimOutcome, Put
+from tests.simulated.test_stateful import ADDRESSES, SETTINGS, FrozenDaemons
+from tests.simulated.wires import Asked
+
+_KEY = "orders"
+
+
+class ClaimingDaemons(FrozenDaemons):
+    """Daemons whose clients are nodes that claim a leader key, and one of which leads and reports
+    itself once it was told to bootstrap.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claiming: dict[str, Asked] = {}
+        self.winners: set[str] = set()
+        self.reporting: Asked | None = None
+        self.has_reported = False
+
+    @rule(address=st.sampled_from(ADDRESSES), at=st.integers(0, 2))
+    def claim(self, address: str, at: int) -> None:
+        daemon = self._running(at)
+        if daemon is not None and address not in self.claiming and address not in self.winners:
+            self.claiming[address] = self.wires.ask(daemon, Claim(_KEY, _put(address), address))
+
+    @precondition(lambda self: self.claiming)
+    @rule(address=st.sampled_from(ADDRESSES))
+    def claim_is_hung_up(self, address: str) -> None:
+        asked = self.claiming.get(address)
+        if asked is not None and asked.is_open:
+            self.wires.hang_up(asked)
+            del self.claiming[address]
+
+    @precondition(lambda self: self.winners)
+    @rule(at=st.integers(0, 2))
+    def report(self, at: int) -> None:
+        daemon = self._running(at)
+        if daemon is not None and (self.reporting is None or not self.reporting.is_open):
+            (leader,) = self.winners
+            self.reporting = self.wires.ask(daemon, ReportLeader(_KEY, _put(leader), leader))
+
+    @rule(at=st.integers(0, 2))
+    def create_the_key(self, at: int) -> None:
+        if (daemon := self._running(at)) is not None:
+            self.others.append(self.wires.ask(daemon, CreateNamed(_KEY)))
+
+    @invariant()
+    def one_claim_is_won(self) -> None:
+        for address, asked in list(self.claiming.items()):
+            if not asked.is_open:
+                del self.claiming[address]
+                if isinstance(asked.result, ClaimOutcome) and asked.result.won:
+                    assert not self.has_reported, f"I1: {address} wins, and {self.winners} leads"
+                    self.winners.add(address)
+        assert len(self.winners) <= 1, f"I1: {self.winners} have won"
+        if self.reporting is not None and self.reporting.result is True:
+            self.has_reported = True
+
+    def _check_records(self) -> None:
+        super()._check_records()
+        self.one_claim_is_won()
+        records = []
+        for daemon in self.wires.daemons:
+            assert daemon.machine is not None
+            if daemon.machine.state.members.own.state != "drained":
+                records.append(daemon.machine.state.store.settled(_KEY))
+        assert all(each == records[0] for each in records)
+        if self.has_reported:
+            assert records[0] is not None
+            assert records[0].leader is not None
+            assert records[0].confirmed
+            assert {records[0].leader.addr} == self.winners
+
+
+def _put(address: str) -> Put:
+    return decode_put(f'{{"addr":"{address}"}}'.encode())
+
+
+def test_claims_break_no_promise_whatever_happens() -> None:
+    run_state_machine_as_test(ClaimingDaemons, settings=SETTINGS)
