@@ -22,6 +22,7 @@ class Relay:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.bytes = 0
         self.connections = 0
+        self._writers: list[asyncio.StreamWriter] = []
         self._thread.start()
         serving = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._relay, HOST, 0), self._loop)
         self._server = serving.result(10)
@@ -31,8 +32,16 @@ class Relay:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -41,6 +50,7 @@ class Relay:
         except OSError:
             writer.close()
             return
+        self._writers += writer, other_writer
         await asyncio.gather(self._pass(reader, other_writer), self._pass(other_reader, writer))
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
