@@ -20,7 +20,7 @@ from rqdisco.client import DamagedExport, ExportedNode, ExportedRecord, ExportRe
 from rqdisco.core import codec
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import CannotStart
-from rqdisco.core.exports import to_transferred
+from rqdisco.core.export_encoder import to_transferred
 from rqdisco.storage.files import Disk
 from rqdisco.storage.snapshot import SnapshotReader
 

@@ -7,6 +7,7 @@ to wait (R9), and the changes of an import. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -14,11 +15,11 @@ from rqdisco.core import transitions
 from rqdisco.core.addresses import same_node
 from rqdisco.core.directory import Clearing
 from rqdisco.core.errors import ImportConflict, Undecided
-from rqdisco.core.exports import Kept, adopted, is_equivalent, may_adopt
 from rqdisco.core.ids import is_created_id
 from rqdisco.core.records import Grant, Moment, Node, Put, Record, RegistrationOutcome
 from rqdisco.core.views import View
 
+Kept = TypeVar("Kept", bound=Record)
 # A claim repeated so often is logged: its rqlited drops the answer inside its join loop.
 _MANY_CLAIMS = 3
 MANY_CLAIMS = "{addr} won the claim {times} times and never reported itself: restart that rqlited"
@@ -70,9 +71,36 @@ def import_into(known: Kept, record: Record, *, as_own: bool, is_migration: bool
     """Return `known` merged with an imported record; `known` itself if nothing changes. Raises
     ImportConflict.
     """
-    if not is_equivalent(known, record):
+    if not _is_equivalent(known, record):
         raise ImportConflict(record.id)
-    return adopted(known, record) if as_own and may_adopt(known, record, is_migration=is_migration) else known
+    return _adopted(known, record) if as_own and _may_adopt(known, record, is_migration=is_migration) else known
+
+
+def _is_equivalent(one: Record, other: Record) -> bool:
+    """Report whether both records have the same nodes and the same leader."""
+    values = [None if record.leader is None else record.leader.value for record in (one, other)]
+    return one.nodes == other.nodes and values[0] == values[1]
+
+
+def _may_adopt(known: Record, imported: Record, *, is_migration: bool) -> bool:
+    """Report whether a known record with the same nodes and leader, which lost its owner, gets one
+    by an import as own.
+
+    An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
+    """
+    return known.ownerless and (not imported.ownerless or (bool(known.previous_owners) and not is_migration))
+
+
+def _adopted(known: Kept, imported: Record) -> Kept:
+    """Return the known record as one that may grant; `imported` tells what was decided elsewhere."""
+    return replace(
+        known,
+        ownerless=False,
+        grant=imported.grant,
+        was_emptied=known.was_emptied or imported.was_emptied,
+        confirmed=known.confirmed or imported.confirmed,
+        attempted=known.attempted or imported.attempted,
+    )
 
 
 def with_claim_window(record: Record, now: Moment) -> Record:

@@ -1,15 +1,13 @@
-"""The format of `rqdisco export` and `rqdisco import`: encode records, check and decode them.
+"""The format of `rqdisco export` and `rqdisco import`: its fields, and the checks of what is imported.
 
-Open it to change the fields or the checks of an export. The HTTP admin API streams exports and
-receives imports in batches.
+Open it to change the fields or the checks of an export. `export_encoder` writes it. The HTTP admin
+API streams exports and receives imports in batches.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import zlib
-from typing import TypeVar
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -18,9 +16,9 @@ from rqdisco.core import codec, transitions
 from rqdisco.core.addresses import check_text
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import InvalidValue, TooManyNodes
-from rqdisco.core.host_binding import export_host, unbind
+from rqdisco.core.host_binding import unbind
 from rqdisco.core.ids import is_valid_name
-from rqdisco.core.records import NO_BOOT, Grant, Leader, Node, Record, UnreportedClaim, without_pending_grant
+from rqdisco.core.records import NO_BOOT, Grant, Leader, Node, Record, UnreportedClaim
 
 FORMAT = "rqdisco export"
 # 2: records have `decisions`, claims the time of their first answer.
@@ -31,9 +29,6 @@ _MAX_TIME = 253_402_300_799_999_999
 _MAX_UINT64 = 2**64 - 1
 # Records in a batch: few enough that other requests do not wait for long.
 MAX_BATCH = 500
-
-_encoder = msgspec.json.Encoder()
-Kept = TypeVar("Kept", bound=Record)
 
 
 class ExportedLeaderKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,40 +100,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[TransferredRecord, ...]
     adopt: bool = False
     frozen: str | None = None
-
-
-class ExportEncoder:
-    """Encode an export piece by piece, one record per line. The document is valid JSON and ends
-    with a count and a CRC.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._crc = 0
-        self._written = 0
-        self._count = count
-
-    def header(self) -> bytes:
-        """Return the part before the records, with their expected number."""
-        return self._with_crc(b'{"format":"%s","version":%d,"count":%d,"records":[' % (
-            FORMAT.encode(), VERSION, self._count
-        ))  # fmt: skip
-
-    def record(self, record: Record, *, is_ownerless: bool = False) -> bytes:
-        """Return a record and the separator before it; `is_ownerless` if this daemon may not grant
-        under its ID.
-        """
-        separator = b"\n" if self._written == 0 else b",\n"
-        self._written += 1
-        return self._with_crc(separator + _encoder.encode(to_transferred(record, is_ownerless=is_ownerless)))
-
-    def footer(self) -> bytes:
-        """Return the part after the records."""
-        self._with_crc(b"\n")
-        return b'\n],"count":%d,"crc":"%08x"}\n' % (self._written, self._crc)
-
-    def _with_crc(self, data: bytes) -> bytes:
-        self._crc = zlib.crc32(data, self._crc)
-        return data
 
 
 def decode_batch(content: bytes) -> Batch:
@@ -213,75 +174,6 @@ def _with_leader(record: Record, exported: ExportedLeaderKey, version: int, max_
     since = exported.claimed_since or version
     unreported = UnreportedClaim(times=exported.claims, since=since) if exported.claims else None
     return replace(led, confirmed=exported.reported and unreported is None, unreported=unreported)
-
-
-def is_equivalent(one: Record, other: Record) -> bool:
-    """Report whether both records have the same nodes and the same leader."""
-    values = [None if record.leader is None else record.leader.value for record in (one, other)]
-    return one.nodes == other.nodes and values[0] == values[1]
-
-
-def may_adopt(known: Record, imported: Record, *, is_migration: bool) -> bool:
-    """Report whether a known record with the same nodes and leader, which lost its owner, gets one
-    by an import as own.
-
-    An ID that is ownerless elsewhere stays so, unless an operator adopts what this daemon holds.
-    """
-    return known.ownerless and (not imported.ownerless or (bool(known.previous_owners) and not is_migration))
-
-
-def adopted(known: Kept, imported: Record) -> Kept:
-    """Return the known record as one that may grant; `imported` tells what was decided elsewhere."""
-    return replace(
-        known,
-        ownerless=False,
-        grant=imported.grant,
-        was_emptied=known.was_emptied or imported.was_emptied,
-        confirmed=known.confirmed or imported.confirmed,
-        attempted=known.attempted or imported.attempted,
-    )
-
-
-def to_transferred(record: Record, *, is_ownerless: bool = False) -> TransferredRecord:
-    """Return the exported form of a record: without a node whose grant may never have been
-    answered, and under its previous owner if that was lost. `is_ownerless` if the exporting daemon
-    may not grant under its ID.
-    """
-    record = without_pending_grant(record)
-    exported = None
-    if (leader := record.leader) is not None:
-        claim = record.unreported or UnreportedClaim(times=0, since=0)
-        exported = ExportedLeaderKey(
-            value=leader.value,
-            flags=leader.flags,
-            addr=leader.addr,
-            reported=record.confirmed,
-            claims=claim.times,
-            claimed_since=claim.since,
-        )
-    nodes = tuple(ImportedNode(**asdict(node)) for node in record.nodes)
-    owner = record.previous_owners[-1] if record.ownerless and record.previous_owners else record.owner
-    return TransferredRecord(
-        id=record.id,
-        created_at=record.created_at,
-        owner=owner,
-        nodes=nodes,
-        leader=exported,
-        host=export_host(record.host),
-        decisions=_decisions(record, is_ownerless=is_ownerless),
-    )
-
-
-def _decisions(record: Record, *, is_ownerless: bool) -> Decisions:
-    grant = record.grant
-    return Decisions(
-        grant=None if grant is None else TransferredGrant(addr=grant.addr, host=export_host(grant.host)),
-        emptied=record.was_emptied,
-        confirmed=record.confirmed,
-        # An ID that was handed over counts as used; its previous owners mean nothing elsewhere.
-        attempted=record.attempted or bool(record.previous_owners and not record.ownerless),
-        ownerless=record.ownerless or is_ownerless,
-    )
 
 
 def _host(text: str) -> str:

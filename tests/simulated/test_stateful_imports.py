@@ -7,7 +7,8 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
-from rqdisco.core.exports import Decisions, ImportedNode, TransferredGrant, TransferredRecord, to_transferred
+from rqdisco.core.export_encoder import to_transferred
+from rqdisco.core.exports import Decisions, ImportedNode, TransferredGrant, TransferredRecord
 from rqdisco.core.ids import new_id
 from rqdisco.core.records import Node, RegistrationOutcome
 from tests.simulated.test_stateful import ADDRESSES, SETTINGS, FrozenDaemons

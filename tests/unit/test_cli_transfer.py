@@ -19,7 +19,7 @@ from rqdisco.cli.import_sources import BadSource, open_source
 from rqdisco.cli.transfer import batches
 from rqdisco.client import ExportedDecisions, ExportedNode, ExportedRecord
 from rqdisco.core import codec
-from rqdisco.core.exports import ExportEncoder
+from rqdisco.core.export_encoder import ExportEncoder
 from rqdisco.core.records import Grant, Node, Record
 from rqdisco.storage.snapshot import SnapshotHeader, encode_snapshot
 from tests.support.command import Service, Shell, Stream, lead

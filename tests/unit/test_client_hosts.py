@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.core.messages import Call, decode_message
 from rqdisco.core.errors import InvalidValue, LoopbackConflict, Undecided
-from rqdisco.core.exports import ExportEncoder, ImportedNode, TransferredRecord
+from rqdisco.core.export_encoder import ExportEncoder
+from rqdisco.core.exports import ImportedNode, TransferredRecord
 from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Leader, Node, Put, Record
 from tests.support import gossip

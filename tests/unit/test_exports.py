@@ -18,7 +18,8 @@ from rqdisco.cli.import_sources import open_source
 from rqdisco.client import ExportedRecord
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import InvalidValue, NoSuchID, Ownerless, RequestRefused, StoreUnavailable, Undecided
-from rqdisco.core.exports import ExportEncoder, TransferredRecord, to_record
+from rqdisco.core.export_encoder import ExportEncoder
+from rqdisco.core.exports import TransferredRecord, to_record
 from rqdisco.core.records import Grant, Node, Record, UnreportedClaim, is_unused
 from tests.support.daemon import Daemon, create_id, result
 from tests.support.etcd.daemon import Cluster, opened

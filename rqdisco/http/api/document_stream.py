@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rqdisco.core.directory import Directory
 from rqdisco.core.errors import StoreUnavailable
-from rqdisco.core.exports import ExportEncoder
+from rqdisco.core.export_encoder import ExportEncoder
 from rqdisco.http.requests.costs import export_cost
 from rqdisco.http.requests.request import Request
 from rqdisco.http.requests.responses import Response
