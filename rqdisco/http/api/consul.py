@@ -9,7 +9,6 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Annotated
-from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +22,7 @@ from rqdisco.core.errors import NoSuchID, NotAllowed, NotAuthenticated, UnknownC
 from rqdisco.core.ids import is_created_id, is_id, is_valid_name
 from rqdisco.core.records import Leader, Put, Record
 from rqdisco.core.views import View
+from rqdisco.http.api.consul_query import KVQuery, QueryParser, query_parameters
 from rqdisco.http.requests.api import Api
 from rqdisco.http.requests.authorization import Authorizer
 from rqdisco.http.requests.client_host import client_host
@@ -41,9 +41,6 @@ _MISSING = "Permission denied: a token is required, set CONSUL_HTTP_TOKEN"
 _UNKNOWN = "ACL not found: the token is unknown"
 _NO_RIGHT = "Permission denied: the token lacks the scope {} for this ID"
 _UNAUTHORIZED = (b"Permission denied", b"ACL not found")
-_MAX_NUMBER = 2**64 - 1
-# Parameters that select one of several data centers, namespaces or partitions.
-_IGNORED = ("dc", "ns", "partition")
 # The view of an unknown ID.
 _EMPTY_VIEW = View(id="", owner="", version=0, created_at=0)
 # The consequences of removing a key, for the log.
@@ -62,14 +59,6 @@ class KVEntry(msgspec.Struct, frozen=True, rename="pascal"):
     value: Annotated[str, Meta(description="The value in base64.")]
     create_index: int
     modify_index: int
-
-
-class _Query(msgspec.Struct, frozen=True):
-    """The supported parameters of the query string."""
-
-    cas: int | None
-    flags: int
-    raw: bool
 
 
 class ConsulAPI(Api):
@@ -91,7 +80,7 @@ class ConsulAPI(Api):
         self._creation_limit = creation_limit
         self._directory = directory
         self._log = Logger()
-        self._logged_parameters: set[str] = set()
+        self._queries = QueryParser(self._log)
 
     def admit(self, request: Request, right: Right, variable: str | None = None) -> Token | None:
         """Return the caller's token, None if tokens are not required. Raises Forbidden."""
@@ -114,17 +103,17 @@ class ConsulAPI(Api):
 
     async def read_other(self, request: Request, key: str, token: Token | None) -> Response:
         """Read a key that no ID has."""
-        self._query(request)
+        self._queries.parse(request)
         raise NotFound
 
     async def refuse_other(self, request: Request, key: str, token: Token | None) -> Response:
         """Refuse to change a key that no ID has."""
-        self._query(request)
+        self._queries.parse(request)
         raise _unsupported_key()
 
     async def read(self, request: Request, discovery_id: str, token: Token | None) -> Response:
         """Read the leader key of an ID. Check in this order: token, method, query, ID."""
-        query = self._query(request)
+        query = self._queries.parse(request)
         # Also an ID whose name a later version of the service reserved.
         leader = await self._leader(discovery_id, client_host(request)) if is_id(discovery_id) else None
         if leader is None:
@@ -149,9 +138,9 @@ class ConsulAPI(Api):
         """Delete the leader key."""
         return await self._clear(request, discovery_id, self._query_of_change(request, discovery_id), token)
 
-    def _query_of_change(self, request: Request, discovery_id: str) -> _Query:
+    def _query_of_change(self, request: Request, discovery_id: str) -> KVQuery:
         """The parameters of a change; the ID must be one that can be created."""
-        query = self._query(request)
+        query = self._queries.parse(request)
         if not is_valid_name(discovery_id):
             raise _unsupported_key()
         return query
@@ -178,7 +167,7 @@ class ConsulAPI(Api):
         except NoSuchID:
             self._creation_limit.check_named(request)
 
-    async def _claim(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+    async def _claim(self, request: Request, discovery_id: str, query: KVQuery, token: Token | None) -> Response:
         with Attempt(self._runner, "claim", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             self._check_http(put, attempt)
@@ -203,7 +192,7 @@ class ConsulAPI(Api):
             )
         return _boolean(False)
 
-    async def _report(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+    async def _report(self, request: Request, discovery_id: str, query: KVQuery, token: Token | None) -> Response:
         with Attempt(self._runner, "leader report", request, discovery_id, token) as attempt:
             put = self._put(request, query, attempt)
             host = client_host(request)
@@ -242,7 +231,7 @@ class ConsulAPI(Api):
             )
         return True
 
-    async def _clear(self, request: Request, discovery_id: str, query: _Query, token: Token | None) -> Response:
+    async def _clear(self, request: Request, discovery_id: str, query: KVQuery, token: Token | None) -> Response:
         with Attempt(self._runner, "leader removal", request, discovery_id, token) as attempt:
             clearing = await self._directory.clear_leader(discovery_id, query.cas)
             attempt.result = "lost" if not clearing.done else "absent" if clearing.removed is None else "removed"
@@ -250,7 +239,7 @@ class ConsulAPI(Api):
             self._log.warn(_REMOVED[clearing.removed], discovery_id=discovery_id)
         return _boolean(clearing.done)
 
-    def _put(self, request: Request, query: _Query, attempt: Attempt) -> Put:
+    def _put(self, request: Request, query: KVQuery, attempt: Attempt) -> Put:
         """Decode the body. Raises BadRequest, InvalidValue, BodyTooLarge."""
         try:
             put = decode_put(self._runner.body(request), query.flags)
@@ -265,23 +254,6 @@ class ConsulAPI(Api):
         """
         is_judged = is_local(host_binding.by_raft(put.node))
         self._runner.check_reachable(put.node.addr, attempt, is_known=is_known or is_judged)
-
-    def _query(self, request: Request) -> _Query:
-        parameters = _query_parameters(request)
-        if "acquire" in parameters or "release" in parameters:
-            both = "cas" in parameters or {"acquire", "release"} <= parameters.keys()
-            raise BadRequest("Conflicting flags" if both else "sessions are not supported by rqdisco")
-        if "recurse" in parameters or "keys" in parameters:
-            raise BadRequest("recurse and keys are not supported by rqdisco")
-        for name in _IGNORED:
-            if name in parameters and name not in self._logged_parameters:
-                self._logged_parameters.add(name)
-                self._log.info("consul-kv: parameter ignored, rqdisco does not support it", parameter=name)
-        return _Query(
-            cas=_number(parameters["cas"], "Invalid cas index") if "cas" in parameters else None,
-            flags=_number(parameters["flags"], "Invalid flags") if "flags" in parameters else 0,
-            raw="raw" in parameters,
-        )
 
 
 def with_consul_headers(directory: Directory) -> Callable[[Response], Response]:
@@ -305,21 +277,9 @@ def _kind_of(request: Request) -> str:
     if leader is None or not is_id(leader[1]):
         return "request"
     if request.method == b"PUT":
-        cas = _query_parameters(request).get("cas", "")
+        cas = query_parameters(request).get("cas", "")
         return "claim" if cas and not cas.strip("0") else "leader report"
     return "leader removal" if request.method == b"DELETE" else "request"
-
-
-def _query_parameters(request: Request) -> dict[str, str]:
-    """Parse the query string as Consul does: the first of repeated parameters counts."""
-    query = request.query.decode("utf-8", "replace")
-    return dict(reversed(parse_qsl(query, keep_blank_values=True)))
-
-
-def _number(text: str, error: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 30 and int(text) <= _MAX_NUMBER):
-        raise BadRequest(error)
-    return int(text)
 
 
 def _boolean(value: bool) -> Response:
