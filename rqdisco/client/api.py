@@ -6,7 +6,6 @@ they return.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -32,12 +31,12 @@ from rqdisco.client.errors import ClientError, Unreachable
 from rqdisco.client.exports import DamagedExport, ExportReader, LineSplitter
 from rqdisco.client.peers import Drained, ForgetPreview, Forgotten, FreezeState, PeersDocument
 from rqdisco.client.responses import (
-    GrantReadiness,
-    KVValue,
     check_event_stream,
     decode,
     error_of,
     kv_body,
+    leader_record_of,
+    objections_of,
     operator_error,
 )
 from rqdisco.client.server_sent_events import EventReader
@@ -88,14 +87,7 @@ class DiscoveryClient:
 
     async def grant_objections(self) -> tuple[str, ...]:
         """Return why the daemon tells no node to bootstrap now; nothing if it may, or cannot say."""
-        response = await self._transport.request("GET", "/readyz?grant=1")
-        if response.status != 503:
-            return ()
-        try:
-            readiness = decode(response.body, GrantReadiness)
-        except Unreachable:
-            return ()
-        return () if readiness.ready else readiness.wrong or ("it tells only admins the reason",)
+        return objections_of(await self._transport.request("GET", "/readyz?grant=1"))
 
     async def create(self) -> Document:
         """Create a discovery ID."""
@@ -152,17 +144,7 @@ class DiscoveryClient:
 
     async def leader(self, discovery_id: str) -> LeaderRecord | None:
         """Return the leader key of an ID, None without a record or without the ID."""
-        response = await self._transport.request("GET", _leader_path(discovery_id))
-        if response.status == 404:
-            return None
-        entries = decode(kv_body(response), tuple[KVValue, ...])
-        if not entries:
-            return None
-        try:
-            value = base64.b64decode(entries[0].value, validate=True)
-        except ValueError:
-            raise Unreachable("not a response from rqdisco: the value is not base64") from None
-        return LeaderRecord(value=decode(value, LeaderValue), index=entries[0].index)
+        return leader_record_of(await self._transport.request("GET", _leader_path(discovery_id)))
 
     async def set_leader(self, discovery_id: str, value: LeaderValue, cas: int | None = None) -> bool:
         """Put the leader key. With `cas` put it only if its index equals `cas` (0: only if there

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TypeVar
 
 import msgspec
 
+from rqdisco.client.documents import LeaderRecord, LeaderValue
 from rqdisco.client.errors import ClientError, NotWatchable, Refused, Unavailable, Unreachable
 from rqdisco.client.transport import RawResponse
 
 T = TypeVar("T")
 
 
-class KVValue(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
+class _KVValue(msgspec.Struct, rename={"value": "Value", "index": "ModifyIndex"}):
     """An entry of the key-value store, whose value is in base64."""
 
     value: str
     index: int
 
 
-class GrantReadiness(msgspec.Struct):
+class _GrantReadiness(msgspec.Struct):
     """The answer of /readyz?grant=1."""
 
     ready: bool
@@ -44,6 +46,33 @@ def kv_body(response: RawResponse) -> bytes:
     if response.status != 200:
         raise _to_client_error(response, response.body.decode("utf-8", "replace").strip().partition("\n")[0])
     return response.body
+
+
+def leader_record_of(response: RawResponse) -> LeaderRecord | None:
+    """Return the leader key of an ID, None without a record or without the ID. Raises a subclass of
+    ClientError.
+    """
+    if response.status == 404:
+        return None
+    entries = decode(kv_body(response), tuple[_KVValue, ...])
+    if not entries:
+        return None
+    try:
+        value = base64.b64decode(entries[0].value, validate=True)
+    except ValueError:
+        raise Unreachable("not a response from rqdisco: the value is not base64") from None
+    return LeaderRecord(value=decode(value, LeaderValue), index=entries[0].index)
+
+
+def objections_of(response: RawResponse) -> tuple[str, ...]:
+    """Return the reasons in an answer of /readyz?grant=1."""
+    if response.status != 503:
+        return ()
+    try:
+        readiness = decode(response.body, _GrantReadiness)
+    except Unreachable:
+        return ()
+    return () if readiness.ready else readiness.wrong or ("it tells only admins the reason",)
 
 
 def _json_error(response: RawResponse) -> str | None:
