@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
 
 import msgspec
 from twisted.internet import defer
@@ -26,7 +25,6 @@ from rqdisco.backends.etcd.failures import (
 )
 from rqdisco.backends.etcd.messages import (
     Alarms,
-    EtcdHeader,
     LeaseGrant,
     LeaseGrantResponse,
     LeaseQuery,
@@ -40,12 +38,24 @@ from rqdisco.backends.etcd.messages import (
     WatchResponse,
     encode,
 )
-from rqdisco.backends.etcd.refusals import MISFIT, GatewayRefusal, RefusalKind, read_refusal
+from rqdisco.backends.etcd.refusals import GatewayRefusal, RefusalKind
+from rqdisco.backends.etcd.request_kinds import (
+    ALARMS,
+    GRANT,
+    RANGE,
+    READ,
+    REVOKE,
+    STATUS,
+    TIME_TO_LIVE,
+    TXN,
+    A,
+    RequestKind,
+    read_reply,
+)
 from rqdisco.backends.etcd.response_shape import fits
 from rqdisco.backends.etcd.revisions import RevisionGuard
 from rqdisco.backends.etcd.transport.interfaces import PostTransport, StreamTransport
 from rqdisco.backends.etcd.watch_connection import Watch
-from rqdisco.core.codec import UNREADABLE
 from rqdisco.http_client.interfaces import AnswerTooLarge, ConnectionBroken, NotSent, PostReply
 
 SECONDS = 5.0
@@ -59,7 +69,6 @@ _OUTCOMES: dict[type[EtcdFailure], str] = {
     AuthFailed: "auth_failed",
     TooLarge: "too_large",
 }
-_WRONG_ANSWER = GatewayRefusal(RefusalKind.UNKNOWN, MISFIT)
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -72,43 +81,6 @@ class ClientConfig(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...]
     credentials: Callable[[], Credentials] | None = None
     attempt_seconds: float = 1.0
-
-
-class _Answer(Protocol):
-    @property
-    def header(self) -> EtcdHeader: ...
-
-
-class _Revoked(msgspec.Struct, frozen=True):
-    header: EtcdHeader
-
-
-A = TypeVar("A", bound=_Answer)
-
-
-class _Kind(Generic[A]):
-    """A kind of request. `is_checked` reports whether its answers are linearizable (E8)."""
-
-    def __init__(
-        self, name: str, path: str, answer: type[A], *, is_read: bool = True, is_checked: bool = False
-    ) -> None:
-        self.name = name
-        self.path = path
-        self.is_read = is_read
-        self.is_checked = is_checked
-        # Not strict, for integers in strings.
-        self.decode: Callable[[bytes], A] = msgspec.json.Decoder(answer, strict=False).decode
-
-
-_RANGE = _Kind("range", "/v3/kv/range", RangeResponse, is_checked=True)
-_READ = _Kind("read", "/v3/kv/txn", TxnResponse, is_checked=True)
-_TXN = _Kind("txn", "/v3/kv/txn", TxnResponse, is_read=False, is_checked=True)
-# A lease that nobody uses does no harm, so requests for one are repeated like reads.
-_GRANT = _Kind("lease_grant", "/v3/lease/grant", LeaseGrantResponse)
-_REVOKE = _Kind("lease_revoke", "/v3/lease/revoke", _Revoked)
-_TIME_TO_LIVE = _Kind("lease_time_to_live", "/v3/lease/timetolive", LeaseTimeToLive)
-_STATUS = _Kind("status", "/v3/maintenance/status", Status)
-_ALARMS = _Kind("alarms", "/v3/maintenance/alarm", Alarms)
 
 
 class EtcdClient:
@@ -138,11 +110,11 @@ class EtcdClient:
 
     async def range(self, request: Range, seconds: float = SECONDS) -> RangeResponse:
         """Read keys, linearizably."""
-        return await self._count(_RANGE, encode(request), seconds)
+        return await self._count(RANGE, encode(request), seconds)
 
     async def read(self, request: Txn, seconds: float = SECONDS) -> TxnResponse:
         """Carry out a transaction that only reads, linearizably."""
-        return await self._count(_READ, encode(request), seconds, lambda answer: fits(request, answer))
+        return await self._count(READ, encode(request), seconds, lambda answer: fits(request, answer))
 
     async def txn(self, request: Txn, seconds: float = SECONDS) -> TxnResponse:
         """Carry out a transaction; identical copies are sent until the outcome is known (E2).
@@ -151,41 +123,41 @@ class EtcdClient:
         every copy was certainly refused, else OutcomeUnknown. The answer may be to a later copy
         than the one applied: then the comparison failed.
         """
-        return await self._count(_TXN, encode(request), seconds, lambda answer: fits(request, answer))
+        return await self._count(TXN, encode(request), seconds, lambda answer: fits(request, answer))
 
     async def grant_lease(self, ttl: int, seconds: float = SECONDS) -> LeaseGrantResponse:
         """Create a lease of `ttl` seconds."""
-        return await self._count(_GRANT, encode(LeaseGrant(ttl=ttl)), seconds, lambda answer: answer.id != 0)
+        return await self._count(GRANT, encode(LeaseGrant(ttl=ttl)), seconds, lambda answer: answer.id != 0)
 
     async def revoke_lease(self, lease: int, seconds: float = SECONDS) -> None:
         """End a lease, which deletes its keys; one that has ended is no error."""
         try:
-            await self._count(_REVOKE, encode(LeaseQuery(id=lease)), seconds)
+            await self._count(REVOKE, encode(LeaseQuery(id=lease)), seconds)
         except LeaseNotFound:
             return
 
     async def time_to_live(self, lease: int, seconds: float = SECONDS) -> LeaseTimeToLive:
         """Return the time to live of a lease, -1 if there is none."""
-        return await self._count(_TIME_TO_LIVE, encode(LeaseQuery(id=lease)), seconds)
+        return await self._count(TIME_TO_LIVE, encode(LeaseQuery(id=lease)), seconds)
 
     async def alarms(self, seconds: float = SECONDS) -> Alarms:
         """Return the alarms of the cluster."""
-        return await self._count(_ALARMS, b'{"action":"GET"}', seconds)
+        return await self._count(ALARMS, b'{"action":"GET"}', seconds)
 
     async def status(self, endpoint: str) -> Status:
         """Return the state of the member at an endpoint, which is asked once."""
-        return await self._ask_once(_STATUS, endpoint, b"{}")
+        return await self._ask_once(STATUS, endpoint, b"{}")
 
     async def range_at(self, endpoint: str, request: Range) -> RangeResponse:
         """Read keys at an endpoint, linearizably; it is asked once. It may be of another cluster."""
-        return await self._ask_once(_RANGE, endpoint, encode(request))
+        return await self._ask_once(RANGE, endpoint, encode(request))
 
-    async def _ask_once(self, kind: _Kind[A], endpoint: str, body: bytes) -> A:
+    async def _ask_once(self, kind: RequestKind[A], endpoint: str, body: bytes) -> A:
         try:
             reply = await self._transport.post(endpoint, kind.path, body, self._tokens.token, self._attempt_seconds)
         except (NotSent, ConnectionBroken) as error:
             raise NotApplied(str(error)) from None
-        answer = _read(kind, reply, None, self._tokens.token)
+        answer = read_reply(kind, reply, None, self._tokens.token)
         if isinstance(answer, GatewayRefusal):
             raise NotApplied(answer.reason)
         return answer
@@ -201,7 +173,9 @@ class EtcdClient:
     def _post_without_token(self, path: str, body: bytes) -> Deferred[PostReply]:
         return self._transport.post(self._endpoints.current, path, body, None, self._attempt_seconds)
 
-    async def _count(self, kind: _Kind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None) -> A:
+    async def _count(
+        self, kind: RequestKind[A], body: bytes, seconds: float, fits: Callable[[A], bool] | None = None
+    ) -> A:
         """Deliver a request, and count it by its outcome."""
         began = self._clock.seconds()
         outcome = "cancelled"
@@ -215,7 +189,7 @@ class EtcdClient:
         finally:
             self._counts.ended(kind.name, outcome, self._clock.seconds() - began)
 
-    async def _deliver(self, kind: _Kind[A], body: bytes, deadline: float, fits: Callable[[A], bool] | None) -> A:
+    async def _deliver(self, kind: RequestKind[A], body: bytes, deadline: float, fits: Callable[[A], bool] | None) -> A:
         """Send copies of a request until one is answered as asked, or no other is of use."""
         attempts: Attempts | None = None
         while True:
@@ -227,7 +201,7 @@ class EtcdClient:
                 at_send = self._guard.seen
                 seconds = min(self._attempt_seconds, deadline - self._clock.seconds())
                 reply = await self._transport.post(endpoint, kind.path, body, token, seconds)
-                answer = _read(kind, reply, fits, token)
+                answer = read_reply(kind, reply, fits, token)
                 if not isinstance(answer, GatewayRefusal):
                     if kind.is_checked:
                         self._guard.check(answer.header, at_send)
@@ -237,7 +211,7 @@ class EtcdClient:
                 # Perhaps it is not etcd that answers so. If it is, every copy is, but smaller
                 # requests are not.
                 self._endpoints.failed(endpoint)
-                if kind in (_READ, _TXN):
+                if kind in (READ, TXN):
                     raise TooLarge(str(error)) from None
                 failed = error
             except (NotSent, ConnectionBroken, AuthFailed) as error:
@@ -287,17 +261,3 @@ def _may_need_token(refusal: GatewayRefusal, token: str | None) -> bool:
     a user who is named like its own certificate, and may deny that user the keys.
     """
     return refusal.fate is RefusalKind.NO_TOKEN or (refusal.fate is RefusalKind.FORBIDDEN and token is None)
-
-
-def _read(kind: _Kind[A], reply: PostReply, fits: Callable[[A], bool] | None, token: str | None) -> A | GatewayRefusal:
-    """Return the answer, or what else the reply says."""
-    if reply.status != 200:
-        return read_refusal(reply, token)
-    try:
-        answer = kind.decode(reply.body)
-    except UNREADABLE:
-        return _WRONG_ANSWER
-    # Only the list of alarms comes without a header.
-    if (answer.header.cluster_id == 0 and kind is not _ALARMS) or (fits is not None and not fits(answer)):
-        return _WRONG_ANSWER
-    return answer
