@@ -13,21 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rqdisco.cli.options import (
-    DISCOVERY_ID,
-    SERVICE,
-    TEXT,
-    CommandGroup,
-    F,
-    FilePath,
-    LeafCommand,
-    LocalCommand,
-    example,
-    format_option,
-    service_token,
-    token_file_option,
-    yes_option,
-)
+from rqdisco.cli.command_classes import CommandGroup, LeafCommand, LocalCommand
+from rqdisco.cli.options import F, example, format_option, service_token, token_file_option, yes_option
+from rqdisco.cli.parameter_types import DISCOVERY_ID, SERVICE, TEXT, FilePath
 from rqdisco.security.tokens import SCOPES
 
 if TYPE_CHECKING:

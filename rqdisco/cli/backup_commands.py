@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import FilePath, LeafCommand, LocalCommand, example
+from rqdisco.cli.command_classes import LeafCommand, LocalCommand
+from rqdisco.cli.options import example
+from rqdisco.cli.parameter_types import FilePath
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command

@@ -14,18 +14,14 @@ import click
 from rqdisco import __version__
 from rqdisco.cli.admin_commands import drain, etcd, export, freeze, import_records, migrate, peers, thaw, token
 from rqdisco.cli.backup_commands import backup, restore
+from rqdisco.cli.command_classes import RootCommand
 from rqdisco.cli.completion_scripts import SHELLS, VARIABLE, completion_script
 from rqdisco.cli.flags_command import flags
 from rqdisco.cli.leader_commands import leader
 from rqdisco.cli.local_commands import config, systemd
 from rqdisco.cli.node_formats import FORMATS, LIST_FORMATS, ListFormat, NodeFormat
 from rqdisco.cli.options import (
-    DISCOVERY_ID,
-    DURATION,
-    NEW_NAME,
     ROOT_URL_OPTION,
-    TEXT,
-    RootCommand,
     example,
     format_option,
     id_argument,
@@ -34,6 +30,7 @@ from rqdisco.cli.options import (
     yes_option,
 )
 from rqdisco.cli.output import PROGRAM
+from rqdisco.cli.parameter_types import DISCOVERY_ID, DURATION, NEW_NAME, TEXT
 from rqdisco.cli.serve_command import ServeArguments, serve
 from rqdisco.cli.static_output import StaticOutput
 from rqdisco.core.verdicts import Health

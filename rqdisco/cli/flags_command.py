@@ -6,7 +6,9 @@ import json
 
 import click
 
-from rqdisco.cli.options import TEXT, LeafCommand, example, format_option, id_argument, service_url
+from rqdisco.cli.command_classes import LeafCommand
+from rqdisco.cli.options import example, format_option, id_argument, service_url
+from rqdisco.cli.parameter_types import TEXT
 from rqdisco.cli.static_output import StaticOutput
 from rqdisco.recipes.flags import DEFAULT_EXPECT, MODES, FlagsRequest, Mode, make_flags, usual_mode
 from rqdisco.recipes.parsing import Unsupported

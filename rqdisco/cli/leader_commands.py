@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rqdisco.cli.options import TEXT, CommandGroup, cas_option, example, format_option, id_argument, yes_option
+from rqdisco.cli.command_classes import CommandGroup
+from rqdisco.cli.options import cas_option, example, format_option, id_argument, yes_option
+from rqdisco.cli.parameter_types import TEXT
 
 if TYPE_CHECKING:
     from rqdisco.cli.app import Command

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import click
 
-from rqdisco.cli.options import FilePath, LocalGroup, example, format_option
+from rqdisco.cli.command_classes import LocalGroup
+from rqdisco.cli.options import example, format_option
+from rqdisco.cli.parameter_types import FilePath
 from rqdisco.cli.static_output import StaticOutput
 
 

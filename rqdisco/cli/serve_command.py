@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import click
 
 from rqdisco import __version__
-from rqdisco.cli.options import LocalCommand, example
+from rqdisco.cli.command_classes import LocalCommand
+from rqdisco.cli.options import example
 
 USAGE_STATUS = 64
 _METAVARS = {

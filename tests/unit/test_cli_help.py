@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
+from rqdisco.cli.command_classes import TASKS, CommandGroup, LeafCommand, RootCommand
 from rqdisco.cli.commands import cli
-from rqdisco.cli.options import TASKS, CommandGroup, LeafCommand, RootCommand
 from tests.support.command import Shell
 
 
