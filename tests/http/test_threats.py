@@ -16,7 +16,7 @@ from rqdisco.http.operations import Audience
 from rqdisco.service.logging import LineObserver
 from tests.support.daemon import STATE, create_id
 from tests.support.prepared_daemons import PreparedDaemon, daemon_for
-from tests.unit.test_services import Paper
+from tests.support.written_log import Paper
 
 TRAVERSALS = [
     "/../../../../etc/passwd",

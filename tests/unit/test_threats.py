@@ -22,8 +22,8 @@ from rqdisco.security.file_modes import warn_of_loose_mode
 from rqdisco.security.token_file import read_tokens
 from rqdisco.telemetry.events import Event
 from tests.support.trio import KEY
+from tests.support.written_log import Log
 from tests.unit.test_audit import Audited
-from tests.unit.test_services import Log
 
 ROOT = Path(__file__).parents[2]
 NASTY = 'a\r\nINJECTED \x1b[2J\x9b2J\x7f\u202e\u2028\x00 \\ " b'
