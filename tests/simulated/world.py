@@ -17,12 +17,13 @@ from twisted.logger import LogLevel
 from rqdisco.backends.gossip.core.machine import Machine
 from tests.simulated.choices import Choices
 from tests.simulated.clients import Clients
-from tests.simulated.faults import EXPIRY, FAULTS, PeerFaults
+from tests.simulated.faults import EXPIRY, FAULTS
 from tests.simulated.hosts import Host
 from tests.simulated.judge import Judge
 from tests.simulated.network import PeerNet
 from tests.simulated.nodes import SimNode
 from tests.simulated.operator import Operator
+from tests.simulated.peer_faults import PeerFaults
 from tests.simulated.rests import Rests
 from tests.simulated.schedule import FORMAT, VERSION, Header, Schedule
 from tests.simulated.steps import Steps
