@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from rqdisco.backends.gossip.core import decide, effects, queries
@@ -18,7 +17,6 @@ from rqdisco.backends.gossip.core.inputs import (
     Discarded,
     Failed,
     Input,
-    Now,
     Persisted,
     Requested,
     Settled,
@@ -32,20 +30,19 @@ from rqdisco.backends.gossip.core.peer_errors import NotGreeted
 from rqdisco.backends.gossip.core.state import MachineConfig, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core.expiry import ExpiryWatermarks
-from rqdisco.core.records import Moment, Record
+from rqdisco.core.records import Record
 from tests.simulated.choices import Stream
 from tests.simulated.directory import Commands
 from tests.simulated.disk import Disk, ModelJournal
 from tests.simulated.network import Deadlines, Exchange
+from tests.simulated.process import Process
 from tests.simulated.rests import Rests
 from tests.simulated.sweep import Sweep
 from tests.simulated.tasks import Promise
-from tests.support.daemon import WALL_US
 
 if TYPE_CHECKING:
     from tests.simulated.hosts import Host
 
-_BOOT_BYTES = 6
 # Parts of a second that a write of the disk takes, and how often it takes long.
 _WRITE_SECONDS = 0.0001, 0.02
 _LONG_WRITE_SECONDS = 0.02, 0.8
@@ -67,22 +64,18 @@ class Link:
     streams: dict[str, Stream] = field(default_factory=dict)
 
 
-class Boot:
+class Boot(Process):
     """One run of a daemon, from its start to its end."""
 
     def __init__(self, host: Host, number: int) -> None:
+        super().__init__(host)
         world = host.world
-        self.host, self._world, self.number = host, world, number
-        self._heap = world.timeline
-        self.is_alive = True
+        self._world, self.number = world, number
         self.began = world.now
         self.died: float | None = None
         # The grants that it could not revoke until its end, by ID and address, and since when its disk
         # was full.
         self.unrevoked: dict[tuple[str, str], float] = {}
-        # When the process goes on that was stopped last, and for how long it was stopped so far.
-        self.awake_at = 0.0
-        self.slept = 0.0
         self.directory = Commands(world.new_id)
         # The registrations refused by an owner that this daemon forwarded to, by ID and address.
         self.refused: set[tuple[str, str]] = set()
@@ -101,8 +94,6 @@ class Boot:
         self._wake_at: float | None = None
         self._wakes: float | None = None
         self.rests = Rests(self, world)
-        self._now: Now | None = None
-        self._boot_number = int.from_bytes(sha256(host.boot_id.encode()).digest()[:_BOOT_BYTES], "big")
         self._start(host.disk)
 
     def _start(self, disk: Disk) -> None:
@@ -148,44 +139,6 @@ class Boot:
         for pending in self.state.pending_grants.values() if disk.is_full else ():
             if pending.reason:
                 self.unrevoked[pending.id, pending.outcome.record.grant.addr] = disk.full_since
-
-    # Time.
-
-    def now(self) -> Now:
-        now, seconds = self._now, self._heap.now
-        if now is None or now.seconds != seconds:
-            moment = Moment(self._boot_number, int(seconds * 1000))
-            wall_us = WALL_US + int((seconds + self.host.skew) * 1_000_000)
-            now = self._now = Now(seconds, moment, wall_us)
-        return now
-
-    @property
-    def sleeps_for(self) -> float:
-        """The seconds for which the process is still stopped, 0 if it runs."""
-        left: float = self.awake_at - self._heap.now
-        return left if left > 0 else 0.0
-
-    def was_awake_since(self, moment: float) -> bool:
-        """Report whether the process was not stopped since then."""
-        return self.awake_at < moment
-
-    def sleep(self, seconds: float) -> None:
-        """Stop the process; what becomes due happens afterwards."""
-        self.slept += seconds
-        self.awake_at = max(self.awake_at, self._heap.now) + seconds
-
-    def later(self, delay: float, call: Callable[..., Any], *args: Any) -> None:
-        """Call after a delay, unless the daemon has ended by then."""
-        self._heap.callLater(delay, self.when_awake, call, args)
-
-    def when_awake(self, call: Callable[..., Any], args: tuple[Any, ...] = ()) -> None:
-        """Call now, or when the process goes on."""
-        if not self.is_alive:
-            return
-        if self.awake_at > self._heap.now:
-            self._heap.call_at(self.awake_at, self.when_awake, call, args)
-        else:
-            call(*args)
 
     # The machine.
 
