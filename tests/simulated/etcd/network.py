@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.simulated.network import Net
 from tests.simulated.timeline import Timeline
-from tests.support.etcd.gateway import Answer, refuse
+from tests.support.etcd.rendering import Answer, refuse
 from tests.support.etcd.wire import Refusal, leader_changed, timed_out
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from rqdisco.backends.etcd.keys import EtcdKeys
 from rqdisco.backends.etcd.meta import Meta, decode_meta
 from tests.simulated.timeline import Timeline
 from tests.support.etcd.daemon import PREFIX
-from tests.support.etcd.gateway import Answer, Gateway
+from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.model import ModelEtcd, Saved
+from tests.support.etcd.rendering import Answer
 from tests.support.etcd.wire import KeyValue
 
 if TYPE_CHECKING:

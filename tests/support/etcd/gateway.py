@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-
-import msgspec
+from collections.abc import Callable
 
 from tests.support.etcd.accounts import ADMINISTER
-from tests.support.etcd.keyspace import Change, DeleteResult, PutResult, RangeResult, Result, TxnResult, check_txn
-from tests.support.etcd.model import Member, ModelEtcd, Stream, Watcher, check_key, only_reads
+from tests.support.etcd.gateway_stream import GatewayStream
+from tests.support.etcd.keyspace import check_txn
+from tests.support.etcd.model import Member, ModelEtcd, check_key, only_reads
+from tests.support.etcd.rendering import (
+    Answer,
+    decode,
+    delete_fields,
+    header,
+    number_field,
+    put_fields,
+    range_fields,
+    refuse,
+    txn_fields,
+)
 from tests.support.etcd.wire import (
     AlarmRequest,
     AuthRequest,
@@ -21,51 +30,15 @@ from tests.support.etcd.wire import (
     RangeRequest,
     Refusal,
     TxnRequest,
-    WatchCreateRequest,
-    WatchRequest,
     base64,
     no_leader,
     timed_out,
 )
 
-T = TypeVar("T", bound=msgspec.Struct)
 Route = Callable[[Member, bytes, str | None], str]
 
 TIMEOUT = 7.0  # after which etcd gives up what no majority answers
-STATUSES = {1: 408, 2: 500, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 412, 11: 400, 13: 500, 14: 503, 16: 401}
 _LARGE = 2_097_000  # in base64; etcd takes 1.5 MiB
-_NAMES = {2: "Unknown", 3: "InvalidArgument", 7: "PermissionDenied", 16: "Unauthenticated"}
-_PHRASES = {14: "Service Unavailable"}
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An answer, and the seconds that etcd takes for it."""
-
-    status: int
-    body: bytes
-    after: float = 0.0
-
-
-_DECODERS: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
-
-
-def _decode(body: bytes, kind: type[T]) -> T:
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        # Not strict, for integers in strings.
-        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind, strict=False)
-    try:
-        message: T = decoder.decode(body or b"{}")
-    except msgspec.DecodeError as error:
-        raise Refusal(3, str(error)) from error
-    return message
-
-
-def refuse(refusal: Refusal, after: float = 0.0) -> Answer:
-    """Return the answer that reports an error."""
-    text = json.dumps(refusal.text)
-    body = f'{{"error":{text},"message":{text},"code":{refusal.code}}}'
-    return Answer(STATUSES[refusal.code], body.encode(), after)
 
 
 class Gateway:
@@ -119,7 +92,7 @@ class Gateway:
 
     def _answer_alone(self, route: Route, member: Member, path: str, body: bytes, token: str | None) -> Answer:
         """Answer as a member that does not hear of a majority."""
-        if path == "/v3/maintenance/status" or (path == "/v3/kv/range" and _decode(body, RangeRequest).serializable):
+        if path == "/v3/maintenance/status" or (path == "/v3/kv/range" and decode(body, RangeRequest).serializable):
             return Answer(200, route(member, body, token).encode())
         if path == "/v3/kv/range":
             return refuse(timed_out(), TIMEOUT)
@@ -134,69 +107,61 @@ class Gateway:
         return refuse(timed_out(), TIMEOUT)
 
     def _header(self, member: Member) -> str:
-        return self._header_at(member, self.model.revision_of(member))
-
-    def _header_at(self, member: Member, revision: int) -> str:
-        model = self.model
-        shown = f'"revision":"{revision}",' if revision else ""
-        return (
-            f'"header":{{"cluster_id":"{model.cluster_id}","member_id":"{member.id}",'
-            f'{shown}"raft_term":"{model.term}"}}'
-        )
+        return header(self.model, member, self.model.revision_of(member))
 
     def _range(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, RangeRequest)
+        request = decode(body, RangeRequest)
         check_key(request)
         result = self.model.range(request, self.model.accounts.user_of(token), member)
-        return f"{{{self._header(member)}{_range_fields(result)}}}"
+        return f"{{{self._header(member)}{range_fields(result)}}}"
 
     def _put(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, PutRequest)
+        request = decode(body, PutRequest)
         check_key(request)
         result = self.model.put(request, self.model.accounts.user_of(token))
-        return f"{{{self._header(member)}{_put_fields(result)}}}"
+        return f"{{{self._header(member)}{put_fields(result)}}}"
 
     def _delete(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, DeleteRequest)
+        request = decode(body, DeleteRequest)
         check_key(request)
         result = self.model.delete(request, self.model.accounts.user_of(token))
-        return f"{{{self._header(member)}{_delete_fields(result)}}}"
+        return f"{{{self._header(member)}{delete_fields(result)}}}"
 
     def _txn(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, TxnRequest)
+        request = decode(body, TxnRequest)
         check_txn(request)
         result = self.model.txn(request, self.model.accounts.user_of(token))
-        return f"{{{self._header(member)}{_txn_fields(result)}}}"
+        return f"{{{self._header(member)}{txn_fields(result)}}}"
 
     def _compaction(self, member: Member, body: bytes, token: str | None) -> str:
         self.model.accounts.user_of(token)
-        self.model.keyspace.compact(_decode(body, CompactionRequest).revision)
+        self.model.keyspace.compact(decode(body, CompactionRequest).revision)
         return f"{{{self._header(member)}}}"
 
     def _grant(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, LeaseRequest)
+        request = decode(body, LeaseRequest)
         self.model.accounts.user_of(token)
         number, ttl = self.model.grant(request.id, request.ttl)
         return f'{{{self._header(member)},"ID":"{number}","TTL":"{ttl}"}}'
 
     def _revoke(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, LeaseRequest)
+        request = decode(body, LeaseRequest)
         self.model.revoke(request.id, self.model.accounts.user_of(token))
         return f"{{{self._header(member)}}}"
 
     def _time_to_live(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, LeaseRequest)
+        request = decode(body, LeaseRequest)
         left, granted = self.model.time_to_live(request.id)
-        fields = _number("ID", request.id) + _number("TTL", left) + _number("grantedTTL", granted)
+        fields = number_field("ID", request.id) + number_field("TTL", left) + number_field("grantedTTL", granted)
         keys = sorted(self.model.keyspace.leases.get(request.id, ())) if request.keys else ()
         if keys:
             fields += ',"keys":[' + ",".join(f'"{base64(key)}"' for key in keys) + "]"
         return f"{{{self._header(member)}{fields}}}"
 
     def _keep_alive(self, member: Member, body: bytes, token: str | None) -> str:
-        number = _decode(body, LeaseRequest).id
+        number = decode(body, LeaseRequest).id
         ttl = self.model.keep_alive(number)
-        return f'{{"result":{{{self._header(member)}{_number("ID", number)}{_number("TTL", ttl)}}}}}\n'
+        return f'{{"result":{{{self._header(member)}{number_field("ID", number)}{number_field("TTL", ttl)}}}}}\n'
 
     def _leases(self, member: Member, body: bytes, token: str | None) -> str:
         leases = ",".join(f'{{"ID":"{number}"}}' for number in self.model.leases)
@@ -208,17 +173,17 @@ class Gateway:
         errors = [] if member.knows_leader else ["etcdserver: no leader"]
         for alarm, member_id in model.alarms.items():
             errors.append((f"memberID:{member_id} " if member_id else "") + f"alarm:{alarm} ")
-        shown_leader = _number("leader", leader.id) if member.knows_leader else ""
+        shown_leader = number_field("leader", leader.id) if member.knows_leader else ""
         shown_errors = f',"errors":{json.dumps(errors)}' if errors else ""
         index = self.model.revision_of(member) + 9
         return (
-            f'{{{self._header(member)},"version":"{model.version}"{_number("dbSize", model.db_size)}{shown_leader},'
-            f'"raftIndex":"{index}","raftTerm":"{model.term}","raftAppliedIndex":"{index}"'
-            f"{shown_errors}{_number('dbSizeInUse', model.db_size)}}}"
+            f'{{{self._header(member)},"version":"{model.version}"{number_field("dbSize", model.db_size)}'
+            f'{shown_leader},"raftIndex":"{index}","raftTerm":"{model.term}","raftAppliedIndex":"{index}"'
+            f"{shown_errors}{number_field('dbSizeInUse', model.db_size)}}}"
         )
 
     def _alarm(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, AlarmRequest)
+        request = decode(body, AlarmRequest)
         try:
             self.model.accounts.user_of(token)
         except Refusal as refusal:
@@ -241,13 +206,13 @@ class Gateway:
         return f'{{"alarms":[{listed}]}}' if listed else "{}"
 
     def _authenticate(self, member: Member, body: bytes, token: str | None) -> str:
-        request = _decode(body, AuthRequest)
+        request = decode(body, AuthRequest)
         token = self.model.accounts.authenticate(request.name, request.password)
         return f'{{{self._header(member)},"token":"{token}"}}'
 
     def _administer(self, path: str, member: Member, body: bytes, token: str | None) -> str:
         accounts = self.model.accounts
-        accounts.administer(path, _decode(body, AuthRequest), accounts.user_of(token))
+        accounts.administer(path, decode(body, AuthRequest), accounts.user_of(token))
         return f"{{{self._header(member)}}}"
 
     def open(
@@ -263,93 +228,7 @@ class Gateway:
         with True if the connection breaks.
         """
         self.model.tick()
-        return GatewayStream(self, self.model.members[name], body, token, needs_leader, received, ended)
-
-
-class GatewayStream:
-    """The answer to a request to /v3/watch."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        member: Member,
-        body: bytes,
-        token: str | None,
-        needs_leader: bool,
-        received: Callable[[bytes], None],
-        ended: Callable[[bool], None],
-    ) -> None:
-        self.status = 200
-        self._gateway = gateway
-        self._model = gateway.model
-        self._member = member
-        self._token = token
-        self._received = received
-        self._ended = ended
-        self._stream = Stream(member, needs_leader, self._send_changes, self._end)
-        try:
-            requests = _watch_requests(body)
-        except Refusal as refusal:
-            self._fail(refuse(refusal))
-            return
-        if needs_leader and not member.knows_leader:
-            self.status = 503
-            self._end(no_leader())
-            return
-        self._model.streams.append(self._stream)
-        for request in requests:
-            if request.create_request is not None:
-                self._create(request.create_request)
-            elif request.cancel_request is not None:
-                self._cancel(request.cancel_request.watch_id)
-        self._model.deliver()
-
-    def close(self) -> None:
-        """End it, as a client does."""
-        self._model.end(self._stream)
-
-    def _fail(self, answer: Answer) -> None:
-        self.status = answer.status
-        self._received(answer.body)
-        self._ended(False)
-
-    def _create(self, request: WatchCreateRequest) -> None:
-        model = self._model
-        # Without a key it is the whole keyspace's first key, which never exists.
-        try:
-            watcher = model.watch(self._stream, request, model.accounts.user_of(self._token))
-        except Refusal as refusal:
-            text = refusal.text
-            if refusal.code:
-                text = f"rpc error: code = {_NAMES[refusal.code]} desc = {text}"
-            self._send(f',"watch_id":"-1","created":true,"canceled":true,"cancel_reason":{json.dumps(text)}')
-        else:
-            self._send(f'{_number("watch_id", watcher.id)},"created":true')
-
-    def _cancel(self, number: int) -> None:
-        if self._stream.watchers.pop(number, None) is not None:
-            self._send(f'{_number("watch_id", number)},"canceled":true')
-
-    def _send_changes(self, watcher: Watcher, compacted: int, changes: Sequence[Change]) -> None:
-        number = _number("watch_id", watcher.id)
-        if compacted:
-            self._send(f'{number},"canceled":true,"compact_revision":"{compacted}"', revision=0)
-            return
-        events = ",".join(_event(change, watcher.request.prev_kv) for change in changes)
-        self._send(f'{number},"events":[{events}]')
-
-    def _send(self, fields: str, revision: int | None = None) -> None:
-        if revision is None:
-            revision = self._model.revision_of(self._member)
-        self._received(f'{{"result":{{{self._gateway._header_at(self._member, revision)}{fields}}}}}'.encode())
-
-    def _end(self, reason: Refusal | None) -> None:
-        if reason is not None:
-            self._received(
-                f'{{"error":{{"grpc_code":{reason.code},"http_code":{STATUSES[reason.code]},'
-                f'"message":{json.dumps(reason.text)},"http_status":"{_PHRASES[reason.code]}"}}}}'.encode()
-            )
-        self._ended(reason is None)
+        return GatewayStream(self.model, self.model.members[name], body, token, needs_leader, received, ended)
 
 
 def _too_large(body: bytes) -> Refusal:
@@ -360,77 +239,7 @@ def _too_large(body: bytes) -> Refusal:
     return Refusal(3, "etcdserver: request is too large")
 
 
-def _watch_requests(body: bytes) -> list[WatchRequest]:
-    """Parse the documents of a body. What follows the first one may be anything."""
-    text, at, requests = body.decode(), 0, []
-    decoder = json.JSONDecoder()
-    while at < len(text):
-        if text[at].isspace():
-            at += 1
-            continue
-        try:
-            _, end = decoder.raw_decode(text, at)
-            requests.append(_decode(text[at:end].encode(), WatchRequest))
-        except (ValueError, Refusal) as error:
-            if requests:
-                break
-            raise Refusal(2, f"invalid character {text[at]!r} looking for beginning of value") from error
-        at = end
-    return requests
-
-
 def _only_reads(body: bytes) -> bool:
-    request = _decode(body, TxnRequest)
+    request = decode(body, TxnRequest)
     check_txn(request)
     return only_reads(request.success) and only_reads(request.failure)
-
-
-def _number(name: str, value: int) -> str:
-    return f',"{name}":"{value}"' if value else ""
-
-
-def _event(change: Change, with_previous: bool) -> str:
-    kind = "" if change.after.version else '"type":"DELETE",'
-    before = f',"prev_kv":{change.before.json()}' if with_previous and change.before is not None else ""
-    return f'{{{kind}"kv":{change.after.json()}{before}}}'
-
-
-def _range_fields(result: RangeResult) -> str:
-    if not result.count:
-        return ""
-    text = ""
-    if result.kvs:
-        if result.with_values:
-            text = ',"kvs":[' + ",".join([kv.json() for kv in result.kvs]) + "]"
-        else:
-            text = ',"kvs":[' + ",".join([kv.json_without_value() for kv in result.kvs]) + "]"
-        if result.more:
-            text += ',"more":true'
-    return f'{text},"count":"{result.count}"'
-
-
-def _put_fields(result: PutResult) -> str:
-    return "" if result.previous is None else f',"prev_kv":{result.previous.json()}'
-
-
-def _delete_fields(result: DeleteResult) -> str:
-    previous = ",".join(kv.json() for kv in result.previous)
-    return _number("deleted", result.deleted) + (f',"prev_kvs":[{previous}]' if previous else "")
-
-
-def _txn_fields(result: TxnResult) -> str:
-    text = ',"succeeded":true' if result.succeeded else ""
-    if result.results:
-        text += ',"responses":[' + ",".join([_response(each) for each in result.results]) + "]"
-    return text
-
-
-def _response(result: Result) -> str:
-    if isinstance(result, TxnResult):
-        return f'{{"response_txn":{{"header":{{}}{_txn_fields(result)}}}}}'
-    header = f'"header":{{"revision":"{result.revision}"}}'
-    if isinstance(result, RangeResult):
-        return f'{{"response_range":{{{header}{_range_fields(result)}}}}}'
-    if isinstance(result, PutResult):
-        return f'{{"response_put":{{{header}{_put_fields(result)}}}}}'
-    return f'{{"response_delete_range":{{{header}{_delete_fields(result)}}}}}'

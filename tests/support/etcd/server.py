@@ -16,8 +16,10 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.support.etcd.gateway import Answer, Gateway, GatewayStream
+from tests.support.etcd.gateway import Gateway
+from tests.support.etcd.gateway_stream import GatewayStream
 from tests.support.etcd.model import Member, ModelEtcd
+from tests.support.etcd.rendering import Answer
 
 CHUNKED_FROM = 2048  # what Go's server does with longer answers
 
