@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.support.etcd.accounts import ADMINISTER
 from tests.support.etcd.gateway_stream import GatewayStream
 from tests.support.etcd.keyspace import check_txn
-from tests.support.etcd.model import Member, ModelEtcd, check_key, only_reads
+from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.rendering import (
     Answer,
     decode,
@@ -20,6 +20,7 @@ from tests.support.etcd.rendering import (
     refuse,
     txn_fields,
 )
+from tests.support.etcd.serving import Member, check_key, only_reads
 from tests.support.etcd.wire import (
     AlarmRequest,
     AuthRequest,

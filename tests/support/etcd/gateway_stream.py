@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 
 from tests.support.etcd.keyspace import Change
-from tests.support.etcd.model import Member, ModelEtcd, Stream, Watcher
 from tests.support.etcd.rendering import STATUSES, Answer, decode, event_json, header, number_field, refuse
+from tests.support.etcd.serving import Member, ServingEtcd, Stream, Watcher
 from tests.support.etcd.wire import Refusal, WatchCreateRequest, WatchRequest, no_leader
 
 _NAMES = {2: "Unknown", 3: "InvalidArgument", 7: "PermissionDenied", 16: "Unauthenticated"}
@@ -19,7 +19,7 @@ class GatewayStream:
 
     def __init__(
         self,
-        model: ModelEtcd,
+        model: ServingEtcd,
         member: Member,
         body: bytes,
         token: str | None,

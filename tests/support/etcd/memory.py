@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IReactorTime
 from rqdisco.http_client.interfaces import ConnectionBroken, NotSent, PostReply
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.gateway_stream import GatewayStream
-from tests.support.etcd.model import Member, ModelEtcd
+from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.rendering import Answer, refuse
+from tests.support.etcd.serving import Member
 from tests.support.etcd.wire import Refusal
 
 

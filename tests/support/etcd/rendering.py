@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tests.support.etcd.keyspace import Change, DeleteResult, PutResult, RangeResult, Result, TxnResult
-from tests.support.etcd.model import Member, ModelEtcd
+from tests.support.etcd.serving import Member, ServingEtcd
 from tests.support.etcd.wire import Refusal
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -97,7 +97,7 @@ def _response(result: Result) -> str:
     return f'{{"response_delete_range":{{{header}{delete_fields(result)}}}}}'
 
 
-def header(model: ModelEtcd, member: Member, revision: int) -> str:
+def header(model: ServingEtcd, member: Member, revision: int) -> str:
     """Return the header of an answer of a member at a revision."""
     shown = f'"revision":"{revision}",' if revision else ""
     return f'"header":{{"cluster_id":"{model.cluster_id}","member_id":"{member.id}",{shown}"raft_term":"{model.term}"}}'

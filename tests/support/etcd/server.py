@@ -18,8 +18,9 @@ from typing import Any
 
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.gateway_stream import GatewayStream
-from tests.support.etcd.model import Member, ModelEtcd
+from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.rendering import Answer
+from tests.support.etcd.serving import Member
 
 CHUNKED_FROM = 2048  # what Go's server does with longer answers
 
