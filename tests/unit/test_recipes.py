@@ -1,30 +1,19 @@
-"""Flags for rqlited: right for its version, and unchanged by every format they are pasted into."""
+"""Flags for rqlited: right for its version, with notes on what flags cannot do."""
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from rqdisco.core.dns_labels import from_escaped_labels, to_dns_labels
-from rqdisco.core.ids import is_id
+from rqdisco.core.dns_labels import from_escaped_labels
 from rqdisco.recipes.flags import MODES, FlagsRequest, Mode, make_flags, usual_mode
 from rqdisco.recipes.parsing import Unsupported
-from rqdisco.recipes.quoting import Target, quote_flags
 
 ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 URL = "http://rqdisco:4000"
-
-ids = st.text("ABCxyz019._-", min_size=1, max_size=64).filter(is_id)
-# What a process can be given: no NUL, and text that is UTF-8.
-arguments = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
 
 
 def flags(mode: Mode, version: str, url: str = URL, **more: Any) -> dict[str, str]:
@@ -266,103 +255,3 @@ def test_notes_mention_when_a_read_replica_may_start() -> None:
     ]
     for mode, version, more in modes:
         assert "replica" not in notes(mode, version, **more)
-
-
-def unquote_systemd(line: str) -> list[str]:
-    """Return the words of a command line in a unit: quotes and escapes, then specifiers, then
-    variables.
-    """
-    words = []
-    for quoted_word, plain in re.findall(r"'((?:\\.|[^'\\])*)'|([^\s']+)", line):
-        text = re.sub(rb"\\(?:x(..)|(.))", _unescape, (quoted_word or plain).encode())
-        words.append(text.decode().replace("%%", "%").replace("$$", "$"))
-    return words
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return match[2] if match[1] is None else bytes.fromhex(match[1].decode())
-
-
-def unquote_kubernetes(text: str) -> str:
-    """`$$` is `$`, `$(NAME)` a variable, any other `$` itself."""
-    assert not re.search(r"(?<!\$)(?:\$\$)*\$\(", text), "a variable"
-    return text.replace("$$", "$")
-
-
-def parse_yaml(member: str, unquote: Callable[[str], str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        head, *items = text.split("\n")
-        assert head == f"{member}:"
-        assert all(item.startswith("  - ") for item in items)
-        return [unquote(json.loads(item.removeprefix("  - "))) for item in items]
-
-    return parse
-
-
-READERS: dict[str, Callable[[str], list[str]]] = {
-    "shell": shlex.split,
-    "systemd": unquote_systemd,
-    "compose": parse_yaml("command", lambda text: text.replace("$$", "$")),
-    "k8s": parse_yaml("args", unquote_kubernetes),
-}
-
-
-@given(target=st.sampled_from(sorted(READERS)), arguments=arguments)
-def test_arguments_survive_quoting_for_every_target(target: Target, arguments: list[str]) -> None:
-    assert READERS[target](quote_flags(target, arguments)) == arguments
-
-
-@pytest.mark.parametrize("target", READERS)
-def test_json_survives_quoting_with_all_special_characters(target: Target) -> None:
-    arguments = ['-disco-config={"a":"$HOME $(x) %h \'\\" ` ; \\n \\x41 ü \U0001f600"}', "-plain=1"]
-    assert READERS[target](quote_flags(target, arguments)) == arguments
-
-
-def test_a_line_stays_a_line_and_plain_words_stay_plain() -> None:
-    made = make_flags(FlagsRequest(discovery_id=ID, version="8", mode="consul-kv", url=URL))
-    config = '{"address":"rqdisco:4000"}'
-    line = f"-disco-mode=consul-kv -disco-key={ID} '-disco-config={config}'"
-    assert quote_flags("shell", made.arguments) == line
-    assert quote_flags("systemd", made.arguments) == line
-
-
-@given(ids)
-def test_every_id_has_labels_that_every_resolver_accepts(discovery_id: str) -> None:
-    labels = to_dns_labels(discovery_id).split(".")
-    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", label) for label in labels)
-
-
-@given(ids)
-def test_escaped_labels_decode_to_the_id_in_any_case_and_plain_ones_are_the_id(discovery_id: str) -> None:
-    labels = to_dns_labels(discovery_id)
-    if labels == discovery_id:
-        assert from_escaped_labels(labels) is None
-    else:
-        assert from_escaped_labels(labels) == from_escaped_labels(labels.upper()) == discovery_id
-
-
-@pytest.mark.parametrize("discovery_id", [ID, "a", "0", "a.b", "a_b-c", "rqlite", "a" * 63, f"{'a' * 31}.{'b' * 32}"])
-def test_ids_that_are_dns_names_are_looked_up_unchanged(discovery_id: str) -> None:
-    assert to_dns_labels(discovery_id) == discovery_id
-
-
-@pytest.mark.parametrize(
-    ("discovery_id", "labels"),
-    [
-        ("A", "x--ie"),
-        ("x--ie", "x--paws22lf"),
-        ("-a", "x--fvqq"),
-        ("a.", "x--mexa"),
-        ("_tcp", "x--l52gg4a"),
-        ("a" * 64, f"x--{'mfqwcylb' * 7}mfqw.{'cylb' + 'mfqwcylb' * 4 + 'mfqwcyi'}"),
-    ],
-)
-def test_other_ids_are_escaped_into_labels_of_63_at_most(discovery_id: str, labels: str) -> None:
-    assert to_dns_labels(discovery_id) == labels
-
-
-@pytest.mark.parametrize(
-    "labels", ["", "a", "x--", "x--a", "x--1", "x--if", "x--i.e", "x--ie.", "x--77", "x--ie======"]
-)
-def test_a_name_that_only_looks_like_an_escaped_id_is_not_decoded(labels: str) -> None:
-    assert from_escaped_labels(labels) is None
