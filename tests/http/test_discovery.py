@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from rqdisco.backends.limits import Limits
-from tests.http.conftest import MAX_BODY, ApiClient
+from tests.http.conftest import ApiClient
 from tests.support.daemon import transferred
 
 A, B = "10.0.0.1:4001", "10.0.0.2:4001"
@@ -193,100 +193,6 @@ async def test_head_is_get_without_the_body(api: ApiClient) -> None:
     assert head.headers["content-length"] == str(len(got.body))
 
 
-BAD_BODIES: list[tuple[bytes, str, str]] = [
-    *(
-        (body, "bad request body", "bad request body")
-        for body in (
-            b"",
-            b"x",
-            b"[]",
-            b'"s"',
-            b"5",
-            b"null",
-            b'{"addr": "a:1"',
-            b'{"addr": "\xff"}',
-            b'{"addr": "a:1", "x": "\xff"}',
-            b'{"addr": "a:1"} x',
-            b'{"addr": "a:1", "x": NaN}',
-            b'\xef\xbb\xbf{"addr": "a:1"}',
-            '{"addr": "a:1"}'.encode("utf-16"),
-            b'{"addr": ' + b"[" * 900 + b"]" * 900 + b"}" + b" " * 10 + b"]",
-            b"[" * 1900,
-        )
-    ),
-    *((body, "address not specified", "address not specified") for body in (b"{}", b'{"Addr": "a:1"}', b'{"x": {}}')),
-    *(
-        (b'{"addr": %b}' % value, f"invalid address: {why}", "invalid address")
-        for value, why in (
-            (b"null", "not a string"),
-            (b"5", "not a string"),
-            (b"1e999", "not a string"),
-            (b'["a:1"]', "not a string"),
-            (b'""', "empty"),
-            (b'"%b"' % (b"a" * 261), "longer than 260 bytes"),
-            (b'"a b:1"', "contains white space"),
-            (b'"a\\n:1"', "contains white space"),
-            (b'"a\\u0000:1"', "contains a control character"),
-            (b'"a\\ud800:1"', "not valid Unicode"),
-        )
-    ),
-    (b'{"addr": "a:1", "raft_addr": ""}', "invalid raft_addr: empty", "invalid raft_addr"),
-    (b'{"addr": "a:1", "raft_addr": 5}', "invalid raft_addr: not a string", "invalid raft_addr"),
-    (b'{"addr": "a:1", "node_id": "a b"}', "invalid node_id: contains white space", "invalid node_id"),
-]
-
-
-@ensureDeferred
-@pytest.mark.parametrize(("body", "error", "reason"), BAD_BODIES, ids=range(len(BAD_BODIES)))
-async def test_a_bad_body_is_400_with_the_reason_and_changes_nothing(
-    api: ApiClient, body: bytes, error: str, reason: str
-) -> None:
-    discovery_id = await api.create_id()
-    await api("POST", f"/{discovery_id}", {"addr": A})
-    methods = ("POST",) if b"raft_addr" in body or b"node_id" in body else ("POST", "DELETE")
-    for method in methods:
-        answer = await api(method, f"/{discovery_id}", body)
-        assert (answer.status, answer.reason, answer.json) == (400, reason, {"error": error})
-    assert (await api("GET", f"/{discovery_id}")).json["nodes"] == [A]
-
-
-@ensureDeferred
-@pytest.mark.parametrize("body", [body for body, _, _ in BAD_BODIES[::3]] + [b'{"addr": "a b"}', b"x" * (MAX_BODY + 1)])
-async def test_an_unknown_id_is_reported_before_any_error_in_the_body(api: ApiClient, body: bytes) -> None:
-    for method in ("POST", "DELETE"):
-        assert (await api(method, "/unknown", body)).json == {"error": "unknown does not exist"}
-
-
-@ensureDeferred
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"addr": "a:1", "x": 1e999}',
-        b'{"addr": "a:1", "x": "\\ud800"}',
-        b'{"addr": "no:1", "addr": "a:1"}',
-        b' \n{"addr":"a:1","nested":{"deep":[1,2,{}]}} ',
-        b'{"addr": "a\\u003a1"}',
-    ],
-)
-async def test_unknown_members_of_a_body_are_ignored_and_the_last_of_two_keys_counts(
-    api: ApiClient, body: bytes
-) -> None:
-    discovery_id = await api.create_id()
-    answer = await api("POST", f"/{discovery_id}", body)
-    assert (answer.status, answer.json["nodes"]) == (200, ["a:1"])
-
-
-@ensureDeferred
-async def test_a_body_over_the_limit_is_413_and_one_at_the_limit_is_read(api: ApiClient) -> None:
-    discovery_id = await api.create_id()
-    body = b'{"addr": "a:1"}'
-    assert (await api("POST", f"/{discovery_id}", body.ljust(MAX_BODY))).status == 200
-    for size in (MAX_BODY + 1, 300_000):
-        answer = await api("POST", f"/{discovery_id}", body.ljust(size))
-        assert (answer.status, answer.json) == (413, {"error": "request body too large"})
-        assert answer.reason == "request body too large"
-
-
 @ensureDeferred
 async def test_a_full_store_is_503_with_a_reason_while_lists_are_still_served(api: ApiClient) -> None:
     discovery_id = await api.create_id()
@@ -362,77 +268,3 @@ class TestLimits:
         api.daemon.recount()
         create_id = await api("POST", "/")
         assert (create_id.status, create_id.json) == (503, {"error": "too many discovery IDs"})
-
-
-@ensureDeferred
-async def test_a_name_is_created_once_and_then_behaves_like_any_other_id(api: ApiClient) -> None:
-    created = await api("PUT", "/orders", b"ignored")
-    assert (created.status, created.reason) == (201, "Created")
-    assert re.fullmatch(rb'\{"created_at": "[^"]+", "disco_id": "orders", "nodes": \[\]\}', created.body)
-    refused = await api("PUT", "//%6frders/?x=1")
-    assert (refused.status, refused.reason) == (409, "exists already")
-    assert refused.json == {"error": "orders exists already"}
-    assert (await api("POST", "/orders", {"addr": A})).json["nodes"] == [A]
-    assert (await api("POST", "/orders", {"addr": B})).json["nodes"] == [A, B]
-    assert (await api("PUT", "/orders")).status == 409
-
-
-@ensureDeferred
-async def test_the_first_claim_under_a_created_name_wins_and_a_claimed_key_is_no_free_name(api: ApiClient) -> None:
-    claims = [{"id": f"n{number}", "addr": f"10.0.0.{number}:4002"} for number in (1, 2)]
-    assert (await api("PUT", "/orders")).status == 201
-    assert [(await api("PUT", "/v1/kv/orders/leader?cas=0", each)).body for each in claims] == [b"true", b"false"]
-    assert (await api("PUT", "/v1/kv/invoices/leader?cas=0", claims[0])).body == b"true"
-    assert (await api("PUT", "/invoices")).status == 409
-
-
-@ensureDeferred
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("/v1", "reserved for the service's own paths"),
-        ("/operator", "reserved for the service's own paths"),
-        ("/Status", "reserved for the service's own paths"),
-        ("/9af5306d-5842-851c-a00f-72fe57b0eb16", "it has the form of the IDs that daemons make up"),
-        ("/9AF5306D5842851CA00F72FE57B0EB16", "it has the form of the IDs that daemons make up"),
-        (f"/{'x' * 65}", "use up to 64 letters, digits, dots, '-' and '_'"),
-        ("/a%20b", "use up to 64 letters, digits, dots, '-' and '_'"),
-        ("/caf%c3%a9", "use up to 64 letters, digits, dots, '-' and '_'"),
-        ("/a/b", "use up to 64 letters, digits, dots, '-' and '_'"),
-    ],
-)
-async def test_a_name_that_no_id_may_have_is_refused_with_the_reason(api: ApiClient, path: str, why: str) -> None:
-    answer = await api("PUT", path)
-    assert (answer.status, answer.reason, answer.json) == (400, "invalid name", {"error": f"invalid name: {why}"})
-
-
-@ensureDeferred
-async def test_a_path_of_the_service_cannot_be_a_name_and_the_answer_says_so(api: ApiClient) -> None:
-    answer = await api("PUT", "/status")
-    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
-    assert answer.json == {"error": 'unsupported method "PUT": status is reserved, choose another name'}
-
-
-@ensureDeferred
-async def test_of_concurrent_creations_of_a_name_one_succeeds(api: ApiClient) -> None:
-    answers = await gatherResults([api("PUT", "/orders") for _ in range(5)])
-    assert sorted(answer.status for answer in answers) == [201, 409, 409, 409, 409]
-
-
-@ensureDeferred
-async def test_a_name_that_the_store_refused_is_still_free(api: ApiClient) -> None:
-    why = api.daemon.fill()
-    refused = await api("PUT", "/orders")
-    assert (refused.status, refused.json) == (503, {"error": "store unavailable", "reason": why})
-    assert (await api("GET", "/orders")).status == 404
-    api.daemon.empty()
-    assert (await api("PUT", "/orders")).status == 201
-
-
-@ensureDeferred
-@pytest.mark.parametrize("options", [{"limits": Limits(create_named=False)}])
-async def test_where_nodes_may_not_create_keys_an_operator_creates_them(api: ApiClient) -> None:
-    claim = {"id": "n1", "addr": "10.0.0.1:4002"}
-    assert (await api("PUT", "/v1/kv/orders/leader?cas=0", claim)).status == 403
-    assert (await api("PUT", "/orders")).status == 201
-    assert (await api("PUT", "/v1/kv/orders/leader?cas=0", claim)).body == b"true"
