@@ -1,4 +1,4 @@
-"""The files in deploy and in the documentation: rqlite's units, manifests, flags and links."""
+"""The files in deploy, and the flags in them and in the documentation."""
 
 from __future__ import annotations
 
@@ -26,16 +26,13 @@ UNITS = sorted((ROOT / "deploy" / "rqlite").glob("*.service"))
 # The templates of the chart are no YAML yet.
 MANIFESTS = sorted(path for path in (ROOT / "deploy").rglob("*.yaml") if "templates" not in path.parts)
 JOBS = sorted((ROOT / "deploy" / "nomad").glob("*.hcl"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ABOUT_NODES = [ROOT / "docs" / "rqlite.md", ROOT / "docs" / "dns.md", *sorted((ROOT / "docs" / "running").glob("*.md"))]
 AN_ID = "9af5306d-5842-851c-a00f-72fe57b0eb16"
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_SHOWN = re.compile(r"^`(deploy/[^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STRING = re.compile(r'^ *(?:- )?("(?:[^"\\]|\\.)*"),?$', re.MULTILINE)
 # On a line of its own, in a comment, or in running text, where it may continue on the next line.
 _COMMAND = re.compile(r"(?:^ *(?://|#)? ?|`)(rqdisco flags (?:orders|\$ID) [^`\n]*(?:\n[^`\n]+(?=`))?)", re.MULTILINE)
-_LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 
 
 def named(path: Path) -> str:
@@ -277,34 +274,3 @@ def test_commands_are_found() -> None:
         "docs/running/kubernetes.md",
         "docs/running/nomad.md",
     }
-
-
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_files_are_shown_unchanged_in_the_documents(page: Path) -> None:
-    for name, text in _SHOWN.findall(page.read_text()):
-        assert text == (ROOT / name).read_text()
-
-
-def test_units_are_shown_in_the_documents() -> None:
-    page = (ROOT / "docs" / "running" / "systemd.md").read_text()
-    shown = {name for name, _ in _SHOWN.findall(page)}
-
-    assert {named(unit) for unit in UNITS} | {"deploy/rqlite/node.env"} == shown
-
-
-def heading_anchors(page: Path) -> set[str]:
-    """Return the anchors of the headings of a page."""
-    text = _BLOCK.sub("", page.read_text())
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_in_the_documents_resolve(page: Path) -> None:
-    for target in _LINK.findall(_BLOCK.sub("", page.read_text())):
-        if ":" in target:
-            continue
-        name, _, anchor = target.partition("#")
-        other = page.parent / name if name else page
-        assert other.exists(), target
-        assert not anchor or anchor in heading_anchors(other), target
