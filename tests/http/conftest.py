@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from rqdisco.http.server.site import Site, SiteConfig
+from tests.support.any_daemon import AnyDaemon
 from tests.support.backends import new_daemon, over
 from tests.support.certificates import Authority
-from tests.support.daemon import AnyDaemon, Daemon
+from tests.support.daemon import Daemon
 from tests.support.in_memory_http import InMemoryClient
 from tests.support.listening import close, listen_tcp, port_number
 from tests.support.process import PATIENCE

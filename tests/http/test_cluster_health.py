@@ -11,8 +11,9 @@ import pytest
 from tests.http.test_client_hosts import reply
 from tests.http.test_metrics import samples
 from tests.http.test_openapi import check
+from tests.support.any_daemon import Probe
 from tests.support.connections import CLIENT, Connection
-from tests.support.daemon import Probe, create_id
+from tests.support.daemon import create_id
 from tests.support.watched_server import WatchedServer, Watcher
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

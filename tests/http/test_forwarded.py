@@ -16,8 +16,9 @@ from rqdisco.security.certificates import Certificates
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.listeners import ListenerContext, build_public_listener
 from tests.http.test_client_hosts import ANOTHER, DEFAULT, FORWARDED, HIDDEN, SECOND, posted
+from tests.support.any_daemon import memory_system
 from tests.support.connections import CREATE_REQUEST, OWN, Connection, request
-from tests.support.daemon import Daemon, create_id, memory_system
+from tests.support.daemon import Daemon, create_id
 from tests.support.dns_sockets import Reactor
 
 PROXY = "10.9.0.1"

@@ -9,9 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rqdisco.backends.limits import Limits
 from rqdisco.http.server.site import Site, SiteConfig
 from rqdisco.telemetry.events import ON_BEHALF, Event
+from tests.support.any_daemon import AnyDaemon, Probe
 from tests.support.backends import new_daemon
 from tests.support.connections import Connection, request
-from tests.support.daemon import STATE, AnyDaemon, Daemon, Probe, create_id, register
+from tests.support.daemon import STATE, Daemon, create_id, register
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 VALUE = {"id": "1", "api_addr": "http://h:1", "addr": "h:2"}

@@ -16,8 +16,9 @@ from rqdisco.probes.targets import target_of
 from rqdisco.security.certificates import Certificates
 from rqdisco.service.listeners import endpoint
 from tests.http.conftest import ApiClient
+from tests.support.any_daemon import Probe
 from tests.support.certificates import Authority
-from tests.support.daemon import Daemon, Probe
+from tests.support.daemon import Daemon
 from tests.support.listening import close, listen_tcp, port_number
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

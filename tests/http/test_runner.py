@@ -8,8 +8,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.web.client import ResponseFailed
 
+from tests.support.any_daemon import AnyDaemon
 from tests.support.backends import new_daemon
-from tests.support.daemon import AnyDaemon, Daemon, result
+from tests.support.daemon import Daemon, result
 from tests.support.in_memory_http import InMemoryClient
 
 

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from rqdisco.core.codec import decode_put
 from rqdisco.http.api import event_streams
 from rqdisco.security.tokens import Access, TokenRing, describe
-from tests.support.daemon import DAY, Probe, create_id, register, result
+from tests.support.any_daemon import Probe
+from tests.support.daemon import DAY, create_id, register, result
 from tests.support.watched_server import WatchedServer
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rqdisco.backends.gossip.core.inputs import Now
 from rqdisco.core.records import Moment
-from tests.support.daemon import WALL_US
+from tests.support.any_daemon import WALL_US
 
 if TYPE_CHECKING:
     from tests.simulated.hosts import Host

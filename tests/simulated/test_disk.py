@@ -17,7 +17,8 @@ from rqdisco.core.records import Node, Record
 from rqdisco.service.wiring.storage import open_storage
 from rqdisco.storage.memory import Change, Store, metadata_change
 from tests.simulated.disk import Disk, ModelJournal
-from tests.support.daemon import Threads, default_config, memory_system
+from tests.support.any_daemon import memory_system
+from tests.support.daemon import Threads, default_config
 from tests.support.disk import ModelDisk
 
 OWNER = "0123456789abcdef"

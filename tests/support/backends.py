@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.support.daemon import AnyDaemon, Daemon
+from tests.support.any_daemon import AnyDaemon
+from tests.support.daemon import Daemon
 from tests.support.etcd.daemon import EtcdDaemon
 
 BACKENDS = {"single": Daemon, "etcd": EtcdDaemon}

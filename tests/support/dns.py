@@ -27,8 +27,9 @@ from rqdisco.dns.responses import NameServer
 from rqdisco.dns.server import DNSConnectionFactory, DNSServer
 from rqdisco.probes.resolution.host_names import HostNames
 from rqdisco.service.options import DaemonOptions
+from tests.support.any_daemon import AnyDaemon
 from tests.support.backends import new_daemon
-from tests.support.daemon import AnyDaemon, result, transferred
+from tests.support.daemon import result, transferred
 from tests.support.dns_sockets import CLIENT, Line, Reactor, UDPPort
 from tests.support.resolver import Resolver
 

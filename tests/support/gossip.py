@@ -25,7 +25,8 @@ from rqdisco.core.records import Node
 from rqdisco.service.wiring.storage import StoredDirectory, open_storage
 from rqdisco.service.wiring.stored import build_expiry_sweeper, build_leader_monitor
 from rqdisco.telemetry.events import Event, Events
-from tests.support.daemon import WALL_US, Threads, default_config, memory_system, result
+from tests.support.any_daemon import WALL_US, memory_system
+from tests.support.daemon import Threads, default_config, result
 from tests.support.disk import ModelDisk
 
 

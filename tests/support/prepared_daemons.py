@@ -21,9 +21,10 @@ from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.security.tokens import SCOPES, Access, TokenRing, describe
 from rqdisco.telemetry.events import EventLog, Events
 from rqdisco.telemetry.health import DaemonHealth
+from tests.support.any_daemon import WALL_US, Probe
 from tests.support.backends import new_daemon, over
 from tests.support.connections import CLIENT, Connection, request, unchunked
-from tests.support.daemon import WALL_US, Probe, create_id, result
+from tests.support.daemon import create_id, result
 from tests.support.etcd.daemon import Backend, EtcdDaemon
 from tests.support.gossip import DirectNetwork, GossipDaemon, settle, trio
 

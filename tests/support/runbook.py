@@ -25,7 +25,8 @@ from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.gossip import check_without_peers
 from rqdisco.service.wiring.storage import open_storage
 from rqdisco.storage.identity import NAME
-from tests.support.daemon import STATE, WALL_US, Daemon, Threads, default_config, memory_system
+from tests.support.any_daemon import WALL_US, memory_system
+from tests.support.daemon import STATE, Daemon, Threads, default_config
 from tests.support.disk import ModelDisk
 from tests.support.gossip import DirectNetwork, GossipDaemon, older, settle
 from tests.support.operator import Operator

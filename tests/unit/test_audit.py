@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 from rqdisco.telemetry.audit import MOST_BYTES, AuditLog
 from rqdisco.telemetry.audit_file import AuditFile
 from rqdisco.telemetry.events import Event, Events
-from tests.support.daemon import WALL_US, Threads, result
+from tests.support.any_daemon import WALL_US
+from tests.support.daemon import Threads, result
 
 
 class FullDisk:

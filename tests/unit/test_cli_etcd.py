@@ -14,8 +14,9 @@ from rqdisco.cli.etcd import begin_epoch
 from rqdisco.cli.output import CommandOutput
 from rqdisco.core.errors import Ownerless
 from rqdisco.core.records import Node
+from tests.support.any_daemon import WALL_US
 from tests.support.command import Shell
-from tests.support.daemon import WALL_US, result
+from tests.support.daemon import result
 from tests.support.etcd.daemon import PREFIX, Backend, Cluster, opened
 
 A, B = Node(addr="10.0.0.1:4001"), Node(addr="10.0.0.2:4001")

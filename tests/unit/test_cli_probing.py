@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rqdisco.cli.durations import format_duration, parse_duration
+from tests.support.any_daemon import Probe
 from tests.support.command import Service, Shell
-from tests.support.daemon import Probe, create_id, register, shown
+from tests.support.daemon import create_id, register, shown
 
 pytestmark = pytest.mark.usefixtures("each_backend")
 

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from tests.support.any_daemon import Probe
 from tests.support.command import Service, Shell
-from tests.support.daemon import Probe, create_id, register
+from tests.support.daemon import create_id, register
 
 A = "10.0.0.1:4001"
 NAME = f"node-1.{'very-long-name.' * 3}example.com"

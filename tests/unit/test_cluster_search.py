@@ -20,7 +20,8 @@ from rqdisco.http.api.cluster_search import (
     ClusterQuery,
     ClusterSearch,
 )
-from tests.support.daemon import WALL_US, Daemon, create_id, result
+from tests.support.any_daemon import WALL_US
+from tests.support.daemon import Daemon, create_id, result
 from tests.support.gossip import settle, trio
 
 A, B = Node(addr="10.0.0.1:4001"), Node(addr="10.0.0.2:4001")

@@ -15,7 +15,8 @@ from rqdisco.core.errors import NoSuchID, Ownerless, StoreUnavailable, TooManyID
 from rqdisco.core.records import Node
 from rqdisco.storage.compaction import compact
 from rqdisco.storage.identity import NAME
-from tests.support.daemon import STATE, WALL_US, Daemon, answer_of, create_id, give_up, register, result, shown
+from tests.support.any_daemon import WALL_US
+from tests.support.daemon import STATE, Daemon, answer_of, create_id, give_up, register, result, shown
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
 

@@ -15,8 +15,9 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.dns_labels import to_dns_labels
 from rqdisco.core.ids import is_valid_name
+from tests.support.any_daemon import AnyDaemon
 from tests.support.backends import BACKENDS
-from tests.support.daemon import AnyDaemon, result
+from tests.support.daemon import result
 from tests.support.dns import ZONE, Names, answers, is_absent, rcode, targets
 from tests.support.dns_sockets import Reactor
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from rqdisco.core.records import Node
+from tests.support.any_daemon import Probe
 from tests.support.backends import new_daemon
-from tests.support.daemon import Probe
 from tests.support.dns import ZONE, Names, answers, is_absent
 from tests.support.dns_sockets import Reactor
 

@@ -21,7 +21,8 @@ from rqdisco.core.errors import StoreUnavailable
 from rqdisco.coroutines import HoldableResult, Running
 from rqdisco.service.wiring.storage import open_storage
 from rqdisco.storage.memory import metadata_change
-from tests.support.daemon import WALL_US, Threads, default_config, give_up, memory_system, result
+from tests.support.any_daemon import WALL_US, memory_system
+from tests.support.daemon import Threads, default_config, give_up, result
 from tests.support.disk import ModelDisk
 
 URL = "http://b"

@@ -13,8 +13,8 @@ from rqdisco.service.environment import COMMAND_VARIABLES, unknown_variables
 from rqdisco.service.option_table import OPTIONS
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.daemon import build_daemon
+from tests.support.any_daemon import memory_system
 from tests.support.command import Shell
-from tests.support.daemon import memory_system
 from tests.unit.test_configuration_page import WRITER
 
 

@@ -19,7 +19,8 @@ from rqdisco.http.ui.assets import read_assets
 from rqdisco.http.ui.daemon_status import StatusCollector
 from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.recent import RecentActivity
-from tests.support.daemon import WALL_US, result
+from tests.support.any_daemon import WALL_US
+from tests.support.daemon import result
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, data_dir, started

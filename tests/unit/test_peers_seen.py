@@ -18,7 +18,8 @@ from rqdisco.core.records import Node, Record
 from rqdisco.core.verdicts import Health
 from rqdisco.probes.cluster_judge import ClusterJudge
 from rqdisco.probes.health_counter import HealthCounter
-from tests.support.daemon import WALL_US, result
+from tests.support.any_daemon import WALL_US
+from tests.support.daemon import result
 from tests.support.gossip import GossipDaemon, Three, create_id, go, settle
 
 

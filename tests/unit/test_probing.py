@@ -14,7 +14,8 @@ from rqdisco.core.host_binding import THIS_MACHINE
 from rqdisco.core.records import Node
 from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN
 from rqdisco.probes.scheduler import MAX_CONCURRENT
-from tests.support.daemon import Daemon, Probe, create_id, register, result
+from tests.support.any_daemon import Probe
+from tests.support.daemon import Daemon, create_id, register, result
 from tests.support.network import NOT_READY
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"

@@ -11,7 +11,8 @@ from twisted.internet.protocol import AbstractDatagramProtocol, Factory
 from twisted.internet.task import Clock
 
 from rqdisco.core.host_binding import THIS_MACHINE
-from tests.support.daemon import AnyDaemon, Daemon, Probe, create_id, register, result
+from tests.support.any_daemon import AnyDaemon, Probe
+from tests.support.daemon import Daemon, create_id, register, result
 from tests.support.etcd.daemon import EtcdDaemon
 from tests.support.gossip import settle, trio
 from tests.unit.test_layout import MODULES

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from rqdisco.core.errors import CannotStart, StateInUse
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.daemon import build_daemon
-from tests.support.daemon import memory_system
+from tests.support.any_daemon import memory_system
 
 KEYS = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 PEERS = ("--peer-listen=tcp:0", "--advertise=http://a:1")

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 
 from rqdisco.core.records import Node
 from rqdisco.probes.node_health import down_last, without_down
-from tests.support.daemon import Daemon, Probe, result, transferred
+from tests.support.any_daemon import Probe
+from tests.support.daemon import Daemon, result, transferred
 from tests.support.dns import ZONE, Names, answers, checked, question
 from tests.support.dns_sockets import CLIENT, Reactor
 from tests.support.resolver import Resolver

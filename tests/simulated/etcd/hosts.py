@@ -21,7 +21,7 @@ from rqdisco.backends.limits import Limits
 from rqdisco.core.records import Moment
 from tests.simulated.clients import PendingRequest
 from tests.simulated.timeline import Later, Timeline, ViewOfTime
-from tests.support.daemon import WALL_US
+from tests.support.any_daemon import WALL_US
 from tests.support.etcd.daemon import PREFIX, Observed
 from tests.support.etcd.memory import ModelStreams
 

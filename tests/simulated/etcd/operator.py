@@ -9,7 +9,7 @@ from rqdisco.core.exports import ImportedNode, TransferredRecord
 from tests.simulated.etcd.hosts import EtcdBoot
 from tests.simulated.nodes import Cluster, ConsulNode, SimNode
 from tests.simulated.operator import Operator
-from tests.support.daemon import WALL_US
+from tests.support.any_daemon import WALL_US
 
 if TYPE_CHECKING:
     from tests.simulated.etcd.world import EtcdWorld

@@ -26,7 +26,8 @@ from rqdisco.service.config import EtcdConfig
 from rqdisco.service.wiring.etcd import open_over_transport
 from rqdisco.service.wiring.telemetry import build_request_telemetry
 from rqdisco.service.worker_threads import WorkerThreads
-from tests.support.daemon import WALL_US, AnyDaemon, Served, default_config, result
+from tests.support.any_daemon import WALL_US, AnyDaemon, Served
+from tests.support.daemon import default_config, result
 from tests.support.etcd.gateway import Gateway
 from tests.support.etcd.memory import ModelStreams, ModelTransport
 from tests.support.etcd.model import ModelEtcd

@@ -16,7 +16,8 @@ from rqdisco.service.wiring.backend import Backend
 from rqdisco.service.wiring.etcd import open_over_transport
 from rqdisco.telemetry.events import Event, Events
 from rqdisco.telemetry.health import Condition
-from tests.support.daemon import WALL_US, memory_system, result
+from tests.support.any_daemon import WALL_US, memory_system
+from tests.support.daemon import result
 from tests.support.etcd.daemon import Cluster
 
 
