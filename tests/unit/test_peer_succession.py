@@ -442,3 +442,46 @@ def test_forgetting_says_how_many_ids_it_took_over_on_a_slow_disk_too(three: Thr
     a.threads.release_all()
     settle(clock, 1)
     assert result(forgetting) == 3
+
+
+def test_of_two_daemons_told_to_forget_a_lost_one_one_does_even_if_the_other_waits_for_its_disk(
+    three: Three, clock: Clock
+) -> None:
+    _network, (a, b, c) = three
+    discovery_id = create_id(c)
+    settle(clock, 2)
+    c.stop()
+    settle(clock, 3)
+    b.threads.hold = True
+    at_b = Deferred.fromCoroutine(b.forget("c"))
+    at_a = Deferred.fromCoroutine(a.forget("c"))
+    clock.advance(0.1)
+    b.threads.hold = False
+    b.threads.release_all()
+    with pytest.raises(NoSuccessor, match="c is being forgotten already, by a: repeat the command there"):
+        result(at_b)
+    settle(clock, 3)
+    assert result(at_a) == 1
+    for daemon in (a, b):
+        record = daemon.store.settled(discovery_id)
+        assert record is not None
+        assert record.owner == a.owner
+
+
+def test_a_daemon_that_answers_again_while_it_is_being_forgotten_stays(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    has_answered: Deferred[None] = Deferred()
+    network.held_answers["b", "pull"] = has_answered
+    forgetting = Deferred.fromCoroutine(b.forget("a"))
+    clock.advance(0.1)
+    del network.held_answers["b", "pull"]
+    network.heal()
+    settle(clock, 3)
+    has_answered.callback(None)
+    with pytest.raises(NoSuccessor, match=r"^a answers again$"):
+        result(forgetting)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]

@@ -34,16 +34,11 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     successor = _choose_successor(state, own, command.to)
     if (objection := decide.handover_objection(state)) is not None:
         raise NoSuccessor(objection)
+    # Decide nothing any more, as after a restart, even if the client goes.
+    state.successor = successor.incarnation
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     on_done = continue_with(_await_decisions, request, successor, state.now.seconds + _DRAIN_SECONDS)
-    succession.put_members(state, [leaving], then(_begin_drain, successor.incarnation, on_done))
-
-
-def _begin_drain(state: State, outcome: Exception | None, successor: str, on_done: Continuation) -> None:
-    """Decide nothing any more, as after a restart, even if the client has gone."""
-    if outcome is None:
-        state.successor = successor
-    state.resume(on_done, outcome)
+    succession.put_members(state, [leaving], on_done)
 
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover, writes
-from rqdisco.backends.gossip.core.members import member_metadata
+from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.backends.gossip.core.state import Continuation, State, then
@@ -87,15 +86,12 @@ def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> No
 
 
 def put_members(state: State, members: list[Member], on_done: Continuation) -> None:
-    """Write members, and publish them once they are durable."""
-    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), on_done))
-
-
-def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], on_done: Continuation) -> None:
-    if outcome is None:
-        for member in members:
-            state.members.put(member)
-    state.resume(on_done, outcome)
+    """Change members, and write them. They count at once, so that what is learned about them during
+    the write is added to that. If the disk refuses, which is the outcome, they are written later.
+    """
+    for member in members:
+        state.members.put(member)
+    contacts.write_members(state, tuple(each.incarnation for each in members), on_done)
 
 
 def label(state: State, incarnation: str | None) -> str:

@@ -35,9 +35,8 @@ def take_over(state: State, gone: Member, on_done: Continuation) -> None:
 
 def _stored(state: State, outcome: Exception | None, gone: Member) -> None:
     if outcome is None:
-        # What was learned about it during the write counts as well.
-        changed = state.members.learn([gone])
-        contacts.learn(state, [each for each in changed if each != member_metadata(gone)])
+        # What was learned about it during the write counts as well, and was written after that.
+        contacts.learn(state, state.members.learn([gone]))
     _take_part(state, outcome, gone.incarnation, 0, 0, gone.state == "forgotten")
 
 
