@@ -485,3 +485,62 @@ def test_a_daemon_that_answers_again_while_it_is_being_forgotten_stays(three: Th
     with pytest.raises(NoSuccessor, match=r"^a answers again$"):
         result(forgetting)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
+
+
+def test_a_daemon_that_comes_back_after_a_failed_attempt_to_forget_it_decides_on_also_after_a_restart(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, b, c) = three
+    discovery_id, at_b = create_id(a), create_id(b)
+    register(b, at_b, "n1:1")
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    c.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^c must agree"):
+        wait(clock, b.forget("a"))
+    c.disk.room = None
+    network.heal()
+    settle(clock, 3)
+    assert (a.members.own.state, a.members.own.successor) == ("leaving", b.owner)
+    assert register(c, discovery_id, "n1:1") == ["n1:1"]
+    for _ in range(2):
+        a = a.restart()
+        settle(clock, 5)
+        assert a.objection is None
+        assert register(b, discovery_id, "n1:1") == ["n1:1"]
+    # It lists nodes for others like any daemon.
+    network.split("b")
+    settle(clock, 3)
+    assert register(a, at_b, "n2:1") == ["n1:1", "n2:1"]
+    network.heal()
+    settle(clock, 3)
+    # Removed for good after all, it hands over to the daemon that had tried.
+    assert wait(clock, a.drain()) == "b"
+    settle(clock, 2)
+    a.stop()
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_a_daemon_that_was_lost_after_all_is_forgotten_by_the_repeated_command(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    c.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^c must agree"):
+        wait(clock, b.forget("a"))
+    c.disk.room = None
+    network.heal()
+    settle(clock, 3)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+    settle(clock, 2)
+    a.stop()
+    settle(clock, 3)
+    with pytest.raises(NoSuccessor, match="by b: repeat the command there"):
+        wait(clock, c.forget("a"))
+    assert wait(clock, b.forget("a")) == 1
+    settle(clock, 3)
+    assert go(c.directory.look_up(discovery_id)).ownerless
+    assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
