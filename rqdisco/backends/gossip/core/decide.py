@@ -119,12 +119,6 @@ def check_owner(state: State, record: Record) -> None:
         raise Ownerless(record.id)
 
 
-def handover_objection(state: State) -> str | None:
-    """Return why this daemon may not hand its IDs over, None if it may."""
-    is_able = is_ready(state) and state.fenced is None
-    return None if is_able else "this daemon may not decide about its IDs now"
-
-
 def register(state: State, record: Record, node: Node, host: str | None) -> RegistrationOutcome:
     """Decide about a registration at the owner. Raises as `Directory.register`."""
     limits = state.config.limits

@@ -32,8 +32,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
         succession.put_members(state, [replace(own, state="drained")], on_done)
         return
     successor = _choose_successor(state, own, command.to)
-    if (objection := decide.handover_objection(state)) is not None:
-        raise NoSuccessor(objection)
+    _check_able(state)
     # Decide nothing any more, as after a restart, even if the client goes.
     state.successor = successor.incarnation
     leaving = replace(own, state="leaving", successor=successor.incarnation)
@@ -43,6 +42,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
     """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
+    _check_able(state)
     if not state.pending_grants and not state.takeovers_running:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
@@ -78,6 +78,7 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
 
 
 def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
+    _check_able(state)
     peer = _peer(state, successor)
     if state.takeovers_running or state.hints.count or state.hints.undeleted:
         # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
@@ -88,6 +89,12 @@ def _hand_over(state: State, request: ClientRequest, _: None, successor: Member)
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
     on_done = then(_succeeded, successor.name, continue_with(_drained, request, successor.name))
     contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, on_done)
+
+
+def _check_able(state: State) -> None:
+    """Raise NoSuccessor if this daemon may not hand its IDs over, as when it was fenced meanwhile."""
+    if state.fenced is not None or not decide.is_ready(state):
+        raise NoSuccessor(state.fenced or "this daemon may not decide about its IDs now")
 
 
 def _succeeded(state: State, outcome: Agreed | PeerError, name: str, on_done: Continuation) -> None:

@@ -26,8 +26,7 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    if state.fenced is not None:
-        raise NoSuccessor(state.fenced)
+    _check_unfenced(state)
     lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     on_done = continue_with(_declared, request, lost.incarnation)
@@ -46,6 +45,7 @@ def _declared(state: State, request: ClientRequest, _: None, incarnation: str) -
 
 def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, agreeing: tuple[str, ...]) -> None:
     """Obtain from every other member its agreement and its records of the lost one."""
+    _check_unfenced(state)
     lost = _still_lost(state, incarnation)
     # Another daemon may be told to forget it at the same time. The chosen successor may have been
     # lost as well, and have a successor.
@@ -117,6 +117,11 @@ def _pulled(
 def _unagreed(state: State, member: Member, error: PeerError) -> NoSuccessor:
     doubt = "does not" if contacts.is_refusal(error) else "does not answer"
     return NoSuccessor(f"{state.members.label(member)} must agree, and {doubt}: {contacts.error_text(error)}")
+
+
+def _check_unfenced(state: State) -> None:
+    if state.fenced is not None:
+        raise NoSuccessor(state.fenced)
 
 
 def _still_lost(state: State, incarnation: str) -> Member:

@@ -78,7 +78,8 @@ def _replicated(state: State, outcome: Undecided | None, discovery_id: str, numb
         return
     if request is None:
         _give_up(state, pending, _CLIENT_GONE)
-    elif outcome is not None:
+    elif outcome is not None or state.fenced is not None:
+        outcome = outcome or Undecided(str(state.fenced))
         pending.refusal = outcome
         _give_up(state, pending, outcome.reason)
     elif replies.answer_grant(state, request, pending.outcome):

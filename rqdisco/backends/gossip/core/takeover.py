@@ -7,6 +7,7 @@ from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core import records
+from rqdisco.core.errors import Undecided
 
 
 def resume(state: State) -> None:
@@ -48,6 +49,8 @@ def _take_part(
     count: int,
     is_lost: bool,
 ) -> None:
+    if outcome is None and state.fenced is not None:
+        outcome = Undecided(state.fenced)
     if outcome is not None:
         _taken_over(state, outcome, incarnation, count)
         return
