@@ -164,7 +164,7 @@ def _call(state: State, call: int, sender: Session, message: messages.Call) -> N
         # The deadline by this daemon's own time, which alone reveals a message delayed on its way.
         left = min(left, until.ms - now.ms) if until.boot == now.boot else 0
     if left <= 0:
-        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
+        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable(calls.TOO_LATE))))
         return
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
