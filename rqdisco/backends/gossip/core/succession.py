@@ -13,6 +13,8 @@ from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.errors import StoreUnavailable
 
 REQUEST_SECONDS = 5.0
+# Why a daemon that is drained itself does not agree to take over; nothing changes then.
+HANDS_OVER = "this daemon hands its own IDs over"
 
 
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
@@ -61,7 +63,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = "this daemon is not the chosen successor"
     elif state.is_handing_over and not _may_cross(state, member):
         # Its own successor may have agreed already, up to its last version before these IDs.
-        error = "this daemon hands its own IDs over"
+        error = HANDS_OVER
     elif is_behind or held < proposal.upto:
         error = "not all records are here yet"
     elif not decide.is_ready(state):
