@@ -29,15 +29,17 @@ def claim(daemon: GossipDaemon, clock: Clock, name: str, addr: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize("is_slow", [True, False])
 @pytest.mark.parametrize("is_created", [True, False])
 def test_a_name_claimed_where_it_belongs_while_it_is_imported_elsewhere_is_granted_once(
-    is_created: bool, three: Three, clock: Clock, logged_errors: list[Any]
+    is_created: bool, is_slow: bool, three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     network, (a, b, c) = three
     name = next(each for each in NAMES if a.members.owner_of_name(each) == c.owner)
     # Nothing passes between these two for a moment, and neither has noticed.
     network.cut |= {("a", "c"), ("c", "a")}
     importing = Deferred.fromCoroutine(a.directory.adopt(TransferredRecord(id=name, created_at=1), as_own=True))
+    c.threads.hold = is_slow
     if is_created:
         Deferred.fromCoroutine(c.directory.create_named(name)).addErrback(lambda _: None)
     put = Put(node=Node(addr="n1:1"), value="n1:1")
@@ -45,13 +47,17 @@ def test_a_name_claimed_where_it_belongs_while_it_is_imported_elsewhere_is_grant
     claiming.addErrback(lambda failure: failure.value)
     settle(clock, 0.4)
     network.heal()
-    settle(clock, 8)
+    settle(clock, 3)
+    c.threads.hold = False
+    c.threads.release_all()
+    settle(clock, 5)
     assert result(importing)
     first: Any = result(claiming)
     wins = [not isinstance(first, Exception) and first.won]
     settle(clock, 31)
     wins += [claim(daemon, clock, name, addr) for daemon, addr in ((b, "n2:1"), (c, "n3:1"), (a, "n4:1"))]
     assert sum(wins) == 1, wins
+    assert not any(each.report.is_ownerless(a.owner) or go(each.directory.inspect(name)).ownerless for each in three[1])
     logged_errors.clear()
 
 

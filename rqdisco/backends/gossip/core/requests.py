@@ -35,7 +35,17 @@ def run(state: State, request: ClientRequest) -> None:
 
 
 def _run_again(state: State, request: ClientRequest, _: object) -> None:
+    _check_own(state, replies.id_of(request))
     run(state, request)
+
+
+def _check_own(state: State, discovery_id: str) -> None:
+    """Raise Undecided if the record has become another daemon's during a wait: two created the name, and
+    the other record counts.
+    """
+    record = state.store.newest(discovery_id)
+    if record is not None and queries.owner(state, record) != state.own:
+        raise errors.Undecided("another daemon owns this ID")
 
 
 def create(state: State, request: ClientRequest, command: inputs.Create) -> None:
@@ -131,6 +141,7 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
     try:
         if outcome is not None:
             raise outcome
+        _check_own(state, discovery_id)
         stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
     except (errors.RequestRefused, errors.StoreUnavailable) as error:
