@@ -13,6 +13,7 @@ from rqdisco.limits.connection_limiter import ConnectionLimiter
 from tests.support.connections import CREATE_REQUEST, MAX_BODY, Connection, Server, request
 from tests.support.daemon import create_id, register, result
 from tests.support.dns_sockets import Reactor
+from tests.support.etcd.daemon import EtcdDaemon
 
 
 def is_bad_request(answer: bytes) -> bool:
@@ -555,6 +556,24 @@ def test_a_grant_to_a_client_that_half_closed_and_turns_out_to_be_gone_is_revoke
     assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
     assert first.take() == b"HTTP/1.1 "
     server.daemon.deadlines.stop()
+
+
+def test_a_grant_whose_client_half_closed_when_its_time_was_up_is_revoked() -> None:
+    clock = Clock()
+    server = Server(clock=clock)
+    server.daemon = daemon = EtcdDaemon(clock=clock)
+    server.site.application = daemon.apis.public()
+    discovery_id = create_id(daemon)
+    first, second = server.connect(), server.connect()
+    daemon.transport.hold = True
+    first.send(registration(discovery_id, "10.0.0.1:4001"))
+    clock.pump([0.1] * 49)
+    first.protocol.readConnectionLost()
+    daemon.transport.hold = False
+    daemon.transport.release_all()
+    clock.pump([0.1] * 10)
+    assert b" 503 " in first.take().splitlines()[0]
+    assert second.send(registration(discovery_id, "10.0.0.2:4001")).endswith(b'"nodes": ["10.0.0.2:4001"]}')
 
 
 def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list_at_once(server: Server) -> None:
