@@ -21,6 +21,7 @@ from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.daemon import WALL_US, result
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
+from tests.support.etcd.memory import DELIVER, HANG, Fate, Sent
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, data_dir, started
 
@@ -337,3 +338,21 @@ def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch
     wired.stop()
     assert list(tmp_path.iterdir()) == []
     assert wired.clock.getDelayedCalls() == []
+
+
+def test_a_daemon_that_stops_while_it_asks_the_members_reports_no_fault() -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    asked: list[Sent] = []
+
+    def hang(sent: Sent) -> Fate:
+        if sent.path != "/v3/maintenance/status":
+            return DELIVER
+        asked.append(sent)
+        return HANG
+
+    wired.transport.plan = hang
+    while not asked:
+        pass_time(wired, 0.05)
+    wired.stop()
+    assert cluster.clock.getDelayedCalls() == []
