@@ -178,6 +178,56 @@ def test_the_headline_follows_the_verdict_of_the_daemon(daemon: DaemonProcess, v
     expect(page.locator("#announce")).to_have_text("Health: healthy")
 
 
+def test_an_event_whose_connection_broke_is_asked_for_again(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
+    register(daemon, discovery_id, A)
+    page = visitor(daemon).open()
+    event = f"id: current\ndata: {json.dumps(daemon.request('GET', f'/{discovery_id}').document)}\n\n"
+    asked: list[Any] = []
+
+    def stream(route: Route) -> None:
+        asked.append(route.request.headers.get("last-event-id"))
+        sent = "" if asked[-1] == "current" else event[:40] if len(asked) == 1 else event
+        route.fulfill(content_type="text/event-stream", body=f"retry: 20\n\n{sent}")
+
+    page.route("**/events", stream)
+    page.goto(f"{page.url}{discovery_id}")
+    for _ in range(500):
+        if len(asked) < 3:
+            page.wait_for_timeout(20)
+    assert asked[:3] == [None, None, "current"]
+
+
+def test_a_page_that_may_not_be_followed_any_more_says_so(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
+    page = visitor(daemon).open()
+    page.route("**/events", lambda route: route.fulfill(status=404, body="{}"))
+    page.goto(f"{page.url}{discovery_id}")
+    expect(page.locator("#live")).to_have_text("Not live: the service refuses to stream this ID")
+
+
+def test_the_status_page_says_that_a_daemon_hangs(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.clock.install()
+    page.goto(f"{page.url}status")
+    is_live(page)
+    page.route("**/status", lambda route: None)
+    for _ in range(2):
+        page.clock.run_for(10_000)
+    expect(page.locator("#live")).to_have_text("Unreachable")
+
+
+def test_a_change_that_a_daemon_never_answers_is_given_up(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.clock.install()
+    page.reload()
+    page.route(page.url, lambda route: None)
+    page.get_by_role("button", name="Create a discovery ID").click()
+    page.clock.run_for(20_000)
+    expect(page.get_by_text("The service is unreachable.")).to_be_visible()
+    expect(page.get_by_role("button", name="Create a discovery ID")).to_be_enabled()
+
+
 def test_an_address_that_will_not_work_is_marked_with_the_fix_without_a_reload(
     daemon: DaemonProcess, visitor: Visitor
 ) -> None:
