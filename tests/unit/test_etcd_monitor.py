@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rqdisco.http.ui.status import StatusPage
 from rqdisco.telemetry.recent import RecentActivity
 from tests.support.daemon import WALL_US, result
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
-from tests.support.etcd.memory import DELIVER, HANG, Fate, Sent
+from tests.support.etcd.memory import DELIVER, HANG, REFUSE, Fate, Sent
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, data_dir, started
 
@@ -281,6 +282,50 @@ def test_a_waiting_claim_that_another_daemon_saw_end_is_forgotten(log: list[dict
     result(Deferred.fromCoroutine(other.backend.directory.report("orders", put, "10.0.0.1")))
     pass_time(wired, 61)
     assert wired.lists().notes == ()
+
+
+CLAIM = decode_put(b'{"id":"a","addr":"10.0.0.1:4002"}')
+
+
+def logged_claims(log: list[dict[str, Any]]) -> list[str]:
+    return [event["discovery_id"] for event in log if event["log_format"].startswith("a claim waits")]
+
+
+def test_a_claim_that_waits_is_logged_although_etcd_was_away_when_it_had_waited_long(
+    log: list[dict[str, Any]],
+) -> None:
+    wired = started(Cluster())
+    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 55)
+    wired.transport.plan = lambda _: REFUSE
+    pass_time(wired, 10)
+    wired.transport.plan = lambda _: DELIVER
+    assert logged_claims(log) == []
+    pass_time(wired, 180)
+    assert logged_claims(log) == ["orders"]
+
+
+def test_a_leader_that_reports_itself_while_its_claim_is_checked_is_not_blamed(log: list[dict[str, Any]]) -> None:
+    wired = started(Cluster())
+    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 58)
+    key, looked_up = b64encode(b"/rqdisco/v1/ids/orders"), list[Sent]()
+
+    def late(sent: Sent) -> Fate:
+        if key not in sent.body:
+            return DELIVER
+        looked_up.append(sent)
+        return Fate(answered=0.9)
+
+    wired.transport.plan = late
+    while not looked_up:
+        pass_time(wired, 0.05)
+    wired.transport.plan = lambda _: DELIVER
+    # Only then is another read sent before the first one is answered.
+    pass_time(wired, 0.2)
+    assert result(Deferred.fromCoroutine(wired.backend.directory.report("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 5)
+    assert logged_claims(log) == []
 
 
 def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: list[dict[str, Any]]) -> None:
