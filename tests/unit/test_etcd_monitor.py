@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.web.template import flattenString
 
+from rqdisco.backends.etcd.last_seen import LastSeen, LastSeenFile
+from rqdisco.backends.etcd.service import SAVE_SECONDS, LastSeenSaver
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Node
@@ -401,3 +404,24 @@ def test_a_daemon_that_stops_while_it_asks_the_members_reports_no_fault() -> Non
         pass_time(wired, 0.05)
     wired.stop()
     assert cluster.clock.getDelayedCalls() == []
+
+
+def test_what_was_seen_of_etcd_is_saved_although_a_thread_could_not_be_started(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    clock, file = Clock(), LastSeenFile(tmp_path)
+    seen = LastSeen(cluster_id=1, revision=2, store_id="00" * 8, epoch=1, machine="m")
+    failures = [RuntimeError("no thread")]
+
+    def run_in_thread(call: Callable[[], None]) -> Deferred[None]:
+        return fail(failures.pop()) if failures else maybeDeferred(call)
+
+    saver = LastSeenSaver(file, lambda: seen, run_in_thread, clock)
+    saver.startService()
+    clock.advance(SAVE_SECONDS)
+    assert file.load() is None
+    assert [event["reason"] for event in logged_errors] == ["no thread"]
+    logged_errors.clear()
+    clock.advance(SAVE_SECONDS)
+    assert file.load() == seen
+    result(saver.stopService())

@@ -58,7 +58,8 @@ class LastSeenSaver(Service):
         try:
             await self._run_in_thread(lambda: self._file.save(current))
             self._saved = current
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # RuntimeError: the system has no more threads for this user.
             self._log.error("what was seen of etcd cannot be saved: {reason}", reason=str(error))
 
 
