@@ -290,6 +290,33 @@ def test_removing_asks_first_and_warns_of_the_last_node(daemon: DaemonProcess, v
     assert daemon.nodes(discovery_id) == []
 
 
+def test_the_answer_to_one_removal_does_not_end_the_question_about_another(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    discovery_id = daemon.create_id()
+    register(daemon, discovery_id, A)
+    register(daemon, discovery_id, B)
+    page, late = visitor(daemon).open(f"/{discovery_id}"), list[Route]()
+    is_live(page)
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    page.route(page.url, hold)
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("button", name=f"Remove {A}").click()
+    dialog.get_by_role("button", name="Remove the node").click()
+    expect(dialog.get_by_role("button", name="Remove the node")).to_be_disabled()
+    dialog.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name=f"Remove {B}").click()
+    late.pop().continue_()
+    expect(rows(page)).to_have_count(1)
+    expect(dialog).to_contain_text(f"Remove {B}?")
+    dialog.get_by_role("button", name="Remove the node").click()
+    late.pop().fulfill(status=503, body='{"error": "out of order"}')
+    expect(dialog).to_contain_text("out of order")
+
+
 def test_a_page_follows_a_daemon_through_its_restart(installed: Environment, tmp_path: Path, visitor: Visitor) -> None:
     def run(listen: str) -> DaemonProcess:
         return installed.start(*installed.twistd(tmp_path / "state", listen=listen))
