@@ -208,6 +208,15 @@ def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path)
     assert started(cluster, seed=2).incarnation != first.incarnation
 
 
+def test_a_daemon_whose_machine_loses_power_soon_after_its_first_start_keeps_the_machines_name(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster()
+    first = started(cluster, data_dir(tmp_path / "new"), network="boot-a net:[1]")
+    second = started(cluster, data_dir(tmp_path / "new"), seed=1, network="boot-b net:[1]")
+    assert second.incarnation == first.incarnation
+
+
 def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
     cluster = Cluster()
     wired, other = started(cluster), opened(cluster, seed=1)
