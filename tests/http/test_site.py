@@ -558,6 +558,23 @@ def test_a_grant_to_a_client_that_half_closed_and_turns_out_to_be_gone_is_revoke
     server.daemon.deadlines.stop()
 
 
+def test_a_grant_to_a_client_that_half_closed_before_its_request_was_started_may_be_revoked(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    first, second = server.connect(), server.connect()
+    lookup = request("GET", f"/{discovery_id}")
+    first.protocol.dataReceived(lookup + registration(discovery_id, "10.0.0.1:4001"))
+    first.protocol.readConnectionLost()
+    server.daemon.threads.hold = True
+    first.turn()
+    server.daemon.threads.release_all()
+    assert first.take().count(b"HTTP/1.1 200") == 1, "whether the client is there is not known yet"
+    first.hang_up()
+    second.send(registration(discovery_id, "10.0.0.2:4001"))
+    server.daemon.threads.release_all()
+    assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
+    server.daemon.deadlines.stop()
+
+
 def test_a_grant_whose_client_half_closed_when_its_time_was_up_is_revoked() -> None:
     clock = Clock()
     server = Server(clock=clock)
