@@ -351,6 +351,29 @@ def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: l
     logged_errors.clear()
 
 
+def test_a_leader_whose_last_report_is_answered_after_those_of_the_next_one_is_no_second_leader() -> None:
+    wired = started(Cluster())
+    puts = [decode_put(b'{"id":"%d","addr":"10.0.0.%d:4002"}' % (number, number)) for number in (1, 2)]
+
+    def report(number: int) -> Deferred[bool]:
+        directory = wired.backend.directory
+        return Deferred.fromCoroutine(directory.report("orders", puts[number - 1], f"10.0.0.{number}"))
+
+    assert result(report(1))
+    pass_time(wired, 10)
+    wired.transport.plan = lambda _: Fate(answered=0.9)
+    last = report(1)
+    wired.transport.plan = lambda _: DELIVER
+    for _ in range(2):
+        # Only then is another read sent before the first one is answered.
+        pass_time(wired, 0.2)
+        assert result(report(2))
+    assert not last.called
+    pass_time(wired, 2)
+    assert result(last)
+    assert len(wired.backend.leaders) == 0
+
+
 def status_page(wired: Wired, *, is_operator: bool) -> str:
     backend = wired.backend
     collector = StatusCollector(

@@ -189,8 +189,8 @@ class DecisionObserver:
         # The leader before may have reported itself at another daemon.
         previous = _reporting(before)
         if previous not in (None, now):
-            self._leaders.reported(after.id, previous)
-        self._leaders.reported(after.id, now)
+            self._leaders.reported(after.id, previous, before.version)
+        self._leaders.reported(after.id, now, after.version)
 
 
 def _no_moment() -> Moment:
