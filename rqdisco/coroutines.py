@@ -21,10 +21,15 @@ _log = Logger()
 
 class HoldableResult(Deferred[T]):
     """A Deferred whose producer must wait for `held`, if set, before firing it; by then it may have
-    been cancelled.
+    failed: it was cancelled, or its time was up.
     """
 
     held: Deferred[None] | None = None
+
+    def errback(self, fail: Failure | BaseException | None = None) -> None:
+        super().errback(fail)
+        # Whoever waits for it is gone, and would not release it.
+        self.release()
 
     def hold(self) -> None:
         """Hold the result back until `release`."""
@@ -128,8 +133,6 @@ class Running(Generic[T]):
         waited.cancel()
         if not self.is_over:
             self._end(Failure(CancelledError()))
-        if isinstance(waited, HoldableResult):
-            waited.release()
 
     def hold_results(self) -> None:
         """Hold back what is HoldableResult: the client may be gone."""

@@ -42,7 +42,8 @@ class ClaimMonitor(Service):
         self._rechecks = rechecks
         # When each claim becomes overdue, or is checked again, earliest first.
         self._due: dict[bytes, float] = {}
-        self._overdue: set[bytes] = set()
+        # Overdue claims, and whether the log has named each.
+        self._overdue: dict[bytes, bool] = {}
         self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
@@ -93,7 +94,7 @@ class ClaimMonitor(Service):
     def ended(self, key: bytes) -> None:
         """Forget the claim of an ID, which was reported, cleared or deleted."""
         self._due.pop(key, None)
-        self._overdue.discard(key)
+        self._overdue.pop(key, None)
 
     def _set_timer(self) -> None:
         if self.running and self._timer is None and self._due:
@@ -106,25 +107,27 @@ class ClaimMonitor(Service):
         while self._due and next(iter(self._due.values())) <= now:
             key = next(iter(self._due))
             del self._due[key]
-            is_known = key in self._overdue
-            self._overdue.add(key)
-            Deferred.fromCoroutine(self._check(key, is_known=is_known)).addErrback(self._fail)
+            self._overdue.setdefault(key, False)
+            Deferred.fromCoroutine(self._check(key)).addErrback(self._fail)
         self._set_timer()
 
-    async def _check(self, key: bytes, *, is_known: bool) -> None:
-        """Look whether an overdue claim still waits; log it unless it `is_known`."""
+    async def _check(self, key: bytes) -> None:
+        """Look whether an overdue claim still waits; log it once."""
         try:
             record = await self._find(key.decode())
         except StoreUnavailable:
             record = None
         else:
             if record is None or record.leader is None or record.unreported is None:
-                self._overdue.discard(key)
-                return
-        if self._rechecks and key in self._overdue:
+                self._overdue.pop(key, None)
+        if key not in self._overdue:
+            # It may also have ended after the record was read.
+            return
+        if self._rechecks:
             self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS
             self._set_timer()
-        if record is not None and not is_known:
+        if record is not None and not self._overdue[key]:
+            self._overdue[key] = True
             self._log_overdue(record)
 
     def _fail(self, failure: Failure) -> None:

@@ -70,9 +70,11 @@ class LeaderMonitor(Service):
                 if leader is not None:
                     self.reported(record.id, leader)
 
-    def reported(self, discovery_id: str, leader: str) -> None:
-        """Note that a leader, given by its Raft address, reported itself under an ID."""
-        if not self._reports.report(discovery_id, leader, self._clock.seconds()):
+    def reported(self, discovery_id: str, leader: str, version: int = 0) -> None:
+        """Note that a leader, given by its Raft address, reported itself under an ID. `version` is that
+        of the record, 0 if reports come in the order of versions.
+        """
+        if not self._reports.report(discovery_id, leader, self._clock.seconds(), version):
             return
         leaders = " and ".join(self._reports.of(discovery_id) or ())
         self._log.error(

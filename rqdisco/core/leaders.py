@@ -20,10 +20,13 @@ Leaders = tuple[str, str]
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """A leader's report: when, by a monotonic clock, and the address by which nodes join it."""
+    """A leader's report: when, by a monotonic clock, the address by which nodes join it, and the
+    version of the record that shows it, 0 if reports come in the order of versions.
+    """
 
     at: float
     leader: str
+    version: int = 0
 
 
 class _TwoLeaders(msgspec.Struct, frozen=True, gc=False):
@@ -79,9 +82,13 @@ class LeaderReports:
         """The earliest time at which one of the IDs may have one leader again."""
         return min((each.until for each in self._two.values()), default=None)
 
-    def report(self, discovery_id: str, leader: str, now: float) -> bool:
+    def report(self, discovery_id: str, leader: str, now: float, version: int = 0) -> bool:
         """Add a report; return whether the ID has two leaders from now on."""
-        reports = self._add(discovery_id, Report(now, leader))
+        last = self.last(discovery_id)
+        if last is not None and version < last.version and last.at >= now - WINDOW_SECONDS:
+            # It was made before the last one, and is only known later.
+            return False
+        reports = self._add(discovery_id, Report(now, leader, version))
         known = self._two.get(discovery_id)
         if known is not None:
             before = reports[-2].leader if len(reports) > 1 else leader

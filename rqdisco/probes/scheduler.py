@@ -149,6 +149,9 @@ class ProbeScheduler(Service):
                 return
 
     async def _run_round(self) -> None:
+        # A round that ended early leaves the targets that it has visited.
+        self._previous |= self._current
+        self._current = {}
         async for page in self._directory.records():
             for record in page:
                 await self._count_visit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -212,3 +213,58 @@ def test_an_id_of_a_thousand_nodes_stays_usable(daemon: DaemonProcess, visitor: 
     expect(rows(page)).to_have_count(1000)
     daemon.request("DELETE", f"/{discovery_id}", {"addr": "10.0.2.100:4001"})
     expect(rows(page)).to_have_count(999)
+
+
+def test_an_event_whose_connection_broke_is_asked_for_again(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
+    register(daemon, discovery_id, A)
+    page = visitor(daemon).open()
+    event = f"id: current\ndata: {json.dumps(daemon.request('GET', f'/{discovery_id}').document)}\n\n"
+    asked: list[Any] = []
+
+    def stream(route: Route) -> None:
+        asked.append(route.request.headers.get("last-event-id"))
+        sent = "" if asked[-1] == "current" else event[:40] if len(asked) == 1 else event
+        route.fulfill(content_type="text/event-stream", body=f"retry: 20\n\n{sent}")
+
+    page.route("**/events", stream)
+    page.goto(f"{page.url}{discovery_id}")
+    for _ in range(500):
+        if len(asked) < 3:
+            page.wait_for_timeout(20)
+    assert asked[:3] == [None, None, "current"]
+
+
+def test_a_page_that_may_not_be_followed_any_more_says_so(daemon: DaemonProcess, visitor: Visitor) -> None:
+    discovery_id = daemon.create_id()
+    page = visitor(daemon).open()
+    page.route("**/events", lambda route: route.fulfill(status=404, body="{}"))
+    page.goto(f"{page.url}{discovery_id}")
+    expect(page.locator("#live")).to_have_text("Not live: the service refuses to stream this ID")
+
+
+def test_the_answer_to_one_removal_does_not_end_the_question_about_another(
+    daemon: DaemonProcess, visitor: Visitor
+) -> None:
+    discovery_id = daemon.create_id()
+    register(daemon, discovery_id, A)
+    register(daemon, discovery_id, B)
+    page, late = visitor(daemon).open(f"/{discovery_id}"), list[Route]()
+    is_live(page)
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    page.route(page.url, hold)
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("button", name=f"Remove {A}").click()
+    dialog.get_by_role("button", name="Remove the node").click()
+    expect(dialog.get_by_role("button", name="Remove the node")).to_be_disabled()
+    dialog.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name=f"Remove {B}").click()
+    late.pop().continue_()
+    expect(rows(page)).to_have_count(1)
+    expect(dialog).to_contain_text(f"Remove {B}?")
+    dialog.get_by_role("button", name="Remove the node").click()
+    late.pop().fulfill(status=503, body='{"error": "out of order"}')
+    expect(dialog).to_contain_text("out of order")

@@ -220,3 +220,25 @@ def test_axe_finds_nothing_serious_on_any_page(
             page.get_by_role("button", name="Remove 10.0.0.2:4001").click()
             check(page)
         page.close()
+
+
+def test_the_status_page_says_that_a_daemon_hangs(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.clock.install()
+    page.goto(f"{page.url}status")
+    is_live(page)
+    page.route("**/status", lambda route: None)
+    for _ in range(2):
+        page.clock.run_for(10_000)
+    expect(page.locator("#live")).to_have_text("Unreachable")
+
+
+def test_a_change_that_a_daemon_never_answers_is_given_up(daemon: DaemonProcess, visitor: Visitor) -> None:
+    page = visitor(daemon).open()
+    page.clock.install()
+    page.reload()
+    page.route(page.url, lambda route: None)
+    page.get_by_role("button", name="Create a discovery ID").click()
+    page.clock.run_for(20_000)
+    expect(page.get_by_text("The service is unreachable.")).to_be_visible()
+    expect(page.get_by_role("button", name="Create a discovery ID")).to_be_enabled()

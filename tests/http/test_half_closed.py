@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.support.connections import CREATE_REQUEST, Server, is_bad_request, request
 from tests.support.daemon import create_id, register
+from tests.support.etcd.daemon import EtcdDaemon
 
 
 @pytest.fixture
@@ -103,3 +105,38 @@ def test_a_node_that_is_listed_for_a_client_that_half_closed_gets_its_list_at_on
     server.daemon.threads.release_all()
     assert connection.take().endswith(b'"nodes": ["10.0.0.1:4001", "10.0.0.2:4001"]}')
     server.daemon.deadlines.stop()
+
+
+def test_a_grant_to_a_client_that_half_closed_before_its_request_was_started_may_be_revoked(server: Server) -> None:
+    discovery_id = create_id(server.daemon)
+    first, second = server.connect(), server.connect()
+    lookup = request("GET", f"/{discovery_id}")
+    first.protocol.dataReceived(lookup + registration(discovery_id, "10.0.0.1:4001"))
+    first.protocol.readConnectionLost()
+    server.daemon.threads.hold = True
+    first.turn()
+    server.daemon.threads.release_all()
+    assert first.take().count(b"HTTP/1.1 200") == 1, "whether the client is there is not known yet"
+    first.hang_up()
+    second.send(registration(discovery_id, "10.0.0.2:4001"))
+    server.daemon.threads.release_all()
+    assert second.take().endswith(b'"nodes": ["10.0.0.2:4001"]}')
+    server.daemon.deadlines.stop()
+
+
+def test_a_grant_whose_client_half_closed_when_its_time_was_up_is_revoked() -> None:
+    clock = Clock()
+    server = Server(clock=clock)
+    server.daemon = daemon = EtcdDaemon(clock=clock)
+    server.site.application = daemon.apis.public()
+    discovery_id = create_id(daemon)
+    first, second = server.connect(), server.connect()
+    daemon.transport.hold = True
+    first.send(registration(discovery_id, "10.0.0.1:4001"))
+    clock.pump([0.1] * 49)
+    first.protocol.readConnectionLost()
+    daemon.transport.hold = False
+    daemon.transport.release_all()
+    clock.pump([0.1] * 10)
+    assert b" 503 " in first.take().splitlines()[0]
+    assert second.send(registration(discovery_id, "10.0.0.2:4001")).endswith(b'"nodes": ["10.0.0.2:4001"]}')

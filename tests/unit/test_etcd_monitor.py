@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.web.template import flattenString
 
+from rqdisco.backends.etcd.last_seen import LastSeen, LastSeenFile
+from rqdisco.backends.etcd.service import SAVE_SECONDS, LastSeenSaver
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.records import Node
@@ -22,6 +26,7 @@ from rqdisco.telemetry.recent import RecentActivity
 from tests.support.any_daemon import WALL_US
 from tests.support.daemon import result
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
+from tests.support.etcd.memory import DELIVER, HANG, REFUSE, Fate, Sent
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, data_dir, started
 
@@ -204,6 +209,15 @@ def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path)
     assert started(cluster, seed=2).incarnation != first.incarnation
 
 
+def test_a_daemon_whose_machine_loses_power_soon_after_its_first_start_keeps_the_machines_name(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster()
+    first = started(cluster, data_dir(tmp_path / "new"), network="boot-a net:[1]")
+    second = started(cluster, data_dir(tmp_path / "new"), seed=1, network="boot-b net:[1]")
+    assert second.incarnation == first.incarnation
+
+
 def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
     cluster = Cluster()
     wired, other = started(cluster), opened(cluster, seed=1)
@@ -283,6 +297,50 @@ def test_a_waiting_claim_that_another_daemon_saw_end_is_forgotten(log: list[dict
     assert wired.lists().notes == ()
 
 
+CLAIM = decode_put(b'{"id":"a","addr":"10.0.0.1:4002"}')
+
+
+def logged_claims(log: list[dict[str, Any]]) -> list[str]:
+    return [event["discovery_id"] for event in log if event["log_format"].startswith("a claim waits")]
+
+
+def test_a_claim_that_waits_is_logged_although_etcd_was_away_when_it_had_waited_long(
+    log: list[dict[str, Any]],
+) -> None:
+    wired = started(Cluster())
+    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 55)
+    wired.transport.plan = lambda _: REFUSE
+    pass_time(wired, 10)
+    wired.transport.plan = lambda _: DELIVER
+    assert logged_claims(log) == []
+    pass_time(wired, 180)
+    assert logged_claims(log) == ["orders"]
+
+
+def test_a_leader_that_reports_itself_while_its_claim_is_checked_is_not_blamed(log: list[dict[str, Any]]) -> None:
+    wired = started(Cluster())
+    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 58)
+    key, looked_up = b64encode(b"/rqdisco/v1/ids/orders"), list[Sent]()
+
+    def late(sent: Sent) -> Fate:
+        if key not in sent.body:
+            return DELIVER
+        looked_up.append(sent)
+        return Fate(answered=0.9)
+
+    wired.transport.plan = late
+    while not looked_up:
+        pass_time(wired, 0.05)
+    wired.transport.plan = lambda _: DELIVER
+    # Only then is another read sent before the first one is answered.
+    pass_time(wired, 0.2)
+    assert result(Deferred.fromCoroutine(wired.backend.directory.report("orders", CLAIM, "10.0.0.1")))
+    pass_time(wired, 5)
+    assert logged_claims(log) == []
+
+
 def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: list[dict[str, Any]]) -> None:
     wired = started(Cluster())
     for turn in range(6):
@@ -292,6 +350,29 @@ def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: l
         pass_time(wired, 5)
     assert len(wired.backend.leaders) == 1
     logged_errors.clear()
+
+
+def test_a_leader_whose_last_report_is_answered_after_those_of_the_next_one_is_no_second_leader() -> None:
+    wired = started(Cluster())
+    puts = [decode_put(b'{"id":"%d","addr":"10.0.0.%d:4002"}' % (number, number)) for number in (1, 2)]
+
+    def report(number: int) -> Deferred[bool]:
+        directory = wired.backend.directory
+        return Deferred.fromCoroutine(directory.report("orders", puts[number - 1], f"10.0.0.{number}"))
+
+    assert result(report(1))
+    pass_time(wired, 10)
+    wired.transport.plan = lambda _: Fate(answered=0.9)
+    last = report(1)
+    wired.transport.plan = lambda _: DELIVER
+    for _ in range(2):
+        # Only then is another read sent before the first one is answered.
+        pass_time(wired, 0.2)
+        assert result(report(2))
+    assert not last.called
+    pass_time(wired, 2)
+    assert result(last)
+    assert len(wired.backend.leaders) == 0
 
 
 def status_page(wired: Wired, *, is_operator: bool) -> str:
@@ -338,3 +419,42 @@ def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch
     wired.stop()
     assert list(tmp_path.iterdir()) == []
     assert wired.clock.getDelayedCalls() == []
+
+
+def test_a_daemon_that_stops_while_it_asks_the_members_reports_no_fault() -> None:
+    cluster = Cluster(members=3)
+    wired = started(cluster)
+    asked: list[Sent] = []
+
+    def hang(sent: Sent) -> Fate:
+        if sent.path != "/v3/maintenance/status":
+            return DELIVER
+        asked.append(sent)
+        return HANG
+
+    wired.transport.plan = hang
+    while not asked:
+        pass_time(wired, 0.05)
+    wired.stop()
+    assert cluster.clock.getDelayedCalls() == []
+
+
+def test_what_was_seen_of_etcd_is_saved_although_a_thread_could_not_be_started(
+    tmp_path: Path, logged_errors: list[dict[str, Any]]
+) -> None:
+    clock, file = Clock(), LastSeenFile(tmp_path)
+    seen = LastSeen(cluster_id=1, revision=2, store_id="00" * 8, epoch=1, machine="m")
+    failures = [RuntimeError("no thread")]
+
+    def run_in_thread(call: Callable[[], None]) -> Deferred[None]:
+        return fail(failures.pop()) if failures else maybeDeferred(call)
+
+    saver = LastSeenSaver(file, lambda: seen, run_in_thread, clock)
+    saver.startService()
+    clock.advance(SAVE_SECONDS)
+    assert file.load() is None
+    assert [event["reason"] for event in logged_errors] == ["no thread"]
+    logged_errors.clear()
+    clock.advance(SAVE_SECONDS)
+    assert file.load() == seen
+    result(saver.stopService())

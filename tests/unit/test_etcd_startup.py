@@ -28,7 +28,7 @@ from rqdisco.tap import _STATUS
 from tests.support.daemon import give_up, result
 from tests.support.etcd.asking import A, put_by
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
-from tests.support.etcd.memory import Fate, ModelTransport
+from tests.support.etcd.memory import DELIVER, HANG, Fate, ModelTransport
 from tests.support.etcd.wire import PutRequest
 from tests.support.etcd.wired import Wired, started
 
@@ -168,6 +168,21 @@ def test_a_daemon_can_be_stopped_while_it_waits() -> None:
     assert wired.checking is not None
     give_up(wired.checking)
     wired.stop()
+    assert cluster.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("asked", ["/v3/maintenance/status", "/v3/kv/range"])
+def test_a_daemon_can_be_stopped_while_it_compares_the_members(asked: str) -> None:
+    cluster = Cluster(members=3)
+    started(cluster, seed=1).stop()
+    wired = Wired(cluster)
+    first = next(iter(cluster.endpoints))
+    wired.transport.plan = lambda sent: HANG if sent.path == asked and sent.endpoint != first else DELIVER
+    wired.start()
+    assert wired.checking is not None
+    give_up(wired.checking)
+    wired.stop()
+    assert not wired.checked
     assert cluster.clock.getDelayedCalls() == []
 
 

@@ -15,7 +15,19 @@ from rqdisco.core import codec, records
 from rqdisco.core.errors import NoSuccessor, Undecided
 from rqdisco.core.records import Node
 from tests.support.daemon import give_up, result
-from tests.support.gossip import DirectNetwork, GossipDaemon, Three, create_id, go, older, register, settle, trio, wait
+from tests.support.gossip import (
+    DirectNetwork,
+    GossipDaemon,
+    Three,
+    create_id,
+    go,
+    listed,
+    older,
+    register,
+    settle,
+    trio,
+    wait,
+)
 
 
 def fail_to_drain(network: DirectNetwork, clock: Clock, daemon: GossipDaemon, successor: str) -> None:
@@ -107,7 +119,7 @@ def test_of_two_daemons_that_drain_one_waits_for_the_other_also_after_a_restart(
     settle(clock, 2)
     fail_to_drain(network, clock, c, "a")
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
-    with pytest.raises(NoSuccessor, match="registrations wait here for c"):
+    with pytest.raises(NoSuccessor, match="registrations wait here for c, which is being drained too: repeat that"):
         wait(clock, a.drain("b"))
     a = a.restart()
     settle(clock, 5)
@@ -261,3 +273,72 @@ def test_a_node_kept_for_a_daemon_that_hands_its_ids_over_is_left_to_the_success
     with pytest.raises(BadMessage, match="handed over to b"):
         result(c.send(a, "hints", Hints(owner=a.owner, of=a.owner, hints=(hint,))))
     assert not any(a.state.hints.added.values())
+
+
+def drain_all_at_once(network: DirectNetwork, clock: Clock, daemons: list[GossipDaemon]) -> list[str]:
+    """Drain three daemons, each to the next, so that each is asked after it has asked the next one.
+    Return what each command answers.
+    """
+    draining, waiting = [], []
+    successors = [*daemons[1:], daemons[0]]
+    for daemon, successor in zip(daemons, successors, strict=True):
+        daemon.threads.hold = True
+        draining.append(Deferred.fromCoroutine(daemon.drain(successor.name)))
+    for daemon, successor in zip(daemons, successors, strict=True):
+        answered: Deferred[None] = Deferred()
+        waiting.append(answered)
+        network.held_answers[successor.name, "digest"] = answered
+        daemon.threads.hold = False
+        daemon.threads.release_all()
+        clock.advance(0)
+        del network.held_answers[successor.name, "digest"]
+    assert all(each.state.is_handing_over for each in daemons)
+    for answered in waiting:
+        answered.callback(None)
+    settle(clock, 5)
+    return [str(result(each.addErrback(lambda failure: failure.value))) for each in draining]
+
+
+def test_of_three_daemons_drained_at_once_each_to_the_next_one_gets_all_ids(three: Three, clock: Clock) -> None:
+    network, daemons = three
+    a, b, c = daemons
+    ids = [create_id(each) for each in daemons]
+    for discovery_id in ids:
+        register(a, discovery_id, "n1:1")
+    settle(clock, 2)
+    assert drain_all_at_once(network, clock, daemons) == [
+        "b cannot take over yet, try again: this daemon hands its own IDs over",
+        "c cannot take over yet, try again: this daemon hands its own IDs over",
+        "a",
+    ]
+    # Nobody agreed, and it decides again.
+    assert a.objection is None
+    assert register(a, ids[0], "n2:1") == ["n1:1", "n2:1"]
+    for daemon in (c, b):
+        assert wait(clock, daemon.drain()) == "a"
+    with pytest.raises(NoSuccessor, match="no peer that could take over answers"):
+        wait(clock, a.drain())
+    again = a.restart()
+    settle(clock, 3)
+    assert again.objection is None
+    assert [len(register(again, each, "n2:1")) for each in ids] == [2, 2, 2]
+
+
+def test_two_daemons_that_keep_nodes_for_each_other_are_drained_one_after_the_other(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    at_a, at_b = create_id(a), create_id(b)
+    register(a, at_a, "n1:1")
+    register(b, at_b, "n1:1")
+    settle(clock, 2)
+    network.cut |= {("a", "b"), ("b", "a")}
+    settle(clock, 3)
+    assert register(a, at_b, "n2:1") == register(b, at_a, "n2:1") == ["n1:1", "n2:1"]
+    for daemon in (a, b):
+        with pytest.raises(NoSuccessor, match=r"registrations wait here for [ab]: try again when it has taken them"):
+            wait(clock, daemon.drain("c"))
+    network.heal()
+    settle(clock, 3)
+    for daemon in (a, b):
+        assert wait(clock, daemon.drain()) == "c"
+    settle(clock, 3)
+    assert listed(c, at_a) == listed(c, at_b) == ["n1:1", "n2:1"]

@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 
 from rqdisco.backends.gossip.core.messages import Digest, Hello, Pull, decode_message, encode_message
 from rqdisco.core.codec import decode_put
-from rqdisco.core.errors import Undecided
+from rqdisco.core.errors import NoSuccessor, Undecided
 from rqdisco.core.records import Node, Put
 from tests.support.daemon import result
-from tests.support.gossip import GossipDaemon, Three, create_id, go, register, settle, trio
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio
 
 
 def test_two_daemons_of_one_name_both_stop_deciding(three: Three, clock: Clock, logged_errors: list[Any]) -> None:
@@ -158,3 +158,98 @@ def test_a_daemon_restarted_without_its_copy_is_not_stopped_by_what_others_were_
 
 def _put(addr: str) -> Put:
     return Put(node=Node(addr=addr), value=addr)
+
+
+WHY = "two daemons run as it"
+
+
+def test_a_fenced_daemon_lists_nodes_and_adds_them_to_its_ids_after_its_restart(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    _, (a, b, _) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 2)
+    a.fence(b, WHY)
+    before = a.store.newest(discovery_id)
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    settle(clock, 5)
+    assert a.store.newest(discovery_id) == before, "its duplicate may change the record as well"
+    a = a.restart()
+    settle(clock, 5)
+    assert listed(b, discovery_id) == ["n1:1", "n2:1"]
+    assert a.hints == 0
+    logged_errors.clear()
+
+
+def test_a_fenced_daemon_leaves_a_grant_of_its_earlier_start_as_it_is(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    """Its duplicate may be about to revoke it."""
+    network, (a, b, _) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    network.swallowed.add(("a", "push"))
+    a.threads.hold = True
+    Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None)).addErrback(lambda _: None)
+    while (record := a.store.settled(discovery_id)) is None or record.grant is None:
+        a.threads.release()
+    network.cut |= {("a", "c"), ("c", "a")}
+    a = a.restart()
+    network.swallowed.clear()
+    settle(clock, 3)
+    assert not a.is_ready
+    b.greet(a)
+    a.fence(b, WHY)
+    network.heal()
+    settle(clock, 5)
+    assert a.is_ready
+    record = a.store.newest(discovery_id)
+    assert record is not None
+    assert record.grant is not None
+    assert record.grant.pending
+    a = a.restart()
+    settle(clock, 5)
+    assert listed(b, discovery_id) == ["n1:1"]
+    logged_errors.clear()
+
+
+def test_a_daemon_fenced_between_a_grant_and_its_answer_refuses_it(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(a)
+    settle(clock, 2)
+    acknowledged: Deferred[None] = Deferred()
+    network.held_answers["a", "push"] = acknowledged
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n1:1"), None))
+    clock.advance(0.1)
+    a.fence(b, WHY)
+    acknowledged.callback(None)
+    with pytest.raises(Undecided, match=WHY):
+        result(registering)
+    settle(clock, 3)
+    assert listed(c, discovery_id) == []
+    logged_errors.clear()
+
+
+@pytest.mark.parametrize("verb", ["digest", "pull"])
+def test_a_daemon_fenced_during_a_command_neither_hands_over_nor_takes_over(
+    verb: str, three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, c) = three
+    if verb == "pull":
+        c.stop()
+        settle(clock, 3)
+    answered: Deferred[None] = Deferred()
+    network.held_answers["a", verb] = answered
+    commanded = Deferred.fromCoroutine(a.drain("b") if verb == "digest" else a.forget("c"))
+    clock.advance(0.1)
+    a.fence(b, WHY)
+    answered.callback(None)
+    settle(clock, 1)
+    with pytest.raises(NoSuccessor, match=WHY):
+        result(commanded)
+    assert b.members.current_owner(a.owner) == a.owner
+    assert a.members.current_owner(c.owner) == c.owner
+    logged_errors.clear()

@@ -328,3 +328,19 @@ def test_a_member_that_the_full_disk_did_not_take_is_still_known_after_a_restart
     a = a.restart()
     assert {each.name for each in a.members.all} == {"a", "b", "c"}
     assert a.directory.has_owner(go(a.directory.look_up(discovery_id)))
+
+
+def test_a_daemon_that_was_suspended_forwards_requests_again_at_once(three: Three, clock: Clock) -> None:
+    network, (a, b, _) = three
+    discovery_id = create_id(b)
+    settle(clock, 2)
+    answered: Deferred[None] = Deferred()
+    network.held_answers["a", "digest"] = answered
+    while a.state.peers[b.owner].step is None:
+        clock.advance(0.1)
+    del network.held_answers["a", "digest"]
+    # Its process is stopped while an answer is on its way, and reads that before its timers.
+    clock.rightNow += 6
+    answered.callback(None)
+    assert register(a, discovery_id, "n1:1") == ["n1:1"]
+    assert listed(a, discovery_id) == ["n1:1"]

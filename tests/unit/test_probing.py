@@ -16,6 +16,8 @@ from rqdisco.probes.probe_state import FAILURES_UNTIL_DOWN
 from rqdisco.probes.scheduler import MAX_CONCURRENT
 from tests.support.any_daemon import Probe
 from tests.support.daemon import Daemon, create_id, register, result
+from tests.support.etcd.daemon import EtcdDaemon
+from tests.support.etcd.wire import PutRequest
 from tests.support.network import NOT_READY
 
 A, B, C = "10.0.0.1:4001", "10.0.0.2:4001", "10.0.0.3:4001"
@@ -234,3 +236,24 @@ def test_the_log_reports_once_that_a_node_is_down_and_once_that_it_is_up_again(w
         ("node is down", f"http://{A}", "refused"),
         ("node is up again", f"http://{A}", "ready"),
     ]
+
+
+def test_nodes_are_probed_although_a_damaged_record_ends_each_round_early() -> None:
+    probe = Probe(interval=INTERVAL, rate=100.0)
+    daemon, node = EtcdDaemon(probe=probe), Node(addr=A)
+    # Records are read by 300.
+    ids = [create_id(daemon) for _ in range(300)]
+    daemon.cluster.model.put(PutRequest(key=b"/rqdisco/v1/ids/zzz", value=b"{"), None)
+    result(register(daemon, ids[0], A, THIS_MACHINE))
+    probe.network.listens("10.0.0.1")
+    rounds = daemon.rounds
+    assert rounds is not None
+    rounds.startService()
+    daemon.clock.pump([0.05] * round(20 * INTERVAL))
+    assert (status := rounds.status(node)) is not None
+    assert status.up
+    probe.network.is_gone("10.0.0.1")
+    daemon.clock.pump([0.05] * round(20 * 4 * INTERVAL))
+    assert (status := rounds.status(node)) is not None
+    assert not status.up
+    result(rounds.stopService())

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -256,7 +256,8 @@ class EtcdMonitor(Service):
 
     async def _read_members(self) -> None:
         asking = [Deferred.fromCoroutine(self._read_member(each.endpoint)) for each in self.members]
-        self.members = await gatherResults(asking)
+        # Not gatherResults, which turns a cancellation into another error.
+        self.members = [await each for each in asking]
         known = [each.status for each in self.members if each.status is not None]
         if known:
             # Every member lists the alarms of the whole cluster.

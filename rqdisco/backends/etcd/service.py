@@ -19,8 +19,8 @@ SAVE_SECONDS = 10.0
 
 
 class LastSeenSaver(Service):
-    """Saves `etcd.json` every ten seconds, and when it stops. `current` returns what to save, None
-    while nothing is known; `run_in_thread` runs a blocking call.
+    """Saves `etcd.json` when told to, every ten seconds, and when it stops. `current` returns what to
+    save, None while nothing is known; `run_in_thread` runs a blocking call.
     """
 
     _log = Logger()
@@ -36,7 +36,7 @@ class LastSeenSaver(Service):
         self._current = current
         self._run_in_thread = run_in_thread
         self._saved: LastSeen | None = None
-        self._saving = LoopingCall(self._save)
+        self._saving = LoopingCall(self.save)
         self._saving.clock = clock
 
     def startService(self) -> None:
@@ -46,9 +46,10 @@ class LastSeenSaver(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self._saving.stop()
-        return self._save()
+        return self.save()
 
-    def _save(self) -> Deferred[None]:
+    def save(self) -> Deferred[None]:
+        """Fire once what is known now is saved, or cannot be."""
         return Deferred.fromCoroutine(self._save_current())
 
     async def _save_current(self) -> None:
@@ -58,7 +59,8 @@ class LastSeenSaver(Service):
         try:
             await self._run_in_thread(lambda: self._file.save(current))
             self._saved = current
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # RuntimeError: the system has no more threads for this user.
             self._log.error("what was seen of etcd cannot be saved: {reason}", reason=str(error))
 
 

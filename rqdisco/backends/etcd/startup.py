@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -85,7 +85,8 @@ async def wait_for_etcd(
 async def _check_versions(client: CheckedClient, endpoints: Sequence[str]) -> None:
     """Raise EtcdUnusable if a member that answers runs a version that cannot be used."""
     checks = [Deferred.fromCoroutine(_objection_to(client, each)) for each in endpoints]
-    for objection_to in await gatherResults(checks):
+    # Not gatherResults, which turns a cancellation into another error.
+    for objection_to in [await each for each in checks]:
         if objection_to is not None:
             raise EtcdUnusable(objection_to)
 
@@ -106,7 +107,8 @@ async def _check_stores(client: CheckedClient, endpoints: Sequence[str], meta: b
     same ID, but not the same store.
     """
     reads = [Deferred.fromCoroutine(_store_at(client, each, meta)) for each in endpoints]
-    answered = [(at, store) for at, store in zip(endpoints, await gatherResults(reads), strict=True) if store]
+    stores = [await each for each in reads]
+    answered = [(at, store) for at, store in zip(endpoints, stores, strict=True) if store]
     for endpoint, store in answered:
         if store != answered[0][1]:
             raise EtcdUnusable(f"{answered[0][0]} and {endpoint} are not members of one etcd cluster")

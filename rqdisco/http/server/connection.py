@@ -104,8 +104,7 @@ class HTTPConnection(TwistedProtocol):
         elif request is not None and self._is_answering:
             if not request.status:
                 self._writer.send_prefix()
-            request.suspect_gone()
-            self._await_reset(*RESET_SECONDS)
+            self._suspect_gone(request)
         elif not (self._input or (self._is_ended and self._next_turn is not None)):
             # Nothing waits to be started, and no refusal to be sent.
             self._close_after_write()
@@ -319,6 +318,8 @@ class HTTPConnection(TwistedProtocol):
         self._started += 1
         self.deadline = _NEVER
         request.since = self._site.now()
+        if self._is_input_over:
+            self._suspect_gone(request)
         try:
             if self._hosts is None or self._hosts.admits(request):
                 self._site.application.handle(request)
@@ -404,6 +405,11 @@ class HTTPConnection(TwistedProtocol):
             return
         self._writer.refuse(_FULL)
         self._close_after_write()
+
+    def _suspect_gone(self, request: Request) -> None:
+        request.suspect_gone()
+        if self._reset_check is None:
+            self._await_reset(*RESET_SECONDS)
 
     def _await_reset(self, seconds: float, *more: float) -> None:
         """Look after `seconds` whether the client is gone, and again after `more`."""

@@ -127,6 +127,9 @@ def open_over_transport(
             await wait_for_etcd(attempt, system.reactor, etcd.wait, monitor.waiting)
             if before is not None:
                 compare(before, backend.state.meta, guard)
+            if memory is not None:
+                # Soon the machine's name is in records, and a power cut must not change it.
+                await memory.save()
             monitor.begin()
             _log.info("etcd is in use", prefix=etcd.prefix, store=backend.state.meta.store_id)
 
@@ -186,8 +189,8 @@ class DecisionObserver:
         # The leader before may have reported itself at another daemon.
         previous = _reporting(before)
         if previous not in (None, now):
-            self._leaders.reported(after.id, previous)
-        self._leaders.reported(after.id, now)
+            self._leaders.reported(after.id, previous, before.version)
+        self._leaders.reported(after.id, now, after.version)
 
 
 def _no_moment() -> Moment:

@@ -18,12 +18,12 @@ BARRIER_SECONDS = 3.0
 _MAX_ROUNDS = 20
 
 
-def run(state: State, record: Record, on_done: Continuation) -> None:
+def run(state: State, record: Record, on_done: Continuation, purpose: str = "grant a bootstrap") -> None:
     """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
     others = state.members.others
     unreachable = [state.members.label(each) for each in others if not queries.is_up(state, each.incarnation)]
     if unreachable:
-        state.resume(on_done, Undecided(f"cannot grant a bootstrap without {', '.join(unreachable)}"))
+        state.resume(on_done, Undecided(f"cannot {purpose} without {', '.join(unreachable)}"))
         return
     if not others:
         state.resume(on_done, None)
@@ -31,7 +31,7 @@ def run(state: State, record: Record, on_done: Continuation) -> None:
     incarnations = [each.incarnation for each in others]
     # A daemon that stops gets no answer, but an error in the very call that would send.
     sent = dict.fromkeys(incarnations, 0)
-    barrier = PendingBarrier(state.next_number(), record, frozenset(incarnations), on_done, sent)
+    barrier = PendingBarrier(state.next_number(), record, frozenset(incarnations), on_done, sent, purpose)
     state.barriers[record.id] = barrier
     for incarnation in incarnations:
         if state.barriers.get(record.id) is barrier:
@@ -67,7 +67,7 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
         member = state.members.get(incarnation)
         name = incarnation if member is None else state.members.label(member)
         why = f": {contacts.error_text(outcome)}" if contacts.is_refusal(outcome) else ""
-        _fail(state, discovery_id, f"cannot grant a bootstrap without {name}{why}")
+        _fail(state, discovery_id, f"cannot {barrier.purpose} without {name}{why}")
     elif outcome.hints:
         on_done = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:

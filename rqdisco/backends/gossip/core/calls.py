@@ -59,6 +59,10 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
 }
 
 
+# The owner's reason for a request that it did not execute, since the deadline had passed by its time.
+TOO_LATE = "came too late"
+
+
 class RemovalAtOwner(msgspec.Struct, frozen=True):
     """The result of a removal at the owner: the whole record, and whether it listed the address."""
 

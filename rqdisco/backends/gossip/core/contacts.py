@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import members as membership
+from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.effects import Abandon, Fence, Send
 from rqdisco.backends.gossip.core.inputs import Answered, Failed
 from rqdisco.backends.gossip.core.messages import FEATURES, PROTOCOL, Digest, Hello, Member
@@ -89,8 +90,19 @@ def write_members(state: State, incarnations: tuple[str, ...], on_done: Continua
     the first attempt.
     """
     known = [state.members.get(each) for each in incarnations]
-    changes = [metadata_change(membership.member_metadata(each)) for each in known if each is not None]
+    stored = [as_stored(state, each) for each in known if each is not None]
+    changes = [metadata_change(membership.member_metadata(each)) for each in stored]
     state.persist(changes, then(_members_written, incarnations, on_done))
+
+
+def as_stored(state: State, member: Member) -> Member:
+    """Return a member as the disk is to have it. Of this daemon, that is what it decided itself: others
+    list it as leaving after an attempt to forget it, and it decides on, also after a restart.
+    """
+    if member.incarnation != state.own or member.state != "leaving":
+        return member
+    to = queries.handed_over_to(state)
+    return replace(member, state="member" if to is None else "leaving", successor=to)
 
 
 def _members_written(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from rqdisco.backends.gossip.core import queries
+from rqdisco.backends.gossip.core.members import ACTIVE_STATES
 from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, Member
 from rqdisco.backends.gossip.core.state import State
 from rqdisco.core import decisions, records, transitions
@@ -27,11 +28,10 @@ def objection(state: State) -> str | None:
     own = state.members.own
     if own.state in ("forgotten", "drained"):
         return f"{own.state}: the IDs of {own.incarnation} have another owner"
-    if state.successor is None or state.members.current_owner(state.successor) == state.own:
-        # The successor was drained itself, and this daemon took over.
+    if (to := queries.handed_over_to(state)) is None:
         return None
-    successor = state.members.get(state.successor)
-    return f"handed over to {state.successor if successor is None else state.members.label(successor)}"
+    successor = state.members.get(to)
+    return f"handed over to {to if successor is None else state.members.label(successor)}"
 
 
 def unconfirmed(state: State) -> list[Member]:
@@ -119,12 +119,6 @@ def check_owner(state: State, record: Record) -> None:
         raise Ownerless(record.id)
 
 
-def handover_objection(state: State) -> str | None:
-    """Return why this daemon may not hand its IDs over, None if it may."""
-    is_able = is_ready(state) and state.fenced is None
-    return None if is_able else "this daemon may not decide about its IDs now"
-
-
 def register(state: State, record: Record, node: Node, host: str | None) -> RegistrationOutcome:
     """Decide about a registration at the owner. Raises as `Directory.register`."""
     limits = state.config.limits
@@ -174,7 +168,8 @@ def copy_to_list(
     """
     check_frozen(state)
     copy = _newer(queries.shown(state, discovery_id), reply)
-    if copy is None or state.members.own.state != "member" or state.is_excluded:
+    is_member = state.members.own.state in ACTIVE_STATES and queries.handed_over_to(state) is None
+    if copy is None or not is_member or state.is_excluded:
         raise Undecided(why)
     if not any(not same_node(each.addr, node.addr) for each in view_of(copy, is_owner=False).nodes):
         if copy.ownerless and not copy.nodes:

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import contacts, decide, exchange, hints, queries, replies, succession, writes
 from rqdisco.backends.gossip.core.inputs import Drain
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
-from rqdisco.backends.gossip.core.peer_errors import PeerError
+from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
 from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
-from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, Peer, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, Peer, State, ignore, then
 from rqdisco.backends.gossip.core.succession import REQUEST_SECONDS
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
@@ -32,22 +32,17 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
         succession.put_members(state, [replace(own, state="drained")], on_done)
         return
     successor = _choose_successor(state, own, command.to)
-    if (objection := decide.handover_objection(state)) is not None:
-        raise NoSuccessor(objection)
+    _check_able(state)
+    # Decide nothing any more, as after a restart, even if the client goes.
+    state.successor = successor.incarnation
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     on_done = continue_with(_await_decisions, request, successor, state.now.seconds + _DRAIN_SECONDS)
-    succession.put_members(state, [leaving], then(_begin_drain, successor.incarnation, on_done))
-
-
-def _begin_drain(state: State, outcome: Exception | None, successor: str, on_done: Continuation) -> None:
-    """Decide nothing any more, as after a restart, even if the client has gone."""
-    if outcome is None:
-        state.successor = successor
-    state.resume(on_done, outcome)
+    succession.put_members(state, [leaving], on_done)
 
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
     """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
+    _check_able(state)
     if not state.pending_grants and not state.takeovers_running:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
@@ -76,33 +71,66 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
         on_done = continue_anyway(_deliver_hints, request, successor, left[1:])
         exchange.begin_round(state, state.peers[left[0]], on_done)
     elif owners:
-        names = ", ".join(succession.label(state, owner) for owner in owners)
-        raise NoSuccessor(f"registrations wait here for {names}: try again when it is back, or forgotten")
+        _stay(state, request.number, was_asked=state.is_handing_over)
+        raise NoSuccessor(_waiting_text(state, owners))
     else:
         writes.flush(state, continue_with(_hand_over, request, successor))
 
 
+def _waiting_text(state: State, owners: list[str]) -> str:
+    names = ", ".join(succession.label(state, owner) for owner in owners)
+    members = [state.members.get(owner) for owner in owners if queries.is_up(state, owner)]
+    if any(each is not None and each.state == "leaving" for each in members):
+        return f"registrations wait here for {names}, which is being drained too: repeat that command first"
+    return f"registrations wait here for {names}: try again when it has taken them, or is forgotten"
+
+
 def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
+    _check_able(state)
     peer = _peer(state, successor)
     if state.takeovers_running or state.hints.count or state.hints.undeleted:
         # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
         # the disk show after a restart that the successor cannot have agreed.
         raise NoSuccessor("decisions are still in progress, try again")
-    state.is_handing_over = True
+    was_asked, state.is_handing_over = state.is_handing_over, True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
-    on_done = then(_succeeded, successor.name, continue_with(_drained, request, successor.name))
+    on_drained = continue_with(_drained, request, successor.name)
+    on_done = then(_succeeded, successor.name, request.number, was_asked, on_drained)
     contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, on_done)
 
 
-def _succeeded(state: State, outcome: Agreed | PeerError, name: str, on_done: Continuation) -> None:
+def _check_able(state: State) -> None:
+    """Raise NoSuccessor if this daemon may not hand its IDs over, as when it was fenced meanwhile."""
+    if state.fenced is not None or not decide.is_ready(state):
+        raise NoSuccessor(state.fenced or "this daemon may not decide about its IDs now")
+
+
+def _succeeded(
+    state: State, outcome: Agreed | PeerError, name: str, number: int, was_asked: bool, on_done: Continuation
+) -> None:
     if isinstance(outcome, PeerError):
+        if isinstance(outcome, BadMessage) and str(outcome) == succession.HANDS_OVER:
+            _stay(state, number, was_asked=was_asked)
         state.resume(on_done, NoSuccessor(f"{name} cannot take over yet, try again: {outcome}"))
     else:
         # The client may have gone; the IDs have another owner all the same. Peers may have told this
         # daemon of an earlier successor meanwhile.
         drained = replace(state.members.own, state="drained", successor=outcome.successor)
         succession.put_members(state, [drained], on_done)
+
+
+def _stay(state: State, number: int, *, was_asked: bool) -> None:
+    """Decide again after the drain `number` has failed, unless the successor may have agreed to an
+    earlier request, or may do so to another. Otherwise daemons that are drained at once, each to the
+    next, would wait for each other.
+    """
+    is_asked_again = any(
+        isinstance(each.command, Drain) and each.number != number for each in state.requests.values()
+    ) or any(each.verb == "succeed" for each in state.outgoing.values())
+    if not was_asked and not is_asked_again:
+        state.is_handing_over, state.successor = False, None
+        contacts.write_members(state, (state.own,), then(ignore))
 
 
 def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:

@@ -221,7 +221,8 @@ def _finish_leftovers(state: State) -> None:
     """Finish what an earlier round, start or disk left."""
     hints.retry_deletions(state)
     grants.revoke_stuck(state)
-    if decide.is_ready(state):
+    # A fenced daemon changes no records of its own: another one may do so too.
+    if decide.is_ready(state) and state.fenced is None:
         state.finished_for = state.members.all
         recovery.finish(state)
         takeover.resume(state)

@@ -26,8 +26,7 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
     resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
-    if state.fenced is not None:
-        raise NoSuccessor(state.fenced)
+    _check_unfenced(state)
     lost = find_lost(state, command.name)
     undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
     on_done = continue_with(_declared, request, lost.incarnation)
@@ -35,8 +34,7 @@ def forget(state: State, request: ClientRequest, command: Forget) -> None:
 
 
 def _declared(state: State, request: ClientRequest, _: None, incarnation: str) -> None:
-    lost = state.members.get(incarnation)
-    assert lost is not None
+    lost = _still_lost(state, incarnation)
     if lost.state == "forgotten":
         # The disk may have refused that.
         takeover.take_over(state, lost, continue_with(replies.reply, request))
@@ -47,8 +45,8 @@ def _declared(state: State, request: ClientRequest, _: None, incarnation: str) -
 
 def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, agreeing: tuple[str, ...]) -> None:
     """Obtain from every other member its agreement and its records of the lost one."""
-    lost = state.members.get(incarnation)
-    assert lost is not None
+    _check_unfenced(state)
+    lost = _still_lost(state, incarnation)
     # Another daemon may be told to forget it at the same time. The chosen successor may have been
     # lost as well, and have a successor.
     successor_id = state.members.current_owner(lost.successor or "")
@@ -119,6 +117,21 @@ def _pulled(
 def _unagreed(state: State, member: Member, error: PeerError) -> NoSuccessor:
     doubt = "does not" if contacts.is_refusal(error) else "does not answer"
     return NoSuccessor(f"{state.members.label(member)} must agree, and {doubt}: {contacts.error_text(error)}")
+
+
+def _check_unfenced(state: State) -> None:
+    if state.fenced is not None:
+        raise NoSuccessor(state.fenced)
+
+
+def _still_lost(state: State, incarnation: str) -> Member:
+    """Return the member to forget. Raises NoSuccessor if it came back, or had handed its IDs over."""
+    lost = state.members.get(incarnation)
+    assert lost is not None
+    if lost.state == "drained" or queries.is_up(state, incarnation):
+        why = "has handed its IDs over" if lost.state == "drained" else "answers again"
+        raise NoSuccessor(f"{state.members.label(lost)} {why}")
+    return lost
 
 
 def _lost_incarnations(state: State, lost: Member) -> list[Member]:

@@ -16,6 +16,7 @@ from rqdisco.backends.gossip.core.effects import Notify
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
+from rqdisco.core.ids import is_created_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
 # As many as a usual cluster has nodes.
@@ -78,7 +79,8 @@ def _replicated(state: State, outcome: Undecided | None, discovery_id: str, numb
         return
     if request is None:
         _give_up(state, pending, _CLIENT_GONE)
-    elif outcome is not None:
+    elif outcome is not None or state.fenced is not None:
+        outcome = outcome or Undecided(str(state.fenced))
         pending.refusal = outcome
         _give_up(state, pending, outcome.reason)
     elif replies.answer_grant(state, request, pending.outcome):
@@ -146,8 +148,11 @@ def revoke(state: State, pending: GrantInProgress) -> None:
     If the disk refuses, the waiting requests fail, and the next request tries again.
     """
     pending.is_stuck = False
-    assert pending.before is not None
-    restored = replace(records.with_grant_revoked(pending.before), version=state.next_version())
+    before = pending.before
+    assert before is not None
+    # A name that all members have confirmed stays confirmed; it never expires.
+    before = records.with_grant_revoked(before) if is_created_id(before.id) else before
+    restored = replace(before, version=state.next_version())
     writes.write(state, [state.store.put(restored)], then(_revoked, pending.id))
 
 

@@ -63,6 +63,14 @@ def seconds_since_owner_contact(state: State, record: View | Record, seconds: fl
     return 0.0 if of == state.own else seconds_since_contact(state, of, seconds)
 
 
+def handed_over_to(state: State) -> str | None:
+    """Return the daemon that this one hands its IDs over to, or has; None if they are its own, also
+    after that one was drained to this one.
+    """
+    to = None if state.successor is None else state.members.current_owner(state.successor)
+    return None if to == state.own else to
+
+
 def active_peers(state: State) -> list[Peer]:
     """Return the peers of active members, up or not."""
     peers = state.peers

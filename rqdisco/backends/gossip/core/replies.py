@@ -15,7 +15,7 @@ from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State
 from rqdisco.core.directory import Removal
-from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable
+from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable, Undecided
 
 P = ParamSpec("P")
 
@@ -66,6 +66,10 @@ def _continue_anyway(
         function(state, request, outcome, *args)
     except (RequestRefused, StoreUnavailable) as error:
         fail(state, request, error)
+    except Exception:
+        # A bug, which the caller logs.
+        fail(state, request, Undecided("internal error"))
+        raise
 
 
 def reply(state: State, request: ClientRequest, result: Any) -> None:

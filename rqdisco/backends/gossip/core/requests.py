@@ -11,7 +11,7 @@ from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inp
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.replies import continue_with
-from rqdisco.backends.gossip.core.state import ClientRequest, GrantInProgress, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
 from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
@@ -34,8 +34,18 @@ def run(state: State, request: ClientRequest) -> None:
         replies.fail(state, request, error)
 
 
-def _run_again(state: State, request: ClientRequest, _: None) -> None:
+def _run_again(state: State, request: ClientRequest, _: object) -> None:
+    _check_own(state, replies.id_of(request))
     run(state, request)
+
+
+def _check_own(state: State, discovery_id: str) -> None:
+    """Raise Undecided if the record has become another daemon's during a wait: two created the name, and
+    the other record counts.
+    """
+    record = state.store.newest(discovery_id)
+    if record is not None and queries.owner(state, record) != state.own:
+        raise errors.Undecided("another daemon owns this ID")
 
 
 def create(state: State, request: ClientRequest, command: inputs.Create) -> None:
@@ -51,9 +61,27 @@ def _create_named(state: State, request: ClientRequest, command: inputs.CreateNa
         # The disk may still refuse it.
         own_records.flush(state, command.id, continue_with(_exists, request))
         return
+    _save_new(state, request, own_records.create(state, command.id, 0), continue_with(_ask_all, request))
+
+
+def _save_new(state: State, request: ClientRequest, record: Record, on_done: Continuation) -> None:
+    """Write a new name. Somebody may import it elsewhere at this moment, so nothing is granted under it
+    before all members have the record, and have no other one.
+    """
     version = state.next_version()
-    record = own_records.create(state, command.id, version)
-    own_records.save(state, None, record, continue_with(_answer, request, None), version)
+    own_records.save(state, None, replace(record, attempted=True), on_done, version)
+
+
+def _ask_all(state: State, request: ClientRequest, _: object) -> None:
+    """Ask all members whether a name is new."""
+    discovery_id = replies.id_of(request)
+    if not grants.wait(state, discovery_id, continue_with(_ask_all, request)):
+        _begin_barrier(state, grants.begin(state, discovery_id, request))
+
+
+def _is_unconfirmed(record: Record) -> bool:
+    """Report whether members may have another record of a name."""
+    return record.attempted and not is_created_id(record.id)
 
 
 def _exists(state: State, request: ClientRequest, _: None) -> None:
@@ -87,7 +115,7 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
         return
     pending = grants.begin(state, record.id, request)
-    if record.was_emptied or record.nodes:
+    if record.was_emptied or record.nodes or _is_unconfirmed(record):
         _begin_barrier(state, pending)
     else:
         _commit(state, pending, record, outcome)
@@ -113,12 +141,17 @@ def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str,
     try:
         if outcome is not None:
             raise outcome
+        _check_own(state, discovery_id)
         stored = own_records.load_own(state, discovery_id, as_stored=True)
         assert stored is not None
     except (errors.RequestRefused, errors.StoreUnavailable) as error:
         _give_up(state, pending, error)
         return
-    barriers.run(state, stored, then(_barrier_passed, discovery_id, number))
+    on_done = then(_barrier_passed, discovery_id, number)
+    if isinstance(state.requests[number].command, inputs.CreateNamed):
+        barriers.run(state, stored, on_done, "create a name")
+    else:
+        barriers.run(state, stored, on_done)
 
 
 def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, number: int) -> None:
@@ -134,15 +167,16 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
 
 
 def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
-    record, command = _known(state, pending.id), request.command
-    assert record is not None
+    known, command = _known(state, pending.id), request.command
+    assert known is not None
+    record = replace(known, attempted=False) if _is_unconfirmed(known) else known
     if isinstance(command, inputs.Register):
         outcome = decide.register(state, record, command.node, command.host)
         if outcome.bootstrap == "granted":
             _commit(state, pending, record, outcome)
         else:
             # The change is put before others may decide.
-            own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
+            own_records.save(state, known, outcome.record, continue_with(_answer, request, outcome))
             grants.end(state, pending)
     elif isinstance(command, inputs.Claim):
         claim = decide.claim(state, record, command.put, command.host)
@@ -151,6 +185,9 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
         else:
             grants.end(state, pending)
             _answer_unchanged(state, request, record.id, claim)
+    else:
+        own_records.save(state, known, record, continue_with(_answer, request, None))
+        grants.end(state, pending)
 
 
 def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
@@ -198,7 +235,11 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
     known = _known(state, command.id)
     if known is None and is_created_id(command.id):
         raise errors.UnknownCreatedID(command.id)
-    record = own_records.create_implicitly(state, command.id) if known is None else known
+    if known is None:
+        record = own_records.create_implicitly(state, command.id)
+        _save_new(state, request, record, continue_with(_run_again, request))
+        return
+    record = known
     outcome = decide.claim(state, record, command.put, command.host)
     if not outcome.won:
         _answer_unchanged(state, request, record.id, outcome)
@@ -208,7 +249,7 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
         own_records.save(state, record, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, record.id, request)
-        if record.was_emptied:
+        if record.was_emptied or _is_unconfirmed(record):
             _begin_barrier(state, pending)
         else:
             _commit(state, pending, record, outcome)

@@ -21,7 +21,7 @@ from rqdisco.backends.gossip.core import (
     replies,
     requests,
 )
-from rqdisco.backends.gossip.core.calls import OPS, refusal_of, result_of
+from rqdisco.backends.gossip.core.calls import OPS, TOO_LATE, refusal_of, result_of
 from rqdisco.backends.gossip.core.messages import NAMED_IDS, Call, Outcome
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError
 from rqdisco.backends.gossip.core.replies import continue_anyway, continue_with
@@ -220,8 +220,7 @@ def _process_answer(
     """Process a refusal, an error, or the answer about an ID that is unknown here."""
     command: Any = request.command
     peer = state.peers.get(owner)
-    if isinstance(outcome, NotGreeted) and not is_contacted and peer is not None:
-        # One of both restarted, or the session expired: it was not processed.
+    if _was_not_processed(outcome) and not is_contacted and peer is not None:
         exchange.begin_round(state, peer, continue_anyway(_owner_contacted, request, owner))
     elif isinstance(outcome, PeerError):
         _unanswered(state, request, outcome, owner)
@@ -235,6 +234,15 @@ def _process_answer(
         _execute_at(state, request, queries.owner(state, outcome.record))
     else:
         replies.reply(state, request, result_of(command, outcome))
+
+
+def _was_not_processed(outcome: Outcome | PeerError) -> bool:
+    """Report whether the owner certainly ignored a request that it may execute after an exchange: one
+    of both restarted, the session expired, or this host slept, so that the owner's time is outdated here.
+    """
+    if isinstance(outcome, PeerError):
+        return isinstance(outcome, NotGreeted)
+    return (outcome.refusal, outcome.reason) == (StoreUnavailable.__name__, TOO_LATE)
 
 
 def _unanswered(state: State, request: ClientRequest, error: Exception, owner: str) -> None:

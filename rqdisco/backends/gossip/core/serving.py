@@ -12,6 +12,7 @@ from rqdisco.backends.gossip.core import (
     exchange,
     hints,
     messages,
+    queries,
     replies,
     requests,
     succession,
@@ -22,6 +23,7 @@ from rqdisco.backends.gossip.core.inputs import Greeted, Received
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
+from rqdisco.core import codec
 from rqdisco.core.errors import StoreUnavailable
 from rqdisco.core.ids import is_created_id, is_id
 
@@ -135,10 +137,15 @@ def _barrier(state: State, call: int, sender: Session, barrier: messages.Barrier
 
 
 def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
-    if outcome is None:
-        hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
-    else:
+    if outcome is not None:
         replies.respond(state, call, outcome)
+        return
+    key, _ = codec.split_record(bytes(barrier.record))
+    known = state.store.newest(key.decode())
+    if known is not None and queries.owner(state, known) != barrier.owner:
+        replies.respond(state, call, BadMessage("another daemon has an ID of this name"))
+    else:
+        hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
 
 
 def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
@@ -164,7 +171,7 @@ def _call(state: State, call: int, sender: Session, message: messages.Call) -> N
         # The deadline by this daemon's own time, which alone reveals a message delayed on its way.
         left = min(left, until.ms - now.ms) if until.boot == now.boot else 0
     if left <= 0:
-        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable("came too late"))))
+        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable(calls.TOO_LATE))))
         return
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")

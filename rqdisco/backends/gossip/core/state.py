@@ -197,7 +197,8 @@ class GrantInProgress:
 @dataclass(slots=True)
 class PendingBarrier:
     """A barrier under way: the members that were asked, and the message under way to each of those
-    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID.
+    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID,
+    `purpose` is what fails without it, in words.
     """
 
     number: int
@@ -205,6 +206,7 @@ class PendingBarrier:
     members: frozenset[str]
     on_done: Continuation
     sent: dict[str, int]
+    purpose: str
 
 
 @dataclass(slots=True)

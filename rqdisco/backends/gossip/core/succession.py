@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover, writes
-from rqdisco.backends.gossip.core.members import member_metadata
+from rqdisco.backends.gossip.core import contacts, decide, exchange, replies, takeover
 from rqdisco.backends.gossip.core.messages import Agreed, Member, SuccessionProposal
 from rqdisco.backends.gossip.core.peer_errors import BadMessage
 from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.errors import StoreUnavailable
 
 REQUEST_SECONDS = 5.0
+# Why a daemon that is drained itself does not agree to take over; nothing changes then.
+HANDS_OVER = "this daemon hands its own IDs over"
 
 
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
@@ -62,7 +63,7 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
         error = "this daemon is not the chosen successor"
     elif state.is_handing_over and not _may_cross(state, member):
         # Its own successor may have agreed already, up to its last version before these IDs.
-        error = "this daemon hands its own IDs over"
+        error = HANDS_OVER
     elif is_behind or held < proposal.upto:
         error = "not all records are here yet"
     elif not decide.is_ready(state):
@@ -87,15 +88,12 @@ def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> No
 
 
 def put_members(state: State, members: list[Member], on_done: Continuation) -> None:
-    """Write members, and publish them once they are durable."""
-    writes.write_metadata(state, [member_metadata(each) for each in members], then(_publish, tuple(members), on_done))
-
-
-def _publish(state: State, outcome: Exception | None, members: tuple[Member, ...], on_done: Continuation) -> None:
-    if outcome is None:
-        for member in members:
-            state.members.put(member)
-    state.resume(on_done, outcome)
+    """Change members, and write them. They count at once, so that what is learned about them during
+    the write is added to that. If the disk refuses, which is the outcome, they are written later.
+    """
+    for member in members:
+        state.members.put(member)
+    contacts.write_members(state, tuple(each.incarnation for each in members), on_done)
 
 
 def label(state: State, incarnation: str | None) -> str:

@@ -7,13 +7,16 @@ from rqdisco.backends.gossip.core.members import member_metadata
 from rqdisco.backends.gossip.core.messages import Member
 from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core import records
+from rqdisco.core.errors import Undecided
+
+_AGAIN_SECONDS = 60.0
 
 
 def resume(state: State) -> None:
     """Finish takeovers that an earlier start, or an older disk, left incomplete. A daemon that hands
     over its own IDs leaves them to its successor, which owns those IDs as well.
     """
-    if state.is_handing_over and decide.objection(state) is not None:
+    if state.fenced is not None or (state.is_handing_over and decide.objection(state) is not None):
         return
     for member in state.members.all:
         is_successor = member.state in ("forgotten", "drained") and member.successor == state.own
@@ -35,9 +38,8 @@ def take_over(state: State, gone: Member, on_done: Continuation) -> None:
 
 def _stored(state: State, outcome: Exception | None, gone: Member) -> None:
     if outcome is None:
-        # What was learned about it during the write counts as well.
-        changed = state.members.learn([gone])
-        contacts.learn(state, [each for each in changed if each != member_metadata(gone)])
+        # What was learned about it during the write counts as well, and was written after that.
+        contacts.learn(state, state.members.learn([gone]))
     _take_part(state, outcome, gone.incarnation, 0, 0, gone.state == "forgotten")
 
 
@@ -49,9 +51,33 @@ def _take_part(
     count: int,
     is_lost: bool,
 ) -> None:
+    if outcome is None and state.fenced is not None:
+        outcome = Undecided(state.fenced)
     if outcome is not None:
         _taken_over(state, outcome, incarnation, count)
         return
+    try:
+        _take_keys(state, incarnation, position, count, is_lost)
+    except Exception:
+        # A bug, which the caller logs. A repeated command tries again, or this daemon in a while.
+        state.call_at(state.now.seconds + _AGAIN_SECONDS, then(_begin_again, incarnation))
+        for on_done in state.takeovers_running.pop(incarnation, ()):
+            # In a turn of its own, since it may fail as well.
+            state.call_at(state.now.seconds, then(_fail, on_done))
+        raise
+
+
+def _begin_again(state: State, _: int, incarnation: str) -> None:
+    if incarnation not in state.takeovers_running:
+        state.takeovers_begun.discard(incarnation)
+        resume(state)
+
+
+def _fail(state: State, _: int, on_done: Continuation) -> None:
+    state.resume(on_done, Undecided("internal error"))
+
+
+def _take_keys(state: State, incarnation: str, position: int, count: int, is_lost: bool) -> None:
     keys, after = state.cursors.keys_of_owner(incarnation, position)
     changes = []
     for key in keys:
@@ -68,7 +94,7 @@ def _take_part(
 
 
 def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int) -> None:
-    waiting = state.takeovers_running.pop(incarnation)
+    waiting = state.takeovers_running.pop(incarnation, [])
     if outcome is not None:
         state.takeovers_begun.discard(incarnation)
         state.finished_for = None

@@ -92,6 +92,10 @@ class PeerResource:
         request.on_abandoned(greeting.cancel)
 
         def respond(result: tuple[str, bytes] | Failure) -> None:
+            if self._keys.ring.find(key.name) is None:
+                # It was removed meanwhile.
+                _respond(request, 401, b"unknown key\n")
+                return
             status, session, nonce = 200, "-", self._random(16).hex()
             if isinstance(result, Failure):
                 status, body = self._failed(result)

@@ -1,6 +1,8 @@
 // Requests to the service, with the token of this tab if there is one.
 
 const KEY = "rqdisco-token";
+// The service answers within 8 seconds.
+const PATIENCE = 15_000;
 
 export const token = {
   get: () => sessionStorage.getItem(KEY),
@@ -24,6 +26,13 @@ export function ask(path, options = {}) {
   return fetch(path, { ...options, headers, credentials, cache: "no-store" });
 }
 
+// A signal to give a request up after so many milliseconds: a service that hangs keeps its connections open and silent.
+export function giveUpAfter(milliseconds) {
+  const given = new AbortController();
+  setTimeout(() => given.abort(), milliseconds);
+  return given.signal;
+}
+
 // Sends a change; returns the members of the response, or throws Refused with the reason.
 export async function change(method, path, body) {
   let answer;
@@ -32,6 +41,7 @@ export async function change(method, path, body) {
       method,
       headers: { "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
+      signal: giveUpAfter(PATIENCE),
     });
   } catch {
     throw new Refused(0, "The service is unreachable.");

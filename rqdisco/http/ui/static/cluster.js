@@ -169,17 +169,19 @@ export function start(main) {
     const message = dialog.querySelector(".error");
     message.hidden = true;
     const confirm = dialog.querySelector(".danger");
-    confirm.onclick = async () => {
+    confirm.disabled = false;
+    confirm.onclick = async function remove() {
       confirm.disabled = true;
-      try {
-        await change("DELETE", `/${encodeURIComponent(id)}`, { addr });
-        dialog.close();
-        document.getElementById("nodes-title").focus();
-      } catch (error) {
+      const error = await change("DELETE", `/${encodeURIComponent(id)}`, { addr }).then(() => null, (why) => why);
+      // The dialog may ask about another node by now.
+      if (confirm.onclick !== remove) return;
+      confirm.disabled = false;
+      if (error) {
         message.textContent = error.message;
         message.hidden = false;
-      } finally {
-        confirm.disabled = false;
+      } else {
+        dialog.close();
+        document.getElementById("nodes-title").focus();
       }
     };
     dialog.showModal();

@@ -1,6 +1,6 @@
 // The status page, refreshed every few seconds.
 
-import { ask } from "./api.js";
+import { ask, giveUpAfter } from "./api.js";
 
 const EVERY = 10_000;
 
@@ -10,7 +10,7 @@ export function start(main) {
     if (!main.isConnected) return;
     if (!document.hidden) {
       try {
-        const answer = await ask("/status", { headers: { Accept: "text/html" } });
+        const answer = await ask("/status", { headers: { Accept: "text/html" }, signal: giveUpAfter(EVERY) });
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const fresh = page.getElementById("state");
         if (!answer.ok || !fresh) throw new Error(answer.statusText);

@@ -16,6 +16,7 @@ export function follow(path, event, state) {
     const ended = new AbortController();
     running = ended;
     let silence = null;
+    let next = "waiting";
     const alive = () => {
       clearTimeout(silence);
       silence = setTimeout(() => ended.abort(), SILENCE);
@@ -29,9 +30,9 @@ export function follow(path, event, state) {
         const after = Number(answer.headers.get("Retry-After"));
         if (after) wait = after * 1000;
         if ([401, 403, 404].includes(answer.status)) {
-          state("gone");
+          next = "gone";
           wait = 30_000;
-        } else state("waiting");
+        }
       } else {
         state("live");
         await read(answer.body.getReader(), alive);
@@ -44,7 +45,7 @@ export function follow(path, event, state) {
     if (running !== ended) return;
     running = null;
     if (!document.hidden) {
-      state("waiting");
+      state(next);
       timer = setTimeout(run, wait);
     }
   }
@@ -52,6 +53,7 @@ export function follow(path, event, state) {
   async function read(reader, alive) {
     const decoder = new TextDecoder();
     let rest = "";
+    let id = null;
     let data = [];
     for (;;) {
       const { done, value } = await reader.read();
@@ -61,10 +63,14 @@ export function follow(path, event, state) {
       rest = lines.pop();
       for (const line of lines) {
         if (line === "") {
-          if (data.length) event(JSON.parse(data.join("\n")));
+          if (data.length) {
+            event(JSON.parse(data.join("\n")));
+            // Not earlier: an event whose connection breaks before its end must be sent again.
+            last = id;
+          }
           data = [];
         } else if (line.startsWith("data: ")) data.push(line.slice(6));
-        else if (line.startsWith("id: ")) last = line.slice(4);
+        else if (line.startsWith("id: ")) id = line.slice(4);
         else if (line.startsWith("retry: ")) wait = Number(line.slice(7)) || wait;
       }
     }
