@@ -7,6 +7,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
+from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.inputs import Adopt, Claim, CreateNamed, ReportLeader
 from rqdisco.core.codec import decode_put
 from rqdisco.core.exports import TransferredRecord
@@ -18,8 +19,9 @@ _KEY = "orders"
 
 
 class ClaimingDaemons(FrozenDaemons):
-    """Daemons whose clients are nodes that claim a leader key, and one of which leads and reports
-    itself once it was told to bootstrap. An operator creates or imports the key meanwhile.
+    """Daemons whose clients are nodes that claim a leader key. One leads once it was told to
+    bootstrap, and reports itself; others look for it. It may lose its data, and claim again. An
+    operator creates or imports the key meanwhile.
     """
 
     def __init__(self) -> None:
@@ -28,12 +30,17 @@ class ClaimingDaemons(FrozenDaemons):
         self.winners: set[str] = set()
         self.reporting: Asked | None = None
         self.has_reported = False
+        # Whether a node was sent to the leader, and who claimed after that.
+        self.is_shown = False
+        self.late: set[str] = set()
         self.importing: Asked | None = None
 
     @rule(address=st.sampled_from(ADDRESSES), at=st.integers(0, 2))
     def claim(self, address: str, at: int) -> None:
         daemon = self._running(at)
-        if daemon is not None and address not in self.claiming and address not in self.winners:
+        if daemon is not None and address not in self.claiming:
+            if self.is_shown or self.has_reported:
+                self.late.add(address)
             self.claiming[address] = self.wires.ask(daemon, Claim(_KEY, _put(address), address))
 
     @precondition(lambda self: self.claiming)
@@ -43,6 +50,7 @@ class ClaimingDaemons(FrozenDaemons):
         if asked is not None and asked.is_open:
             self.wires.hang_up(asked)
             del self.claiming[address]
+            self.late.discard(address)
 
     @precondition(lambda self: self.winners)
     @rule(at=st.integers(0, 2))
@@ -51,6 +59,15 @@ class ClaimingDaemons(FrozenDaemons):
         if daemon is not None and (self.reporting is None or not self.reporting.is_open):
             (leader,) = self.winners
             self.reporting = self.wires.ask(daemon, ReportLeader(_KEY, _put(leader), leader))
+
+    @precondition(lambda self: self.winners)
+    @rule(at=st.integers(0, 2))
+    def look_for_the_leader(self, at: int) -> None:
+        if (daemon := self._running(at)) is not None:
+            assert daemon.machine is not None
+            state = daemon.machine.state
+            record = queries.inspect(state, _KEY)
+            self.is_shown = self.is_shown or (record is not None and queries.view(state, record).leader is not None)
 
     @rule(at=st.integers(0, 2))
     def create_the_key(self, at: int) -> None:
@@ -77,8 +94,9 @@ class ClaimingDaemons(FrozenDaemons):
             if not asked.is_open:
                 del self.claiming[address]
                 if isinstance(asked.result, ClaimOutcome) and asked.result.won:
-                    assert not self.has_reported, f"I1: {address} wins, and {self.winners} leads"
+                    assert address not in self.late, f"I1: {address} wins, after nodes were sent to {self.winners}"
                     self.winners.add(address)
+                self.late.discard(address)
         assert len(self.winners) <= 1, f"I1: {self.winners} have won"
         if self.reporting is not None and self.reporting.result is True:
             self.has_reported = True

@@ -250,6 +250,23 @@ def test_an_import_that_peers_have_and_the_disk_refused_tells_nobody_to_bootstra
     assert listed(a, "brought") == listed(b, "brought") == ["n1:1", "n2:1"]
 
 
+def test_a_node_whose_report_peers_showed_and_the_disk_refused_does_not_win_again(three: Three, clock: Clock) -> None:
+    _, (a, b, _) = three
+    create_id(a)
+    name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    assert go(a.directory.claim(name, LEADER, None)).won
+    settle(clock, 1)
+    a.disk.room = 0
+    assert refused(begin(a.directory.report(name, LEADER, None)))
+    assert go(b.directory.look_up(name)).leader is not None, "other nodes are sent to it"
+    a.disk.room = None
+    with pytest.raises(Undecided, match="the disk refused a change of this ID"):
+        go(a.directory.claim(name, LEADER, None))
+    settle(clock, 3)
+    assert not go(a.directory.claim(name, LEADER, None)).won
+    assert go(a.directory.look_up(name)).leader == go(b.directory.look_up(name)).leader
+
+
 def test_a_claim_of_a_new_key_that_peers_have_and_the_disk_refused_leaves_the_key_free(
     three: Three, clock: Clock
 ) -> None:

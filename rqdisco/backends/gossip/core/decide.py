@@ -82,6 +82,14 @@ def check_may_change(state: State, discovery_id: str) -> None:
         raise NotReady(reason)
     if discovery_id not in state.created_before_ready:
         check_ready(state)
+    if state.own_writes.refused:
+        _check_refused(state, discovery_id)
+
+
+def _check_refused(state: State, discovery_id: str) -> None:
+    """Raise NotReady if peers received more of an ID than this daemon knows to be true."""
+    if state.own_writes.true_record(discovery_id.encode()) != state.store.newest(discovery_id):
+        raise NotReady("the disk refused a change of this ID that peers have")
 
 
 def check_ready(state: State) -> None:

@@ -33,9 +33,9 @@ class OwnWrites:
         # The highest version that is reserved on the disk, and the same with the writes under way.
         self.reserved = max((each.number for each in metadata if each.id == _RESERVE), default=0)
         self.reserving = self.reserved
-        # Changes sent while the disk is writing them, and those sent and then refused by it.
+        # Changes sent while the disk is writing them, and records sent and then refused by it.
         self._in_flight: dict[bytes, Change] = {}
-        self._refused: dict[bytes, bytes] = {}
+        self.refused: dict[bytes, bytes] = {}
         self._correcting: dict[bytes, int] = {}
         # Until this version is durable, nothing newer is published.
         self._withheld = 0
@@ -72,7 +72,7 @@ class OwnWrites:
             return (), ()
         newest = max(each.version for each in own)
         extra: list[Change] = []
-        if self._refused:
+        if self.refused:
             extra = self._corrections(own) if may_correct else []
             own = [*own, *extra]
         published: Sequence[Change] = ()
@@ -93,7 +93,7 @@ class OwnWrites:
             del self._in_flight[change.key]
         if self._correcting.get(change.key, change.version + 1) <= change.version:
             del self._correcting[change.key]
-            self._refused.pop(change.key, None)
+            self.refused.pop(change.key, None)
 
     def discarded(self, changes: Sequence[Change]) -> None:
         """Follow the loss of pending changes, which the disk refused."""
@@ -102,7 +102,7 @@ class OwnWrites:
             sent = self._in_flight.get(change.key)
             # What was sent may be older: a newer change of the same ID was withheld.
             if sent is not None and sent.version <= change.version:
-                self._refused[change.key] = self._in_flight.pop(change.key).rest
+                self.refused[change.key] = self._in_flight.pop(change.key).rest
         if self._withheld <= max((change.version for change in changes), default=0):
             self._withheld = 0
 
@@ -115,30 +115,39 @@ class OwnWrites:
         self.reserving = self.reserved
 
     @property
-    def refused(self) -> list[bytes]:
+    def to_correct(self) -> list[bytes]:
         """Some IDs of records that peers received and this disk then refused."""
-        return list(itertools.islice(self._refused, _MAX_CORRECTIONS))
+        return list(itertools.islice(self.refused, _MAX_CORRECTIONS))
+
+    def true_record(self, key: bytes) -> Record | None:
+        """Return the true state of an ID: the newest record, unless peers received more than may be
+        taken back.
+
+        A new ID is retained as it was imported or reported, or without a claim whose winner was not
+        told. A leader that reported itself is retained, since nodes may have been sent to it: its
+        claim must not be won again (R5c).
+        """
+        known = self._store.newest(key.decode())
+        line = self.refused.get(key)
+        if line is None or (known is not None and known.unreported is None):
+            return known
+        received = _without_claim(codec.decode_stored(key, line))
+        return received if known is None or received.confirmed else known
 
     def correct(self, keys: Iterable[bytes], version: int) -> list[Change]:
-        """Put the true state of refused records into the store, with versions from `version` on.
-
-        A refused new ID is retained as it was imported or reported, or without a claim that nobody
-        was told to have won.
-        """
+        """Put the true state of refused records into the store, with versions from `version` on."""
         changes = []
         for key in keys:
-            known = self._store.newest(key.decode())
-            if known is None:
-                known = _without_claim(codec.decode_stored(key, self._refused[key]))
-            if known.owner == self._own:
-                changes.append(self._store.put(replace(records.with_grant_revoked(known), version=version)))
+            record = self.true_record(key)
+            if record is not None and record.owner == self._own:
+                changes.append(self._store.put(replace(records.with_grant_revoked(record), version=version)))
                 version += 1
         return changes
 
     def corrected(self, keys: Iterable[bytes]) -> None:
         """Forget refused records whose corrections are durable."""
         for key in keys:
-            self._refused.pop(key, None)
+            self.refused.pop(key, None)
 
     def reissue(self, keys: Iterable[bytes], version: int) -> list[Change]:
         """Give own records new versions, so that every peer receives them."""
@@ -152,9 +161,9 @@ class OwnWrites:
     def _corrections(self, own: Sequence[Change]) -> list[Change]:
         """Return the corrections of refused records that are not under way yet."""
         for change in own:
-            if change.key in self._refused:
+            if change.key in self.refused:
                 self._correcting[change.key] = change.version
-        left = sorted(self._refused.keys() - self._correcting.keys())
+        left = sorted(self.refused.keys() - self._correcting.keys())
         corrections = self.correct(left, self._store.last_version + 1)
         self._correcting |= {each.key: each.version for each in corrections}
         return corrections

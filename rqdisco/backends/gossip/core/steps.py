@@ -20,7 +20,7 @@ REQUEST_SECONDS = 2.0
 
 def _correct_refused(state: State, peer: Peer, on_done: Continuation) -> bool:
     """Send peers the true state of records they received and this disk then refused."""
-    keys = state.own_writes.refused
+    keys = state.own_writes.to_correct
     if not keys or state.is_correcting or state.fenced is not None or not decide.is_ready(state):
         # This disk may be older than what peers received (R8).
         return True
