@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.task import Clock
+from twisted.internet.defer import Deferred
 from twisted.web.template import flattenString
 
-from rqdisco.backends.etcd.last_seen import LastSeen, LastSeenFile
-from rqdisco.backends.etcd.service import SAVE_SECONDS, LastSeenSaver
-from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import StoreUnavailable, Undecided
-from rqdisco.core.records import Node
 from rqdisco.http.requests.documents import ServiceDocument
 from rqdisco.http.ui.assets import read_assets
 from rqdisco.http.ui.daemon_status import StatusCollector
@@ -26,30 +17,11 @@ from rqdisco.telemetry.recent import RecentActivity
 from tests.support.any_daemon import WALL_US
 from tests.support.daemon import result
 from tests.support.etcd.daemon import PREFIX, Cluster, opened
-from tests.support.etcd.memory import DELIVER, HANG, REFUSE, Fate, Sent
+from tests.support.etcd.memory import DELIVER, HANG, Fate, Sent
 from tests.support.etcd.wire import PutRequest
-from tests.support.etcd.wired import Wired, data_dir, started
+from tests.support.etcd.wired import Wired, create, logged, pass_time, started
 
-WENT_BACK = "etcd seems to be restored from a backup"
 FULL = "etcd's database is full (NOSPACE alarm)"
-
-
-def pass_time(wired: Wired, seconds: float) -> None:
-    wired.clock.pump([0.05] * int(seconds * 20))
-
-
-def create(wired: Wired) -> str:
-    record = result(Deferred.fromCoroutine(wired.backend.directory.create()))
-    return str(record.id)
-
-
-def register(wired: Wired, discovery_id: str, addr: str = "10.0.0.1:4001") -> Deferred[Any]:
-    return Deferred.fromCoroutine(wired.backend.directory.register(discovery_id, Node(addr=addr), None))
-
-
-def logged(log: list[dict[str, Any]]) -> list[str]:
-    """Return what the monitor logged."""
-    return [event["log_format"] for event in log if event["log_namespace"].endswith("EtcdMonitor")]
 
 
 def test_one_member_less_of_three_is_only_a_note(log: list[dict[str, Any]]) -> None:
@@ -103,119 +75,6 @@ def test_a_full_etcd_serves_lists_and_is_noticed_with_the_first_refused_write(lo
     pass_time(wired, 6)
     assert (wired.grants().wrong, wired.metric("rqdisco_etcd_full")) == ((), 0)
     assert logged(log) == ["etcd is full", "etcd can be written again"]
-
-
-def test_a_restored_etcd_stops_grants_until_the_daemon_restarts(logged_errors: list[dict[str, Any]]) -> None:
-    cluster = Cluster()
-    wired = started(cluster)
-    discovery_id = create(wired)
-    backup = cluster.model.save()
-    create(wired)
-    cluster.model.restore(backup)
-    pass_time(wired, 2)
-    assert wired.lists().wrong == ()
-    assert any(WENT_BACK in each for each in wired.grants().wrong)
-    assert wired.metric("rqdisco_etcd_went_back") == 1
-    assert [(event.kind, event.outcome) for event in wired.events] == [("fence", "fenced")]
-    with pytest.raises(StoreUnavailable):
-        result(register(wired, discovery_id))
-    assert len(logged_errors) == 1
-    logged_errors.clear()
-
-
-def restored_while_stopped(tmp_path: Path, said: Callable[[Cluster], None]) -> Wired:
-    """Restore a backup while no daemon runs, and start one that remembers what was there before."""
-    cluster = Cluster()
-    wired = started(cluster, data_dir(tmp_path))
-    backup = cluster.model.save()
-    create(wired)
-    wired.stop()
-    cluster.model.restore(backup)
-    said(cluster)
-    return started(cluster, data_dir(tmp_path), seed=1)
-
-
-def test_a_daemon_with_a_state_directory_notices_a_restore_that_happened_while_it_was_down(
-    tmp_path: Path, logged_errors: list[dict[str, Any]]
-) -> None:
-    for _ in range(2):
-        wired = restored_while_stopped(tmp_path, lambda _: None)
-        assert any(WENT_BACK in each for each in wired.grants().wrong)
-        wired.stop()
-        # It is noticed again and again: what was remembered is not replaced.
-        again = started(wired.cluster, data_dir(tmp_path), seed=2)
-        assert any(WENT_BACK in each for each in again.grants().wrong)
-        again.stop()
-        (tmp_path / "etcd.json").unlink()
-    logged_errors.clear()
-
-
-def test_a_restore_noticed_while_a_daemon_ran_is_noticed_again_after_its_restart(
-    tmp_path: Path, logged_errors: list[dict[str, Any]]
-) -> None:
-    """Even if nothing had been saved before, and etcd has gone on since."""
-    cluster = Cluster()
-    wired = started(cluster, data_dir(tmp_path))
-    backup = cluster.model.save()
-    create(wired)
-    cluster.model.restore(backup)
-    pass_time(wired, 2)
-    assert any(WENT_BACK in each for each in wired.grants().wrong)
-    wired.stop()
-    logged_errors.clear()
-    for _ in range(3):
-        create(started(cluster, seed=3))
-    again = started(cluster, data_dir(tmp_path), seed=1)
-    assert any(WENT_BACK in each for each in again.grants().wrong)
-    again.stop()
-    logged_errors.clear()
-    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
-    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
-
-
-def test_another_store_is_accepted_once_an_operator_has_said_so(
-    tmp_path: Path, logged_errors: list[dict[str, Any]]
-) -> None:
-    started(Cluster(), data_dir(tmp_path)).stop()
-    cluster = Cluster()
-    opened(cluster, seed=1)
-    result(Deferred.fromCoroutine(opened(cluster, seed=9).state.raise_epoch(2)))
-    assert started(cluster, data_dir(tmp_path), seed=2).grants().wrong == ()
-
-
-def test_a_restore_that_an_operator_has_reported_is_accepted(tmp_path: Path) -> None:
-    def raise_epoch(cluster: Cluster) -> None:
-        operator = opened(cluster, seed=9)
-        result(Deferred.fromCoroutine(operator.state.raise_epoch(2)))
-
-    wired = restored_while_stopped(tmp_path, raise_epoch)
-    assert (wired.lists().wrong, wired.grants().wrong) == ((), ())
-
-
-def test_another_store_than_before_stops_grants(tmp_path: Path, logged_errors: list[dict[str, Any]]) -> None:
-    started(Cluster(), data_dir(tmp_path)).stop()
-    wired = started(Cluster(), data_dir(tmp_path), seed=1)
-    assert any("the store in etcd is another one" in each for each in wired.grants().wrong)
-    logged_errors.clear()
-
-
-def test_a_daemon_keeps_its_machines_name_in_its_state_directory(tmp_path: Path) -> None:
-    cluster = Cluster()
-    first = started(cluster, data_dir(tmp_path / "new"))
-    first.stop()
-    second = started(cluster, data_dir(tmp_path / "new"), seed=1)
-    assert second.incarnation == first.incarnation
-    assert json.loads((tmp_path / "new" / "etcd.json").read_bytes())["machine"] == first.incarnation
-    assert started(cluster, seed=2).incarnation != first.incarnation
-
-
-def test_a_daemon_whose_machine_loses_power_soon_after_its_first_start_keeps_the_machines_name(
-    tmp_path: Path,
-) -> None:
-    cluster = Cluster()
-    first = started(cluster, data_dir(tmp_path / "new"), network="boot-a net:[1]")
-    second = started(cluster, data_dir(tmp_path / "new"), seed=1, network="boot-b net:[1]")
-    assert second.incarnation == first.incarnation
 
 
 def test_a_store_frozen_by_another_daemon_serves_lists(log: list[dict[str, Any]]) -> None:
@@ -283,98 +142,6 @@ def test_requests_are_counted_by_kind_and_outcome() -> None:
     assert wired.metric("rqdisco_etcd_request_duration_seconds_count") is not None
 
 
-def test_a_waiting_claim_that_another_daemon_saw_end_is_forgotten(log: list[dict[str, Any]]) -> None:
-    cluster = Cluster()
-    wired, other = started(cluster), started(cluster, seed=1)
-    put = decode_put(b'{"id":"a","addr":"10.0.0.1:4002"}')
-    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", put, "10.0.0.1")))
-    pass_time(wired, 61)
-    (note,) = wired.lists().notes
-    assert note.startswith("1 claim waits for a leader's first report")
-    assert [event["discovery_id"] for event in log if event["log_format"].startswith("a claim waits")] == ["orders"]
-    result(Deferred.fromCoroutine(other.backend.directory.report("orders", put, "10.0.0.1")))
-    pass_time(wired, 61)
-    assert wired.lists().notes == ()
-
-
-CLAIM = decode_put(b'{"id":"a","addr":"10.0.0.1:4002"}')
-
-
-def logged_claims(log: list[dict[str, Any]]) -> list[str]:
-    return [event["discovery_id"] for event in log if event["log_format"].startswith("a claim waits")]
-
-
-def test_a_claim_that_waits_is_logged_although_etcd_was_away_when_it_had_waited_long(
-    log: list[dict[str, Any]],
-) -> None:
-    wired = started(Cluster())
-    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
-    pass_time(wired, 55)
-    wired.transport.plan = lambda _: REFUSE
-    pass_time(wired, 10)
-    wired.transport.plan = lambda _: DELIVER
-    assert logged_claims(log) == []
-    pass_time(wired, 180)
-    assert logged_claims(log) == ["orders"]
-
-
-def test_a_leader_that_reports_itself_while_its_claim_is_checked_is_not_blamed(log: list[dict[str, Any]]) -> None:
-    wired = started(Cluster())
-    result(Deferred.fromCoroutine(wired.backend.directory.claim("orders", CLAIM, "10.0.0.1")))
-    pass_time(wired, 58)
-    key, looked_up = b64encode(b"/rqdisco/v1/ids/orders"), list[Sent]()
-
-    def late(sent: Sent) -> Fate:
-        if key not in sent.body:
-            return DELIVER
-        looked_up.append(sent)
-        return Fate(answered=0.9)
-
-    wired.transport.plan = late
-    while not looked_up:
-        pass_time(wired, 0.05)
-    wired.transport.plan = lambda _: DELIVER
-    # Only then is another read sent before the first one is answered.
-    pass_time(wired, 0.2)
-    assert result(Deferred.fromCoroutine(wired.backend.directory.report("orders", CLAIM, "10.0.0.1")))
-    pass_time(wired, 5)
-    assert logged_claims(log) == []
-
-
-def test_two_leaders_that_report_through_one_daemon_are_noticed(logged_errors: list[dict[str, Any]]) -> None:
-    wired = started(Cluster())
-    for turn in range(6):
-        name = "ab"[turn % 2]
-        put = decode_put(json.dumps({"id": name, "addr": f"10.0.0.{turn % 2}:4002"}).encode())
-        result(Deferred.fromCoroutine(wired.backend.directory.report("orders", put, f"10.0.0.{turn % 2}")))
-        pass_time(wired, 5)
-    assert len(wired.backend.leaders) == 1
-    logged_errors.clear()
-
-
-def test_a_leader_whose_last_report_is_answered_after_those_of_the_next_one_is_no_second_leader() -> None:
-    wired = started(Cluster())
-    puts = [decode_put(b'{"id":"%d","addr":"10.0.0.%d:4002"}' % (number, number)) for number in (1, 2)]
-
-    def report(number: int) -> Deferred[bool]:
-        directory = wired.backend.directory
-        return Deferred.fromCoroutine(directory.report("orders", puts[number - 1], f"10.0.0.{number}"))
-
-    assert result(report(1))
-    pass_time(wired, 10)
-    wired.transport.plan = lambda _: Fate(answered=0.9)
-    last = report(1)
-    wired.transport.plan = lambda _: DELIVER
-    for _ in range(2):
-        # Only then is another read sent before the first one is answered.
-        pass_time(wired, 0.2)
-        assert result(report(2))
-    assert not last.called
-    pass_time(wired, 2)
-    assert result(last)
-    assert len(wired.backend.leaders) == 0
-
-
 def status_page(wired: Wired, *, is_operator: bool) -> str:
     backend = wired.backend
     collector = StatusCollector(
@@ -411,16 +178,6 @@ def test_the_status_page_names_members_to_operators_only() -> None:
     assert "m1:2379" not in page
 
 
-def test_a_daemon_without_a_directory_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    wired = started(Cluster())
-    create(wired)
-    pass_time(wired, 20)
-    wired.stop()
-    assert list(tmp_path.iterdir()) == []
-    assert wired.clock.getDelayedCalls() == []
-
-
 def test_a_daemon_that_stops_while_it_asks_the_members_reports_no_fault() -> None:
     cluster = Cluster(members=3)
     wired = started(cluster)
@@ -437,24 +194,3 @@ def test_a_daemon_that_stops_while_it_asks_the_members_reports_no_fault() -> Non
         pass_time(wired, 0.05)
     wired.stop()
     assert cluster.clock.getDelayedCalls() == []
-
-
-def test_what_was_seen_of_etcd_is_saved_although_a_thread_could_not_be_started(
-    tmp_path: Path, logged_errors: list[dict[str, Any]]
-) -> None:
-    clock, file = Clock(), LastSeenFile(tmp_path)
-    seen = LastSeen(cluster_id=1, revision=2, store_id="00" * 8, epoch=1, machine="m")
-    failures = [RuntimeError("no thread")]
-
-    def run_in_thread(call: Callable[[], None]) -> Deferred[None]:
-        return fail(failures.pop()) if failures else maybeDeferred(call)
-
-    saver = LastSeenSaver(file, lambda: seen, run_in_thread, clock)
-    saver.startService()
-    clock.advance(SAVE_SECONDS)
-    assert file.load() is None
-    assert [event["reason"] for event in logged_errors] == ["no thread"]
-    logged_errors.clear()
-    clock.advance(SAVE_SECONDS)
-    assert file.load() == seen
-    result(saver.stopService())

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from rqdisco.core.errors import CannotStart
+from rqdisco.core.records import Node
 from rqdisco.service.config import Config
 from rqdisco.service.options import DaemonOptions
 from rqdisco.service.wiring.backend import Backend
@@ -103,3 +104,24 @@ def started(cluster: Cluster, *options: str, seed: int = 0, network: str | None 
 
 def data_dir(path: Path) -> str:
     return f"--data-dir={path}"
+
+
+def pass_time(wired: Wired, seconds: float) -> None:
+    """Let time pass, in small steps."""
+    wired.clock.pump([0.05] * int(seconds * 20))
+
+
+def create(wired: Wired) -> str:
+    """Create an ID."""
+    record = result(Deferred.fromCoroutine(wired.backend.directory.create()))
+    return str(record.id)
+
+
+def register(wired: Wired, discovery_id: str, addr: str = "10.0.0.1:4001") -> Deferred[Any]:
+    """Begin to register a node."""
+    return Deferred.fromCoroutine(wired.backend.directory.register(discovery_id, Node(addr=addr), None))
+
+
+def logged(log: list[dict[str, Any]]) -> list[str]:
+    """Return what the monitor logged."""
+    return [event["log_format"] for event in log if event["log_namespace"].endswith("EtcdMonitor")]
