@@ -6,30 +6,49 @@ since, may have imported it as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rqdisco.backends.gossip.core import convergence, exchange, queries
 from rqdisco.backends.gossip.core.state import Continuation, State, then
 
 
 def confirm(state: State, on_done: Continuation) -> None:
     """Wait until the members are converged by what each answers from now on. The outcome is whether
-    they are.
+    they are. Requests that come meanwhile are confirmed together.
     """
-    convergence.wait(state, then(_converged, on_done))
-
-
-def _converged(state: State, is_converged: bool, on_done: Continuation) -> None:
-    if is_converged:
-        _ask_next(state, None, tuple(peer.key for peer in queries.active_peers(state)), on_done)
+    if state.confirming is None:
+        _begin(state, (on_done,))
     else:
-        state.resume(on_done, False)
+        state.confirming.append(on_done)
 
 
-def _ask_next(state: State, outcome: Exception | None, keys: tuple[int, ...], on_done: Continuation) -> None:
+def _begin(state: State, waiting: Sequence[Continuation]) -> None:
+    state.confirming = []
+    convergence.wait(state, then(_converged, waiting))
+
+
+def _converged(state: State, is_converged: bool, waiting: Sequence[Continuation]) -> None:
+    if is_converged:
+        _ask_next(state, None, tuple(peer.key for peer in queries.active_peers(state)), waiting)
+    else:
+        _end(state, False, waiting)
+
+
+def _ask_next(state: State, outcome: Exception | None, keys: Sequence[int], waiting: Sequence[Continuation]) -> None:
     # Those that were dropped meanwhile are no members any more.
     left = [key for key in keys if key in state.contacts]
     if outcome is not None:
-        state.resume(on_done, False)
+        _end(state, False, waiting)
     elif left:
-        exchange.begin_round(state, state.contacts[left[0]], then(_ask_next, tuple(left[1:]), on_done))
+        exchange.begin_round(state, state.contacts[left[0]], then(_ask_next, tuple(left[1:]), waiting))
     else:
-        convergence.wait(state, on_done)
+        convergence.wait(state, then(_end, waiting))
+
+
+def _end(state: State, is_converged: bool, waiting: Sequence[Continuation]) -> None:
+    for on_done in waiting:
+        state.resume(on_done, is_converged)
+    if state.confirming:
+        _begin(state, tuple(state.confirming))
+    else:
+        state.confirming = None

@@ -284,6 +284,8 @@ class State:
     # Waits for replication and for convergence, by the number of their timer.
     replication_waits: dict[int, tuple[int, Continuation]] = field(default_factory=dict)
     convergence_waits: dict[int, Continuation] = field(default_factory=dict)
+    # The requests for which all members are asked next, None while none are asked: see `confirming`.
+    confirming: list[Continuation] | None = None
     unreplicated: int = 0
     unreplicated_grants: int = 0
     barriers: dict[str, PendingBarrier] = field(default_factory=dict)
