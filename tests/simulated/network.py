@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Those whose answers tell the state of a daemon.
 _TELLING_VERBS = ("digest", "hello", "push")
+_ROUND_SECONDS = 1.0
 
 
 class Net:
@@ -88,6 +89,13 @@ class PeerNet(Net):
     def is_unreachable(self, one: str, other: str) -> bool:
         """Report whether no message of one host is answered by another one now."""
         return self.hosts[other].boot is None or (one, other) in self.cut or (other, one) in self.cut
+
+    def note_delay(self, seconds: float) -> None:
+        """Note that a message is under way for some time; if that is longer than a round takes, the
+        network is not calm.
+        """
+        if seconds > _ROUND_SECONDS:
+            self._disturbed_until = max(self._disturbed_until, self.timeline.now + seconds)
 
     def was_calm_since(self, moment: float) -> bool:
         rates = self.choices.rates
@@ -177,6 +185,8 @@ class Exchange:
         """Send the message."""
         net, fate, heap = self._net, self._fate, self._net.timeline
         if not fate.lost and (self._from, self.to) not in net.cut:
+            if fate.late:
+                net.note_delay(fate.late)
             heap.callLater(fate.late or self._usual, self._arrive)
             if fate.again:
                 heap.callLater(fate.again, self._arrive_again)
@@ -198,6 +208,8 @@ class Exchange:
             return
         if net.as_bytes and not isinstance(message, PeerError):
             message = _through_bytes(message, VERBS[self.verb][1])
+        if fate.answer_late:
+            net.note_delay(fate.answer_late)
         net.timeline.callLater(fate.answer_late or self._usual_back, self._answer, message)
 
     def _arrive(self) -> None:
