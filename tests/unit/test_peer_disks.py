@@ -283,10 +283,16 @@ def test_a_claim_of_a_new_key_that_peers_have_and_the_disk_refused_leaves_the_ke
     assert result(claiming).won
 
 
-def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_claim(three: Three, clock: Clock) -> None:
+@pytest.mark.parametrize("is_created", [False, True])
+def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_claim(
+    is_created: bool, three: Three, clock: Clock
+) -> None:
     _, (a, b, _) = three
     create_id(a)
     name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    if is_created:
+        go(a.directory.create_named(name))
+        settle(clock, 1)
     a.disk.room = 0
     assert refused(begin(a.directory.report(name, LEADER, None)))
     a.disk.room = None
