@@ -121,3 +121,18 @@ def test_a_confirmed_name_whose_first_grant_was_revoked_is_granted_with_one_daem
     network.swallowed.clear()
     settle(clock, 5)
     assert claim(b, clock, name, "n2:1")
+
+
+def test_a_confirmed_name_whose_first_grant_the_disk_refused_is_granted_with_one_daemon_down(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, b, c) = three
+    name = next(each for each in NAMES if a.members.owner_of_name(each) == a.owner)
+    go(a.directory.create_named(name))
+    c.stop()
+    settle(clock, 5)
+    a.disk.room = 0
+    assert not claim(a, clock, name, "n1:1")
+    a.disk.room = None
+    settle(clock, 5)
+    assert claim(b, clock, name, "n2:1")
