@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rqdisco.core.addresses import same_addresses
+from rqdisco.core.ids import is_created_id
 
 # No moment of this machine: boots are numbered from 0.
 NO_BOOT = -1
@@ -217,9 +218,9 @@ def is_unused(record: Record) -> bool:
 
 def with_grant_revoked(record: Record) -> Record:
     """Return the record from before a grant that was revoked and that peers may have received
-    (R6).
+    (R6). A name never expires, and stays as confirmed as it was.
     """
-    return replace(record, attempted=True) if is_unused(record) else record
+    return replace(record, attempted=True) if is_unused(record) and is_created_id(record.id) else record
 
 
 def with_new_owner(record: Record, owner: str, *, version: int, lost: bool) -> Record:

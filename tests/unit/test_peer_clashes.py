@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from rqdisco.backends.gossip.core.messages import Delta, Page
+from rqdisco.core import codec
 from rqdisco.core.errors import Undecided
 from rqdisco.core.exports import TransferredRecord
-from rqdisco.core.records import Node, Put
+from rqdisco.core.records import Node, Put, Record
 from tests.support.daemon import give_up, result
 from tests.support.gossip import GossipDaemon, Three, go, settle
 
@@ -81,6 +84,27 @@ def test_a_name_whose_creation_a_daemon_did_not_confirm_is_granted_once_that_has
     assert claim(c, clock, name, "n1:1")
 
 
+def test_a_name_that_turns_out_to_be_another_daemons_while_it_is_confirmed_is_not_called_lost(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, b, _) = three
+    name = next(each for each in NAMES if a.members.owner_of_name(each) == a.owner)
+    confirmed: Deferred[None] = Deferred()
+    network.held_answers["a", "barrier"] = confirmed
+    put = Put(node=Node(addr="n1:1"), value="n1:1")
+    claiming = Deferred.fromCoroutine(a.directory.claim(name, put, None))
+    claiming.addErrback(lambda failure: failure.value)
+    clock.advance(0.1)
+    # A daemon of an earlier release confirms a name although it has another record of it.
+    record = Record(id=name, owner=b.owner, version=1 << 40, created_at=1)
+    delta = Delta(owner=b.owner, after=0, upto=0, records=[msgspec.Raw(codec.encode_record(record))])
+    b.send(a, "push", Page(delta=delta))
+    confirmed.callback(None)
+    clock.advance(0.1)
+    assert str(result(claiming)) == "another daemon owns this ID"
+    logged_errors.clear()
+
+
 def test_a_confirmed_name_whose_first_grant_was_revoked_is_granted_with_one_daemon_down(
     three: Three, clock: Clock
 ) -> None:
@@ -95,5 +119,20 @@ def test_a_confirmed_name_whose_first_grant_was_revoked_is_granted_with_one_daem
     clock.advance(0.1)
     give_up(claiming)
     network.swallowed.clear()
+    settle(clock, 5)
+    assert claim(b, clock, name, "n2:1")
+
+
+def test_a_confirmed_name_whose_first_grant_the_disk_refused_is_granted_with_one_daemon_down(
+    three: Three, clock: Clock
+) -> None:
+    _, (a, b, c) = three
+    name = next(each for each in NAMES if a.members.owner_of_name(each) == a.owner)
+    go(a.directory.create_named(name))
+    c.stop()
+    settle(clock, 5)
+    a.disk.room = 0
+    assert not claim(a, clock, name, "n1:1")
+    a.disk.room = None
     settle(clock, 5)
     assert claim(b, clock, name, "n2:1")

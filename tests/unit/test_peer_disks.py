@@ -15,7 +15,7 @@ from rqdisco.core.errors import StoreUnavailable, Undecided
 from rqdisco.core.exports import Decisions, ImportedNode, TransferredGrant, TransferredRecord
 from rqdisco.core.records import Node
 from tests.support.daemon import result
-from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle
+from tests.support.gossip import GossipDaemon, Three, create_id, go, listed, register, settle, trio
 
 LEADER = decode_put(b'{"addr": "n1:2"}')
 
@@ -283,10 +283,16 @@ def test_a_claim_of_a_new_key_that_peers_have_and_the_disk_refused_leaves_the_ke
     assert result(claiming).won
 
 
-def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_claim(three: Three, clock: Clock) -> None:
+@pytest.mark.parametrize("is_created", [False, True])
+def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_claim(
+    is_created: bool, three: Three, clock: Clock
+) -> None:
     _, (a, b, _) = three
     create_id(a)
     name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    if is_created:
+        go(a.directory.create_named(name))
+        settle(clock, 1)
     a.disk.room = 0
     assert refused(begin(a.directory.report(name, LEADER, None)))
     a.disk.room = None
@@ -295,6 +301,26 @@ def test_a_leader_that_peers_have_and_the_disk_refused_is_not_replaced_by_a_clai
         claiming = begin(daemon.directory.claim(name, decode_put(b'{"addr": "n2:2"}'), None))
         settle(clock, 2)
         assert not result(claiming).won
+
+
+@pytest.mark.parametrize("peers", ["a daemon alone", "two, of which one is down"])
+def test_an_id_whose_change_the_disk_refused_is_served_once_it_takes_changes_again_without_a_peer(
+    peers: str, clock: Clock
+) -> None:
+    _, (a, *others) = trio(clock, "a" if peers == "a daemon alone" else "ab")
+    create_id(a)
+    name = next(each for each in map(str, count()) if a.state.members.owner_of_name(each) == a.owner)
+    assert go(a.directory.claim(name, LEADER, None)).won
+    settle(clock, 1)
+    a.disk.room = 0
+    assert refused(begin(a.directory.report(name, LEADER, None)))
+    for each in others:
+        each.stop()
+    settle(clock, 5)
+    a.disk.room = None
+    settle(clock, 5)
+    assert go(a.directory.report(name, LEADER, None))
+    assert not go(a.directory.claim(name, LEADER, None)).won
 
 
 def test_a_node_that_asks_repeatedly_has_one_hint(three: Three, clock: Clock) -> None:

@@ -235,6 +235,24 @@ def test_a_daemon_whose_successor_agreed_after_the_client_had_gone_is_drained(th
     assert b.members.current_owner(a.owner) == b.owner
 
 
+def test_a_second_drain_of_a_daemon_is_refused_until_the_successor_has_answered_the_first(
+    three: Three, clock: Clock
+) -> None:
+    network, (a, _b, _) = three
+    agreed: Deferred[None] = Deferred()
+    network.held_answers["a", "succeed"] = agreed
+    draining = Deferred.fromCoroutine(a.drain("b"))
+    clock.advance(0.1)
+    for is_waiting in (True, False):
+        with pytest.raises(NoSuccessor, match="this daemon is being drained already"):
+            go(a.drain())
+        if is_waiting:
+            give_up(draining)
+    agreed.callback(None)
+    settle(clock, 2)
+    assert wait(clock, a.drain()) == "b"
+
+
 def test_a_drain_is_repeated_after_the_answer_of_the_successor_was_lost(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:

@@ -22,6 +22,7 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
+    _check_alone(state, request)
     own = state.members.own
     if own.state == "drained":
         replies.reply(state, request, succession.label(state, own.successor))
@@ -38,6 +39,15 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     on_done = continue_with(_await_decisions, request, successor, state.now.seconds + _DRAIN_SECONDS)
     succession.put_members(state, [leaving], on_done)
+
+
+def _check_alone(state: State, request: ClientRequest) -> None:
+    """Raise NoSuccessor while another command drains this daemon, or a successor may still answer one:
+    only the last request to a successor tells whether that has agreed.
+    """
+    is_requested = any(isinstance(each.command, Drain) for each in state.requests.values() if each is not request)
+    if is_requested or any(each.verb == "succeed" for each in state.outgoing.values()):
+        raise NoSuccessor("this daemon is being drained already: wait, then repeat the command")
 
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
@@ -71,7 +81,7 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
         on_done = continue_anyway(_deliver_hints, request, successor, left[1:])
         exchange.begin_round(state, state.peers[left[0]], on_done)
     elif owners:
-        _stay(state, request.number, was_asked=state.is_handing_over)
+        _stay(state, was_asked=state.is_handing_over)
         raise NoSuccessor(_waiting_text(state, owners))
     else:
         writes.flush(state, continue_with(_hand_over, request, successor))
@@ -96,7 +106,7 @@ def _hand_over(state: State, request: ClientRequest, _: None, successor: Member)
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
     on_drained = continue_with(_drained, request, successor.name)
-    on_done = then(_succeeded, successor.name, request.number, was_asked, on_drained)
+    on_done = then(_succeeded, successor.name, was_asked, on_drained)
     contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, on_done)
 
 
@@ -106,12 +116,10 @@ def _check_able(state: State) -> None:
         raise NoSuccessor(state.fenced or "this daemon may not decide about its IDs now")
 
 
-def _succeeded(
-    state: State, outcome: Agreed | PeerError, name: str, number: int, was_asked: bool, on_done: Continuation
-) -> None:
+def _succeeded(state: State, outcome: Agreed | PeerError, name: str, was_asked: bool, on_done: Continuation) -> None:
     if isinstance(outcome, PeerError):
         if isinstance(outcome, BadMessage) and str(outcome) == succession.HANDS_OVER:
-            _stay(state, number, was_asked=was_asked)
+            _stay(state, was_asked=was_asked)
         state.resume(on_done, NoSuccessor(f"{name} cannot take over yet, try again: {outcome}"))
     else:
         # The client may have gone; the IDs have another owner all the same. Peers may have told this
@@ -120,15 +128,11 @@ def _succeeded(
         succession.put_members(state, [drained], on_done)
 
 
-def _stay(state: State, number: int, *, was_asked: bool) -> None:
-    """Decide again after the drain `number` has failed, unless the successor may have agreed to an
-    earlier request, or may do so to another. Otherwise daemons that are drained at once, each to the
-    next, would wait for each other.
+def _stay(state: State, *, was_asked: bool) -> None:
+    """Decide again after a drain has failed, unless the successor may have agreed to an earlier request.
+    Otherwise daemons that are drained at once, each to the next, would wait for each other.
     """
-    is_asked_again = any(
-        isinstance(each.command, Drain) and each.number != number for each in state.requests.values()
-    ) or any(each.verb == "succeed" for each in state.outgoing.values())
-    if not was_asked and not is_asked_again:
+    if not was_asked:
         state.is_handing_over, state.successor = False, None
         contacts.write_members(state, (state.own,), then(ignore))
 

@@ -18,6 +18,7 @@ from rqdisco.backends.gossip.core import (
     queries,
     recovery,
     takeover,
+    writes,
 )
 from rqdisco.backends.gossip.core.messages import Digest
 from rqdisco.backends.gossip.core.peer_errors import PeerError, Rejected
@@ -224,6 +225,7 @@ def _finish_leftovers(state: State) -> None:
     # A fenced daemon changes no records of its own: another one may do so too.
     if decide.is_ready(state) and state.fenced is None:
         state.finished_for = state.members.all
+        writes.correct_refused(state)
         recovery.finish(state)
         takeover.resume(state)
         hints.merge_all(state)
@@ -237,7 +239,7 @@ def watch_leftovers(state: State) -> None:
         return
     is_left = state.hints.count or state.hints.undeleted or state.pending_grants or state.unrecorded_answers
     is_finished = state.finished_for is state.members.all and recovery.is_finished(state)
-    if is_left or state.takeovers_running or not is_finished:
+    if is_left or state.own_writes.refused or state.takeovers_running or not is_finished:
         state.is_finishing_alone = True
         state.call_at(state.now.seconds + INTERVAL, then(_finish_alone))
 

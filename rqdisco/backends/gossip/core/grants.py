@@ -16,7 +16,6 @@ from rqdisco.backends.gossip.core.effects import Notify
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
 from rqdisco.core import records
 from rqdisco.core.errors import StoreUnavailable, Undecided
-from rqdisco.core.ids import is_created_id
 from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
 # As many as a usual cluster has nodes.
@@ -148,11 +147,8 @@ def revoke(state: State, pending: GrantInProgress) -> None:
     If the disk refuses, the waiting requests fail, and the next request tries again.
     """
     pending.is_stuck = False
-    before = pending.before
-    assert before is not None
-    # A name that all members have confirmed stays confirmed; it never expires.
-    before = records.with_grant_revoked(before) if is_created_id(before.id) else before
-    restored = replace(before, version=state.next_version())
+    assert pending.before is not None
+    restored = replace(records.with_grant_revoked(pending.before), version=state.next_version())
     writes.write(state, [state.store.put(restored)], then(_revoked, pending.id))
 
 

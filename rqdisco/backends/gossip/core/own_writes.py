@@ -129,10 +129,12 @@ class OwnWrites:
         """
         known = self._store.newest(key.decode())
         line = self.refused.get(key)
-        if line is None or (known is not None and known.unreported is None):
+        if line is None or (known is not None and known.nodes and known.unreported is None):
+            # The nodes listed here keep others from being told to bootstrap.
             return known
         received = _without_claim(codec.decode_stored(key, line))
-        return received if known is None or received.confirmed else known
+        is_retained = known is None or (received.confirmed and received.version > known.version)
+        return received if is_retained else known
 
     def correct(self, keys: Iterable[bytes], version: int) -> list[Change]:
         """Put the true state of refused records into the store, with versions from `version` on."""

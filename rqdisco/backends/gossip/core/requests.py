@@ -167,6 +167,7 @@ def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, 
 
 
 def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
+    _check_own(state, pending.id)
     known, command = _known(state, pending.id), request.command
     assert known is not None
     record = replace(known, attempted=False) if _is_unconfirmed(known) else known

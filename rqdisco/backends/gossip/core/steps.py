@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rqdisco.backends.gossip.core import contacts, decide, hints, recovery, writes
+from rqdisco.backends.gossip.core import contacts, hints, recovery, writes
 from rqdisco.backends.gossip.core.deltas import PullJob, pull
 from rqdisco.backends.gossip.core.messages import Added, Hints, Pull
 from rqdisco.backends.gossip.core.peer_errors import PeerError
@@ -16,34 +16,6 @@ from rqdisco.backends.gossip.core.state import Continuation, Peer, State, then
 from rqdisco.core.expiry import expiry_watermark
 
 REQUEST_SECONDS = 2.0
-
-
-def _correct_refused(state: State, peer: Peer, on_done: Continuation) -> bool:
-    """Send peers the true state of records they received and this disk then refused."""
-    keys = state.own_writes.to_correct
-    if not keys or state.is_correcting or state.fenced is not None or not decide.is_ready(state):
-        # This disk may be older than what peers received (R8).
-        return True
-    changes = state.own_writes.correct(keys, state.next_version())
-    if not changes:
-        state.own_writes.corrected(keys)
-        return True
-    state.is_correcting = True
-    writes.write(state, changes, then(_corrected, peer.key, tuple(keys), on_done))
-    return False
-
-
-def _corrected(
-    state: State, outcome: Exception | None, key: int, keys: tuple[bytes, ...], on_done: Continuation
-) -> None:
-    state.is_correcting = False
-    peer = state.contacts[key]
-    if outcome is None:
-        state.own_writes.corrected(keys)
-    elif peer.step is not None:
-        # A disk that still refuses writes must not stop what follows.
-        peer.step += 1
-    state.resume(on_done, None)
 
 
 def _learn_watermarks(state: State, peer: Peer, on_done: Continuation) -> bool:
@@ -107,7 +79,6 @@ def _delivered(state: State, outcome: Added | PeerError, key: int, of: str, firs
 
 
 STEPS: tuple[Callable[[State, Peer, Continuation], bool], ...] = (
-    _correct_refused,
     recovery.recover,
     _learn_watermarks,
     _pull,

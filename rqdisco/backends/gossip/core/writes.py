@@ -32,6 +32,27 @@ def write(state: State, changes: Sequence[Change], on_done: Continuation) -> Non
     pushes.push(state)
 
 
+def correct_refused(state: State) -> None:
+    """Send peers the true state of records they received and this disk then refused. What the disk
+    refuses again is left to the next call.
+    """
+    keys = state.own_writes.to_correct
+    if not keys or state.is_correcting:
+        return
+    changes = state.own_writes.correct(keys, state.next_version())
+    if not changes:
+        state.own_writes.corrected(keys)
+        return
+    state.is_correcting = True
+    write(state, changes, then(_corrected, tuple(keys)))
+
+
+def _corrected(state: State, outcome: Exception | None, keys: tuple[bytes, ...]) -> None:
+    state.is_correcting = False
+    if outcome is None:
+        state.own_writes.corrected(keys)
+
+
 def write_metadata(state: State, metadata: Sequence[Metadata], on_done: Continuation) -> None:
     """Write metadata, then resume `on_done`."""
     state.persist([metadata_change(each) for each in metadata], on_done)
