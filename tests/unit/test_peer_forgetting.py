@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.errors import NoSuccessor
 from tests.support.daemon import result
-from tests.support.gossip import Three, create_id, go, register, settle, wait
+from tests.support.gossip import Three, create_id, go, listed, register, settle, wait
 
 
 def test_of_two_daemons_told_to_forget_a_lost_one_one_does_even_if_the_other_waits_for_its_disk(
@@ -111,3 +111,30 @@ def test_a_daemon_that_was_lost_after_all_is_forgotten_by_the_repeated_command(t
     settle(clock, 3)
     assert go(c.directory.look_up(discovery_id)).ownerless
     assert register(c, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+
+
+def test_a_daemon_that_came_back_after_an_attempt_to_forget_it_must_agree_again(three: Three, clock: Clock) -> None:
+    network, (a, b, c) = three
+    discovery_id = create_id(c)
+    register(c, discovery_id, "n1:1")
+    settle(clock, 2)
+    network.split("a")
+    settle(clock, 3)
+    c.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^c must agree"):
+        wait(clock, b.forget("a"))
+    c.disk.room = None
+    network.heal()
+    settle(clock, 3)
+    network.cut |= {("b", "c"), ("c", "b")}
+    assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
+    c.stop()
+    network.cut |= {("a", "b"), ("b", "a")}
+    settle(clock, 5)
+    with pytest.raises(NoSuccessor, match=r"^a must agree, and does not answer"):
+        wait(clock, b.forget("c"))
+    network.heal()
+    settle(clock, 3)
+    wait(clock, b.forget("c"))
+    settle(clock, 3)
+    assert listed(a, discovery_id) == listed(b, discovery_id) == ["n1:1", "n2:1"]

@@ -341,6 +341,9 @@ def _mark_down(state: State, peer: Peer, error: PeerError) -> None:
     peer.last_error = error_text(error)
     if peer.is_up or not peer.was_attempted:
         state.log("warn", "peer does not answer", url=peer.url, why=peer.last_error)
+    if peer.is_up:
+        member = state.members.get(peer.incarnation or "")
+        peer.came_back = peer.came_back or (member is not None and member.declared_lost)
     peer.is_up, peer.was_attempted = False, True
 
 

@@ -21,14 +21,18 @@ from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 def forget(state: State, request: ClientRequest, command: Forget) -> None:
     """Make this daemon the owner of the IDs of a lost one; the reply is their number.
 
-    Every other member must answer and agree, except those declared lost here or elsewhere: where two
-    are lost, forgetting each in turn, and then the first again, forgets both. A repeated request
-    resumes an interrupted one. Raises NoSuccessor, Frozen.
+    Every other member must answer and agree, except those declared lost here or elsewhere that have
+    not come back: where two are lost, forgetting each in turn, and then the first again, forgets both.
+    A repeated request resumes an interrupted one. Raises NoSuccessor, Frozen.
     """
     decide.check_frozen(state)
     _check_unfenced(state)
     lost = find_lost(state, command.name)
-    undeclared = [each for each in _lost_incarnations(state, lost) if not each.declared_lost]
+    all_lost = _lost_incarnations(state, lost)
+    for each in all_lost:
+        if (peer := state.peers.get(each.incarnation)) is not None:
+            peer.came_back = False
+    undeclared = [each for each in all_lost if not each.declared_lost]
     on_done = continue_with(_declared, request, lost.incarnation)
     succession.put_members(state, [replace(each, declared_lost=True) for each in undeclared], on_done)
 
@@ -53,11 +57,7 @@ def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, a
     if successor_id != state.own:
         by, name = succession.label(state, successor_id), state.members.label(lost)
         raise NoSuccessor(f"{name} is being forgotten already, by {by}: repeat the command there")
-    left = [
-        each
-        for each in state.members.others
-        if each.incarnation not in agreeing and (not each.declared_lost or queries.is_up(state, each.incarnation))
-    ]
+    left = [each for each in state.members.others if each.incarnation not in agreeing and _must_agree(state, each)]
     if not left:
         forgotten = replace(lost, state="forgotten")
         # While the disk writes this, no other successor may be agreed to.
@@ -71,6 +71,11 @@ def _ask_next(state: State, request: ClientRequest, _: None, incarnation: str, a
     proposal = SuccessionProposal(incarnation=incarnation, successor=lost.successor or state.own)
     on_done = continue_anyway(_agreed, request, proposal, member, agreeing)
     contacts.send(state, peer, "agree", proposal, REQUEST_SECONDS, on_done)
+
+
+def _must_agree(state: State, member: Member) -> bool:
+    peer = state.peers.get(member.incarnation)
+    return not member.declared_lost or (peer is not None and (peer.is_up or peer.came_back))
 
 
 def _agreed(

@@ -100,6 +100,8 @@ class Peer:
     # Whether it answered the last request, and whether one was attempted.
     is_up: bool = False
     was_attempted: bool = False
+    # Whether it answered after it was declared lost, and was not declared lost here since.
+    came_back: bool = False
     last_error: str | None = None
     # The time of the last answer or message from it.
     contacted_at: float | None = None
