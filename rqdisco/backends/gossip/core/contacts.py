@@ -17,6 +17,8 @@ from rqdisco.backends.gossip.core.peer_errors import (
     PeerError,
     PeerUnreachable,
     Rejected,
+    duplicate_reason,
+    gone_reason,
 )
 from rqdisco.backends.gossip.core.state import Continuation, Outgoing, Peer, RemoteClock, State, ignore, then
 from rqdisco.core.codec import Malformed, Metadata
@@ -60,8 +62,7 @@ def check_hello(state: State, greeting: Hello) -> None:
         raise Rejected("this is the daemon itself")
     known = state.members.get(greeting.incarnation)
     if known is not None and known.state in ("forgotten", "drained"):
-        # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
-        raise Rejected(f"{known.state}: the IDs of {greeting.incarnation} have another owner")
+        raise Rejected(gone_reason(known.state, greeting.incarnation))
 
 
 def accept_hello(state: State, greeting: Hello) -> None:
@@ -70,8 +71,8 @@ def accept_hello(state: State, greeting: Hello) -> None:
     """
     check_hello(state, greeting)
     if greeting.incarnation == state.own:
-        fence(state, f"two daemons run as incarnation {state.own}")
-        raise Rejected(f"two daemons run as incarnation {state.own}")
+        fence(state, duplicate_reason(state.own))
+        raise Rejected(duplicate_reason(state.own))
     learn(state, state.members.learn(greeting.members))
     learn(state, state.members.learn([_member_of(greeting)], first_hand=greeting.incarnation))
     update_peers(state)
@@ -129,7 +130,7 @@ def update_peers(state: State) -> None:
     """Keep one peer per member, and fence this daemon if others have forgotten it."""
     members = state.members
     if members.own.state == "forgotten" and state.fenced is None:
-        fence(state, f"forgotten: the IDs of {state.own} have another owner")
+        fence(state, gone_reason("forgotten", state.own))
     for member in members.others:
         peer = state.peers.get(member.incarnation)
         if peer is None or peer.url != member.url:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from rqdisco.backends.gossip.core import queries
 from rqdisco.backends.gossip.core.members import ACTIVE_STATES
 from rqdisco.backends.gossip.core.messages import HIDDEN_CLAIMS, Member
+from rqdisco.backends.gossip.core.peer_errors import gone_reason
 from rqdisco.backends.gossip.core.state import State
 from rqdisco.core import decisions, records, transitions
 from rqdisco.core.addresses import is_local, same_node
@@ -27,7 +28,7 @@ def objection(state: State) -> str | None:
         return state.fenced
     own = state.members.own
     if own.state in ("forgotten", "drained"):
-        return f"{own.state}: the IDs of {own.incarnation} have another owner"
+        return gone_reason(own.state, own.incarnation)
     if (to := queries.handed_over_to(state)) is None:
         return None
     successor = state.members.get(to)

@@ -292,7 +292,7 @@ def _log_agreement(state: State) -> None:
 
 
 def _handle_rejection(state: State, why: str) -> None:
-    # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
+    # See `peer_errors.gone_reason`.
     if state.own not in why or state.members.own.state == "drained":
         return
     if why.startswith(("forgotten", "drained")):

@@ -32,3 +32,16 @@ class Rejected(PeerError):
 
 class BadMessage(PeerError):
     """The message is not valid in the protocol."""
+
+
+def gone_reason(state: str, incarnation: str) -> str:
+    """Return why a daemon that was forgotten or drained must not take part.
+
+    Peers of all releases parse this text: it must begin with the state and contain the incarnation.
+    """
+    return f"{state}: the IDs of {incarnation} have another owner"
+
+
+def duplicate_reason(incarnation: str) -> str:
+    """Return why a daemon must not take part beside another one of its incarnation (R8)."""
+    return f"two daemons run as incarnation {incarnation}"

@@ -20,7 +20,15 @@ from rqdisco.backends.gossip.core import (
 )
 from rqdisco.backends.gossip.core.effects import Respond
 from rqdisco.backends.gossip.core.inputs import Greeted, Received
-from rqdisco.backends.gossip.core.peer_errors import BadMessage, Misdirected, NotGreeted, PeerError, Rejected
+from rqdisco.backends.gossip.core.peer_errors import (
+    BadMessage,
+    Misdirected,
+    NotGreeted,
+    PeerError,
+    Rejected,
+    duplicate_reason,
+    gone_reason,
+)
 from rqdisco.backends.gossip.core.sessions import Session
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import codec
@@ -80,12 +88,11 @@ def _authorize(state: State, name: str, sender: Session) -> None:
 
 def _reject(state: State, sender: Session) -> None:
     if sender.incarnation == state.own:
-        raise Rejected(f"two daemons run as incarnation {state.own}")
+        raise Rejected(duplicate_reason(state.own))
     member = state.members.get(sender.incarnation)
     if member is None:
         raise NotGreeted
-    # Peers of all releases parse this text: it must begin with the state and contain the incarnation.
-    raise Rejected(f"{member.state}: the IDs of {sender.incarnation} have another owner")
+    raise Rejected(gone_reason(member.state, sender.incarnation))
 
 
 def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -> None:

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 import msgspec
 
+from rqdisco.backends.gossip.core.peer_errors import duplicate_reason
+
 _MAX_SESSIONS = 256
 
 
@@ -55,7 +57,7 @@ class Sessions:
         duplicate: str | None = None
         duplicates: set[str] = set()
         if self._set_current(incarnation, session.run_id, session):
-            duplicate = f"two daemons run as {incarnation}"
+            duplicate = duplicate_reason(session.incarnation)
             duplicates |= {session.run_id, str(before)}
         if self._set_current(name, session.incarnation, session):
             duplicate = f"two daemons are called {session.name}"
