@@ -209,6 +209,10 @@ class Frozen(Undecided):
     """
 
 
+# What a request may end with: each is an answer, not a bug.
+REFUSALS = (RequestRefused, StoreUnavailable)
+
+
 class CannotStart(Exception):
     """The daemon refuses to start. The text is one line: the file, the place, and what to do."""
 

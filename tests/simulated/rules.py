@@ -160,7 +160,7 @@ def _no_retry_window(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_barrier(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(barriers, "run", lambda state, record, on_done: state.resume(on_done, None))
+    patch.setattr(barriers, "run", lambda state, record, purpose, on_done: state.resume(on_done, None))
 
 
 def _show_claims(patch: pytest.MonkeyPatch) -> None:

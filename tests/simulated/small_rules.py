@@ -32,7 +32,7 @@ from rqdisco.core.records import Record, RegistrationOutcome
 from rqdisco.storage.memory import Change
 
 
-def _no_barrier(state: State, record: Record, on_done: Continuation) -> None:
+def _no_barrier(state: State, record: Record, purpose: str, on_done: Continuation) -> None:
     state.resume(on_done, None)
 
 

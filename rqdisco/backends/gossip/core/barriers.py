@@ -16,14 +16,17 @@ from rqdisco.core.records import Record
 
 BARRIER_SECONDS = 3.0
 _MAX_ROUNDS = 20
+_MEMBERS_CHANGED = "the members changed during the barrier"
 
 
-def run(state: State, record: Record, on_done: Continuation, purpose: str = "grant a bootstrap") -> None:
-    """Ask all members at once. The outcome is None, or Undecided if one does not answer."""
+def run(state: State, record: Record, purpose: str, on_done: Continuation) -> None:
+    """Ask all members at once. The outcome is None, or Undecided if one does not answer: then this
+    daemon cannot do what `purpose` says, such as "create a name".
+    """
     others = state.members.others
     unreachable = [state.members.label(each) for each in others if not queries.is_up(state, each.incarnation)]
     if unreachable:
-        state.resume(on_done, Undecided(f"cannot {purpose} without {', '.join(unreachable)}"))
+        state.resume(on_done, Undecided(_cannot(purpose, ", ".join(unreachable))))
         return
     if not others:
         state.resume(on_done, None)
@@ -50,7 +53,7 @@ def _ask(state: State, barrier: PendingBarrier, incarnation: str, of: str, added
     record = barrier.record
     peer = state.peers.get(incarnation)
     if attempt > _MAX_ROUNDS or peer is None:
-        why = "the members changed during the barrier" if peer is None else "a peer has too many hints"
+        why = _MEMBERS_CHANGED if peer is None else "a peer has too many hints"
         _fail(state, record.id, why)
         return
     line = msgspec.Raw(codec.encode_record(record))
@@ -67,7 +70,7 @@ def _answered(state: State, outcome: Hints | PeerError, discovery_id: str, incar
         member = state.members.get(incarnation)
         name = incarnation if member is None else state.members.label(member)
         why = f": {contacts.error_text(outcome)}" if contacts.is_refusal(outcome) else ""
-        _fail(state, discovery_id, f"cannot {barrier.purpose} without {name}{why}")
+        _fail(state, discovery_id, _cannot(barrier.purpose, f"{name}{why}"))
     elif outcome.hints:
         on_done = then(_added, barrier.number, discovery_id, incarnation, outcome.of, attempt)
         try:
@@ -102,10 +105,14 @@ def _finish(state: State, barrier: PendingBarrier) -> None:
     del state.barriers[barrier.record.id]
     # A member that joined meanwhile was not asked.
     is_same = {each.incarnation for each in state.members.others} == barrier.members
-    state.resume(barrier.on_done, None if is_same else Undecided("the members changed during the barrier"))
+    state.resume(barrier.on_done, None if is_same else Undecided(_MEMBERS_CHANGED))
 
 
 def _fail(state: State, discovery_id: str, why: str) -> None:
     barrier = state.barriers[discovery_id]
     abandon(state, discovery_id)
     state.resume(barrier.on_done, Undecided(why))
+
+
+def _cannot(purpose: str, missing: str) -> str:
+    return f"cannot {purpose} without {missing}"

@@ -36,7 +36,7 @@ from rqdisco.backends.gossip.core.messages import FEATURES, Member
 from rqdisco.backends.gossip.core.own_writes import OwnWrites
 from rqdisco.backends.gossip.core.state import ClientRequest, MachineConfig, State
 from rqdisco.core.codec import Metadata
-from rqdisco.core.errors import RequestRefused, StoreUnavailable
+from rqdisco.core.errors import REFUSALS, StoreUnavailable
 from rqdisco.core.expiry import ExpiryWatermarks
 from rqdisco.core.freezes import stored_reason
 from rqdisco.storage.memory import Store
@@ -157,7 +157,7 @@ def _request(state: State, requested: inputs.Requested) -> None:
             routing.route(state, request)
         else:
             handler(state, request, command)
-    except (RequestRefused, StoreUnavailable) as error:
+    except REFUSALS as error:
         replies.fail(state, request, error)
 
 

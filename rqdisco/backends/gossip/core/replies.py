@@ -15,7 +15,7 @@ from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State
 from rqdisco.core.directory import Removal
-from rqdisco.core.errors import NotReady, RequestRefused, StoreUnavailable, Undecided
+from rqdisco.core.errors import REFUSALS, NotReady, StoreUnavailable, Undecided
 
 P = ParamSpec("P")
 
@@ -64,7 +64,7 @@ def _continue_anyway(
         return
     try:
         function(state, request, outcome, *args)
-    except (RequestRefused, StoreUnavailable) as error:
+    except REFUSALS as error:
         fail(state, request, error)
     except Exception:
         # A bug, which the caller logs.

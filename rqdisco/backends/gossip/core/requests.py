@@ -30,7 +30,7 @@ def run(state: State, request: ClientRequest) -> None:
         return
     try:
         _HANDLERS[type(request.command)](state, request, request.command)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
+    except errors.REFUSALS as error:
         replies.fail(state, request, error)
 
 
@@ -40,8 +40,8 @@ def _run_again(state: State, request: ClientRequest, _: object) -> None:
 
 
 def _check_own(state: State, discovery_id: str) -> None:
-    """Raise Undecided if the record has become another daemon's during a wait: two created the name, and
-    the other record counts.
+    """Raise Undecided if another daemon became the owner during a wait: two daemons created the name,
+    and the record of the other one counts.
     """
     record = state.store.newest(discovery_id)
     if record is not None and queries.owner(state, record) != state.own:
@@ -65,22 +65,22 @@ def _create_named(state: State, request: ClientRequest, command: inputs.CreateNa
 
 
 def _save_new(state: State, request: ClientRequest, record: Record, on_done: Continuation) -> None:
-    """Write a new name. Somebody may import it elsewhere at this moment, so nothing is granted under it
-    before all members have the record, and have no other one.
+    """Write a record of a new name. Somebody may import the name elsewhere at this moment, so nothing
+    is granted under it before all members have this record, and no other one.
     """
     version = state.next_version()
     own_records.save(state, None, replace(record, attempted=True), on_done, version)
 
 
 def _ask_all(state: State, request: ClientRequest, _: object) -> None:
-    """Ask all members whether a name is new."""
+    """Ask all members whether a name is new, after any pending grant of it."""
     discovery_id = replies.id_of(request)
     if not grants.wait(state, discovery_id, continue_with(_ask_all, request)):
         _begin_barrier(state, grants.begin(state, discovery_id, request))
 
 
 def _is_unconfirmed(record: Record) -> bool:
-    """Report whether members may have another record of a name."""
+    """Report whether a record is of a name, and members may have another record of it."""
     return record.attempted and not is_created_id(record.id)
 
 
@@ -131,39 +131,43 @@ def _commit(
 
 def _begin_barrier(state: State, pending: GrantInProgress) -> None:
     """Bring all members up to date, then decide about the newest record (R5)."""
-    own_records.flush(state, pending.id, then(_barrier_flushed, pending.id, pending.request))
+    own_records.flush(state, pending.id, _continue_pending(_run_barrier, pending))
 
 
-def _barrier_flushed(state: State, outcome: Exception | None, discovery_id: str, number: int) -> None:
+def _continue_pending(
+    function: Callable[[State, ClientRequest, GrantInProgress], None], pending: GrantInProgress
+) -> Continuation:
+    """Continue the request of a pending grant, unless its client is gone. An error, as the outcome or
+    raised, ends the grant and is the reply.
+    """
+    return then(_continue, pending.id, pending.request, function)
+
+
+def _continue(
+    state: State,
+    outcome: Exception | None,
+    discovery_id: str,
+    number: int,
+    function: Callable[[State, ClientRequest, GrantInProgress], None],
+) -> None:
     pending = _pending_of(state, discovery_id, number)
     if pending is None:
         return
     try:
         if outcome is not None:
             raise outcome
-        _check_own(state, discovery_id)
-        stored = own_records.load_own(state, discovery_id, as_stored=True)
-        assert stored is not None
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        _give_up(state, pending, error)
-        return
-    on_done = then(_barrier_passed, discovery_id, number)
-    if isinstance(state.requests[number].command, inputs.CreateNamed):
-        barriers.run(state, stored, on_done, "create a name")
-    else:
-        barriers.run(state, stored, on_done)
+        function(state, state.requests[number], pending)
+    except errors.REFUSALS as error:
+        grants.end(state, pending)
+        replies.fail(state, state.requests[number], error)
 
 
-def _barrier_passed(state: State, outcome: Exception | None, discovery_id: str, number: int) -> None:
-    pending = _pending_of(state, discovery_id, number)
-    if pending is None:
-        return
-    try:
-        if outcome is not None:
-            raise outcome
-        _decide_again(state, state.requests[number], pending)
-    except (errors.RequestRefused, errors.StoreUnavailable) as error:
-        _give_up(state, pending, error)
+def _run_barrier(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
+    _check_own(state, pending.id)
+    stored = own_records.load_own(state, pending.id, as_stored=True)
+    assert stored is not None
+    purpose = "create a name" if isinstance(request.command, inputs.CreateNamed) else "grant a bootstrap"
+    barriers.run(state, stored, purpose, _continue_pending(_decide_again, pending))
 
 
 def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
@@ -202,11 +206,6 @@ def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress
     return None
 
 
-def _give_up(state: State, pending: GrantInProgress, error: Exception) -> None:
-    grants.end(state, pending)
-    replies.fail(state, state.requests[pending.request], error)
-
-
 def abandon(state: State, request: ClientRequest) -> None:
     """Stop working for a client that is gone. A grant that is decided already is revoked."""
     state.requests.pop(request.number, None)
@@ -234,26 +233,30 @@ def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> Non
 
 def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
     known = _known(state, command.id)
-    if known is None and is_created_id(command.id):
-        raise errors.UnknownCreatedID(command.id)
     if known is None:
-        record = own_records.create_implicitly(state, command.id)
-        _save_new(state, request, record, continue_with(_run_again, request))
+        _claim_new(state, request, command.id)
         return
-    record = known
-    outcome = decide.claim(state, record, command.put, command.host)
+    outcome = decide.claim(state, known, command.put, command.host)
     if not outcome.won:
-        _answer_unchanged(state, request, record.id, outcome)
+        _answer_unchanged(state, request, known.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
         on_done = continue_with(_claimed_again, request, outcome)
-        own_records.save(state, record, outcome.record, on_done, outcome.record.version)
+        own_records.save(state, known, outcome.record, on_done, outcome.record.version)
     else:
-        pending = grants.begin(state, record.id, request)
-        if record.was_emptied or _is_unconfirmed(record):
+        pending = grants.begin(state, known.id, request)
+        if known.was_emptied or _is_unconfirmed(known):
             _begin_barrier(state, pending)
         else:
-            _commit(state, pending, record, outcome)
+            _commit(state, pending, known, outcome)
+
+
+def _claim_new(state: State, request: ClientRequest, discovery_id: str) -> None:
+    """Create the key that is claimed, then claim it."""
+    if is_created_id(discovery_id):
+        raise errors.UnknownCreatedID(discovery_id)
+    record = own_records.create_implicitly(state, discovery_id)
+    _save_new(state, request, record, continue_with(_run_again, request))
 
 
 def _claimed_again(state: State, request: ClientRequest, record: Record, claim: ClaimOutcome) -> None:

@@ -290,7 +290,7 @@ def _list_on_behalf(state: State, request: ClientRequest, hint: int, why: str, r
     try:
         # The record may have changed while the hint was written, so check and answer with it now.
         copy = decide.copy_to_list(state, command.id, command.node, command.host, why, reply.record)
-    except (errors.RequestRefused, errors.StoreUnavailable):
+    except errors.REFUSALS:
         hints.withdraw(state, hint)
         raise
     hints.mark_answered(state, hint)

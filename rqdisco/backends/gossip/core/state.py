@@ -199,8 +199,8 @@ class GrantInProgress:
 @dataclass(slots=True)
 class PendingBarrier:
     """A barrier under way: the members that were asked, and the message under way to each of those
-    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID,
-    `purpose` is what fails without it, in words.
+    that are not done, 0 before it is sent. `number` tells it from an earlier one of the same ID.
+    `purpose` is what fails if the barrier does, in words.
     """
 
     number: int
