@@ -220,14 +220,14 @@ def _no_revoking(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ownerless_grant(patch: pytest.MonkeyPatch) -> None:
-    take_part = takeover._take_part
+    take_part = takeover._take_next
 
     def take_part_with_grants(
         state: State, outcome: Exception | None, incarnation: str, position: int, count: int, is_lost: bool
     ) -> None:
         take_part(state, outcome, incarnation, position, count, False)
 
-    patch.setattr(takeover, "_take_part", take_part_with_grants)
+    patch.setattr(takeover, "_take_next", take_part_with_grants)
     patch.setattr(own_records, "viewed_as_own", _taken_over_with_grants)
     patch.setattr(Members, "has_lost", lambda members, owner: False)
 

@@ -59,7 +59,7 @@ _COMMANDS: dict[Op, tuple[Any, str | None]] = {
 }
 
 
-# The owner's reason for a request that it did not execute, since the deadline had passed by its time.
+# Why an owner did not execute a request: by its own time, the deadline had passed.
 TOO_LATE = "came too late"
 
 

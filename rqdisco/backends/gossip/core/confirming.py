@@ -1,7 +1,7 @@
-"""Ask all members whether they are converged, where what they last reported is not new enough.
+"""Confirm convergence by asking all members, before an ID is imported that is unknown here.
 
-Any daemon may import an ID that is new. Members that reported a second ago, and have been cut off
-since, may have imported it as well.
+Any daemon may import a new ID, so the last report of a member is not enough: it may have been cut
+off since, and have imported the ID as well.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from rqdisco.backends.gossip.core.state import Continuation, State, then
 
 
 def confirm(state: State, on_done: Continuation) -> None:
-    """Wait until the members are converged by what each answers from now on. The outcome is whether
-    they are. Requests that come meanwhile are confirmed together.
+    """Wait until the members are converged, as each reports from now on. The outcome is whether they
+    are. Requests that come meanwhile are confirmed together, afterwards.
     """
     if state.confirming is None:
         _begin(state, (on_done,))
@@ -35,12 +35,12 @@ def _converged(state: State, is_converged: bool, waiting: Sequence[Continuation]
 
 
 def _ask_next(state: State, outcome: Exception | None, keys: Sequence[int], waiting: Sequence[Continuation]) -> None:
-    # Those that were dropped meanwhile are no members any more.
-    left = [key for key in keys if key in state.contacts]
+    # A peer that was dropped meanwhile is no active member any more.
+    remaining = [key for key in keys if key in state.contacts]
     if outcome is not None:
         _end(state, False, waiting)
-    elif left:
-        exchange.begin_round(state, state.contacts[left[0]], then(_ask_next, tuple(left[1:]), waiting))
+    elif remaining:
+        exchange.begin_round(state, state.contacts[remaining[0]], then(_ask_next, tuple(remaining[1:]), waiting))
     else:
         convergence.wait(state, then(_end, waiting))
 

@@ -28,6 +28,7 @@ GREET_SECONDS = 2.0
 # Rounds of exchanges are at least this far apart, however often one is triggered.
 MIN_SECONDS = 0.1
 _WRITE_AGAIN_SECONDS = 1.0
+_STOPPING = "this daemon stops"
 # Exchanges in a row that a peer's own requests may replace.
 MAX_SKIPPED = 4
 # A tick begins the exchanges that are due.
@@ -97,8 +98,8 @@ def write_members(state: State, incarnations: tuple[str, ...], on_done: Continua
 
 
 def as_stored(state: State, member: Member) -> Member:
-    """Return a member as the disk is to have it. Of this daemon, that is what it decided itself: others
-    list it as leaving after an attempt to forget it, and it decides on, also after a restart.
+    """Return a member as the disk must have it. Whether this daemon is leaving is its own decision:
+    others list it as such after an attempt to forget it, but it decides on, also after a restart.
     """
     if member.incarnation != state.own or member.state != "leaving":
         return member
@@ -185,7 +186,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     """
     state.last_number = number = state.last_number + 1
     if not state.is_running:
-        state.resume(on_done, PeerUnreachable("this daemon stops"))
+        state.resume(on_done, PeerUnreachable(_STOPPING))
         return number
     state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, on_done, peer.session)
     if not peer.session:
@@ -218,7 +219,7 @@ def give_up(state: State) -> None:
         outgoing = state.outgoing.get(number)
         abandon(state, number)
         if outgoing is not None and outgoing.verb != "hello":
-            state.resume(outgoing.on_done, PeerUnreachable("this daemon stops"))
+            state.resume(outgoing.on_done, PeerUnreachable(_STOPPING))
 
 
 def greet(state: State, peer: Peer) -> None:

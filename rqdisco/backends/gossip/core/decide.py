@@ -84,11 +84,11 @@ def check_may_change(state: State, discovery_id: str) -> None:
     if discovery_id not in state.created_before_ready:
         check_ready(state)
     if state.own_writes.refused:
-        _check_refused(state, discovery_id)
+        _check_disk_has(state, discovery_id)
 
 
-def _check_refused(state: State, discovery_id: str) -> None:
-    """Raise NotReady if peers received more of an ID than this daemon knows to be true."""
+def _check_disk_has(state: State, discovery_id: str) -> None:
+    """Raise NotReady if peers have a change of an ID that this disk refused, and it is not corrected yet."""
     if state.own_writes.true_record(discovery_id.encode()) != state.store.newest(discovery_id):
         raise NotReady("the disk refused a change of this ID that peers have")
 

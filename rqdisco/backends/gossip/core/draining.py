@@ -14,6 +14,7 @@ from rqdisco.backends.gossip.core.succession import REQUEST_SECONDS
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable
 
 _DRAIN_SECONDS = 60.0
+_IN_PROGRESS = "decisions are still in progress, try again"
 
 
 def drain(state: State, request: ClientRequest, command: Drain) -> None:
@@ -33,8 +34,8 @@ def drain(state: State, request: ClientRequest, command: Drain) -> None:
         succession.put_members(state, [replace(own, state="drained")], on_done)
         return
     successor = _choose_successor(state, own, command.to)
-    _check_able(state)
-    # Decide nothing any more, as after a restart, even if the client goes.
+    _check_may_hand_over(state)
+    # From now on this daemon decides nothing, even if the client goes; the same holds after a restart.
     state.successor = successor.incarnation
     leaving = replace(own, state="leaving", successor=successor.incarnation)
     on_done = continue_with(_await_decisions, request, successor, state.now.seconds + _DRAIN_SECONDS)
@@ -51,15 +52,15 @@ def _check_alone(state: State, request: ClientRequest) -> None:
 
 
 def _await_decisions(state: State, request: ClientRequest, _: object, successor: Member, until: float) -> None:
-    """Wait for the end of pending grants and takeovers, and until what this daemon answered itself is added."""
-    _check_able(state)
+    """Wait until no grant and no takeover is pending, and the hints for this daemon itself are added."""
+    _check_may_hand_over(state)
     if not state.pending_grants and not state.takeovers_running:
         hints.merge_all(state)
         if not state.hints.for_owner(state.own):
             exchange.begin_round(state, _peer(state, successor), continue_anyway(_exchanged, request, successor))
             return
     if state.now.seconds >= until:
-        raise NoSuccessor("decisions are still in progress, try again")
+        raise NoSuccessor(_IN_PROGRESS)
     state.call_at(state.now.seconds + 0.05, continue_with(_await_decisions, request, successor, until))
 
 
@@ -67,7 +68,7 @@ def _exchanged(
     state: State, request: ClientRequest, outcome: PeerError | StoreUnavailable | None, successor: Member
 ) -> None:
     if isinstance(outcome, PeerError):
-        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: {outcome}")
+        raise _not_yet(successor.name, outcome)
     if outcome is not None:
         raise outcome
     left = tuple(owner for owner in state.hints.owners if queries.is_up(state, owner))
@@ -81,13 +82,13 @@ def _deliver_hints(state: State, request: ClientRequest, _: object, successor: M
         on_done = continue_anyway(_deliver_hints, request, successor, left[1:])
         exchange.begin_round(state, state.peers[left[0]], on_done)
     elif owners:
-        _stay(state, was_asked=state.is_handing_over)
-        raise NoSuccessor(_waiting_text(state, owners))
+        _keep_ids(state, was_proposed=state.is_handing_over)
+        raise NoSuccessor(_undelivered_text(state, owners))
     else:
         writes.flush(state, continue_with(_hand_over, request, successor))
 
 
-def _waiting_text(state: State, owners: list[str]) -> str:
+def _undelivered_text(state: State, owners: list[str]) -> str:
     names = ", ".join(succession.label(state, owner) for owner in owners)
     members = [state.members.get(owner) for owner in owners if queries.is_up(state, owner)]
     if any(each is not None and each.state == "leaving" for each in members):
@@ -96,31 +97,31 @@ def _waiting_text(state: State, owners: list[str]) -> str:
 
 
 def _hand_over(state: State, request: ClientRequest, _: None, successor: Member) -> None:
-    _check_able(state)
+    _check_may_hand_over(state)
     peer = _peer(state, successor)
     if state.takeovers_running or state.hints.count or state.hints.undeleted:
         # The IDs of a daemon that hands them over to this one belong to what is handed over. Hints on
         # the disk show after a restart that the successor cannot have agreed.
-        raise NoSuccessor("decisions are still in progress, try again")
-    was_asked, state.is_handing_over = state.is_handing_over, True
+        raise NoSuccessor(_IN_PROGRESS)
+    was_proposed, state.is_handing_over = state.is_handing_over, True
     upto = state.cursors.own_cursor
     proposal = SuccessionProposal(incarnation=state.own, successor=successor.incarnation, upto=upto)
     on_drained = continue_with(_drained, request, successor.name)
-    on_done = then(_succeeded, successor.name, was_asked, on_drained)
+    on_done = then(_succeeded, successor.name, was_proposed, on_drained)
     contacts.send(state, peer, "succeed", proposal, REQUEST_SECONDS, on_done)
 
 
-def _check_able(state: State) -> None:
-    """Raise NoSuccessor if this daemon may not hand its IDs over, as when it was fenced meanwhile."""
+def _check_may_hand_over(state: State) -> None:
+    """Raise NoSuccessor if this daemon may not hand its IDs over; it may have been fenced meanwhile."""
     if state.fenced is not None or not decide.is_ready(state):
         raise NoSuccessor(state.fenced or "this daemon may not decide about its IDs now")
 
 
-def _succeeded(state: State, outcome: Agreed | PeerError, name: str, was_asked: bool, on_done: Continuation) -> None:
+def _succeeded(state: State, outcome: Agreed | PeerError, name: str, was_proposed: bool, on_done: Continuation) -> None:
     if isinstance(outcome, PeerError):
         if isinstance(outcome, BadMessage) and str(outcome) == succession.HANDS_OVER:
-            _stay(state, was_asked=was_asked)
-        state.resume(on_done, NoSuccessor(f"{name} cannot take over yet, try again: {outcome}"))
+            _keep_ids(state, was_proposed=was_proposed)
+        state.resume(on_done, _not_yet(name, outcome))
     else:
         # The client may have gone; the IDs have another owner all the same. Peers may have told this
         # daemon of an earlier successor meanwhile.
@@ -128,13 +129,17 @@ def _succeeded(state: State, outcome: Agreed | PeerError, name: str, was_asked: 
         succession.put_members(state, [drained], on_done)
 
 
-def _stay(state: State, *, was_asked: bool) -> None:
-    """Decide again after a drain has failed, unless the successor may have agreed to an earlier request.
+def _keep_ids(state: State, *, was_proposed: bool) -> None:
+    """Decide again after a drain has failed, unless the successor may have agreed to an earlier proposal.
     Otherwise daemons that are drained at once, each to the next, would wait for each other.
     """
-    if not was_asked:
+    if not was_proposed:
         state.is_handing_over, state.successor = False, None
         contacts.write_members(state, (state.own,), then(ignore))
+
+
+def _not_yet(successor: str, why: object) -> NoSuccessor:
+    return NoSuccessor(f"{successor} cannot take over yet, try again: {why}")
 
 
 def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:
@@ -144,7 +149,7 @@ def _drained(state: State, request: ClientRequest, _: None, name: str) -> None:
 def _peer(state: State, successor: Member) -> Peer:
     peer = state.peers.get(successor.incarnation)
     if peer is None:
-        raise NoSuccessor(f"{successor.name} cannot take over yet, try again: it is gone")
+        raise _not_yet(successor.name, "it is gone")
     return peer
 
 

@@ -33,7 +33,7 @@ class OwnWrites:
         # The highest version that is reserved on the disk, and the same with the writes under way.
         self.reserved = max((each.number for each in metadata if each.id == _RESERVE), default=0)
         self.reserving = self.reserved
-        # Changes sent while the disk is writing them, and records sent and then refused by it.
+        # Changes sent while the disk is writing them; and records sent and then refused by it, as sent.
         self._in_flight: dict[bytes, Change] = {}
         self.refused: dict[bytes, bytes] = {}
         self._correcting: dict[bytes, int] = {}
@@ -120,12 +120,12 @@ class OwnWrites:
         return list(itertools.islice(self.refused, _MAX_CORRECTIONS))
 
     def true_record(self, key: bytes) -> Record | None:
-        """Return the true state of an ID: the newest record, unless peers received more than may be
-        taken back.
+        """Return the true state of an ID: the newest record, unless peers received a refused one that
+        must not be taken back.
 
-        A new ID is retained as it was imported or reported, or without a claim whose winner was not
-        told. A leader that reported itself is retained, since nodes may have been sent to it: its
-        claim must not be won again (R5c).
+        That is the record of a new ID, as it was imported or reported, or without a claim whose winner
+        was not told; and one in which a leader reported itself, since nodes may have been sent to it:
+        its claim must not be won again (R5c).
         """
         known = self._store.newest(key.decode())
         line = self.refused.get(key)
@@ -172,6 +172,6 @@ class OwnWrites:
 
 
 def _without_claim(record: Record) -> Record:
-    """Return a record without a claim whose winner was not told."""
+    """Return a record without its claim, if the winner was not told."""
     before = records.without_pending_grant(record)
     return record if before is record else host_binding.unbind(replace(before, unreported=None))

@@ -64,8 +64,8 @@ def seconds_since_owner_contact(state: State, record: View | Record, seconds: fl
 
 
 def handed_over_to(state: State) -> str | None:
-    """Return the daemon that this one hands its IDs over to, or has; None if they are its own, also
-    after that one was drained to this one.
+    """Return the daemon that owns this one's IDs, or is about to, after a handover. None if they are
+    this daemon's own, also if the successor was drained to it in turn.
     """
     to = None if state.successor is None else state.members.current_owner(state.successor)
     return None if to == state.own else to

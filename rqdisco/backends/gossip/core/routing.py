@@ -237,8 +237,8 @@ def _process_answer(
 
 
 def _was_not_processed(outcome: Outcome | PeerError) -> bool:
-    """Report whether the owner certainly ignored a request that it may execute after an exchange: one
-    of both restarted, the session expired, or this host slept, so that the owner's time is outdated here.
+    """Report whether the owner certainly did not execute a request, but may do so after an exchange: one
+    of both restarted, the session expired, or this host slept and no longer knows the owner's time.
     """
     if isinstance(outcome, PeerError):
         return isinstance(outcome, NotGreeted)

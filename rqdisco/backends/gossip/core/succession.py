@@ -13,15 +13,16 @@ from rqdisco.backends.gossip.core.state import Continuation, State, then
 from rqdisco.core.errors import StoreUnavailable
 
 REQUEST_SECONDS = 5.0
-# Why a daemon that is drained itself does not agree to take over; nothing changes then.
+# The answer of a daemon that is being drained itself: it does not agree, and nothing changes.
 HANDS_OVER = "this daemon hands its own IDs over"
+_UNKNOWN = "no such member"
 
 
 def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
     if member is None or state.frozen is not None:
-        replies.respond(state, call, BadMessage(state.frozen or "no such member"))
+        replies.respond(state, call, BadMessage(state.frozen or _UNKNOWN))
         return
     state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     # If that is known already, the disk may have refused it.
@@ -31,7 +32,7 @@ def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
 def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        replies.respond(state, call, outcome or BadMessage("no such member"))
+        replies.respond(state, call, outcome or BadMessage(_UNKNOWN))
     else:
         held = state.cursors.cursor(incarnation)
         replies.respond(state, call, Agreed(successor=member.successor or "", held=held))
@@ -88,8 +89,8 @@ def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> No
 
 
 def put_members(state: State, members: list[Member], on_done: Continuation) -> None:
-    """Change members, and write them. They count at once, so that what is learned about them during
-    the write is added to that. If the disk refuses, which is the outcome, they are written later.
+    """Change members at once, so that what is learned about them during the write is added to that, and
+    write them. The outcome is that of the first attempt; if the disk refuses, they are written later.
     """
     for member in members:
         state.members.put(member)

@@ -9,7 +9,7 @@ from rqdisco.backends.gossip.core.state import Continuation, State, ignore, then
 from rqdisco.core import records
 from rqdisco.core.errors import Undecided
 
-_AGAIN_SECONDS = 60.0
+_RETRY_SECONDS = 60.0
 
 
 def resume(state: State) -> None:
@@ -38,12 +38,12 @@ def take_over(state: State, gone: Member, on_done: Continuation) -> None:
 
 def _stored(state: State, outcome: Exception | None, gone: Member) -> None:
     if outcome is None:
-        # What was learned about it during the write counts as well, and was written after that.
+        # What was learned about it during the write counts as well, and was written later: write both.
         contacts.learn(state, state.members.learn([gone]))
-    _take_part(state, outcome, gone.incarnation, 0, 0, gone.state == "forgotten")
+    _take_next(state, outcome, gone.incarnation, 0, 0, gone.state == "forgotten")
 
 
-def _take_part(
+def _take_next(
     state: State,
     outcome: Exception | None,
     incarnation: str,
@@ -57,27 +57,28 @@ def _take_part(
         _taken_over(state, outcome, incarnation, count)
         return
     try:
-        _take_keys(state, incarnation, position, count, is_lost)
+        _change_owner(state, incarnation, position, count, is_lost)
     except Exception:
-        # A bug, which the caller logs. A repeated command tries again, or this daemon in a while.
-        state.call_at(state.now.seconds + _AGAIN_SECONDS, then(_begin_again, incarnation))
+        # A bug, which the caller logs. A repeated command tries again, and so does this daemon in a while.
+        state.call_at(state.now.seconds + _RETRY_SECONDS, then(_retry, incarnation))
         for on_done in state.takeovers_running.pop(incarnation, ()):
             # In a turn of its own, since it may fail as well.
-            state.call_at(state.now.seconds, then(_fail, on_done))
+            state.call_at(state.now.seconds, then(_fail_waiting, on_done))
         raise
 
 
-def _begin_again(state: State, _: int, incarnation: str) -> None:
+def _retry(state: State, _: int, incarnation: str) -> None:
     if incarnation not in state.takeovers_running:
         state.takeovers_begun.discard(incarnation)
         resume(state)
 
 
-def _fail(state: State, _: int, on_done: Continuation) -> None:
+def _fail_waiting(state: State, _: int, on_done: Continuation) -> None:
     state.resume(on_done, Undecided("internal error"))
 
 
-def _take_keys(state: State, incarnation: str, position: int, count: int, is_lost: bool) -> None:
+def _change_owner(state: State, incarnation: str, position: int, count: int, is_lost: bool) -> None:
+    """Make this daemon the owner of the next records of an incarnation, from a position in its order."""
     keys, after = state.cursors.keys_of_owner(incarnation, position)
     changes = []
     for key in keys:
@@ -86,11 +87,11 @@ def _take_keys(state: State, incarnation: str, position: int, count: int, is_los
             record = record if is_lost else records.with_grant_answered(record)
             changes.append(state.store.put(own_records.with_this_owner(state, record, lost=is_lost)))
     count += len(changes)
-    next_part = then(_take_part, incarnation, after, count, is_lost) if after else then(_taken_over, incarnation, count)
+    on_done = then(_take_next, incarnation, after, count, is_lost) if after else then(_taken_over, incarnation, count)
     if changes:
-        writes.write(state, changes, next_part)
+        writes.write(state, changes, on_done)
     else:
-        state.resume_soon(next_part)
+        state.resume_soon(on_done)
 
 
 def _taken_over(state: State, outcome: Exception | None, incarnation: str, count: int) -> None:
