@@ -198,7 +198,7 @@ class Boot(Process):
                 self.put(Ticked())
 
     def _persist(self, effect: effects.Persist) -> None:
-        number = effect.write
+        number = effect.number
         self.rests.change()
 
         def done(reason: str | None) -> None:
@@ -230,18 +230,18 @@ class Boot(Process):
         if link is None:
             link = self.links[effect.link] = Link(effect.url.removeprefix("http://"))
         if link.session is None and effect.verb != "hello":
-            self.put(Failed(effect.send, NotGreeted()))
+            self.put(Failed(effect.number, NotGreeted()))
             return
-        self.sends[effect.send] = exchange = Exchange(self._world.net, self, link, effect)
+        self.sends[effect.number] = exchange = Exchange(self._world.net, self, link, effect)
         exchange.begin()
 
     def _abandon(self, effect: effects.Abandon) -> None:
-        exchange = self.sends.pop(effect.send, None)
+        exchange = self.sends.pop(effect.number, None)
         if exchange is not None:
             exchange.hang_up()
 
     def _respond(self, effect: effects.Respond) -> None:
-        exchange = self.calls.pop(effect.call, None)
+        exchange = self.calls.pop(effect.number, None)
         if exchange is not None:
             exchange.respond(effect.message)
 
@@ -300,11 +300,11 @@ class Boot(Process):
         self._requests.pop(number, None)
 
     def _reply(self, effect: effects.ClientReply) -> None:
-        answered = self._requests.pop(effect.request, None)
+        answered = self._requests.pop(effect.number, None)
         if answered is not None:
             answered(effect.result, effect.confirm)
         elif effect.confirm:
-            self.put(Delivered(effect.request, was_delivered=False))
+            self.put(Delivered(effect.number, was_delivered=False))
 
     # Logs.
 

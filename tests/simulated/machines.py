@@ -126,7 +126,7 @@ class Daemon:
             if isinstance(effect, Persist):
                 self.unwritten.append(effect)
             elif isinstance(effect, ClientReply) and effect.confirm:
-                effects += self.give(Delivered(effect.request, True))
+                effects += self.give(Delivered(effect.number, True))
         return effects
 
     def finish_write(self) -> list[Effect]:
@@ -139,7 +139,7 @@ class Daemon:
         records = [each for each in persist.changes if not each.is_metadata]
         if records:
             effects += self.give(Settled(records))
-        return effects + self.give(Persisted(persist.write))
+        return effects + self.give(Persisted(persist.number))
 
     def refuse_writes(self, reason: str) -> list[Effect]:
         """The disk refuses all writes that it has not finished."""
@@ -150,7 +150,7 @@ class Daemon:
         store.discard()
         effects = self.give(Discarded(discarded)) if discarded else []
         for persist in refused:
-            effects += self.give(WriteRefused(persist.write, reason))
+            effects += self.give(WriteRefused(persist.number, reason))
         return effects
 
     def next_session(self) -> str:

@@ -163,7 +163,7 @@ class Exchange:
     def __init__(self, net: PeerNet, sender: Boot, link: Link, effect: Send) -> None:
         self._net, self._sender, self._link = net, sender, link
         self._from, self.to = sender.host.name, link.to
-        self.number, self.key, self.verb, self.seconds = effect.send, effect.link, effect.verb, effect.seconds
+        self.number, self.key, self.verb, self.seconds = effect.number, effect.link, effect.verb, effect.seconds
         self.message: Any = effect.message
         self._session = link.session
         link.counter += 1

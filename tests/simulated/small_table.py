@@ -226,13 +226,13 @@ class Table:
                 with_session = None if effect.verb == "hello" else daemon.sessions.get(_PEER, "none")
                 key = (effect.verb, with_session, message_text(effect.message))
                 message = self.messages.of(Message(effect.verb, with_session, effect.message), key)
-                sent.append((names.get(effect.send, NOBODY), message))
+                sent.append((names.get(effect.number, NOBODY), message))
             elif isinstance(effect, Respond):
                 answer = Answer(effect.message, session if isinstance(effect.message, Hello) else None)
                 text = repr(effect.message) if isinstance(effect.message, PeerError) else message_text(effect.message)
-                answered.append((before.get(effect.call, THIS), self.answers.of(answer, (text, answer.session))))
+                answered.append((before.get(effect.number, THIS), self.answers.of(answer, (text, answer.session))))
             elif isinstance(effect, ClientReply):
-                said.append((effect.request, _said(effect.result)))
+                said.append((effect.number, _said(effect.result)))
             elif isinstance(effect, Fence):
                 failure = f"{daemon.name} is fenced: {effect.reason}"
             elif isinstance(effect, Log) and effect.level == "error":
@@ -257,7 +257,7 @@ class Table:
         state = None if daemon.machine is None else daemon.machine.state
         records = daemon.disk.records if state is None else None
         before = (daemon.before_last.records, daemon.before_last.metadata) if self._may_roll_back else None
-        queue = [(each.write, [change.line for change in each.changes]) for each in daemon.unwritten]
+        queue = [(each.number, [change.line for change in each.changes]) for each in daemon.unwritten]
         own = (daemon.name, daemon.clock, daemon.starts, daemon.greetings)
         return CanonicalForm(state, own, records, daemon.disk.metadata, before, queue, daemon.sessions)
 

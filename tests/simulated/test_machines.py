@@ -167,7 +167,7 @@ def test_whatever_a_peer_sends_is_answered(used: Wires, data: Any, verbs: list[s
         effects = daemon.give(given_)
         while daemon.unwritten:
             effects += daemon.finish_write()
-        answered |= {effect.call for effect in effects if isinstance(effect, Respond)}
+        answered |= {effect.number for effect in effects if isinstance(effect, Respond)}
         assert not is_hello or call in answered
         assert repr(message) == before
 
@@ -199,7 +199,7 @@ def test_whatever_a_peer_answers_is_survived(used: Wires, data: Any, commands: l
         for send in effects:
             if isinstance(send, Send) and (answer := _decoded(data.draw(ANSWERS[send.verb]))) is not None:
                 before = repr(answer)
-                daemon.give(Answered(send.send, answer))
+                daemon.give(Answered(send.number, answer))
                 assert repr(answer) == before
 
 
@@ -262,7 +262,7 @@ def _text(effects: list[Any]) -> str:
     for effect in effects:
         content = getattr(effect, "message", None)
         texts.append(message_text(content) if isinstance(content, msgspec.Struct) else repr(effect))
-        texts.append(f"{type(effect).__name__} {getattr(effect, 'send', '')} {getattr(effect, 'call', '')}")
+        texts.append(f"{type(effect).__name__} {getattr(effect, 'number', '')}")
     return "\n".join(texts)
 
 

@@ -160,9 +160,9 @@ def test_steps_show_each_input_with_its_effects() -> None:
     steps = Steps(5, 60)
     World(1, 3, (), steps=steps).run()
     text = "\n".join(steps.lines)
-    assert "<- Requested request=1 command=Create(" in text
-    assert "-> Persist write=" in text
-    assert "-> ClientReply request=1 result=Record(id=" in text
+    assert "<- Requested number=1 command=Create(" in text
+    assert "-> Persist number=" in text
+    assert "-> ClientReply number=1 result=Record(id=" in text
     assert "steps that change nothing" in text
 
 

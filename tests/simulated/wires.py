@@ -237,7 +237,7 @@ class Wires:
             if isinstance(effect, Send):
                 self._send(daemon, effect)
             elif isinstance(effect, Abandon):
-                self._abandon(daemon, effect.send)
+                self._abandon(daemon, effect.number)
             elif isinstance(effect, Respond):
                 self._respond(daemon, effect)
             elif isinstance(effect, ClientReply):
@@ -254,7 +254,7 @@ class Wires:
         session = None if effect.verb == "hello" else daemon.sessions.get(effect.url, "none")
         deadline = self.clock + effect.seconds
         exchange = Exchange(
-            daemon, daemon.starts, effect.send, receiver, effect.verb, session, effect.message, deadline
+            daemon, daemon.starts, effect.number, receiver, effect.verb, session, effect.message, deadline
         )
         self.messages.append(exchange)
 
@@ -276,7 +276,7 @@ class Wires:
         return [key for key, exchange in self.in_progress.items() if not self._is_awaited(exchange)]
 
     def _respond(self, daemon: Daemon, effect: Respond) -> None:
-        exchange = self.in_progress.pop((daemon.name, effect.call))
+        exchange = self.in_progress.pop((daemon.name, effect.number))
         answer = Exchange(**vars(exchange)) if exchange in self.messages else exchange
         answer.answer = effect.message
         if exchange.verb == "hello":
@@ -284,7 +284,7 @@ class Wires:
         self.answers.append(answer)
 
     def _reply(self, daemon: Daemon, effect: ClientReply) -> None:
-        asked = next(each for each in self.asked if each.number == effect.request)
+        asked = next(each for each in self.asked if each.number == effect.number)
         assert asked.daemon is daemon
         assert asked.is_open, "answered twice, or after its client was gone"
         asked.is_open, asked.result = False, effect.result
@@ -296,7 +296,7 @@ class Wires:
         for daemon in self.running:
             assert daemon.machine is not None
             state = daemon.machine.state
-            writes = [each.write for each in daemon.unwritten if isinstance(each, Persist)]
+            writes = [each.number for each in daemon.unwritten if isinstance(each, Persist)]
             assert len(writes) == len(set(writes))
             waited_for = {*state.writes, *state.flushes}
             assert waited_for == set(writes), "a write that nobody waits for, or one that is not under way"

@@ -97,7 +97,7 @@ def driven() -> Driven:
 def reply_to(happened: Any, *, confirm: bool = False) -> list[effects.Effect]:
     """Reply to each request at once."""
     if isinstance(happened, inputs.Requested):
-        return [effects.ClientReply(happened.request, "done", confirm)]
+        return [effects.ClientReply(happened.number, "done", confirm)]
     return []
 
 
@@ -138,7 +138,11 @@ def test_what_happens_while_effects_are_performed_comes_afterwards_in_order() ->
     driven.react = react
     asked = driven.driver.request(inputs.ThawStore())
     assert result(asked) == "done"
-    assert [getattr(each, "send", None) for each in driven.received] == [None, 1, 2]
+    assert [(type(each), getattr(each, "number", None)) for each in driven.received] == [
+        (inputs.Requested, 1),
+        (inputs.Failed, 1),
+        (inputs.Failed, 2),
+    ]
 
 
 def test_others_have_their_turn_after_five_milliseconds_of_work() -> None:
@@ -264,7 +268,7 @@ def test_a_message_that_is_not_valid_still_shows_that_its_sender_is_alive(
     driven: Driven, verb: str, body: bytes
 ) -> None:
     def react(happened: Any) -> list[effects.Effect]:
-        return [effects.Respond(happened.call, happened.message)]
+        return [effects.Respond(happened.number, happened.message)]
 
     driven.react = react
     with pytest.raises(BadMessage):
@@ -299,11 +303,11 @@ def test_a_stopped_driver_leaves_nothing_behind(driven: Driven) -> None:
 
 def test_a_client_that_asks_again_at_once_does_not_come_between_the_results_of_one_batch(driven: Driven) -> None:
     def react(happened: Any) -> list[effects.Effect]:
-        if isinstance(happened, inputs.Requested) and happened.request <= 2:
-            change = metadata_change(Metadata(id=f"!x{happened.request}", owner="o", number=1))
-            return [effects.Persist(happened.request, (change,))]
+        if isinstance(happened, inputs.Requested) and happened.number <= 2:
+            change = metadata_change(Metadata(id=f"!x{happened.number}", owner="o", number=1))
+            return [effects.Persist(happened.number, (change,))]
         if isinstance(happened, inputs.WriteRefused):
-            return [effects.ClientReply(happened.write, StoreUnavailable(happened.reason))]
+            return [effects.ClientReply(happened.number, StoreUnavailable(happened.reason))]
         return reply_to(happened)
 
     driven.react = react
@@ -315,6 +319,6 @@ def test_a_client_that_asks_again_at_once_does_not_come_between_the_results_of_o
     driven.clock.advance(0)
     driven.disk.room = 0
     driven.threads.release_all()
-    after = [type(each) for each in driven.received if not isinstance(each, inputs.Requested) or each.request == 3]
+    after = [type(each) for each in driven.received if not isinstance(each, inputs.Requested) or each.number == 3]
     assert after == [inputs.WriteRefused, inputs.WriteRefused, inputs.Requested]
     assert result(again[0]) == "done"

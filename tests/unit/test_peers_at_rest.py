@@ -43,7 +43,7 @@ def held(daemon: GossipDaemon) -> dict[str, Any]:
     """Return what a daemon still holds of requests, messages and writes, by kind."""
     state, driver = daemon.state, daemon.backend.driver
     found = {name: getattr(state, name) for name in UNDER_WAY}
-    for name in ("_calls", "_inputs", "_requests", "_sends"):
+    for name in ("_received", "_inputs", "_requests", "_sends"):
         found[name] = getattr(driver, name)
     # Those that only end the rests between exchanges stay.
     found["timers"] = [each for each in state.timers if each[2].function is not ignore]

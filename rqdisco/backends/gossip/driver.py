@@ -73,11 +73,11 @@ class Driver(Service):
         self.state = self._machine.state
         # What is under way, by number.
         self._requests: dict[int, HoldableResult[Any]] = {}
-        self._calls: dict[int, Deferred[bytes]] = {}
+        self._received: dict[int, Deferred[bytes]] = {}
         self._sends: dict[int, Deferred[Any]] = {}
         self._performers: dict[type[effects.Effect], Callable[[Any], None]] = {
             effects.Send: self._send,
-            effects.Abandon: lambda effect: self._abandon(effect.send),
+            effects.Abandon: lambda effect: self._abandon(effect.number),
             effects.Respond: self._respond,
             effects.Persist: self._persist,
             effects.ClientReply: self._reply,
@@ -101,8 +101,8 @@ class Driver(Service):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for send in list(self._sends):
-            self._abandon(send)
+        for number in list(self._sends):
+            self._abandon(number)
 
     # Requests of clients.
 
@@ -116,13 +116,13 @@ class Driver(Service):
         self._put(inputs.Requested(number, command))
         return answer
 
-    def _cancelled(self, request: int) -> None:
+    def _cancelled(self, number: int) -> None:
         # If a reply is held back, `_deliver` finds that it was cancelled.
-        if self._requests.pop(request, None) is not None:
-            self._put(inputs.Cancelled(request))
+        if self._requests.pop(number, None) is not None:
+            self._put(inputs.Cancelled(number))
 
     def _reply(self, effect: effects.ClientReply) -> None:
-        answer = self._requests.pop(effect.request, None)
+        answer = self._requests.pop(effect.number, None)
         if effect.confirm:
             self._reply_confirmed(effect, answer)
         elif answer is None or answer.called:
@@ -144,7 +144,7 @@ class Driver(Service):
         if answer is not None and was_delivered:
             # The client is sent its answer in this very call.
             answer.callback(effect.result)
-        self._put(inputs.Delivered(effect.request, was_delivered))
+        self._put(inputs.Delivered(effect.number, was_delivered))
 
     # Messages of peers: the MessageHandler of the transport.
 
@@ -155,9 +155,9 @@ class Driver(Service):
         except UNREADABLE as error:
             return fail(BadMessage(str(error)))
         session = self._environment.random_name()
-        self._last_number = call = self._last_number + 1
-        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
-        self._put(inputs.Greeted(call, session, message))
+        self._last_number = number = self._last_number + 1
+        self._received[number] = answer = Deferred[bytes](lambda _: self._hung_up(number))
+        self._put(inputs.Greeted(number, session, message))
         return answer.addCallback(lambda greeting: (session, greeting))
 
     def serve(self, session: str, verb: str, body: bytes) -> Deferred[bytes]:
@@ -168,17 +168,17 @@ class Driver(Service):
             message = BadMessage("no such verb") if decode is None else decode(body)
         except UNREADABLE as error:
             message = BadMessage(str(error))
-        self._last_number = call = self._last_number + 1
-        self._calls[call] = answer = Deferred[bytes](lambda _: self._hung_up(call))
-        self._put(inputs.Received(call, session, verb, message))
+        self._last_number = number = self._last_number + 1
+        self._received[number] = answer = Deferred[bytes](lambda _: self._hung_up(number))
+        self._put(inputs.Received(number, session, verb, message))
         return answer
 
-    def _hung_up(self, call: int) -> None:
-        if self._calls.pop(call, None) is not None:
-            self._put(inputs.HungUp(call))
+    def _hung_up(self, number: int) -> None:
+        if self._received.pop(number, None) is not None:
+            self._put(inputs.HungUp(number))
 
     def _respond(self, effect: effects.Respond) -> None:
-        answer = self._calls.pop(effect.call, None)
+        answer = self._received.pop(effect.number, None)
         if answer is None:
             return
         if isinstance(effect.message, PeerError):
@@ -192,15 +192,15 @@ class Driver(Service):
         if self._is_stopped:
             return
         # The machine waits for the outcome of each, even if an error here is the reason.
-        self._sends[effect.send] = sending = maybeDeferred(self._sender.send, effect)
+        self._sends[effect.number] = sending = maybeDeferred(self._sender.send, effect)
         sending.addCallbacks(partial(self._answered, effect), partial(self._not_answered, effect))
 
     def _answered(self, effect: effects.Send, message: Any) -> None:
-        del self._sends[effect.send]
-        self._put(inputs.Answered(effect.send, message))
+        del self._sends[effect.number]
+        self._put(inputs.Answered(effect.number, message))
 
     def _not_answered(self, effect: effects.Send, failure: Failure) -> None:
-        if self._sends.pop(effect.send, None) is None:
+        if self._sends.pop(effect.number, None) is None:
             # It was abandoned.
             return
         error = failure.value
@@ -209,10 +209,10 @@ class Driver(Service):
         elif not isinstance(error, PeerError):
             self._log.failure("message not sent", failure, url=effect.url)
             error = PeerUnreachable("internal error")
-        self._put(inputs.Failed(effect.send, error))
+        self._put(inputs.Failed(effect.number, error))
 
-    def _abandon(self, send: int) -> None:
-        sending = self._sends.pop(send, None)
+    def _abandon(self, number: int) -> None:
+        sending = self._sends.pop(number, None)
         if sending is not None:
             sending.cancel()
 
@@ -222,11 +222,11 @@ class Driver(Service):
         try:
             writing = self._journal.append(*effect.changes) if effect.changes else self._journal.barrier()
         except StoreUnavailable as error:
-            self._put_result(inputs.WriteRefused(effect.write, error.reason))
+            self._put_result(inputs.WriteRefused(effect.number, error.reason))
             return
         writing.addCallbacks(
-            lambda _: self._put_result(inputs.Persisted(effect.write)),
-            lambda failure: self._put_result(inputs.WriteRefused(effect.write, failure.value.reason)),
+            lambda _: self._put_result(inputs.Persisted(effect.number)),
+            lambda failure: self._put_result(inputs.WriteRefused(effect.number, failure.value.reason)),
         )
 
     def _wake(self, effect: effects.Wake) -> None:
@@ -297,8 +297,8 @@ class Driver(Service):
         """Fail the request or message that the machine could not process."""
         waiting: Deferred[Any] | None = None
         if isinstance(happened, inputs.Requested):
-            waiting = self._requests.pop(happened.request, None)
+            waiting = self._requests.pop(happened.number, None)
         elif isinstance(happened, (inputs.Greeted, inputs.Received)):
-            waiting = self._calls.pop(happened.call, None)
+            waiting = self._received.pop(happened.number, None)
         if waiting is not None and not waiting.called:
             waiting.errback(error)

@@ -288,7 +288,7 @@ def _identify(state: State, peer: Peer, answer: Hello) -> None:
 
 def answered(state: State, given: Answered) -> None:
     """Pass the answer on to whoever waits for it."""
-    answer, outgoing = given.message, state.outgoing.pop(given.send, None)
+    answer, outgoing = given.message, state.outgoing.pop(given.number, None)
     if outgoing is None:
         return
     peer = state.contacts[outgoing.peer]
@@ -306,7 +306,7 @@ def failed(state: State, given: Failed) -> None:
     """Tell whoever waits for the answer that the message failed. One that was not processed for lack
     of a session is repeated, unless it is a call.
     """
-    number, error = given.send, given.error
+    number, error = given.number, given.error
     outgoing = state.outgoing.get(number)
     if outgoing is None:
         return

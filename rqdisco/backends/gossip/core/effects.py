@@ -19,7 +19,7 @@ class Send(msgspec.Struct, frozen=True):
     `Answered` or `Failed` follows within `seconds`, unless it is abandoned.
     """
 
-    send: int
+    number: int
     url: str
     verb: str
     message: msgspec.Struct
@@ -30,13 +30,13 @@ class Send(msgspec.Struct, frozen=True):
 class Abandon(msgspec.Struct, frozen=True):
     """Wait no longer for the answer to a `Send`: nothing follows any more."""
 
-    send: int
+    number: int
 
 
 class Respond(msgspec.Struct, frozen=True):
     """Answer a peer's message, or fail it with an error."""
 
-    call: int
+    number: int
     message: msgspec.Struct | PeerError
 
 
@@ -46,7 +46,7 @@ class Persist(msgspec.Struct, frozen=True):
     `Persisted` or `WriteRefused` follows.
     """
 
-    write: int
+    number: int
     changes: tuple[Change, ...]
 
 
@@ -56,7 +56,7 @@ class ClientReply(msgspec.Struct, frozen=True):
     With `confirm`, a `Delivered` follows, in the same turn in which the answer was sent.
     """
 
-    request: int
+    number: int
     result: Any
     confirm: bool = False
 

@@ -1,7 +1,7 @@
 """Inputs of the state machine: client requests, peer messages, results of writes, and timers.
 
-Numbers identify what is under way. The driver numbers `Requested` and `Received`, the machine
-numbers its writes and sends.
+The `number` of an input or effect identifies what is under way. The driver numbers requests of clients
+and messages of peers, the machine numbers its writes and its messages to peers.
 """
 
 from __future__ import annotations
@@ -133,27 +133,27 @@ class Requested(Input, frozen=True):
     unless `Cancelled` comes first.
     """
 
-    request: int
+    number: int
     command: Command
 
 
 class Cancelled(Input, frozen=True):
     """The client of a request is gone, or its time is over."""
 
-    request: int
+    number: int
 
 
 class Delivered(Input, frozen=True):
     """A `ClientReply` that asked for confirmation was sent to the client, or certainly was not."""
 
-    request: int
+    number: int
     was_delivered: bool
 
 
 class Greeted(Input, frozen=True):
     """A daemon begins the session of this name with a hello, to which a `Respond` is the answer."""
 
-    call: int
+    number: int
     session: str
     hello: Hello
 
@@ -164,7 +164,7 @@ class Received(Input, frozen=True):
     same.
     """
 
-    call: int
+    number: int
     session: str
     verb: str
     message: msgspec.Struct | BadMessage
@@ -173,20 +173,20 @@ class Received(Input, frozen=True):
 class HungUp(Input, frozen=True):
     """The sender of a message does not wait for the answer any more."""
 
-    call: int
+    number: int
 
 
 class Answered(Input, frozen=True):
     """The answer to a `Send`."""
 
-    send: int
+    number: int
     message: Any
 
 
 class Failed(Input, frozen=True):
     """A `Send` failed, or nobody answered in time."""
 
-    send: int
+    number: int
     error: PeerError
 
 
@@ -207,13 +207,13 @@ class Discarded(Input, frozen=True):
 class Persisted(Input, frozen=True):
     """The disk has everything of a `Persist`, and everything before it."""
 
-    write: int
+    number: int
 
 
 class WriteRefused(Input, frozen=True):
     """The disk refused a `Persist`, for this reason."""
 
-    write: int
+    number: int
     reason: str
 
 

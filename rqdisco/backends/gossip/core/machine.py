@@ -68,7 +68,7 @@ class Machine:
         except Exception:
             exchange.end_all(state)
             if isinstance(given, inputs.Requested):
-                state.requests.pop(given.request, None)
+                state.requests.pop(given.number, None)
             raise
         if not state.peers:
             exchange.watch_leftovers(state)
@@ -149,7 +149,7 @@ def _tick(state: State, _: inputs.Ticked) -> None:
 
 def _request(state: State, requested: inputs.Requested) -> None:
     command = requested.command
-    request = ClientRequest(requested.request, command, began_at=state.now.seconds)
+    request = ClientRequest(requested.number, command, began_at=state.now.seconds)
     state.requests[request.number] = request
     handler = _COMMANDS.get(type(command))
     try:
@@ -181,7 +181,7 @@ def _settled(state: State, settled: inputs.Settled) -> None:
 
 
 def _persisted(state: State, persisted: inputs.Persisted) -> None:
-    number = persisted.write
+    number = persisted.number
     if number in state.writes:
         state.disk_refuses = None
     state.own_writes.confirm_reservation(state.reservations.pop(number, 0))
@@ -190,9 +190,9 @@ def _persisted(state: State, persisted: inputs.Persisted) -> None:
 
 def _refused(state: State, refused: inputs.WriteRefused) -> None:
     state.disk_refuses = refused.reason
-    if state.reservations.pop(refused.write, 0):
+    if state.reservations.pop(refused.number, 0):
         state.own_writes.fail_reservation()
-    _end_write(state, refused.write, StoreUnavailable(refused.reason))
+    _end_write(state, refused.number, StoreUnavailable(refused.reason))
 
 
 def _end_write(state: State, number: int, outcome: StoreUnavailable | None) -> None:
@@ -215,11 +215,11 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     inputs.Stopped: _stop,
     inputs.Ticked: _tick,
     inputs.Requested: _request,
-    inputs.Cancelled: lambda state, given: _client_is_gone(state, given.request),
-    inputs.Delivered: lambda state, given: grants.delivered(state, given.request, given.was_delivered),
+    inputs.Cancelled: lambda state, given: _client_is_gone(state, given.number),
+    inputs.Delivered: lambda state, given: grants.delivered(state, given.number, given.was_delivered),
     inputs.Greeted: serving.greet,
     inputs.Received: serving.serve,
-    inputs.HungUp: lambda state, given: _client_is_gone(state, -given.call),
+    inputs.HungUp: lambda state, given: _client_is_gone(state, -given.number),
     inputs.Answered: contacts.answered,
     inputs.Failed: contacts.failed,
     inputs.Settled: _settled,

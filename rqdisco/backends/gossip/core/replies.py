@@ -76,8 +76,8 @@ def reply(state: State, request: ClientRequest, result: Any) -> None:
     """Answer a request, unless its client is gone."""
     if state.requests.pop(request.number, None) is None:
         return
-    if request.call is not None:
-        state.effects.append(Respond(request.call, outcome_of(result)))
+    if request.respond_to is not None:
+        state.effects.append(Respond(request.respond_to, outcome_of(result)))
         return
     if isinstance(result, RemovalAtOwner):
         result = Removal(record=queries.view(state, result.record), removed=result.removed)
@@ -88,7 +88,7 @@ def answer_grant(state: State, request: ClientRequest, result: Any) -> bool:
     """Answer a request with a grant. Report whether that counts as delivered: a client of this daemon
     may be gone, which `Delivered` tells.
     """
-    if request.call is not None:
+    if request.respond_to is not None:
         reply(state, request, result)
         return True
     state.effects.append(ClientReply(request.number, result, confirm=True))
@@ -103,21 +103,21 @@ def fail(state: State, request: ClientRequest, error: Exception) -> None:
         state.resume(request.fallback, error.reason)
         return
     del state.requests[request.number]
-    if request.call is None:
+    if request.respond_to is None:
         state.effects.append(ClientReply(request.number, error))
     elif isinstance(error, PeerError):
-        state.effects.append(Respond(request.call, error))
+        state.effects.append(Respond(request.respond_to, error))
     elif isinstance(error, NotReady) and isinstance(request.command, Register):
         # The sender may list on this owner's behalf, and needs what this owner holds.
         shown, listed = queries.shown(state, request.command.id), tuple(state.hints.nodes(request.command.id))
         outcome = Outcome(refusal=NotReady.__name__, reason=error.reason, record=shown, listed=listed)
-        state.effects.append(Respond(request.call, outcome))
+        state.effects.append(Respond(request.respond_to, outcome))
     else:
-        state.effects.append(Respond(request.call, outcome_of_refusal(error)))
+        state.effects.append(Respond(request.respond_to, outcome_of_refusal(error)))
 
 
-def respond(state: State, call: int, answer: msgspec.Struct | Exception) -> None:
+def respond(state: State, number: int, answer: msgspec.Struct | Exception) -> None:
     """Answer a message of a peer, or fail it."""
     if isinstance(answer, Exception) and not isinstance(answer, PeerError):
         answer = BadMessage(answer.reason if isinstance(answer, StoreUnavailable) else str(answer))
-    state.effects.append(Respond(call, answer))
+    state.effects.append(Respond(number, answer))

@@ -209,8 +209,8 @@ def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress
 def abandon(state: State, request: ClientRequest) -> None:
     """Stop working for a client that is gone. A grant that is decided already is revoked."""
     state.requests.pop(request.number, None)
-    if request.send:
-        contacts.abandon(state, request.send)
+    if request.sent:
+        contacts.abandon(state, request.sent)
     discovery_id = getattr(request.command, "id", "")
     pending = state.pending_grants.get(discovery_id)
     if pending is None or pending.request != request.number:
@@ -307,7 +307,7 @@ def _look_up(state: State, request: ClientRequest, command: inputs.LookUp) -> No
     if record.owner != state.own:
         # Being taken over: a peer must not count a grant that is in doubt as answered.
         record = queries.normalized(state, own_records.viewed_as_own(state, record))
-    if request.call is None:
+    if request.respond_to is None:
         replies.reply(state, request, queries.view(state, record))
     else:
         replies.reply(state, request, Outcome(record=record, listed=tuple(state.hints.nodes(command.id))))

@@ -194,7 +194,7 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
     op, ms = OPS[type(command)], int(left * 1000)
     call = Call(owner=owner, op=op, request=name, ms=ms, until=until, **fields)
     on_done = then(_answered, request.number, owner, is_contacted)
-    request.send = contacts.send(state, peer, "call", call, seconds, on_done)
+    request.sent = contacts.send(state, peer, "call", call, seconds, on_done)
 
 
 def _owner_contacted(state: State, request: ClientRequest, outcome: Exception | None, owner: str) -> None:

@@ -44,13 +44,13 @@ def greet(state: State, greeting: Greeted) -> None:
     try:
         contacts.check_hello(state, hello)
     except PeerError as error:
-        state.effects.append(Respond(greeting.call, error))
+        state.effects.append(Respond(greeting.number, error))
         return
     state.sessions.begin(greeting.session, Session(hello.incarnation, hello.run_id, hello.name))
     state.unproved[greeting.session] = hello
     while len(state.unproved) > _MAX_UNPROVED:
         state.unproved.popitem(last=False)
-    state.effects.append(Respond(greeting.call, contacts.hello(state)))
+    state.effects.append(Respond(greeting.number, contacts.hello(state)))
 
 
 def serve(state: State, received: Received) -> None:
@@ -65,9 +65,9 @@ def serve(state: State, received: Received) -> None:
         handler = _HANDLERS.get(received.verb)
         if handler is None:
             raise BadMessage("no such verb")
-        handler(state, received.call, sender, received.message)
+        handler(state, received.number, sender, received.message)
     except (PeerError, StoreUnavailable) as error:
-        replies.respond(state, received.call, error)
+        replies.respond(state, received.number, error)
 
 
 def _authorize(state: State, name: str, sender: Session) -> None:
@@ -95,7 +95,7 @@ def _reject(state: State, sender: Session) -> None:
     raise Rejected(gone_reason(member.state, sender.incarnation))
 
 
-def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -> None:
+def _digest(state: State, number: int, sender: Session, digest: messages.Digest) -> None:
     peer = state.peers.get(sender.incarnation)
     if peer is not None:
         peer.digests_received += 1
@@ -108,65 +108,65 @@ def _digest(state: State, call: int, sender: Session, digest: messages.Digest) -
     fenced = state.sessions.duplicate_reason(sender.run_id)
     wall_ms = state.now.wall_us // 1000
     answer = exchange.digest(state, digest.fingerprint, receiver_fenced=fenced, at=state.now.moment, wall_ms=wall_ms)
-    state.effects.append(Respond(call, answer))
+    state.effects.append(Respond(number, answer))
 
 
-def _push(state: State, call: int, sender: Session, page: messages.Page) -> None:
+def _push(state: State, number: int, sender: Session, page: messages.Page) -> None:
     if page.delta.owner != sender.incarnation:
         raise BadMessage("pushed records are not the sender's own")
-    deltas.apply(state, page.delta, then(_pushed, call, page.delta.owner))
+    deltas.apply(state, page.delta, then(_pushed, number, page.delta.owner))
 
 
-def _pushed(state: State, outcome: Exception | None, call: int, owner: str) -> None:
-    replies.respond(state, call, outcome or messages.Held(held=state.cursors.cursor(owner)))
+def _pushed(state: State, outcome: Exception | None, number: int, owner: str) -> None:
+    replies.respond(state, number, outcome or messages.Held(held=state.cursors.cursor(owner)))
 
 
-def _pull(state: State, call: int, sender: Session, pull: messages.Pull) -> None:
-    state.effects.append(Respond(call, state.cursors.page(pull)))
+def _pull(state: State, number: int, sender: Session, pull: messages.Pull) -> None:
+    state.effects.append(Respond(number, state.cursors.page(pull)))
 
 
-def _hints(state: State, call: int, sender: Session, message: messages.Hints) -> None:
+def _hints(state: State, number: int, sender: Session, message: messages.Hints) -> None:
     if message.owner != state.own:
         raise Misdirected
-    hints.add(state, sender.incarnation, message.of, message.hints, then(_hints_added, call))
+    hints.add(state, sender.incarnation, message.of, message.hints, then(_hints_added, number))
 
 
-def _hints_added(state: State, outcome: int | Exception, call: int) -> None:
-    replies.respond(state, call, outcome if isinstance(outcome, Exception) else messages.Added(upto=outcome))
+def _hints_added(state: State, outcome: int | Exception, number: int) -> None:
+    replies.respond(state, number, outcome if isinstance(outcome, Exception) else messages.Added(upto=outcome))
 
 
-def _barrier(state: State, call: int, sender: Session, barrier: messages.Barrier) -> None:
+def _barrier(state: State, number: int, sender: Session, barrier: messages.Barrier) -> None:
     """Store the owner's current record, so that all later answers are based on it; return hints."""
     if barrier.owner != sender.incarnation:
         raise BadMessage("a barrier by a daemon that is not the owner")
     delta = messages.Delta(owner=barrier.owner, after=0, upto=0, records=[barrier.record])
-    deltas.apply(state, delta, then(_barrier_applied, call, barrier))
+    deltas.apply(state, delta, then(_barrier_applied, number, barrier))
 
 
-def _barrier_applied(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
+def _barrier_applied(state: State, outcome: Exception | None, number: int, barrier: messages.Barrier) -> None:
     if outcome is not None:
-        replies.respond(state, call, outcome)
+        replies.respond(state, number, outcome)
         return
     key, _ = codec.split_record(bytes(barrier.record))
     known = state.store.newest(key.decode())
     if known is not None and queries.owner(state, known) != barrier.owner:
-        replies.respond(state, call, BadMessage("another daemon has an ID of this name"))
+        replies.respond(state, number, BadMessage("another daemon has an ID of this name"))
     else:
-        hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, call, barrier))
+        hints.delete_upto(state, barrier.of, barrier.added, then(_barrier_hints, number, barrier))
 
 
-def _barrier_hints(state: State, outcome: Exception | None, call: int, barrier: messages.Barrier) -> None:
+def _barrier_hints(state: State, outcome: Exception | None, number: int, barrier: messages.Barrier) -> None:
     if outcome is not None:
-        replies.respond(state, call, outcome)
+        replies.respond(state, number, outcome)
     elif not state.hints.all_durable(barrier.owner):
         # Hints still being written count; later ones are checked against the record just stored.
-        writes.flush(state, then(_barrier_hints, call, barrier))
+        writes.flush(state, then(_barrier_hints, number, barrier))
     else:
         of, batch = state.hints.take_batch(barrier.owner)
-        state.effects.append(Respond(call, messages.Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
+        state.effects.append(Respond(number, messages.Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
 
 
-def _call(state: State, call: int, sender: Session, message: messages.Call) -> None:
+def _call(state: State, number: int, sender: Session, message: messages.Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
@@ -178,14 +178,14 @@ def _call(state: State, call: int, sender: Session, message: messages.Call) -> N
         # The deadline by this daemon's own time, which alone reveals a message delayed on its way.
         left = min(left, until.ms - now.ms) if until.boot == now.boot else 0
     if left <= 0:
-        state.effects.append(Respond(call, calls.outcome_of_refusal(StoreUnavailable(calls.TOO_LATE))))
+        state.effects.append(Respond(number, calls.outcome_of_refusal(StoreUnavailable(calls.TOO_LATE))))
         return
     # A name that nobody has yet may have got another owner, as a member joined.
     is_new = known is None and not is_created_id(message.id) and message.op in ("create", "claim", "report")
     owner = message.owner if known is None else state.members.current_owner(known.owner)
     if (state.members.owner_of_name(message.id) if is_new else owner) != message.owner:
         raise Misdirected
-    request = ClientRequest(-call, calls.command_of(message), call, state.now.seconds)
+    request = ClientRequest(-number, calls.command_of(message), number, state.now.seconds)
     state.requests[request.number] = request
     state.call_at(state.now.seconds + left / 1000, then(_call_too_late, request.number))
     requests.run(state, request)
@@ -198,14 +198,14 @@ def _call_too_late(state: State, _: int, number: int) -> None:
         requests.abandon(state, request)
 
 
-def _agree(state: State, call: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
-    succession.agree(state, call, proposal)
+def _agree(state: State, number: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
+    succession.agree(state, number, proposal)
 
 
-def _succeed(state: State, call: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
+def _succeed(state: State, number: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
     if proposal.incarnation != sender.incarnation:
         raise BadMessage("handed-over IDs are not the sender's own")
-    succession.succeed(state, call, proposal)
+    succession.succeed(state, number, proposal)
 
 
 _HANDLERS: dict[str, Callable[[State, int, Session, Any], None]] = {

@@ -154,13 +154,13 @@ class Peer:
 
 @dataclass(slots=True)
 class ClientRequest:
-    """A request of a client here, or of one at a peer: then `call` is the peer's message, and the
-    number is negative.
+    """A request of a client here, or of one at a peer: then `respond_to` is the number of the peer's
+    message, and the request's own number is negative.
     """
 
     number: int
     command: Command
-    call: int | None = None
+    respond_to: int | None = None
     began_at: float = 0.0
     # The states of its record when it arrived (R9).
     arrival: tuple[Record, ...] | None = None
@@ -168,8 +168,9 @@ class ClientRequest:
     is_unknown: bool = False
     candidates: list[str] = field(default_factory=list)
     doubt: StoreUnavailable | None = None
-    # The message to the owner, and what to do instead while the owner may not decide (R4, R8).
-    send: int = 0
+    # The number of the message to the owner, 0 for none; and what to do instead while the owner may
+    # not decide (R4, R8).
+    sent: int = 0
     fallback: Continuation | None = None
 
 

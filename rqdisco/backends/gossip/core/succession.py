@@ -18,37 +18,37 @@ HANDS_OVER = "this daemon hands its own IDs over"
 _UNKNOWN = "no such member"
 
 
-def agree(state: State, call: int, proposal: SuccessionProposal) -> None:
+def agree(state: State, number: int, proposal: SuccessionProposal) -> None:
     """Answer a proposal that a member is gone for good."""
     member = state.members.get(proposal.incarnation)
     if member is None or state.frozen is not None:
-        replies.respond(state, call, BadMessage(state.frozen or _UNKNOWN))
+        replies.respond(state, number, BadMessage(state.frozen or _UNKNOWN))
         return
     state.members.learn([replace(member, state="leaving", successor=proposal.successor)])
     # If that is known already, the disk may have refused it.
-    contacts.write_members(state, (member.incarnation,), then(_agree, call, member.incarnation))
+    contacts.write_members(state, (member.incarnation,), then(_agree, number, member.incarnation))
 
 
-def _agree(state: State, outcome: Exception | None, call: int, incarnation: str) -> None:
+def _agree(state: State, outcome: Exception | None, number: int, incarnation: str) -> None:
     member = state.members.get(incarnation)
     if outcome is not None or member is None:
-        replies.respond(state, call, outcome or BadMessage(_UNKNOWN))
+        replies.respond(state, number, outcome or BadMessage(_UNKNOWN))
     else:
         held = state.cursors.cursor(incarnation)
-        replies.respond(state, call, Agreed(successor=member.successor or "", held=held))
+        replies.respond(state, number, Agreed(successor=member.successor or "", held=held))
 
 
-def succeed(state: State, call: int, proposal: SuccessionProposal) -> None:
+def succeed(state: State, number: int, proposal: SuccessionProposal) -> None:
     """Become the owner of IDs that their owner hands over."""
     peer = state.peers.get(proposal.incarnation)
     if peer is None or state.frozen is not None:
-        _check_succession(state, None, call, proposal)
+        _check_succession(state, None, number, proposal)
     else:
         # The sender may be the last to hold decisions of another member, which is down.
-        exchange.begin_round(state, peer, then(_check_succession, call, proposal), is_hinting=False)
+        exchange.begin_round(state, peer, then(_check_succession, number, proposal), is_hinting=False)
 
 
-def _check_succession(state: State, outcome: Exception | None, call: int, proposal: SuccessionProposal) -> None:
+def _check_succession(state: State, outcome: Exception | None, number: int, proposal: SuccessionProposal) -> None:
     member, peer = state.members.get(proposal.incarnation), state.peers.get(proposal.incarnation)
     own = state.members.own
     is_behind = peer is not None and bool(state.cursors.owners_ahead(peer.held))
@@ -70,10 +70,10 @@ def _check_succession(state: State, outcome: Exception | None, call: int, propos
     elif not decide.is_ready(state):
         error = "not ready yet"
     if error is not None or member is None:
-        replies.respond(state, call, BadMessage(error or ""))
+        replies.respond(state, number, BadMessage(error or ""))
         return
     drained = replace(member, state="drained", successor=state.own)
-    takeover.take_over(state, drained, then(_confirm, call, held))
+    takeover.take_over(state, drained, then(_confirm, number, held))
 
 
 def _may_cross(state: State, member: Member) -> bool:
@@ -84,8 +84,10 @@ def _may_cross(state: State, member: Member) -> bool:
     return state.members.own.successor == member.incarnation and not (is_mutual and state.own > member.incarnation)
 
 
-def _confirm(state: State, outcome: int | Exception, call: int, held: int) -> None:
-    replies.respond(state, call, outcome if isinstance(outcome, Exception) else Agreed(successor=state.own, held=held))
+def _confirm(state: State, outcome: int | Exception, number: int, held: int) -> None:
+    replies.respond(
+        state, number, outcome if isinstance(outcome, Exception) else Agreed(successor=state.own, held=held)
+    )
 
 
 def put_members(state: State, members: list[Member], on_done: Continuation) -> None:
