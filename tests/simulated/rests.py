@@ -119,7 +119,7 @@ class Rests:
         """Put off a round for as many seconds as its exchanges would pass; return whether it is."""
         boot, link = self._boot, self._boot.links[peer.key]
         way = f"{boot.host.name} {link.to}"
-        is_greeted = link.session is not None and peer.session
+        is_greeted = link.session is not None and peer.session_number
         stream = f"{way} digest" if is_greeted else f"{way} hello"
         passed: int = self._world.choices.rest(f"{way} digest", stream, _MOST)
         if passed:
@@ -158,7 +158,7 @@ class Rests:
             not link.is_down
             and link.session is not None
             and peer.remote_clock is not None
-            and peer.remote_clock.session == peer.session
+            and peer.remote_clock.session_number == peer.session_number
             and _know_each_other(state, peer, other.state)
             and (exchange.is_up_to_date(state, peer) or self._is_vain(peer))
         )

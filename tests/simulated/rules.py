@@ -38,7 +38,7 @@ from rqdisco.backends.gossip.core.inputs import Register, Remove
 from rqdisco.backends.gossip.core.members import Members
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.peer_errors import Misdirected
-from rqdisco.backends.gossip.core.sessions import Session, Sessions
+from rqdisco.backends.gossip.core.sessions import Sender, Sessions
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, MachineConfig, Peer, State
 from rqdisco.backends.gossip.transport.seals import ReplayWindow
 from rqdisco.core import host_binding, records, transitions
@@ -90,7 +90,7 @@ def _receive(patch: pytest.MonkeyPatch, verb: str, change: Callable[[Any], Any])
     """Change messages of peers on their arrival."""
     handle = serving._HANDLERS[verb]
 
-    def handle_changed(state: State, call: int, sender: Session, message: Any) -> None:
+    def handle_changed(state: State, call: int, sender: Sender, message: Any) -> None:
         handle(state, call, sender, change(message))
 
     patch.setitem(serving._HANDLERS, verb, handle_changed)

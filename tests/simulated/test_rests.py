@@ -51,7 +51,7 @@ def test_daemons_whose_exchange_is_left_out_know_what_it_would_tell(
             assert _known(back) == _told(boot.state, peer)
             assert _known(peer) == _told(other.state, back)
             assert peer.remote_clock is not None
-            assert peer.remote_clock.session == peer.session
+            assert peer.remote_clock.session_number == peer.session_number
             checked += 1
 
     def check_ends(rests: Rests) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rqdisco.backends.gossip.core.sessions import Session, Sessions
+from rqdisco.backends.gossip.core.sessions import Sender, Sessions
 
-BEFORE = Session(incarnation="7606d09ec940d27c", run_id="1", name="a")
-AFTER = Session(incarnation="7606d09ec940d27c", run_id="2", name="a")
+BEFORE = Sender(incarnation="7606d09ec940d27c", run_id="1", name="a")
+AFTER = Sender(incarnation="7606d09ec940d27c", run_id="2", name="a")
 
 
 def test_a_late_message_of_a_killed_daemon_does_not_make_its_successor_a_duplicate() -> None:

@@ -188,8 +188,8 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
     if not state.is_running:
         state.resume(on_done, PeerUnreachable(_STOPPING))
         return number
-    state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, on_done, peer.session)
-    if not peer.session:
+    state.outgoing[number] = outgoing = Outgoing(number, peer.key, verb, message, seconds, on_done, peer.session_number)
+    if not peer.session_number:
         peer.waiting.append(number)
         greet(state, peer)
     elif verb == "digest":
@@ -200,7 +200,7 @@ def send(state: State, peer: Peer, verb: str, message: msgspec.Struct, seconds: 
 
 
 def _transmit(state: State, peer: Peer, outgoing: Outgoing) -> None:
-    outgoing.session, message = peer.session, outgoing.message
+    outgoing.session_number, message = peer.session_number, outgoing.message
     if isinstance(message, Digest) and (why := state.sessions.duplicate_reason(peer.run_id)) is not None:
         # The answers to its own digests may be lost (R8). Another start of it is not told.
         message = replace(message, receiver_fenced=why)
@@ -226,7 +226,7 @@ def greet(state: State, peer: Peer) -> None:
     """Begin a session, unless that is under way; then send what waits for it."""
     if peer.is_greeting:
         return
-    peer.is_greeting, peer.session = True, 0
+    peer.is_greeting, peer.session_number = True, 0
     outgoing = Outgoing(state.next_number(), peer.key, "hello", hello(state), GREET_SECONDS, then(_greeted, peer.key))
     state.outgoing[outgoing.number] = outgoing
     _transmit(state, peer, outgoing)
@@ -246,7 +246,7 @@ def _greeted(state: State, outcome: Hello | PeerError, key: int) -> None:
             if (outgoing := state.outgoing.pop(number, None)) is not None:
                 state.resume(outgoing.on_done, error)
         return
-    peer.session, peer.run_id = state.next_number(), outcome.run_id
+    peer.session_number, peer.run_id = state.next_number(), outcome.run_id
     _mark_up(state, peer)
     waiting, peer.waiting = peer.waiting, []
     for number in waiting:
@@ -298,7 +298,7 @@ def answered(state: State, given: Answered) -> None:
         else:
             _mark_up(state, peer)
         if isinstance(answer, Digest) and answer.at is not None:
-            peer.remote_clock = RemoteClock(answer.at, state.now.seconds, outgoing.session)
+            peer.remote_clock = RemoteClock(answer.at, state.now.seconds, outgoing.session_number)
     outgoing.on_done.function(state, answer, *outgoing.on_done.args)
 
 
@@ -314,10 +314,10 @@ def failed(state: State, given: Failed) -> None:
     if outgoing.verb != "hello":
         if isinstance(error, NotGreeted) and outgoing.verb == "call":
             # Its deadline is by the peer's own time, as learned in the session that is over.
-            peer.session = 0 if peer.session == outgoing.session else peer.session
+            peer.session_number = 0 if peer.session_number == outgoing.session_number else peer.session_number
         elif isinstance(error, NotGreeted) and not outgoing.is_repeated:
             outgoing.is_repeated = True
-            if peer.session not in (0, outgoing.session):
+            if peer.session_number not in (0, outgoing.session_number):
                 _transmit(state, peer, outgoing)
             else:
                 # One of both restarted, or the session expired.

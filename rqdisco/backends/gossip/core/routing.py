@@ -172,7 +172,7 @@ def forward(state: State, request: ClientRequest, owner: str, *, is_contacted: b
             return
         raise errors.OwnerUnreachable(_UNREACHABLE)
     clock = peer.remote_clock
-    if not is_contacted and (clock is None or clock.session != peer.session):
+    if not is_contacted and (clock is None or clock.session_number != peer.session_number):
         # Without the owner's own time, a message that is delayed on its way would count as a new one;
         # by its time before a restart, each would be too late.
         exchange.begin_round(state, peer, continue_anyway(_owner_contacted, request, owner))

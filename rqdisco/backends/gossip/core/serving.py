@@ -29,7 +29,7 @@ from rqdisco.backends.gossip.core.peer_errors import (
     duplicate_reason,
     gone_reason,
 )
-from rqdisco.backends.gossip.core.sessions import Session
+from rqdisco.backends.gossip.core.sessions import Sender
 from rqdisco.backends.gossip.core.state import ClientRequest, State, then
 from rqdisco.core import codec
 from rqdisco.core.errors import StoreUnavailable
@@ -46,7 +46,7 @@ def greet(state: State, greeting: Greeted) -> None:
     except PeerError as error:
         state.effects.append(Respond(greeting.number, error))
         return
-    state.sessions.begin(greeting.session, Session(hello.incarnation, hello.run_id, hello.name))
+    state.sessions.begin(greeting.session, Sender(hello.incarnation, hello.run_id, hello.name))
     state.unproved[greeting.session] = hello
     while len(state.unproved) > _MAX_UNPROVED:
         state.unproved.popitem(last=False)
@@ -70,7 +70,7 @@ def serve(state: State, received: Received) -> None:
         replies.respond(state, received.number, error)
 
 
-def _authorize(state: State, name: str, sender: Session) -> None:
+def _authorize(state: State, name: str, sender: Sender) -> None:
     """Record contact with a sender. Raises NotGreeted, and Rejected where it must not take part."""
     hello = state.unproved.pop(name, None)
     if hello is not None:
@@ -86,7 +86,7 @@ def _authorize(state: State, name: str, sender: Session) -> None:
         peer.contacted_at = state.now.seconds
 
 
-def _reject(state: State, sender: Session) -> None:
+def _reject(state: State, sender: Sender) -> None:
     if sender.incarnation == state.own:
         raise Rejected(duplicate_reason(state.own))
     member = state.members.get(sender.incarnation)
@@ -95,7 +95,7 @@ def _reject(state: State, sender: Session) -> None:
     raise Rejected(gone_reason(member.state, sender.incarnation))
 
 
-def _digest(state: State, number: int, sender: Session, digest: messages.Digest) -> None:
+def _digest(state: State, number: int, sender: Sender, digest: messages.Digest) -> None:
     peer = state.peers.get(sender.incarnation)
     if peer is not None:
         peer.digests_received += 1
@@ -111,7 +111,7 @@ def _digest(state: State, number: int, sender: Session, digest: messages.Digest)
     state.effects.append(Respond(number, answer))
 
 
-def _push(state: State, number: int, sender: Session, page: messages.Page) -> None:
+def _push(state: State, number: int, sender: Sender, page: messages.Page) -> None:
     if page.delta.owner != sender.incarnation:
         raise BadMessage("pushed records are not the sender's own")
     deltas.apply(state, page.delta, then(_pushed, number, page.delta.owner))
@@ -121,11 +121,11 @@ def _pushed(state: State, outcome: Exception | None, number: int, owner: str) ->
     replies.respond(state, number, outcome or messages.Held(held=state.cursors.cursor(owner)))
 
 
-def _pull(state: State, number: int, sender: Session, pull: messages.Pull) -> None:
+def _pull(state: State, number: int, sender: Sender, pull: messages.Pull) -> None:
     state.effects.append(Respond(number, state.cursors.page(pull)))
 
 
-def _hints(state: State, number: int, sender: Session, message: messages.Hints) -> None:
+def _hints(state: State, number: int, sender: Sender, message: messages.Hints) -> None:
     if message.owner != state.own:
         raise Misdirected
     hints.add(state, sender.incarnation, message.of, message.hints, then(_hints_added, number))
@@ -135,7 +135,7 @@ def _hints_added(state: State, outcome: int | Exception, number: int) -> None:
     replies.respond(state, number, outcome if isinstance(outcome, Exception) else messages.Added(upto=outcome))
 
 
-def _barrier(state: State, number: int, sender: Session, barrier: messages.Barrier) -> None:
+def _barrier(state: State, number: int, sender: Sender, barrier: messages.Barrier) -> None:
     """Store the owner's current record, so that all later answers are based on it; return hints."""
     if barrier.owner != sender.incarnation:
         raise BadMessage("a barrier by a daemon that is not the owner")
@@ -166,7 +166,7 @@ def _barrier_hints(state: State, outcome: Exception | None, number: int, barrier
         state.effects.append(Respond(number, messages.Hints(owner=barrier.owner, of=of, hints=tuple(batch))))
 
 
-def _call(state: State, number: int, sender: Session, message: messages.Call) -> None:
+def _call(state: State, number: int, sender: Sender, message: messages.Call) -> None:
     """Execute a client's request that the sender received (R2)."""
     if message.owner != state.own:
         raise Misdirected
@@ -198,17 +198,17 @@ def _call_too_late(state: State, _: int, number: int) -> None:
         requests.abandon(state, request)
 
 
-def _agree(state: State, number: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
+def _agree(state: State, number: int, sender: Sender, proposal: messages.SuccessionProposal) -> None:
     succession.agree(state, number, proposal)
 
 
-def _succeed(state: State, number: int, sender: Session, proposal: messages.SuccessionProposal) -> None:
+def _succeed(state: State, number: int, sender: Sender, proposal: messages.SuccessionProposal) -> None:
     if proposal.incarnation != sender.incarnation:
         raise BadMessage("handed-over IDs are not the sender's own")
     succession.succeed(state, number, proposal)
 
 
-_HANDLERS: dict[str, Callable[[State, int, Session, Any], None]] = {
+_HANDLERS: dict[str, Callable[[State, int, Sender, Any], None]] = {
     "digest": _digest,
     "push": _push,
     "pull": _pull,

@@ -11,8 +11,8 @@ from rqdisco.backends.gossip.core.peer_errors import duplicate_reason
 _MAX_SESSIONS = 256
 
 
-class Session(msgspec.Struct, frozen=True):
-    """The daemon behind a session: its incarnation, this start of it, and its name."""
+class Sender(msgspec.Struct, frozen=True):
+    """The daemon that sends in a session: its incarnation, this start of it, and its name."""
 
     incarnation: str
     run_id: str
@@ -28,40 +28,40 @@ class Sessions:
     """
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, Sender] = OrderedDict()
         self._current: dict[str, str] = {}
         self._past: dict[str, list[str]] = {}
         self._duplicates: dict[str, str] = {}
 
-    def begin(self, name: str, session: Session) -> None:
+    def begin(self, name: str, sender: Sender) -> None:
         """Store the session begun by an answered hello."""
-        self._sessions[name] = session
+        self._sessions[name] = sender
         while len(self._sessions) > _MAX_SESSIONS:
             self._sessions.popitem(last=False)
 
-    def touch(self, name: str) -> Session | None:
-        """Return a session by name and mark it recently used, None if there is none."""
-        session = self._sessions.get(name)
-        if session is not None:
+    def touch(self, name: str) -> Sender | None:
+        """Return the sender in a session and mark that recently used, None if there is none."""
+        sender = self._sessions.get(name)
+        if sender is not None:
             self._sessions.move_to_end(name)
-        return session
+        return sender
 
-    def record_activity(self, session: Session) -> str | None:
+    def record_activity(self, sender: Sender) -> str | None:
         """Record a message; return a newly detected conflict, which bars the sender's current run
         from deciding.
         """
-        incarnation, name = f"incarnation {session.incarnation}", f"name {session.name}"
+        incarnation, name = f"incarnation {sender.incarnation}", f"name {sender.name}"
         before, other = self._current.get(incarnation), self._current.get(name)
-        if before == session.run_id and other == session.incarnation:
+        if before == sender.run_id and other == sender.incarnation:
             return None
         duplicate: str | None = None
         duplicates: set[str] = set()
-        if self._set_current(incarnation, session.run_id, session):
-            duplicate = duplicate_reason(session.incarnation)
-            duplicates |= {session.run_id, str(before)}
-        if self._set_current(name, session.incarnation, session):
-            duplicate = f"two daemons are called {session.name}"
-            duplicates |= {session.run_id, self._current.get(f"incarnation {other}", "")}
+        if self._set_current(incarnation, sender.run_id, sender):
+            duplicate = duplicate_reason(sender.incarnation)
+            duplicates |= {sender.run_id, str(before)}
+        if self._set_current(name, sender.incarnation, sender):
+            duplicate = f"two daemons are called {sender.name}"
+            duplicates |= {sender.run_id, self._current.get(f"incarnation {other}", "")}
         if duplicate is None or duplicates <= self._duplicates.keys():
             return None
         self._duplicates |= dict.fromkeys(duplicates, duplicate)
@@ -71,7 +71,7 @@ class Sessions:
         """Return why this start of a daemon must not decide, None if it may."""
         return self._duplicates.get(run_id)
 
-    def _set_current(self, identity: str, one: str, session: Session) -> bool:
+    def _set_current(self, identity: str, one: str, sender: Sender) -> bool:
         """Make `one` the current holder of an identity; return True if it held it before another
         did.
         """
@@ -83,12 +83,12 @@ class Sessions:
         if current is not None and current not in past:
             past.append(current)
         self._current[identity] = one
-        self._end_other_sessions(identity, session)
+        self._end_other_sessions(identity, sender)
         return is_back
 
-    def _end_other_sessions(self, identity: str, session: Session) -> None:
+    def _end_other_sessions(self, identity: str, sender: Sender) -> None:
         by_name = identity.startswith("name ")
         for name, each in list(self._sessions.items()):
-            same = each.name == session.name if by_name else each.incarnation == session.incarnation
-            if same and (each.incarnation, each.run_id) != (session.incarnation, session.run_id):
+            same = each.name == sender.name if by_name else each.incarnation == sender.incarnation
+            if same and (each.incarnation, each.run_id) != (sender.incarnation, sender.run_id):
                 del self._sessions[name]

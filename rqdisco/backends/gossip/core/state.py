@@ -74,7 +74,7 @@ class Outgoing:
     message: msgspec.Struct
     seconds: float
     on_done: Continuation
-    session: int = 0
+    session_number: int = 0
     is_repeated: bool = False
 
 
@@ -85,7 +85,7 @@ class RemoteClock(msgspec.Struct, frozen=True):
 
     moment: Moment
     received_at: float
-    session: int
+    session_number: int
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Peer:
     digest_received_at: float | None = None
     skipped_rounds: int = 0
     # The number of the present session with it, 0 for none, and the start of it that answered.
-    session: int = 0
+    session_number: int = 0
     run_id: str = ""
     is_greeting: bool = False
     # Messages that wait for a session.
