@@ -80,12 +80,12 @@ def migrate(sources: tuple[str, ...], targets: tuple[str, ...], abort: bool) -> 
     admin: RQDISCO_FROM_TOKEN for the old daemons, RQDISCO_TO_TOKEN for the new ones.
     """
     from rqdisco.cli import migration
-    from rqdisco.cli.places import Places
+    from rqdisco.cli.participants import Services
 
-    places = Places(
+    services = Services(
         sources, targets, service_token("FROM_TOKEN", "the old daemons"), service_token("TO_TOKEN", "the new daemons")
     )
-    return partial(migration.abort if abort else migration.migrate, places=places)
+    return partial(migration.abort if abort else migration.migrate, services=services)
 
 
 @click.command(cls=LeafCommand, epilog=example("rqdisco freeze 'moving to other machines'"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rqdisco.cli.app import DONE, App, UsageError, operator_failure, retry
-from rqdisco.cli.places import PATIENCE_SECONDS
+from rqdisco.cli.participants import PATIENCE_SECONDS
 from rqdisco.client import Refused
 
 _THAW_WARNING = (

@@ -20,7 +20,7 @@ from functools import partial
 
 from rqdisco.cli.app import DONE, App, CommandFailed, sleep
 from rqdisco.cli.copies import Copy, sources_of
-from rqdisco.cli.places import PATIENCE_SECONDS, Place, Places, check_peers
+from rqdisco.cli.participants import PATIENCE_SECONDS, Participant, Services, check_peers
 from rqdisco.cli.transfer import batches
 from rqdisco.client import DiscoveryClient, ExportedRecord, ImportResult, Refused
 from rqdisco.client.exports import VERSION
@@ -33,18 +33,18 @@ _MAX_NAMED = 5
 class Migration:
     """The move of all IDs from `sources` to `targets`."""
 
-    def __init__(self, app: App, places: Places) -> None:
+    def __init__(self, app: App, services: Services) -> None:
         self._app = app
-        self.sources = [Place(app, url, places.source_token) for url in places.sources]
-        self.targets = [Place(app, url, places.target_token) for url in places.targets]
+        self.sources = [Participant(app, url, services.source_token) for url in services.sources]
+        self.targets = [Participant(app, url, services.target_token) for url in services.targets]
         self.from_reason = self.to_reason = self.undo_reason = ""
 
     async def prepare(self) -> None:
         """Check that both services can take part, without changing anything. Raises
         CommandFailed.
         """
-        for place in (*self.sources, *self.targets):
-            await place.update()
+        for daemon in (*self.sources, *self.targets):
+            await daemon.update()
         stores = [each.store for each in (*self.sources, *self.targets)]
         if len(set(stores)) < len(stores):
             raise CommandFailed("two of the URLs lead to the same records")
@@ -60,9 +60,9 @@ class Migration:
 
     async def check_members(self) -> None:
         """Check that the URLs name every daemon of both services. Raises CommandFailed."""
-        for option, places in (("--from", self.sources), ("--to", self.targets)):
-            for place in places:
-                check_peers(option, place, await place.peers(), places)
+        for option, daemons in (("--from", self.sources), ("--to", self.targets)):
+            for daemon in daemons:
+                check_peers(option, daemon, await daemon.peers(), daemons)
 
     @property
     def is_thawing(self) -> bool:
@@ -142,9 +142,9 @@ class Migration:
         return await client.import_records(batch, adopt=True, frozen=self.from_reason)
 
 
-async def migrate(app: App, places: Places) -> int:
+async def migrate(app: App, services: Services) -> int:
     """Move all IDs."""
-    migration = Migration(app, places)
+    migration = Migration(app, services)
     await migration.prepare()
     target = migration.targets[0]
     if any(each.frozen == migration.undo_reason for each in migration.targets):
@@ -174,9 +174,9 @@ async def migrate(app: App, places: Places) -> int:
     return DONE
 
 
-async def abort(app: App, places: Places) -> int:
+async def abort(app: App, services: Services) -> int:
     """Return to the sources, if the targets have decided nothing since."""
-    migration = Migration(app, places)
+    migration = Migration(app, services)
     await migration.prepare()
     if not any(each.frozen == migration.to_reason for each in migration.sources):
         reasons = (migration.from_reason, migration.undo_reason)

@@ -20,8 +20,8 @@ _GONE = ("forgotten", "drained")
 T = TypeVar("T")
 
 
-class Places(msgspec.Struct, frozen=True):
-    """The URLs and tokens of the old and of the new daemons."""
+class Services(msgspec.Struct, frozen=True):
+    """The old and the new service: the URLs of their daemons, and a token for each service."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -29,7 +29,7 @@ class Places(msgspec.Struct, frozen=True):
     target_token: str | None
 
 
-class Place:
+class Participant:
     """One daemon of a migration; `name` is its URL without credentials.
 
     As last learned: `store` is the ID of its store, `frozen` the reason why it is frozen, None if it
@@ -98,28 +98,30 @@ class Place:
         self.store, self.frozen, self.exports = state.store, state.frozen, state.exports
 
 
-def check_peers(option: str, place: Place, document: PeersDocument | None, places: Sequence[Place]) -> None:
+def check_peers(
+    option: str, daemon: Participant, document: PeersDocument | None, daemons: Sequence[Participant]
+) -> None:
     """Check that the daemon and its peers are exactly these. Raises CommandFailed."""
     if document is None:
-        if len(places) > 1:
-            raise CommandFailed(f"{place.name} has no peers: name it alone, with one {option}")
+        if len(daemons) > 1:
+            raise CommandFailed(f"{daemon.name} has no peers: name it alone, with one {option}")
         return
     if document.state != "established":
-        raise CommandFailed(f"{place.name} may not decide about its IDs now ({document.state}): see `rqdisco peers`")
-    stores = {each.store for each in places}
+        raise CommandFailed(f"{daemon.name} may not decide about its IDs now ({document.state}): see `rqdisco peers`")
+    stores = {each.store for each in daemons}
     for peer in document.peers:
         if peer.state in _GONE:
             continue
         if peer.incarnation not in stores:
             raise CommandFailed(
-                f"{place.name} has the peer {peer.name or peer.url}: name it too, with another {option}"
+                f"{daemon.name} has the peer {peer.name or peer.url}: name it too, with another {option}"
             )
         if peer.state != "up":
-            raise CommandFailed(f"{place.name} cannot reach its peer {peer.name} ({peer.state}): see `rqdisco peers`")
+            raise CommandFailed(f"{daemon.name} cannot reach its peer {peer.name} ({peer.state}): see `rqdisco peers`")
     if not document.agreed:
-        raise CommandFailed(f"the peers of {place.name} list other members: see `rqdisco peers`")
-    if missing := [each.name for each in places if each.store not in _members(document)]:
-        raise CommandFailed(f"{missing[0]} is no peer of {place.name}")
+        raise CommandFailed(f"the peers of {daemon.name} list other members: see `rqdisco peers`")
+    if missing := [each.name for each in daemons if each.store not in _members(document)]:
+        raise CommandFailed(f"{missing[0]} is no peer of {daemon.name}")
 
 
 def _members(document: PeersDocument) -> set[str]:
