@@ -5,7 +5,7 @@ keeps context variables and serves old generators.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from twisted.application.service import Service
@@ -28,7 +28,7 @@ class HoldableResult(Deferred[T]):
 
     def errback(self, fail: Failure | BaseException | None = None) -> None:
         super().errback(fail)
-        # Whoever waits for it is gone, and would not release it.
+        # Whoever held it back is gone, and would not release it.
         self.release()
 
     def hold(self) -> None:
@@ -62,6 +62,14 @@ class LoopService(Service, ABC):
         if loop is not None:
             loop.cancel()
         return loop
+
+
+async def gather(coroutines: Iterable[Coroutine[Deferred[Any], Any, T]]) -> list[T]:
+    """Run coroutines at once, and return their results in order. Unlike `gatherResults` it raises an
+    exception of one of them as it is, such as a cancellation.
+    """
+    started = [Deferred.fromCoroutine(each) for each in coroutines]
+    return [await each for each in started]
 
 
 def run_in_background(coroutine: Coroutine[Deferred[Any], Any, None]) -> None:

@@ -112,7 +112,7 @@ class ClaimMonitor(Service):
         self._set_timer()
 
     async def _check(self, key: bytes) -> None:
-        """Look whether an overdue claim still waits; log it once."""
+        """Check whether an overdue claim still waits for its report, and log it once."""
         try:
             record = await self._find(key.decode())
         except StoreUnavailable:
@@ -121,7 +121,7 @@ class ClaimMonitor(Service):
             if record is None or record.leader is None or record.unreported is None:
                 self._overdue.pop(key, None)
         if key not in self._overdue:
-            # It may also have ended after the record was read.
+            # It has ended, perhaps after the record was read.
             return
         if self._rechecks:
             self._due[key] = self._clock.seconds() + LONG_CLAIM_SECONDS

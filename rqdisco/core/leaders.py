@@ -86,7 +86,7 @@ class LeaderReports:
         """Add a report; return whether the ID has two leaders from now on."""
         last = self.last(discovery_id)
         if last is not None and version < last.version and last.at >= now - WINDOW_SECONDS:
-            # It was made before the last one, and is only known later.
+            # It was made before the last one, and became known later.
             return False
         reports = self._add(discovery_id, Report(now, leader, version))
         known = self._two.get(discovery_id)

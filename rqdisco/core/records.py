@@ -108,7 +108,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     the order of their first registration. `was_emptied`: the list was emptied once, so the next
     grant is not the first. `confirmed`: a leader has reported itself since the list was last empty,
     so a cluster exists. `attempted`: a grant was revoked before any node was listed, and peers may
-    have received the record; of a name among peers, not all have confirmed that it is new.
+    have received the record; of a name with several peers, also: not all of them have confirmed yet
+    that it is new.
 
     `unreported` hides the node in the leader key, which has claimed it and not reported itself yet.
     `host` is the only client host that may register while a loopback address is listed.

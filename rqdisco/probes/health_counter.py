@@ -22,11 +22,11 @@ INTERVAL_SECONDS = 30.0
 INTERVAL_OVER_ETCD_SECONDS = 300.0
 # A round takes at most a fifth of the time, however many IDs there are.
 _REST = 4
-# Some half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s. A busy
-# reactor, whose timers are late, pauses longer between slices, so requests get the time.
+# About half a millisecond of work in each turn of the reactor: 100,000 IDs take some 20 s. While the
+# reactor is busy, which late timers show, the pauses are longer, so that requests get the time.
 _JUDGED_AT_ONCE = 25
 _PAUSE_SECONDS = 0.005
-_PER_SECOND_LATE = 4
+_PAUSE_PER_SECOND_LATE = 4
 _LONGEST_PAUSE_SECONDS = 0.05
 
 
@@ -81,7 +81,7 @@ class HealthCounter(LoopService):
                 due = self._clock.seconds() + pause
                 await self._sleep(pause)
                 late = self._clock.seconds() - due
-                pause = min(_PAUSE_SECONDS + _PER_SECOND_LATE * late, _LONGEST_PAUSE_SECONDS)
+                pause = min(_PAUSE_SECONDS + _PAUSE_PER_SECOND_LATE * late, _LONGEST_PAUSE_SECONDS)
         self.counts = counts
 
     async def _sleep(self, seconds: float) -> None:

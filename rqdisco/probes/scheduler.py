@@ -149,7 +149,7 @@ class ProbeScheduler(Service):
                 return
 
     async def _run_round(self) -> None:
-        # A round that ended early leaves the targets that it has visited.
+        # The previous round may have ended early: keep the targets that it visited.
         self._previous |= self._current
         self._current = {}
         async for page in self._directory.records():

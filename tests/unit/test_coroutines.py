@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from rqdisco.coroutines import Running, run_in_background
+from rqdisco.coroutines import Running, gather, run_in_background
 
 
 async def last_of(awaited: Iterable[Awaitable[Any]]) -> Any:
@@ -160,3 +160,18 @@ def test_failures_that_were_awaited_are_not_reported_as_unhandled(logged_errors:
     first.errback(ValueError("first"))
     assert results == ["second"]
     assert logged_errors == []
+
+
+def test_gathered_coroutines_begin_at_once_and_their_results_keep_the_order() -> None:
+    awaited: list[Deferred[int]] = [Deferred(), Deferred()]
+    running, results = started(gather(last_of([each]) for each in awaited))
+    awaited[1].callback(2)
+    assert not running.is_over
+    awaited[0].callback(1)
+    assert results == [[1, 2]]
+
+
+def test_a_cancelled_gathering_ends_with_the_cancellation() -> None:
+    running, results = started(gather([last_of([Deferred[int]()])]))
+    running.cancel()
+    assert isinstance(results[0].value, CancelledError)

@@ -22,6 +22,7 @@ from rqdisco.backends.etcd.refusals import DATA_CORRUPT, DATABASE_FULL
 from rqdisco.backends.etcd.store_state import WENT_BACK
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.errors import EtcdFull, EtcdUnavailable, StoreUnavailable
+from rqdisco.coroutines import gather
 
 STATE_SECONDS = 1.0
 MEMBERS_SECONDS = 5.0
@@ -255,9 +256,7 @@ class EtcdMonitor(Service):
             self.failure = None
 
     async def _read_members(self) -> None:
-        asking = [Deferred.fromCoroutine(self._read_member(each.endpoint)) for each in self.members]
-        # Not gatherResults, which turns a cancellation into another error.
-        self.members = [await each for each in asking]
+        self.members = await gather(self._read_member(each.endpoint) for each in self.members)
         known = [each.status for each in self.members if each.status is not None]
         if known:
             # Every member lists the alarms of the whole cluster.

@@ -19,7 +19,7 @@ SAVE_SECONDS = 10.0
 
 
 class LastSeenSaver(Service):
-    """Saves `etcd.json` when told to, every ten seconds, and when it stops. `current` returns what to
+    """Saves `etcd.json` on request, every ten seconds, and when it stops. `current` returns what to
     save, None while nothing is known; `run_in_thread` runs a blocking call.
     """
 
@@ -49,7 +49,7 @@ class LastSeenSaver(Service):
         return self.save()
 
     def save(self) -> Deferred[None]:
-        """Fire once what is known now is saved, or cannot be."""
+        """Save what is known now; fire once that is saved, or cannot be."""
         return Deferred.fromCoroutine(self._save_current())
 
     async def _save_current(self) -> None:

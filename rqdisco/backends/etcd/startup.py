@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -19,6 +18,7 @@ from rqdisco.backends.etcd.meta import decode_meta
 from rqdisco.backends.etcd.versions import objection
 from rqdisco.core.codec import Malformed
 from rqdisco.core.errors import DamagedState, EtcdAccessDenied, EtcdUnusable, UnknownFormat
+from rqdisco.coroutines import gather
 
 RETRY_SECONDS = 1.0
 # An election takes a second or two.
@@ -84,11 +84,9 @@ async def wait_for_etcd(
 
 async def _check_versions(client: CheckedClient, endpoints: Sequence[str]) -> None:
     """Raise EtcdUnusable if a member that answers runs a version that cannot be used."""
-    checks = [Deferred.fromCoroutine(_objection_to(client, each)) for each in endpoints]
-    # Not gatherResults, which turns a cancellation into another error.
-    for objection_to in [await each for each in checks]:
-        if objection_to is not None:
-            raise EtcdUnusable(objection_to)
+    for why in await gather(_objection_to(client, each) for each in endpoints):
+        if why is not None:
+            raise EtcdUnusable(why)
 
 
 async def _objection_to(client: CheckedClient, endpoint: str) -> str | None:
@@ -106,8 +104,7 @@ async def _check_stores(client: CheckedClient, endpoints: Sequence[str], meta: b
     them each would grant the same ID twice. Clusters of one member that were made alike have the
     same ID, but not the same store.
     """
-    reads = [Deferred.fromCoroutine(_store_at(client, each, meta)) for each in endpoints]
-    stores = [await each for each in reads]
+    stores = await gather(_store_at(client, each, meta) for each in endpoints)
     answered = [(at, store) for at, store in zip(endpoints, stores, strict=True) if store]
     for endpoint, store in answered:
         if store != answered[0][1]:

@@ -77,7 +77,7 @@ class GossipDirectory:
         if record is not None:
             return self.view(record)
         answer: View = await self._driver.request(inputs.LookUp(discovery_id))
-        # A newer copy may have arrived before the answer: nobody would report its changes any more.
+        # A newer copy may have arrived before the answer; its change was reported, and is not again.
         record = queries.shown(self._state, discovery_id)
         return answer if record is None or record.version <= answer.version else self.view(record)
 

@@ -128,7 +128,7 @@ def open_over_transport(
             if before is not None:
                 compare(before, backend.state.meta, guard)
             if memory is not None:
-                # Soon the machine's name is in records, and a power cut must not change it.
+                # From now on records contain the machine's name, so a power cut must not change it.
                 await memory.save()
             monitor.begin()
             _log.info("etcd is in use", prefix=etcd.prefix, store=backend.state.meta.store_id)

@@ -93,7 +93,7 @@ class PeerResource:
 
         def respond(result: tuple[str, bytes] | Failure) -> None:
             if self._keys.ring.find(key.name) is None:
-                # It was removed meanwhile.
+                # The key was removed from the ring meanwhile.
                 _respond(request, 401, b"unknown key\n")
                 return
             status, session, nonce = 200, "-", self._random(16).hex()
