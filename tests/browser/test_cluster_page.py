@@ -243,7 +243,7 @@ def test_a_page_that_may_not_be_followed_any_more_says_so(daemon: DaemonProcess,
     expect(page.locator("#live")).to_have_text("Not live: the service refuses to stream this ID")
 
 
-def test_the_answer_to_one_removal_does_not_end_the_question_about_another(
+def test_the_answer_to_one_removal_does_not_close_the_dialog_about_another(
     daemon: DaemonProcess, visitor: Visitor
 ) -> None:
     discovery_id = daemon.create_id()

@@ -48,7 +48,9 @@ def forgetful(server: WatchedServer) -> Three:
     return network, peers
 
 
-def test_watchers_at_another_daemon_find_gone_what_its_owner_forgot(server: WatchedServer, forgetful: Three) -> None:
+def test_watchers_at_another_daemon_are_told_that_the_owner_forgot_an_id(
+    server: WatchedServer, forgetful: Three
+) -> None:
     _, (a, _, _) = forgetful
     discovery_id = result(Deferred.fromCoroutine(a.directory.create())).id
     settle(server.clock, 2)

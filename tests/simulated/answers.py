@@ -32,7 +32,7 @@ class AnswerJudge(Ledger):
         return any(node.addr == addr for record in known if record is not None for node in record.nodes)
 
     def answered(self, boot: Boot, key: str, what: str, outcome: Any, had_record: bool, asked: float) -> None:
-        """A daemon sends an answer; when it was asked it had a record of the ID, or had none."""
+        """Judge an answer of a daemon; `had_record` tells whether it had a record of the ID when asked."""
         world = self._world
         if getattr(outcome, "on_behalf", False):
             world.count("elsewhere")
@@ -51,7 +51,7 @@ class AnswerJudge(Ledger):
             world.faults.after_a_grant(outcome.record.owner)
 
     def owner_answered(self, record: Record | None) -> None:
-        """An owner answers a request that another daemon forwarded. That daemon's copy may not say
+        """Record an owner's answer to a request that another daemon forwarded, whose copy may not say
         yet that a grant is in doubt.
         """
         if record is not None and is_in_doubt_for_good(record):
@@ -144,7 +144,7 @@ class AnswerJudge(Ledger):
             self.violate(f"R8 {what}: granted beside a copy")
 
     def node_answered(self, key: str, addr: str, registration: RegistrationOutcome) -> None:
-        """A node received an answer."""
+        """Judge the answer that a node received (R5d)."""
         node = self._world.nodes[key, addr]
         node.grant_reason = registration.bootstrap
         for each in registration.listed:
@@ -154,8 +154,8 @@ class AnswerJudge(Ledger):
         if registration.bootstrap is not None:
             self._world.count("alone")
 
-    def unknown(self, boot: Boot, key: str) -> None:
-        """A daemon answers that an ID does not exist: never one of its own before its time is over
+    def answered_unknown(self, boot: Boot, key: str) -> None:
+        """Judge the answer that an ID does not exist. Its owner must not give it before the ID may expire
         (P7).
         """
         owner, at = self._created.get(key, ("", 0.0))
@@ -166,7 +166,7 @@ class AnswerJudge(Ledger):
                 self.violate(f"P7 {key} is unknown at its owner after {age:.1f} s")
 
     def bootstrapped(self, node: SimNode, cluster: Cluster) -> None:
-        """A node bootstrapped a cluster (I1, I2)."""
+        """Judge that a node bootstrapped a cluster (I1, I2)."""
         self._world.count("bootstrapped")
         for each in self.clusters:
             if each.discovery_id != node.discovery_id or not self._runs(each):

@@ -320,7 +320,7 @@ class Boot(Process):
             self.rests.change()
             self._world.trace.log(f"{self.host.name}: {effect.text.format(**effect.fields)}")
             if "conflicting records" in effect.text:
-                self._world.judge.clash(effect.fields["discovery_id"])
+                self._world.judge.owners_clashed(effect.fields["discovery_id"])
 
     # For the judge.
 

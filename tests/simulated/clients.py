@@ -131,7 +131,7 @@ class Clients:
         if reply is None:
             self._world.judge.removal_unanswered(key, addr, arrived + FORWARD_SECONDS)
         if reply is not None and reply.refusal is None:
-            self._world.judge.took_off(key, len(reply.value.record.nodes))
+            self._world.judge.node_removed(key, len(reply.value.record.nodes))
         removal = self._answered(key, token, reply)
         if removal is None or reply is None:
             return None
@@ -248,7 +248,7 @@ class Clients:
 
     def _refusal(self, what: str, key: str, reply: Reply, error: BaseException, traceback: str) -> Exception:
         if isinstance(error, NoSuchID):
-            self._world.judge.unknown(reply.boot, key)
+            self._world.judge.answered_unknown(reply.boot, key)
         if not isinstance(error, (StoreUnavailable, RequestRefused, CancelledError)):
             self._world.judge.violate(f"{what} failed: {traceback}")
         why = getattr(error, "reason", None) or str(error) or type(error).__name__

@@ -32,7 +32,7 @@ class HostFaults(Faults):
     def on_lose_disk(self, host: str, back: float) -> None:
         found = self._named(host)
         if found is not None:
-            self._world.judge.loses(found, "disk")
+            self._world.judge.disk_lost(found, "disk")
             found.lose_disk()
             self._later(back, found.start)
 
@@ -44,7 +44,7 @@ class HostFaults(Faults):
     def on_roll_back(self, host: str, backup: int, back: float) -> None:
         found = self._named(host)
         if found is not None and backup in found.backups:
-            self._world.judge.loses(found, "rollback")
+            self._world.judge.disk_lost(found, "rollback")
             found.roll_back(backup)
             self._later(back, found.start)
 
@@ -53,7 +53,7 @@ class HostFaults(Faults):
         world, found = self._world, self._named(host)
         if found is None or found.disk.incarnation is None or any(each.name.endswith("'") for each in world.hosts):
             return
-        world.judge.is_copied(found)
+        world.judge.disk_copied(found)
         duplicate = found.copy()
         world.hosts.append(duplicate)
         duplicate.start()
@@ -62,7 +62,7 @@ class HostFaults(Faults):
             world.acts()
             duplicate.crash(is_power_cut=False, is_kept=True)
             duplicate.is_gone = True
-            world.judge.copy_is_gone()
+            world.judge.copy_ended()
             world.hosts.remove(duplicate)
             # The operator restarts a fenced daemon.
             self._later(1, lambda: found.crash(is_power_cut=False, is_kept=True))

@@ -1,4 +1,4 @@
-"""What was promised in a run, and what the loss of disks takes back."""
+"""What daemons promised in a run, and what may be gone since disks were lost."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LOST_OWNER = "disk"
 
 
 class Ledger:
-    """The account of promises and losses. `residue` are the IDs of which only one disk knew
-    something, with the reason.
+    """The account of promises and losses.
 
-    Of the IDs `in_doubt` the owner was lost while it granted a node: that node is not shown any
-    more (P3). `acknowledged` are the addresses that must be listed in the end. Of the IDs `left` an
-    operator removed some nodes and left others, that may wait for those; of the IDs `on_behalf`
-    nodes were listed on the owner's behalf.
+    - `acknowledged`: by ID, the addresses that must be listed in the end
+    - `residue`: the IDs of which only one disk knew something, and why that is gone
+    - `in_doubt`: the IDs whose owner was lost while it granted a node, which is not shown any more (P3)
+    - `left`: the IDs of which an operator removed some nodes; the others may wait for those
+    - `on_behalf`: the IDs under which nodes were listed on the owner's behalf
     """
 
     def __init__(self, world: AnyWorld) -> None:
@@ -53,8 +53,8 @@ class Ledger:
         self._world.trace.log(f"excused: {why}: {text}")
         self._world.result.excused.append(f"{why}: {text}")
 
-    def took_off(self, key: str, left: int) -> None:
-        """An operator removed a node from the list, on which this many are left."""
+    def node_removed(self, key: str, left: int) -> None:
+        """Record that an operator removed a node from a list, and how many are left on it."""
         self.left.add(key) if left else self.left.discard(key)
 
     def acknowledge(self, key: str, addr: str) -> None:
@@ -67,21 +67,19 @@ class Ledger:
             unsure.discard(addr) if is_sure else unsure.add(addr)
 
     def removal_unanswered(self, key: str, addr: str, until: float) -> None:
-        """A removal got no answer; the request may be on its way to the owner until then (R2)."""
+        """Record that a removal got no answer. It may be on its way to the owner until then (R2)."""
         self._may_be_removed[key, addr] = max(until, self._may_be_removed.get((key, addr), 0.0))
 
     def claimed(self, key: str) -> None:
-        """A node won a claim: until it reports itself, a report by another drops it (R5c)."""
+        """Record that a node won a claim. Until it reports itself, a report by another drops it (R5c)."""
         self._used.add(key)
 
     def created(self, record: Record, asked: float) -> None:
-        """A client has an ID, created after it was requested, and not certainly used."""
+        """Record that a client got a new ID, which it asked for at this time and may not use."""
         self._created[record.id] = record.owner, asked
 
-    def loses(self, host: Host, why: str) -> None:
-        """A disk is about to be lost, or to be restored: what no other disk has is gone by
-        nature.
-        """
+    def disk_lost(self, host: Host, why: str) -> None:
+        """Write off what only this disk has, which is about to be lost or replaced by an older copy."""
         self._was_rolled_back |= why == "rollback"
         others = [each.known for each in self._world.hosts if each is not host and not each.is_drained]
         own = None if host.boot is None else host.boot.owner
@@ -92,36 +90,36 @@ class Ledger:
             if not _holds(max(held, key=lambda each: (len(each.previous_owners), each.version), default=None), record):
                 is_owner = record.owner == own
                 # Where nobody has met the owner, its IDs may be anybody's.
-                self._is_gone(
+                self._write_off(
                     key, why if why != "disk" else "witness" if not is_owner else "disk" if is_known else "name"
                 )
         for key in host.hinted:
-            self._is_gone(key, "hint")
+            self._write_off(key, "hint")
         if why == "rollback" and host.is_drained:
             # Until it reaches another daemon it stores hints that nobody will take from it.
             for key in host.known:
-                self._is_gone(key, why)
+                self._write_off(key, why)
 
-    def is_copied(self, host: Host) -> None:
-        """Two of one identity run: until they are discovered, both decide."""
+    def disk_copied(self, host: Host) -> None:
+        """Record that two daemons of one identity run: both decide until that is noticed."""
         self._copied, self._copied_at = host, self._world.now
         self._was_copied = self._was_rolled_back = True
         for key in host.known:
-            self._is_gone(key, "copy")
+            self._write_off(key, "copy")
 
-    def clash(self, key: str) -> None:
-        """A daemon found that two have different content for one ID."""
+    def owners_clashed(self, key: str) -> None:
+        """Record that a daemon found two owners with different content for one ID."""
         if not self._was_rolled_back:
             self.violate(f"R2 two owners have different content of {key}")
 
-    def copy_is_gone(self) -> None:
+    def copy_ended(self) -> None:
         # What only one of the two knew is gone, or is not checked.
         for host in self._world.hosts:
             for key in host.known:
-                self._is_gone(key, "copy")
+                self._write_off(key, "copy")
         self._copied = None
 
-    def _is_gone(self, key: str, why: str) -> None:
+    def _write_off(self, key: str, why: str) -> None:
         if why == LOST_OWNER and is_named(key):
             # Perhaps nobody knows that there was such an ID.
             why = "name"
@@ -130,7 +128,7 @@ class Ledger:
 
 
 def is_named(key: str) -> bool:
-    """Report whether nobody created an ID: it comes to be by a claim."""
+    """Report whether an ID is a name, which a claim creates."""
     return key.startswith("rqlite")
 
 

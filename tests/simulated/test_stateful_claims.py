@@ -1,6 +1,4 @@
-"""Hypothesis searches for claims and reports of a leader key, at any daemon and any time, after which
-daemons break a promise.
-"""
+"""Search with Hypothesis for claims and reports of a leader key that break a promise."""
 
 from __future__ import annotations
 
@@ -19,9 +17,9 @@ _KEY = "orders"
 
 
 class ClaimingDaemons(FrozenDaemons):
-    """Daemons whose clients are nodes that claim a leader key. One leads once it was told to
-    bootstrap, and reports itself; others look for it. It may lose its data, and claim again. An
-    operator creates or imports the key meanwhile.
+    """Daemons whose clients are nodes that claim a leader key. The node that wins bootstraps and reports
+    itself; the others look for it. It may lose its data and claim again. Meanwhile an operator creates
+    or imports the key.
     """
 
     def __init__(self) -> None:
@@ -45,7 +43,7 @@ class ClaimingDaemons(FrozenDaemons):
 
     @precondition(lambda self: self.claiming)
     @rule(address=st.sampled_from(ADDRESSES))
-    def claim_is_hung_up(self, address: str) -> None:
+    def hang_up_on_a_claim(self, address: str) -> None:
         asked = self.claiming.get(address)
         if asked is not None and asked.is_open:
             self.wires.hang_up(asked)

@@ -1,4 +1,4 @@
-"""Hypothesis searches for imports at any daemon and any time after which daemons break a promise."""
+"""Search with Hypothesis for imports, at any daemon and any time, that break a promise."""
 
 from __future__ import annotations
 

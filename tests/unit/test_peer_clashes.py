@@ -67,7 +67,7 @@ def test_a_name_claimed_where_it_belongs_while_it_is_imported_elsewhere_is_grant
 
 
 @pytest.mark.parametrize("by", ["a claim", "create"])
-def test_a_name_whose_creation_a_daemon_did_not_confirm_is_granted_once_that_has(
+def test_a_name_that_a_member_did_not_confirm_as_new_is_granted_once_it_has(
     by: str, three: Three, clock: Clock
 ) -> None:
     network, (a, _b, c) = three

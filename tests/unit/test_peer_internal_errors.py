@@ -21,7 +21,7 @@ def damage(daemon: GossipDaemon, discovery_id: str) -> None:
     daemon.store.put_line(line.replace(b'"nodes":[', b'"nodes":1,"later":['), 0)
 
 
-def test_a_daemon_whose_ids_were_not_taken_over_for_an_internal_error_is_forgotten_by_the_repeated_command(
+def test_a_daemon_whose_ids_were_not_taken_over_due_to_an_internal_error_is_forgotten_by_the_repeated_command(
     clock: Clock, logged_errors: list[Any]
 ) -> None:
     _, (a, b) = trio(clock, "ab")
@@ -41,7 +41,7 @@ def test_a_daemon_whose_ids_were_not_taken_over_for_an_internal_error_is_forgott
     b.stop()
 
 
-def test_a_daemon_whose_ids_were_not_taken_over_for_an_internal_error_is_drained_by_the_repeated_command(
+def test_a_daemon_whose_ids_were_not_taken_over_due_to_an_internal_error_is_drained_by_the_repeated_command(
     three: Three, clock: Clock, logged_errors: list[Any]
 ) -> None:
     _, (a, b, c) = three

@@ -246,7 +246,7 @@ def test_the_host_of_an_owner_stays_its_own_whatever_address_peers_reach_it_by(
     settle(clock, 1)
 
 
-def test_an_id_that_one_daemon_imported_is_not_imported_by_another_that_was_cut_off_at_once(
+def test_an_id_that_one_daemon_imported_is_not_imported_by_another_that_is_cut_off_right_afterwards(
     three: Three, clock: Clock
 ) -> None:
     network, (a, b, _) = three

@@ -100,7 +100,7 @@ class EtcdJudge(Judge):
             after = past[len(past) - past[::-1].index(first) :]
             if after and after[0] is not None and None in after:
                 self.violate(f"E5 {addr} was removed after it had registered anew")
-        self.took_off(key, len(removal.record.nodes))
+        self.node_removed(key, len(removal.record.nodes))
 
     def removal_unanswered(self, key: str, addr: str, until: float) -> None:
         super().removal_unanswered(key, addr, until)
@@ -125,7 +125,7 @@ class EtcdJudge(Judge):
         if key in self.hurried:
             self._unsure[key].add(addr)
 
-    def unknown(self, boot: Any, key: str) -> None:
+    def answered_unknown(self, boot: Any, key: str) -> None:
         if key in self.acknowledged and not key.startswith("rqlite") and key not in self.residue:
             self.violate(f"P7 {key} is unknown at {boot.host.name}")
 

@@ -101,7 +101,7 @@ class EtcdWorld(AnyWorld):
         if "log_failure" in event:
             self.judge.violate(f"a daemon failed: {event['log_failure'].getTraceback()}")
         elif "discovery_id" in event and "conflicting records" in str(event.get("log_format")):
-            self.judge.clash(event["discovery_id"])
+            self.judge.owners_clashed(event["discovery_id"])
 
     def _run(self) -> Result:
         for host in self.hosts:
