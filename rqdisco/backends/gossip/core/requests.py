@@ -79,8 +79,8 @@ def _ask_all(state: State, request: ClientRequest, _: object) -> None:
         _begin_barrier(state, grants.begin(state, discovery_id, request))
 
 
-def _is_unconfirmed(record: Record) -> bool:
-    """Report whether a record is of a name, and members may have another record of it."""
+def _may_clash(record: Record) -> bool:
+    """Report whether members may have another record of a name, since not all have confirmed it as new."""
     return record.attempted and not is_created_id(record.id)
 
 
@@ -115,7 +115,7 @@ def _register(state: State, request: ClientRequest, command: inputs.Register) ->
         own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
         return
     pending = grants.begin(state, record.id, request)
-    if record.was_emptied or record.nodes or _is_unconfirmed(record):
+    if record.was_emptied or record.nodes or _may_clash(record):
         _begin_barrier(state, pending)
     else:
         _commit(state, pending, record, outcome)
@@ -174,7 +174,7 @@ def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress
     _check_own(state, pending.id)
     known, command = _known(state, pending.id), request.command
     assert known is not None
-    record = replace(known, attempted=False) if _is_unconfirmed(known) else known
+    record = replace(known, attempted=False) if _may_clash(known) else known
     if isinstance(command, inputs.Register):
         outcome = decide.register(state, record, command.node, command.host)
         if outcome.bootstrap == "granted":
@@ -245,7 +245,7 @@ def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
         own_records.save(state, known, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, known.id, request)
-        if known.was_emptied or _is_unconfirmed(known):
+        if known.was_emptied or _may_clash(known):
             _begin_barrier(state, pending)
         else:
             _commit(state, pending, known, outcome)
