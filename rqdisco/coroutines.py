@@ -20,8 +20,8 @@ _log = Logger()
 
 
 class HoldableResult(Deferred[T]):
-    """A Deferred whose producer must wait for `held`, if set, before firing it; by then it may have
-    failed: it was cancelled, or its time was up.
+    """A Deferred whose producer must wait for `held`, if set, before firing it. By then it may have
+    failed, since it was cancelled or its time was up.
     """
 
     held: Deferred[None] | None = None

@@ -206,7 +206,7 @@ class WatchedID:
 
     def _log_failure(self, failure: Failure) -> None:
         if self.watchers:
-            # The daemon answers from its own copy without asking others, so this is a bug.
+            # What may go wrong is handled above, so this is a bug.
             self._log.failure("lookup for watchers failed", failure, discovery_id=self._id)
 
     def _encode(self, record: View) -> bool:
