@@ -170,7 +170,10 @@ class Operator:
         await self._take_away(nodes)
         for node in nodes:
             await self._remove(discovery_id, node.addr)
-        # An earlier hint for a node may still arrive: the list is checked, as the manual requires.
+        # A hint or a report that was sent earlier may have arrived: the list is checked, as the manual
+        # requires.
+        for addr in await world.clients.read(discovery_id) or ():
+            await self._remove(discovery_id, addr)
         world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
             node.start_anew()
