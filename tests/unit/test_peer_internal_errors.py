@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from rqdisco.core.codec import decode_put
 from rqdisco.core.errors import NoSuccessor, StoreUnavailable, Undecided
+from rqdisco.core.records import Node
 from tests.support.daemon import result
 from tests.support.gossip import GossipDaemon, Three, create_id, register, settle, trio, wait
 
@@ -78,4 +79,27 @@ def test_a_request_that_meets_an_internal_error_after_a_wait_is_answered(
     with pytest.raises(Undecided, match="internal error"):
         result(claiming)
     a.store.discard()
+    logged_errors.clear()
+
+
+def test_a_registration_that_meets_an_internal_error_after_peers_were_asked_keeps_no_other_waiting(
+    three: Three, clock: Clock, logged_errors: list[Any]
+) -> None:
+    network, (a, _b, _c) = three
+    discovery_id = create_id(a)
+    register(a, discovery_id, "n1:1")
+    settle(clock, 2)
+    result(Deferred.fromCoroutine(a.directory.remove(discovery_id, "n1:1")))
+    network.held_answers["a", "barrier"] = answered = Deferred[None]()
+    registering = Deferred.fromCoroutine(a.directory.register(discovery_id, Node(addr="n2:1"), None))
+    line = a.store.line(discovery_id.encode())
+    assert line is not None
+    a.store.put_line(line[:-1] + b',"nodes":1}', 0)
+    del network.held_answers["a", "barrier"]
+    answered.callback(None)
+    settle(clock, 1)
+    with pytest.raises(Undecided, match="internal error"):
+        result(registering)
+    a.store.discard()
+    assert register(a, discovery_id, "n3:1") == ["n3:1"]
     logged_errors.clear()

@@ -153,13 +153,20 @@ def _continue(
     pending = _pending_of(state, discovery_id, number)
     if pending is None:
         return
+    request = state.requests[number]
     try:
         if outcome is not None:
             raise outcome
-        function(state, state.requests[number], pending)
+        function(state, request, pending)
     except errors.REFUSALS as error:
         grants.end(state, pending)
-        replies.fail(state, state.requests[number], error)
+        replies.fail(state, request, error)
+    except Exception:
+        # A bug, which the caller logs. Others may decide, unless a grant is decided already.
+        if pending.before is None:
+            grants.end(state, pending)
+            replies.fail(state, request, errors.Undecided("internal error"))
+        raise
 
 
 def _run_barrier(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
