@@ -18,6 +18,7 @@ from rqdisco.backends.gossip.core import (
     exchange,
     forgetting,
     freezing,
+    grant_barriers,
     grants,
     inputs,
     pushes,
@@ -169,7 +170,7 @@ def _revoke_stuck(state: State, request: ClientRequest, _: inputs.RevokeStuck) -
 def _client_is_gone(state: State, number: int) -> None:
     request = state.requests.get(number)
     if request is not None and not grants.is_offered(state, request):
-        requests.abandon(state, request)
+        grant_barriers.abandon(state, request)
 
 
 def _settled(state: State, settled: inputs.Settled) -> None:

@@ -34,6 +34,12 @@ def load_own(state: State, discovery_id: str, *, as_stored: bool = False) -> Rec
     return record if as_stored else queries.normalized(state, record)
 
 
+def load_to_change(state: State, discovery_id: str) -> Record | None:
+    """Return a record as `load_own` does. Raises Frozen, too."""
+    decide.check_frozen(state)
+    return load_own(state, discovery_id)
+
+
 def merge_hints(state: State, discovery_id: str) -> bool:
     """Add what this daemon answered for an own ID before it was ready; report whether there was
     something. The record is changed on return, so that later decisions build on it.

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
 import msgspec
+from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import queries
+from rqdisco.backends.gossip.core import own_records, queries
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner, outcome_of, outcome_of_refusal
 from rqdisco.backends.gossip.core.effects import ClientReply, Respond
 from rqdisco.backends.gossip.core.inputs import Adopt, Register
@@ -16,6 +17,7 @@ from rqdisco.backends.gossip.core.peer_errors import BadMessage, PeerError
 from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State
 from rqdisco.core.directory import Removal
 from rqdisco.core.errors import REFUSALS, NotReady, StoreUnavailable, Undecided
+from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
 
 P = ParamSpec("P")
 
@@ -82,6 +84,20 @@ def reply(state: State, request: ClientRequest, result: Any) -> None:
     if isinstance(result, RemovalAtOwner):
         result = Removal(record=queries.view(state, result.record), removed=result.removed)
     state.effects.append(ClientReply(request.number, result))
+
+
+def reply_saved(state: State, request: ClientRequest, outcome: Record | None, result: Any) -> None:
+    """Answer a request whose change is saved. The record in its result becomes the one that was saved;
+    without a result, that is the answer.
+    """
+    if outcome is not None and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
+        result = replace(result, record=outcome)
+    reply(state, request, outcome if result is None else result)
+
+
+def reply_once_durable(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
+    """Answer a request that changed nothing, once what it saw is on the disk (R6)."""
+    own_records.flush(state, discovery_id, continue_with(reply_saved, request, result))
 
 
 def answer_grant(state: State, request: ClientRequest, result: Any) -> bool:

@@ -7,15 +7,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rqdisco.backends.gossip.core import barriers, contacts, decide, grants, inputs, own_records, queries, replies
+from rqdisco.backends.gossip.core import decide, grant_barriers, grants, inputs, own_records, queries, replies
 from rqdisco.backends.gossip.core.calls import RemovalAtOwner
 from rqdisco.backends.gossip.core.messages import Outcome
 from rqdisco.backends.gossip.core.replies import continue_with
-from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, GrantInProgress, State, then
+from rqdisco.backends.gossip.core.state import ClientRequest, Continuation, State
 from rqdisco.core import decisions, errors, transitions
 from rqdisco.core.exports import to_record
 from rqdisco.core.ids import is_created_id, new_id
-from rqdisco.core.records import ClaimOutcome, Record, RegistrationOutcome
+from rqdisco.core.records import ClaimOutcome, Record
 
 
 def run(state: State, request: ClientRequest) -> None:
@@ -35,17 +35,8 @@ def run(state: State, request: ClientRequest) -> None:
 
 
 def _run_again(state: State, request: ClientRequest, _: object) -> None:
-    _check_own(state, replies.id_of(request))
+    grant_barriers.check_own(state, replies.id_of(request))
     run(state, request)
-
-
-def _check_own(state: State, discovery_id: str) -> None:
-    """Raise Undecided if another daemon became the owner during a wait: two daemons created the name,
-    and the record of the other one counts.
-    """
-    record = state.store.newest(discovery_id)
-    if record is not None and queries.owner(state, record) != state.own:
-        raise errors.Undecided("another daemon owns this ID")
 
 
 def create(state: State, request: ClientRequest, command: inputs.Create) -> None:
@@ -53,15 +44,15 @@ def create(state: State, request: ClientRequest, command: inputs.Create) -> None
     discovery_id = new_id(state.own, lambda _: command.random)
     version = state.next_version()
     record = own_records.create(state, discovery_id, version)
-    own_records.save(state, None, record, continue_with(_answer, request, None), version)
+    own_records.save(state, None, record, continue_with(replies.reply_saved, request, None), version)
 
 
 def _create_named(state: State, request: ClientRequest, command: inputs.CreateNamed) -> None:
-    if _known(state, command.id) is not None:
+    if own_records.load_to_change(state, command.id) is not None:
         # The disk may still refuse it.
         own_records.flush(state, command.id, continue_with(_exists, request))
         return
-    _save_new(state, request, own_records.create(state, command.id, 0), continue_with(_ask_all, request))
+    _save_new(state, request, own_records.create(state, command.id, 0), continue_with(grant_barriers.ask_all, request))
 
 
 def _save_new(state: State, request: ClientRequest, record: Record, on_done: Continuation) -> None:
@@ -72,190 +63,52 @@ def _save_new(state: State, request: ClientRequest, record: Record, on_done: Con
     own_records.save(state, None, replace(record, attempted=True), on_done, version)
 
 
-def _ask_all(state: State, request: ClientRequest, _: object) -> None:
-    """Ask all members whether a name is new, after any pending grant of it."""
-    discovery_id = replies.id_of(request)
-    if not grants.wait(state, discovery_id, continue_with(_ask_all, request)):
-        _begin_barrier(state, grants.begin(state, discovery_id, request))
-
-
-def _may_clash(record: Record) -> bool:
-    """Report whether members may have another record of a name, since not all have confirmed it as new."""
-    return record.attempted and not is_created_id(record.id)
-
-
 def _exists(state: State, request: ClientRequest, _: None) -> None:
     raise errors.IDExists(replies.id_of(request))
 
 
-def _answer(state: State, request: ClientRequest, outcome: Record | None, result: Any) -> None:
-    """Answer a request with its result. A result that contains a record gets the one that was saved;
-    if it is None, that is the result.
-    """
-    if outcome is not None and isinstance(result, (RegistrationOutcome, ClaimOutcome, RemovalAtOwner)):
-        result = replace(result, record=outcome)
-    replies.reply(state, request, outcome if result is None else result)
-
-
-def _answer_unchanged(state: State, request: ClientRequest, discovery_id: str, result: Any) -> None:
-    own_records.flush(state, discovery_id, continue_with(_answer, request, result))
-
-
-def _known(state: State, discovery_id: str) -> Record | None:
-    decide.check_frozen(state)
-    return own_records.load_own(state, discovery_id)
-
-
 def _register(state: State, request: ClientRequest, command: inputs.Register) -> None:
-    record = _known(state, command.id)
+    record = own_records.load_to_change(state, command.id)
     if record is None:
         raise errors.NoSuchID(command.id)
     outcome = decide.register(state, record, command.node, command.host)
     if outcome.bootstrap != "granted":
-        own_records.save(state, record, outcome.record, continue_with(_answer, request, outcome))
+        own_records.save(state, record, outcome.record, continue_with(replies.reply_saved, request, outcome))
         return
     pending = grants.begin(state, record.id, request)
-    if record.was_emptied or record.nodes or _may_clash(record):
-        _begin_barrier(state, pending)
+    if record.was_emptied or record.nodes or grant_barriers.may_clash(record):
+        grant_barriers.begin_barrier(state, pending)
     else:
-        _commit(state, pending, record, outcome)
-
-
-def _commit(
-    state: State, pending: GrantInProgress, before: Record, outcome: RegistrationOutcome | ClaimOutcome
-) -> None:
-    if isinstance(outcome, RegistrationOutcome):
-        outcome = replace(outcome, record=replace(outcome.record, version=state.next_version()))
-    grants.commit(state, pending, before, outcome)
-
-
-def _begin_barrier(state: State, pending: GrantInProgress) -> None:
-    """Bring all members up to date, then decide about the newest record (R5)."""
-    own_records.flush(state, pending.id, _continue_pending(_run_barrier, pending))
-
-
-def _continue_pending(
-    function: Callable[[State, ClientRequest, GrantInProgress], None], pending: GrantInProgress
-) -> Continuation:
-    """Continue the request of a pending grant, unless its client is gone. An error, as the outcome or
-    raised, ends the grant and is the reply.
-    """
-    return then(_continue, pending.id, pending.request, function)
-
-
-def _continue(
-    state: State,
-    outcome: Exception | None,
-    discovery_id: str,
-    number: int,
-    function: Callable[[State, ClientRequest, GrantInProgress], None],
-) -> None:
-    pending = _pending_of(state, discovery_id, number)
-    if pending is None:
-        return
-    request = state.requests[number]
-    try:
-        if outcome is not None:
-            raise outcome
-        function(state, request, pending)
-    except errors.REFUSALS as error:
-        grants.end(state, pending)
-        replies.fail(state, request, error)
-    except Exception:
-        # A bug, which the caller logs. Others may decide, unless a grant is decided already.
-        if pending.before is None:
-            grants.end(state, pending)
-            replies.fail(state, request, errors.Undecided("internal error"))
-        raise
-
-
-def _run_barrier(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
-    _check_own(state, pending.id)
-    stored = own_records.load_own(state, pending.id, as_stored=True)
-    assert stored is not None
-    purpose = "create a name" if isinstance(request.command, inputs.CreateNamed) else "grant a bootstrap"
-    barriers.run(state, stored, purpose, _continue_pending(_decide_again, pending))
-
-
-def _decide_again(state: State, request: ClientRequest, pending: GrantInProgress) -> None:
-    _check_own(state, pending.id)
-    known, command = _known(state, pending.id), request.command
-    assert known is not None
-    record = replace(known, attempted=False) if _may_clash(known) else known
-    if isinstance(command, inputs.Register):
-        outcome = decide.register(state, record, command.node, command.host)
-        if outcome.bootstrap == "granted":
-            _commit(state, pending, record, outcome)
-        else:
-            # The change is put before others may decide.
-            own_records.save(state, known, outcome.record, continue_with(_answer, request, outcome))
-            grants.end(state, pending)
-    elif isinstance(command, inputs.Claim):
-        claim = decide.claim(state, record, command.put, command.host)
-        if claim.won:
-            _commit(state, pending, record, claim)
-        else:
-            grants.end(state, pending)
-            _answer_unchanged(state, request, record.id, claim)
-    else:
-        own_records.save(state, known, record, continue_with(_answer, request, None))
-        grants.end(state, pending)
-
-
-def _pending_of(state: State, discovery_id: str, number: int) -> GrantInProgress | None:
-    """Return the pending grant of a request, None if its client is gone; then others may decide."""
-    pending = state.pending_grants.get(discovery_id)
-    if pending is None or pending.request != number:
-        return None
-    if number in state.requests:
-        return pending
-    grants.end(state, pending)
-    return None
-
-
-def abandon(state: State, request: ClientRequest) -> None:
-    """Stop working for a client that is gone. A grant that is decided already is revoked."""
-    state.requests.pop(request.number, None)
-    if request.sent:
-        contacts.abandon(state, request.sent)
-    discovery_id = getattr(request.command, "id", "")
-    pending = state.pending_grants.get(discovery_id)
-    if pending is None or pending.request != request.number:
-        return
-    if discovery_id in state.barriers:
-        barriers.abandon(state, discovery_id)
-        grants.end(state, pending)
-    else:
-        grants.abandon(state, pending)
+        grant_barriers.commit(state, pending, record, outcome)
 
 
 def _remove(state: State, request: ClientRequest, command: inputs.Remove) -> None:
-    record = _known(state, command.id)
+    record = own_records.load_to_change(state, command.id)
     if record is None:
         raise errors.NoSuchID(command.id)
     after = decisions.remove(record, request.arrival or (), command.addr)
     result = RemovalAtOwner(record=after, removed=after is not record)
-    own_records.save(state, record, after, continue_with(_answer, request, result))
+    own_records.save(state, record, after, continue_with(replies.reply_saved, request, result))
 
 
 def _claim(state: State, request: ClientRequest, command: inputs.Claim) -> None:
-    known = _known(state, command.id)
+    known = own_records.load_to_change(state, command.id)
     if known is None:
         _claim_new(state, request, command.id)
         return
     outcome = decide.claim(state, known, command.put, command.host)
     if not outcome.won:
-        _answer_unchanged(state, request, known.id, outcome)
+        replies.reply_once_durable(state, request, known.id, outcome)
     elif outcome.again:
         # No other node was ever sent to this one, so there is nothing to ask peers for (R5c).
         on_done = continue_with(_claimed_again, request, outcome)
         own_records.save(state, known, outcome.record, on_done, outcome.record.version)
     else:
         pending = grants.begin(state, known.id, request)
-        if known.was_emptied or _may_clash(known):
-            _begin_barrier(state, pending)
+        if known.was_emptied or grant_barriers.may_clash(known):
+            grant_barriers.begin_barrier(state, pending)
         else:
-            _commit(state, pending, known, outcome)
+            grant_barriers.commit(state, pending, known, outcome)
 
 
 def _claim_new(state: State, request: ClientRequest, discovery_id: str) -> None:
@@ -269,31 +122,31 @@ def _claim_new(state: State, request: ClientRequest, discovery_id: str) -> None:
 def _claimed_again(state: State, request: ClientRequest, record: Record, claim: ClaimOutcome) -> None:
     if (fields := decisions.many_claims(record)) is not None:
         state.log("warn", decisions.MANY_CLAIMS, **fields)
-    _answer(state, request, record, claim)
+    replies.reply_saved(state, request, record, claim)
 
 
 def _report(state: State, request: ClientRequest, command: inputs.ReportLeader) -> None:
-    known, put = _known(state, command.id), command.put
+    known, put = own_records.load_to_change(state, command.id), command.put
     if not decisions.may_report(known, put, command.index):
-        _answer_unchanged(state, request, command.id, False)
+        replies.reply_once_durable(state, request, command.id, False)
         return
     version = state.next_version()
     record = decisions.reported_first(own_records.create_implicitly(state, command.id)) if known is None else known
     most = state.config.limits.max_nodes
     after = transitions.report(record, put, host=command.host, version=version, max_nodes=most)
     if after is None:
-        _answer_unchanged(state, request, command.id, False)
+        replies.reply_once_durable(state, request, command.id, False)
     else:
-        own_records.save(state, record, after, continue_with(_answer, request, True), version)
+        own_records.save(state, record, after, continue_with(replies.reply_saved, request, True), version)
 
 
 def _clear_leader(state: State, request: ClientRequest, command: inputs.ClearLeader) -> None:
-    record = _known(state, command.id)
+    record = own_records.load_to_change(state, command.id)
     after, clearing = decisions.clear_leader(record, request.arrival or (), command.index)
     if after is None or after is record:
-        _answer_unchanged(state, request, command.id, clearing)
+        replies.reply_once_durable(state, request, command.id, clearing)
     else:
-        own_records.save(state, record, after, continue_with(_answer, request, clearing))
+        own_records.save(state, record, after, continue_with(replies.reply_saved, request, clearing))
 
 
 def _inspect(state: State, request: ClientRequest, command: inputs.Inspect) -> None:
@@ -331,12 +184,12 @@ def _adopt(state: State, request: ClientRequest, command: inputs.Adopt) -> None:
     record = decisions.with_claim_window(record, state.now.moment)
     if known is None:
         decide.check_room(state)
-        own_records.save(state, None, record, continue_with(_answer, request, True), version)
+        own_records.save(state, None, record, continue_with(replies.reply_saved, request, True), version)
         return
     after = decisions.import_into(known, record, as_own=as_own, is_migration=command.during is not None)
     if after is not known:
         after = decisions.with_claim_window(after, state.now.moment)
-    own_records.save(state, known, after, continue_with(_answer, request, after is not known), version)
+    own_records.save(state, known, after, continue_with(replies.reply_saved, request, after is not known), version)
 
 
 _HANDLERS: dict[type, Callable[[State, ClientRequest, Any], None]] = {

@@ -10,6 +10,7 @@ from rqdisco.backends.gossip.core import (
     contacts,
     deltas,
     exchange,
+    grant_barriers,
     hints,
     messages,
     queries,
@@ -195,7 +196,7 @@ def _call_too_late(state: State, _: int, number: int) -> None:
     request = state.requests.get(number)
     if request is not None:
         replies.fail(state, request, StoreUnavailable("not decided in time"))
-        requests.abandon(state, request)
+        grant_barriers.abandon(state, request)
 
 
 def _agree(state: State, number: int, sender: Sender, proposal: messages.SuccessionProposal) -> None:
