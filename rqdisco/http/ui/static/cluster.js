@@ -107,10 +107,11 @@ export function start(main) {
     find.closest(".find").hidden = shown.nodes.length <= 12;
   }
 
+  // Returns what to announce of it.
   function showVerdict() {
     const { verdict, reason, next_step: step } = shown.health;
     const badge = document.getElementById("health");
-    if (badge.dataset.health !== verdict) announce(`Health: ${verdict}`);
+    const isNew = badge.dataset.health !== verdict;
     document.getElementById("verdict").dataset.health = badge.dataset.health = badge.textContent = verdict;
     document.getElementById("reason").replaceChildren(...sentence(reason));
     const next = document.getElementById("next");
@@ -119,6 +120,7 @@ export function start(main) {
     const nodes = counted(shown.nodes.length, "node");
     document.getElementById("count").textContent = nodes;
     document.title = `${verdict}, ${nodes} · ${id} · rqdisco`;
+    return isNew ? `Health: ${verdict}` : "";
   }
 
   function showLegend() {
@@ -156,9 +158,9 @@ export function start(main) {
     known = new Set(record.nodes);
     list((addr) => !before.has(addr));
     paint(before);
-    showVerdict();
+    const news = [text, showVerdict()].filter(Boolean).join(". ");
     showLegend();
-    if (text) announce(text);
+    if (news) announce(news);
   }
 
   function removal(addr) {
