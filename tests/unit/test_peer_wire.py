@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import fields
 from twisted.internet.defer import Deferred
 
+from rqdisco.backends.gossip.core import calls, peer_errors, succession
 from rqdisco.backends.gossip.core.peer_errors import NotGreeted, PeerError
 from rqdisco.backends.limits import Limits
 from tests.support.daemon import result
@@ -247,3 +248,10 @@ def _without_versions(document: Any) -> Any:
             if name not in ("version", "created", "modified", "since", "created_at")
         }
     return document
+
+
+def test_the_texts_that_peers_of_other_releases_compare_stay_as_they_are() -> None:
+    assert calls.TOO_LATE == "came too late"
+    assert succession.HANDS_OVER == "this daemon hands its own IDs over"
+    assert peer_errors.gone_reason("drained", "ab12") == "drained: the IDs of ab12 have another owner"
+    assert peer_errors.duplicate_reason("ab12") == "two daemons run as incarnation ab12"
