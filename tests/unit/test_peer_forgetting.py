@@ -11,6 +11,21 @@ from tests.support.daemon import result
 from tests.support.gossip import Three, create_id, go, listed, register, settle, wait
 
 
+def fail_to_forget(three: Three, clock: Clock) -> None:
+    """Forget the first daemon, which is only cut off, at the second one, while the third cannot agree;
+    then the first one is back.
+    """
+    network, (_, b, c) = three
+    network.split("a")
+    settle(clock, 3)
+    c.disk.room = 0
+    with pytest.raises(NoSuccessor, match=r"^c must agree"):
+        wait(clock, b.forget("a"))
+    c.disk.room = None
+    network.heal()
+    settle(clock, 3)
+
+
 def test_of_two_daemons_told_to_forget_a_lost_one_one_does_even_if_the_other_waits_for_its_disk(
     three: Three, clock: Clock
 ) -> None:
@@ -61,14 +76,7 @@ def test_a_daemon_that_comes_back_after_a_failed_attempt_to_forget_it_decides_on
     discovery_id, at_b = create_id(a), create_id(b)
     register(b, at_b, "n1:1")
     settle(clock, 2)
-    network.split("a")
-    settle(clock, 3)
-    c.disk.room = 0
-    with pytest.raises(NoSuccessor, match=r"^c must agree"):
-        wait(clock, b.forget("a"))
-    c.disk.room = None
-    network.heal()
-    settle(clock, 3)
+    fail_to_forget(three, clock)
     assert (a.members.own.state, a.members.own.successor) == ("leaving", b.owner)
     assert register(c, discovery_id, "n1:1") == ["n1:1"]
     for _ in range(2):
@@ -90,17 +98,10 @@ def test_a_daemon_that_comes_back_after_a_failed_attempt_to_forget_it_decides_on
 
 
 def test_a_daemon_that_was_lost_after_all_is_forgotten_by_the_repeated_command(three: Three, clock: Clock) -> None:
-    network, (a, b, c) = three
+    _, (a, b, c) = three
     discovery_id = create_id(a)
     settle(clock, 2)
-    network.split("a")
-    settle(clock, 3)
-    c.disk.room = 0
-    with pytest.raises(NoSuccessor, match=r"^c must agree"):
-        wait(clock, b.forget("a"))
-    c.disk.room = None
-    network.heal()
-    settle(clock, 3)
+    fail_to_forget(three, clock)
     assert register(a, discovery_id, "n1:1") == ["n1:1"]
     settle(clock, 2)
     a.stop()
@@ -118,14 +119,7 @@ def test_a_daemon_that_came_back_after_an_attempt_to_forget_it_must_agree_again(
     discovery_id = create_id(c)
     register(c, discovery_id, "n1:1")
     settle(clock, 2)
-    network.split("a")
-    settle(clock, 3)
-    c.disk.room = 0
-    with pytest.raises(NoSuccessor, match=r"^c must agree"):
-        wait(clock, b.forget("a"))
-    c.disk.room = None
-    network.heal()
-    settle(clock, 3)
+    fail_to_forget(three, clock)
     network.cut |= {("b", "c"), ("c", "b")}
     assert register(a, discovery_id, "n2:1") == ["n1:1", "n2:1"]
     c.stop()
