@@ -170,9 +170,10 @@ class Operator:
         await self._take_away(nodes)
         for node in nodes:
             await self._remove(discovery_id, node.addr)
-        # A hint or a report that was sent earlier may have arrived: the list is checked, as the manual
-        # requires.
-        for addr in await world.clients.read(discovery_id) or ():
+        # A hint or a report of one of them that was sent earlier may have arrived: the list is checked,
+        # as the manual requires.
+        left = set(await world.clients.read(discovery_id) or ()) & {node.addr for node in nodes}
+        for addr in sorted(left):
             await self._remove(discovery_id, addr)
         world.trace.log(f"operator starts {discovery_id} anew")
         for node in nodes:
