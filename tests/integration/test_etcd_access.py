@@ -19,12 +19,10 @@ from tests.support.certificates import Authority
 from tests.support.etcd.authentication import PASSWORD, USER, authentication
 from tests.support.etcd.connected import PATIENCE, Connected, Events
 from tests.support.etcd.model import ModelEtcd
-from tests.support.etcd.real import ETCD, RealEtcd
 from tests.support.etcd.real import Certificates as MemberCertificates
+from tests.support.etcd.real import RealEtcd, needs_etcd
 from tests.support.etcd.server import ModelServer
 from tests.support.etcd.subjects import OverHTTP
-
-needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 
 
 class Guarded:

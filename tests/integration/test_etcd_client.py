@@ -15,11 +15,10 @@ from rqdisco.backends.etcd.messages import Compare, Range, Txn, TxnOperation, Wa
 from tests.support.etcd.clusters import NAMES, RealCluster
 from tests.support.etcd.connected import PATIENCE, Connected, Events
 from tests.support.etcd.model import ModelEtcd
-from tests.support.etcd.real import ETCD
+from tests.support.etcd.real import needs_etcd
 from tests.support.etcd.server import ModelServer
 
 _numbers = count(1)
-needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 
 
 class Members(Protocol):

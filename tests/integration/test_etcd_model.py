@@ -22,12 +22,10 @@ from tests.support.etcd.documents import create, revision
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.model import ModelEtcd
 from tests.support.etcd.random_requests import LEASES, RandomRequests
-from tests.support.etcd.real import ETCD, Certificates, RealEtcd
+from tests.support.etcd.real import Certificates, RealEtcd, needs_etcd
 from tests.support.etcd.server import ModelServer
 from tests.support.etcd.subjects import Answered, BehindSocket, InMemory, Real, Subject
 from tests.support.process import PATIENCE
-
-needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 
 EVERYTHING = {"key": b64("\0"), "range_end": b64("\0")}
 REQUESTS = 1000

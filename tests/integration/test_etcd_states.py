@@ -17,11 +17,11 @@ import pytest
 from tests.support.etcd.authentication import PASSWORD, USER, authentication
 from tests.support.etcd.encoding import b64
 from tests.support.etcd.processes import Events, arguments
-from tests.support.etcd.real import ETCD, RealEtcd
+from tests.support.etcd.real import RealEtcd, needs_etcd
 from tests.support.process import DaemonProcess, Environment, Reply
 from tests.support.proxied_peers import at_last
 
-pytestmark = [pytest.mark.process, pytest.mark.skipif(ETCD is None, reason="etcd is not installed")]
+pytestmark = [pytest.mark.process, needs_etcd]
 
 NODES = ["n1:4001", "n2:4001", "n3:4001"]
 QUOTA = 8 * 1024 * 1024

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.test_tokens import new
 from tests.support.etcd.processes import arguments
-from tests.support.etcd.real import ETCD, RealEtcd
+from tests.support.etcd.real import RealEtcd, needs_etcd
 from tests.support.process import PATIENCE, DaemonProcess, Environment
 
 pytestmark = pytest.mark.process
@@ -83,7 +83,7 @@ def test_a_daemon_with_tokens_matches_its_document_and_answers_nothing_without(
     assert daemon.stderr == ""
 
 
-@pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
+@needs_etcd
 def test_a_daemon_in_front_of_etcd_matches_its_document(installed: Environment, tmp_path: Path) -> None:
     with closing(RealEtcd(tmp_path)) as etcd:
         daemon = installed.start(*arguments(etcd.endpoints), run=DaemonProcess)

@@ -22,7 +22,7 @@ import pytest
 from rqdisco import __version__
 from tests.integration.conftest import Start
 from tests.support.etcd.processes import arguments
-from tests.support.etcd.real import ETCD, RealEtcd
+from tests.support.etcd.real import RealEtcd, needs_etcd
 from tests.support.process import PATIENCE, DaemonProcess, Environment, ask, install_wheel
 from tests.support.trio import NAMES, Trio
 
@@ -185,7 +185,7 @@ def test_peers_are_upgraded_one_at_a_time_and_nothing_that_was_answered_is_lost(
     check(nodes, list(trio.daemons.values()))
 
 
-@pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
+@needs_etcd
 def test_daemons_over_etcd_are_upgraded_in_any_order(
     older: Environment, installed: Environment, tmp_path: Path
 ) -> None:

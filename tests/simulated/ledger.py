@@ -1,4 +1,4 @@
-"""What daemons promised in a run, and what may be gone since disks were lost."""
+"""The ledger of a run: promises of the daemons, and losses that explain why one is not kept."""
 
 from __future__ import annotations
 

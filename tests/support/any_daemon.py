@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -80,7 +81,7 @@ def memory_system(clock: Any, random: Random, **fields: Any) -> System:
     return System(**{**defaults, **fields})
 
 
-class AnyDaemon:
+class AnyDaemon(ABC):
     """The common part of all daemons in memory, whatever their backend: the clocks, the telemetry and
     the APIs.
     """
@@ -127,20 +128,21 @@ class AnyDaemon:
         Deferred.fromCoroutine(self.directory.count()).addCallback(counted.append)
         return counted[0]
 
+    @abstractmethod
     def count_ids(self) -> int | None:
         """Return the number of IDs as `GET /` shows it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recount(self) -> None:
         """Have the IDs counted, if that happens only now and then."""
 
+    @abstractmethod
     def fill(self) -> str:
         """Leave no room to store anything; return why requests are refused then."""
-        raise NotImplementedError
 
+    @abstractmethod
     def empty(self) -> None:
         """Make room again."""
-        raise NotImplementedError
 
     def describe(self) -> ServiceDocument:
         """Describe the daemon as `GET /` does."""

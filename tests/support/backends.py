@@ -7,7 +7,7 @@ daemon.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.support.any_daemon import AnyDaemon
 from tests.support.daemon import Daemon
 from tests.support.etcd.daemon import EtcdDaemon
 
-BACKENDS = {"single": Daemon, "etcd": EtcdDaemon}
+BACKENDS: dict[str, Callable[..., AnyDaemon]] = {"single": Daemon, "etcd": EtcdDaemon}
 _current = ["single"]
 
 
@@ -29,5 +29,4 @@ def over(backend: str) -> Iterator[None]:
 
 def new_daemon(**options: Any) -> Any:
     """Return a daemon of the backend that the running test is for."""
-    kind: type[AnyDaemon] = BACKENDS[_current[-1]]
-    return kind(**options)
+    return BACKENDS[_current[-1]](**options)

@@ -136,6 +136,9 @@ class Daemon(AnyDaemon):
     def count_ids(self) -> int | None:
         return self.directory.size
 
+    def recount(self) -> None:
+        """Do nothing: the number is always up to date."""
+
     def compact(self) -> Deferred[None]:
         """Bring the snapshot up to date, as a child process does for the daemon."""
         if self.disk.room == 0:

@@ -1,4 +1,4 @@
-"""What a daemon remembers of etcd, and how it notices a restored one or another store (E8)."""
+"""A daemon remembers the state of etcd, and detects a restored etcd or another store (E8)."""
 
 from __future__ import annotations
 

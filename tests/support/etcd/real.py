@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.certificates import Authority
 from tests.support.process import PATIENCE, Reply
 from tests.support.trio import own_address
 
 ETCD = shutil.which("etcd")
+# A run of `.ci/run`, which installs etcd, fails if a test is skipped.
+needs_etcd = pytest.mark.skipif(ETCD is None, reason="etcd is not installed")
 _READY = "ready to serve client requests"
 _TAKEN = re.compile("address already in use")
 

@@ -1,4 +1,4 @@
-"""What becomes of a connection: upgrades, Expect, Connection, pipelines, other protocols."""
+"""Requests that affect the connection: upgrades, Expect, Connection, pipelines, other protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests whose length is told twice, or not in a way that all understand."""
+"""Requests with two lengths, or with a length that servers read differently."""
 
 from __future__ import annotations
 
